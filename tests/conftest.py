@@ -1,0 +1,59 @@
+"""What several tests share: the devices to run on, MNIST where it is, and small data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_in import StandIn
+
+from xpnet.device import CPU, Device, get_device
+from xpnet.errors import DeviceError
+
+
+@pytest.fixture
+def stand_in():
+    """A device that behaves as a GPU does, and counts what crosses its border."""
+    return Device("cuda:0", StandIn(), 0)
+
+
+@pytest.fixture(scope="session")
+def cuda():
+    """The real GPU; tests that use it are marked `cuda`, and skipped without one."""
+    try:
+        return get_device("cuda")
+    except DeviceError as error:
+        pytest.skip(f"no usable GPU: {error}")
+
+
+@pytest.fixture(params=["cpu", "stand-in", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request):
+    """Every kind of device there is: one test body for all of them."""
+    if request.param == "cpu":
+        return CPU
+    return request.getfixturevalue("stand_in" if request.param == "stand-in" else "cuda")
+
+
+@pytest.fixture(scope="session")
+def mnist_dir():
+    """The folder that holds MNIST; tests that use it are skipped without one."""
+    folder = os.environ.get("XPNET_DATA_DIR")
+    if not folder:
+        pytest.skip("needs MNIST: set XPNET_DATA_DIR")
+    return Path(folder)
+
+
+@pytest.fixture
+def rng():
+    """A generator with a fixed seed."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def blobs(rng):
+    """Three classes that a small network learns: x (90, 4) float32, y (90,)."""
+    y = np.arange(90) % 3
+    x = rng.normal(size=(90, 4)) + 2.0 * np.eye(4)[y]
+    return x.astype(np.float32), y

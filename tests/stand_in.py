@@ -1,0 +1,248 @@
+"""A stand-in for CuPy, for machines without a GPU: NumPy behind a wall.
+
+Its arrays are no NumPy arrays, and raise wherever CuPy's would have to copy between host and device unasked, so that
+code which runs on it crosses the border only where it says so. It is stricter than CuPy on purpose: CuPy lets
+`if array` and iteration pass, at the price of a synchronisation. Crossings and waits are counted.
+
+What it cannot find: errors in kernels, races, index wrap-around, and running out of memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+
+import numpy as np
+
+# What each function takes besides its arrays, as in CuPy 14 (`test_cupy_names.py` holds it against the wheel).
+# It has no `where=` or `initial=` in reductions, and no `out=` in where() and take_along_axis().
+REDUCTION = {"axis", "out", "keepdims"}
+UFUNC = {"out", "dtype", "casting"}
+FUNCTIONS = {
+    **dict.fromkeys(("abs", "add", "divide", "equal", "exp", "expm1", "floor", "greater", "isfinite", "log"), UFUNC),
+    **dict.fromkeys(("log1p", "maximum", "minimum", "multiply", "negative", "sign", "sqrt", "subtract", "tanh"), UFUNC),
+    "matmul": {"out", "dtype", "casting"},
+    "sum": REDUCTION | {"dtype"},
+    "mean": REDUCTION | {"dtype"},
+    "max": REDUCTION,
+    "min": REDUCTION,
+    "argmax": REDUCTION | {"dtype"},
+    "all": REDUCTION,
+    "any": REDUCTION,
+    "where": {"x", "y"},
+    "take": {"indices", "axis", "out"},
+    "take_along_axis": {"indices", "axis"},
+    "concatenate": {"axis", "out", "dtype", "casting"},
+    "stack": {"axis", "out", "dtype", "casting"},
+    "broadcast_to": {"shape"},
+    "reshape": set(),
+    "swapaxes": set(),
+    "zeros_like": {"dtype"},
+}
+CREATION = {"zeros": {"shape", "dtype"}, "empty": {"shape", "dtype"}, "ones": {"shape", "dtype"}}
+CREATION |= {"full": {"shape", "fill_value", "dtype"}, "arange": {"start", "stop", "step", "dtype"}}
+METHODS = {
+    **{name: FUNCTIONS[name] for name in ("sum", "mean", "max", "min", "argmax", "all", "any", "take", "swapaxes")},
+    "astype": {"dtype", "copy"},
+    "reshape": set(),
+    "copy": set(),
+    "ravel": set(),
+    "fill": {"value"},
+}
+
+
+class Array:
+    """An array behind the wall. `_memory` is for the stand-in alone."""
+
+    __array_ufunc__ = None  # NumPy's operators give way to ours, and its functions raise
+
+    def __init__(self, module, memory):
+        self._module = module
+        self._memory = memory
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("implicit conversion to a NumPy array")
+
+    def __array_function__(self, *args):
+        raise TypeError("a NumPy function was given an array of the device")
+
+    def _refuse(self, *args):
+        raise TypeError("an array of the device cannot be used so without a synchronisation")
+
+    __bool__ = __index__ = __iter__ = __complex__ = __contains__ = __format__ = _refuse
+
+    def __float__(self):
+        return float(self._module.asnumpy(self))
+
+    def __int__(self):
+        return int(self._module.asnumpy(self))
+
+    def item(self):
+        return self._module.asnumpy(self).item()
+
+    def get(self):
+        return self._module.asnumpy(self)
+
+    def tolist(self):
+        return self._module.asnumpy(self).tolist()
+
+    def __len__(self):
+        return len(self._memory)
+
+    shape = property(lambda self: self._memory.shape)
+    dtype = property(lambda self: self._memory.dtype)
+    ndim = property(lambda self: self._memory.ndim)
+    size = property(lambda self: self._memory.size)
+    nbytes = property(lambda self: self._memory.nbytes)
+    strides = property(lambda self: self._memory.strides)
+
+    def __getitem__(self, key):
+        return self._module._wrap(self._memory[self._module._key(key)])
+
+    def __setitem__(self, key, value):
+        self._memory[self._module._key(key)] = self._module._unwrap(value)
+
+    def __repr__(self):
+        return f"<stand-in array {self.shape} {self.dtype}>"
+
+
+def _operator(name):
+    def apply(self, other):
+        return self._module._call(getattr(np.ndarray, name), self, other)
+
+    return apply
+
+
+for _name in (
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "matmul",
+    "and",
+    "or",
+    "xor",
+    "lshift",
+    "rshift",
+):
+    for _prefix in ("", "r", "i"):
+        if (_prefix, _name) != ("i", "matmul"):
+            setattr(Array, f"__{_prefix}{_name}__", _operator(f"__{_prefix}{_name}__"))
+for _name in ("lt", "le", "eq", "ne", "gt", "ge"):
+    setattr(Array, f"__{_name}__", _operator(f"__{_name}__"))
+for _name in ("neg", "abs", "invert"):
+
+    def _unary(self, _name=_name):
+        return self._module._call(getattr(np.ndarray, f"__{_name}__"), self)
+
+    setattr(Array, f"__{_name}__", _unary)
+for _name, _taken in METHODS.items():
+
+    def _method(self, *args, _name=_name, _taken=_taken, **kwargs):
+        return self._module._call(getattr(np.ndarray, _name), self, *args, _taken=_taken, **kwargs)
+
+    setattr(Array, _name, _method)
+
+
+class StandIn:
+    """The module: `xp = StandIn()`. `counts` has copies to the device, copies to the host, waits and calls."""
+
+    __name__ = "stand_in"
+    ndarray = Array
+    uint8, int32, int64, float32, float64, bool_ = np.uint8, np.int32, np.int64, np.float32, np.float64, np.bool_
+    newaxis = None
+    inf = np.inf
+
+    def __init__(self):
+        self.counts = Counter(to_device=0, to_host=0, waits=0, calls=0)
+        self.cuda = Cuda(self)
+
+    def _wrap(self, value):
+        return Array(self, np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
+
+    def _unwrap(self, value):
+        if isinstance(value, Array):
+            return value._memory
+        if isinstance(value, np.ndarray | np.generic):
+            raise TypeError(f"a NumPy value was given to the device: {value!r}")
+        if isinstance(value, list):
+            raise TypeError(f"a list was given to the device: {value!r}")
+        return value
+
+    def _key(self, key):
+        return tuple(map(self._unwrap, key)) if isinstance(key, tuple) else self._unwrap(key)
+
+    def _call(self, function, *args, _taken=UFUNC, **kwargs):
+        refused = set(kwargs) - set(_taken)
+        if refused:
+            raise TypeError(f"{getattr(function, '__name__', function)}: unexpected argument {', '.join(refused)}")
+        self.counts["calls"] += 1
+        args = [tuple(map(self._unwrap, arg)) if isinstance(arg, tuple) else self._unwrap(arg) for arg in args]
+        out = kwargs.get("out")
+        result = function(*args, **{name: self._unwrap(value) for name, value in kwargs.items()})
+        if result is NotImplemented:
+            raise TypeError(f"{function.__name__} is not implemented for {args}")
+        return out if out is not None else self._wrap(result)
+
+    def asarray(self, value, dtype=None):
+        if isinstance(value, Array):
+            return value if dtype is None else self._wrap(value._memory.astype(dtype, copy=False))
+        self.counts["to_device"] += 1
+        return self._wrap(np.array(value, dtype=dtype))
+
+    array = asarray
+
+    def asnumpy(self, value):
+        if not isinstance(value, Array):
+            return np.asarray(value)
+        self.counts["to_host"] += 1
+        self.counts["waits"] += 1
+        return value._memory.copy()
+
+
+for _name, _taken in FUNCTIONS.items():
+
+    def _function(self, first, *args, _name=_name, _taken=_taken, **kwargs):
+        first = tuple(first) if _name in ("concatenate", "stack") else first
+        return self._call(getattr(np, _name), first, *args, _taken=_taken, **kwargs)
+
+    setattr(StandIn, _name, _function)
+for _name, _taken in CREATION.items():
+
+    def _creation(self, *args, _name=_name, _taken=_taken, **kwargs):
+        return self._call(getattr(np, _name), *args, _taken=_taken, **kwargs)
+
+    setattr(StandIn, _name, _creation)
+
+
+class Cuda:
+    """The parts of cupy.cuda that are used: one device, one stream."""
+
+    def __init__(self, module):
+        self._module = module
+        self.runtime = Runtime()
+
+    def is_available(self):
+        return True
+
+    def Device(self, index):
+        return contextlib.nullcontext(index)
+
+    def get_current_stream(self):
+        return self
+
+    def synchronize(self):
+        self._module.counts["waits"] += 1
+
+
+class Runtime:
+    """The parts of cupy.cuda.runtime that are used."""
+
+    def getDeviceCount(self):
+        return 1
+
+    def getDeviceProperties(self, index):
+        return {"name": b"stand-in"}

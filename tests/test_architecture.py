@@ -1,0 +1,153 @@
+"""The house: imports run one way, `nn` and `optim` know no array module, and what they use of it exists everywhere."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_in import FUNCTIONS, METHODS, UFUNC, StandIn
+
+import xpnet
+
+PACKAGE = Path(xpnet.__file__).parent
+# Each floor may import from those below it, and from itself.
+FLOORS = [
+    {"errors", "__init__"},
+    {"device", "rng"},
+    {"nn", "optim", "data"},
+    {"compile"},
+    {"training", "plots"},
+    {"cli"},
+    {"train", "predict", "doctor", "__main__"},
+]
+HEAVY = {"cupy", "matplotlib", "PIL", "safetensors", "pooch", "tqdm", "threadpoolctl", "sklearn", "numba", "scipy"}
+
+
+TOPS = {path.stem for path in PACKAGE.iterdir()}
+
+
+def modules():
+    """Every module as (dotted name below xpnet, path)."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield ".".join(path.relative_to(PACKAGE).with_suffix("").parts), path
+
+
+def imports(path):
+    """Yield (top name below xpnet, or None, full name) for every import in a file, wherever it stands."""
+    depth = len(path.relative_to(PACKAGE).parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield None, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            if node.level == 0:
+                yield None, node.module
+            elif node.level == depth:  # from the package itself
+                for name in [node.module] if node.module else [alias.name for alias in node.names]:
+                    yield (name.split(".")[0] if name.split(".")[0] in TOPS else "__init__"), name
+
+
+def floor(name):
+    return next(i for i, names in enumerate(FLOORS) if name in names)
+
+
+@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+def test_imports_run_one_way(module, path):
+    top = module.split(".")[0]
+    if module == "__init__":
+        return  # the public face imports from everywhere
+    for below, name in imports(path):
+        assert name != "xpnet" and not name.startswith("xpnet."), f"{module}: relative imports within the package"
+        if below is not None:
+            assert floor(below) <= floor(top), f"{module} imports {name}, from a floor above its own"
+    if top == "nn":
+        assert not {below for below, _ in imports(path)} & {"optim", "data"}
+    if top == "data":
+        assert not {below for below, _ in imports(path)} & {"optim", "nn"}
+
+
+def test_every_module_has_a_floor():
+    for module, _ in modules():
+        floor(module.split(".")[0])
+
+
+def xp_sources():
+    return [path for top in ("nn", "optim") for path in sorted((PACKAGE / top).glob("*.py"))]
+
+
+def used_names(path):
+    """The names x of every `xp.x` and `self.xp.x` in a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            value = node.value
+            if (isinstance(value, ast.Name) and value.id == "xp") or (
+                isinstance(value, ast.Attribute) and value.attr == "xp"
+            ):
+                yield node.attr
+
+
+@pytest.mark.parametrize("path", xp_sources(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_layers_and_optimizers_know_no_array_module(path):
+    for _, name in imports(path):
+        assert name.split(".")[0] not in {"numpy", "cupy", "cupyx"}, f"{path} imports {name}"
+    text = path.read_text(encoding="utf-8")
+    assert "np." not in text
+    assert " xp is " not in text
+    for name in used_names(path):
+        assert hasattr(np, name), f"{path.name} uses xp.{name}, and NumPy has none"
+        assert hasattr(StandIn(), name), f"{path.name} uses xp.{name}, and the stand-in has none"
+
+
+def test_the_scan_finds_something():
+    assert {"maximum", "exp", "sqrt", "where", "arange"} <= {name for path in xp_sources() for name in used_names(path)}
+
+
+def test_names_exist_in_cupy():
+    """CuPy's wheel imports without a GPU; the stand-in must not allow what CuPy does not take."""
+    cupy = pytest.importorskip("cupy")
+    import inspect
+
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for name in used_names(path):
+            assert hasattr(cupy, name), f"{path.name} uses xp.{name}, and CuPy has none"
+    for name, taken in FUNCTIONS.items():
+        function = getattr(cupy, name)
+        if taken is not UFUNC and name != "matmul":
+            assert taken <= set(inspect.signature(function).parameters), name
+    for name in METHODS:
+        assert hasattr(cupy.ndarray, name)
+
+
+def test_import_is_light():
+    """`import xpnet` brings NumPy and the standard library, and no more."""
+    code = f"import sys, xpnet; print(sorted({HEAVY} & {{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_public_names_have_docstrings():
+    for name in xpnet.__all__:
+        assert getattr(xpnet, name).__doc__, name
+
+
+@pytest.mark.parametrize("module", [name for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "xpnet.")])
+def test_examples_in_docstrings(module):
+    if module.endswith("__main__"):
+        return
+    if module == "xpnet.plots":
+        pytest.importorskip("matplotlib")
+    result = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)
+    assert result.failed == 0
+
+
+def test_example_of_the_package():
+    result = doctest.testmod(xpnet)
+    assert result.failed == 0
+    assert result.attempted >= 5

@@ -1,0 +1,100 @@
+"""The options of a run: checked one by one, and read from TOML and config.json."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from xpnet import Config
+from xpnet.training.config import default_threads, read_options
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lr": 0}, "lr must be finite and above 0, not 0.0"),
+        ({"lr": -1.0}, "lr"),
+        ({"lr": float("inf")}, "lr.*inf"),
+        ({"lr": float("nan")}, "lr.*nan"),
+        ({"lr": "0.1"}, "lr must be a number, not '0.1'"),
+        ({"lr": True}, "lr must be a number, not True"),
+        ({"epochs": 0}, "epochs must be at least 1, not 0"),
+        ({"epochs": 1.5}, "epochs must be a whole number, not 1.5"),
+        ({"steps": -3}, "steps"),
+        ({"epochs": 1, "steps": 1}, "epochs.*steps.*cannot both"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": None}, "batch_size must be a whole number, not None"),
+        ({"threads": 0}, "threads"),
+        ({"hidden": [100, 0]}, "hidden.*not 0"),
+        ({"hidden": [1.5]}, "hidden must be a list of whole numbers"),
+        ({"hidden": "100"}, "hidden must be a list"),
+        ({"hidden": [True]}, "hidden"),
+        ({"weight_decay": -1e-9}, "weight_decay"),
+        ({"activation": "rellu"}, "unknown activation 'rellu': did you mean 'relu'"),
+        ({"optimizer": "adan"}, "did you mean 'adam'"),
+        ({"dataset": "minst"}, "did you mean 'mnist'"),
+        ({"dtype": "float16"}, "dtype"),
+        ({"init": 3}, "init must be a string, not 3"),
+        ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N, not 'gpu'"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**64}, "seed"),
+        ({"seed": "0"}, "seed"),
+    ],
+)
+def test_bad_options(options, words):
+    with pytest.raises((TypeError, ValueError), match=words) as caught:
+        Config(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_length_of_a_run():
+    assert Config().total_steps(60000) == 5 * 469
+    assert Config().total_steps(1437) == 167 * 12, "as many epochs as make 2,000 steps"
+    assert Config(epochs=2).total_steps(1437) == 24
+    assert Config(steps=7).total_steps(1437) == 7
+    assert Config(batch_size=10**6).total_steps(1437) == 2000
+
+
+def test_toml(tmp_path):
+    path = tmp_path / "설정.toml"
+    path.write_text('hidden = [5, 6]\nbatch-size = 7\nlr = 1\noptimizer = "sgd"\n', encoding="utf-8")
+    assert Config(**read_options(path)) == Config(hidden=(5, 6), batch_size=7, lr=1.0, optimizer="sgd")
+
+
+def test_config_json_of_a_run(tmp_path):
+    path = tmp_path / "config.json"
+    config = Config(hidden=(), steps=3, dtype="float64", lr=0.5)
+    path.write_text(json.dumps({"options": config.as_dict(), "device": "cpu"}), encoding="utf-8")
+    assert Config(**read_options(path)) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.toml", "learning_rate = 1", "unknown option 'learning_rate'"),
+        ("a.toml", "epoch = 1", "unknown option 'epoch': did you mean 'epochs'"),
+        ("a.toml", "lr = ", "is no TOML"),
+        ("a.json", "{", "is no JSON"),
+        ("a.json", "[]", "not the config.json of a run"),
+        ("a.json", '{"lr": 1}', "not the config.json of a run"),
+        ("a.json", "[" * 100000, "is no JSON"),
+        ("a.toml", b"\xff\xfe", "is no TOML"),
+        ("none.toml", None, "cannot be read: No such file"),
+    ],
+)
+def test_bad_files(tmp_path, name, text, words):
+    path = tmp_path / name
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=words) as caught:
+        read_options(path)
+    assert str(path) in str(caught.value)
+
+
+def test_default_threads(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    assert default_threads() == 8
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
+    assert default_threads() == 1

@@ -1,0 +1,352 @@
+"""Data files: IDX and npz, sound and damaged; MNIST from folder, cache and download; the bundled digits."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from xpnet.data import NotFound, load_digits, load_mnist, load_or_digits, mnist
+from xpnet.data.files import read_npz
+from xpnet.data.idx import TYPES, read_idx
+from xpnet.errors import DataError
+
+CODES = {np.dtype(name): code for code, name in TYPES.items()}
+
+
+def idx_bytes(array):
+    big = array.astype(array.dtype.newbyteorder(">"))
+    code = CODES[np.dtype(array.dtype.newbyteorder(">"))]
+    return bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + big.tobytes()
+
+
+IDX_ARRAYS = st.sampled_from(sorted(TYPES.values())).flatmap(
+    lambda dtype: hnp.arrays(np.dtype(dtype).newbyteorder("="), hnp.array_shapes(max_dims=4, max_side=5))
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(array=IDX_ARRAYS, packed=st.booleans())
+def test_idx_round_trip(tmp_path_factory, array, packed):
+    path = tmp_path_factory.mktemp("idx") / "a"
+    content = idx_bytes(array)
+    path.write_bytes(gzip.compress(content) if packed else content)
+    read = read_idx(path)
+    assert read.dtype == array.dtype
+    assert read.dtype.isnative
+    np.testing.assert_array_equal(read, array)
+
+
+GOOD = idx_bytes(np.arange(24, dtype=np.uint8).reshape(4, 3, 2))
+PACKED = gzip.compress(GOOD)
+DAMAGED = {
+    "empty": (b"", "is empty"),
+    "magic": (b"\1" + GOOD[1:], "is no IDX file"),
+    "type": (GOOD[:2] + b"\x0a" + GOOD[3:], "is no IDX file"),
+    "three bytes": (GOOD[:3], "is no IDX file"),
+    "no dimensions": (b"\0\0\x08\0" + b"x", "0 dimensions"),
+    "255 dimensions": (b"\0\0\x08\xff" + bytes(2000), "255 dimensions"),
+    "header cut": (GOOD[:9], "cut off within its header"),
+    "a size of 0": (b"\0\0\x08\2" + struct.pack(">2I", 0, 5), "no elements"),
+    "65536^4": (b"\0\0\x08\4" + struct.pack(">4I", *[65536] * 4) + b"x", "more than can be read"),
+    "4 GiB": (b"\0\0\x08\1" + struct.pack(">I", 2**32 - 1) + b"x", "cut off.*and 1 can be there"),
+    "cut": (GOOD[:-1], "cut off.*need 24 bytes, and 23 can be there"),
+    "longer": (GOOD + b"x", "1 bytes after"),
+    "html": (b"<!DOCTYPE html><html>", "is no IDX file: it begins with 3c 21"),
+    "gz cut": (PACKED[:-12], "is damaged|cut off"),
+    "gz crc": (PACKED[:-8] + b"\0\0\0\0" + PACKED[-4:], "is damaged.*CRC"),
+    "gz garbage": (PACKED[:12] + b"\xff" * 20, "is damaged|is no IDX file"),
+    "gz short": (gzip.compress(GOOD[:-1]), "cut off.*24 bytes, and 23 are there"),
+    "gz longer": (gzip.compress(GOOD + b"x"), "goes on after"),
+    "gz html": (gzip.compress(b"<html>"), "is no IDX file"),
+    "gz claims much": (gzip.compress(b"\0\0\x08\1" + struct.pack(">I", 2**30) + b"x"), "can be there"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_idx(kind, tmp_path):
+    content, words = DAMAGED[kind]
+    path = tmp_path / "images.gz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"images.gz.*({words})"):
+        read_idx(path)
+
+
+def test_every_cut_and_flip_of_a_header_is_survived(tmp_path):
+    """Whatever byte is wrong, the answer is an array or a DataError."""
+    path = tmp_path / "a"
+    for content in (GOOD, PACKED):
+        for i in range(len(content)):
+            for bad in (content[:i], content[:i] + bytes([content[i] ^ 0x41]) + content[i + 1 :]):
+                path.write_bytes(bad)
+                try:
+                    assert read_idx(path).size >= 1
+                except DataError as error:
+                    assert str(path) in str(error)
+
+
+def test_a_claim_allocates_nothing(tmp_path):
+    """A 1 KiB file that claims a gigabyte, and a bomb that holds more than it claims, cost next to no memory."""
+    path = tmp_path / "a.gz"
+    claims = b"\0\0\x08\1" + struct.pack(">I", 10**6)
+    for content in (claims, claims + bytes(200 * 2**20)):
+        path.write_bytes(gzip.compress(content))
+        tracemalloc.start()
+        with pytest.raises(DataError):
+            read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+        tracemalloc.stop()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no FIFOs, no /dev/zero")
+@pytest.mark.parametrize("read", [read_idx, read_npz])
+def test_what_is_no_regular_file(read, tmp_path):
+    fifo, loop = tmp_path / "fifo", tmp_path / "loop"
+    os.mkfifo(fifo)
+    loop.symlink_to(loop)
+    for path, words in (
+        (fifo, "no regular file"),
+        (Path("/dev/zero"), "no regular file"),
+        (tmp_path, "is a folder"),
+        (loop, "cannot be read"),
+        (tmp_path / "none", "cannot be read: No such file"),
+    ):
+        with pytest.raises(DataError, match=words):
+            read(path)
+
+
+def test_permission_denied(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(GOOD)
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read everything")
+    with pytest.raises(DataError, match="cannot be read: Permission denied"):
+        read_idx(path)
+
+
+def test_npz_round_trip_and_damage(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=np.arange(1000.0), y=np.zeros(5, np.uint8))
+    arrays = read_npz(path)
+    assert list(arrays) == ["x", "y"]
+    assert (arrays["x"] == np.arange(1000.0)).all()
+    content = path.read_bytes()
+    for bad in (b"", b"PK\3\4", content[:-30], content[:200] + bytes(40) + content[240:], b"not a zip"):
+        path.write_bytes(bad)
+        with pytest.raises(DataError, match=r"a\.npz"):
+            read_npz(path)
+    np.savez(path, x=np.array([object()], dtype=object))
+    with pytest.raises(DataError, match=r"a\.npz is no npz file that can be read.*pickle"):
+        read_npz(path)
+
+
+def test_npz_bomb(tmp_path):
+    import zipfile
+
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("x.npy", bytes(64 * 2**20))
+    with pytest.raises(DataError, match="claims 67108864 bytes"):
+        read_npz(path)
+
+
+def write_mnist(folder, *, packed=True, rows=20, **replace):
+    """Write a small data set in MNIST's files; `replace` maps a part of a file's name to its content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for name in mnist.FILES:
+        array = rng.integers(0, 256, (rows, 28, 28)) if "images" in name else np.arange(rows) % 10
+        content = next((c for part, c in replace.items() if part in name.replace("-", "_")), None)
+        content = idx_bytes(array.astype(np.uint8)) if content is None else content
+        if content:
+            path = folder / f"{name}.gz" if packed else folder / name
+            path.write_bytes(gzip.compress(content) if packed else content)
+    return folder
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("below", ["mnist", "."])
+def test_mnist_from_a_folder(tmp_path, below, packed):
+    write_mnist(tmp_path / below, packed=packed)
+    data = load_mnist(tmp_path)
+    assert data.x_train.shape == (20, 28, 28)
+    assert data.x_train.dtype == np.uint8
+    assert data.input_scale == 255.0
+    assert data.fingerprint() == load_mnist(tmp_path).fingerprint()
+
+
+def test_a_named_folder_is_looked_in_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist, "cache_folder", lambda: pytest.fail("the cache was looked in"))
+    monkeypatch.setattr(mnist, "_download", lambda *args: pytest.fail("a download was tried"))
+    with pytest.raises(NotFound, match="no MNIST files"):
+        load_mnist(tmp_path)
+    write_mnist(tmp_path / "mnist", t10k_labels=b"")
+    with pytest.raises(NotFound, match=r"has no t10k-labels-idx1-ubyte\(.gz\)"):
+        load_mnist(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("replace", "words"),
+    [
+        ({"train_labels": idx_bytes(np.zeros(19, np.uint8))}, "has 20 pictures, and .* has 19 labels"),
+        ({"t10k_images": idx_bytes(np.zeros((20, 14, 14), np.uint8))}, r"\(14, 14\), and the training set of"),
+        ({"train_images": idx_bytes(np.zeros((20, 28), np.uint8))}, "not pictures of bytes"),
+        ({"train_labels": idx_bytes(np.zeros(20, np.float32))}, "not one byte for each label"),
+        ({"train_labels": idx_bytes(np.full(20, 10, np.uint8))}, "has the label 10"),
+        ({"train_images": b"<html>"}, "is no IDX file"),
+    ],
+)
+def test_damaged_mnist(tmp_path, replace, words):
+    write_mnist(tmp_path, **replace)
+    with pytest.raises(DataError, match=words) as caught:
+        load_or_digits(None, tmp_path)
+    assert not isinstance(caught.value, NotFound), "damaged files must not pass for missing ones"
+
+
+class Mirror(threading.Thread):
+    """A web server on this machine that serves a folder."""
+
+    def __init__(self, folder):
+        from functools import partial
+        from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+        super().__init__(daemon=True)
+
+        class Quiet(SimpleHTTPRequestHandler):
+            def log_message(self, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+
+    def run(self):
+        self.server.serve_forever()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_download_tries_mirrors_checks_and_caches(tmp_path, monkeypatch):
+    """One mirror refuses, one has other files under the names, one is right; afterwards the cache serves."""
+    import hashlib
+
+    write_mnist(tmp_path / "wrong", rows=5)
+    right = write_mnist(tmp_path / "right")
+    digests = {name: hashlib.sha256((right / f"{name}.gz").read_bytes()).hexdigest() for name in mnist.FILES}
+    mirrors = [Mirror(tmp_path / "wrong"), Mirror(right)]
+    for mirror in mirrors:
+        mirror.start()
+    monkeypatch.setattr(mnist, "FILES", digests)
+    monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/", *(mirror.url for mirror in mirrors)))
+    monkeypatch.setattr(mnist, "cache_folder", lambda: tmp_path / "cache")
+    with pytest.raises(NotFound):
+        load_mnist(offline=True)
+    data = load_mnist()
+    assert data.x_train.shape == (20, 28, 28)
+    for mirror in mirrors:
+        mirror.stop()
+    assert load_mnist().fingerprint() == data.fingerprint()
+    assert sorted(path.name for path in (tmp_path / "cache" / "mnist").iterdir()) == sorted(f"{n}.gz" for n in digests)
+
+    # A damaged file in the cache is fetched again, and is an error where it cannot be.
+    (tmp_path / "cache" / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"<html>")
+    with pytest.raises(DataError, match="is no IDX file"):
+        load_mnist(offline=True)
+    with pytest.raises(NotFound, match="could not be downloaded"):
+        load_mnist()
+
+
+def test_giving_up_takes_seconds(tmp_path, monkeypatch):
+    """A mirror that accepts a connection and then says nothing does not hold a run up for minutes."""
+    import socket
+
+    silent = socket.create_server(("127.0.0.1", 0))
+    monkeypatch.setattr(mnist, "MIRRORS", (f"http://127.0.0.1:{silent.getsockname()[1]}/",))
+    monkeypatch.setattr(mnist, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(mnist, "cache_folder", lambda: tmp_path)
+    start = time.monotonic()
+    with pytest.raises(NotFound, match=r"could not be downloaded \(127.0.0.1:\d+: ReadTimeout\)"):
+        load_mnist()
+    assert time.monotonic() - start < 5
+    silent.close()
+
+
+def test_mirrors_are_https_and_several():
+    assert len(mnist.MIRRORS) >= 3
+    assert all(mirror.startswith("https://") for mirror in mnist.MIRRORS)
+    assert mnist.CONNECT_SECONDS * len(mnist.MIRRORS) <= 10
+
+
+def test_without_mnist_the_digits_take_its_place(tmp_path):
+    data, note = load_or_digits(None, tmp_path)
+    assert data.name == "digits"
+    assert note.endswith("training on the bundled 8x8 digits instead")
+    assert "\n" not in note
+    with pytest.raises(DataError, match="no MNIST files"):
+        load_or_digits("mnist", tmp_path)
+    with pytest.raises(DataError, match="is no folder"):
+        load_or_digits(None, tmp_path / "none")
+
+
+def test_digits():
+    data = load_digits()
+    assert data.x_train.shape == (1437, 8, 8)
+    assert data.x_test.shape == (360, 8, 8)
+    assert data.x_train.max() == data.input_scale == 16
+    shares = np.bincount(data.y_test) / np.bincount(np.r_[data.y_train, data.y_test])
+    assert abs(shares - 0.2).max() < 0.004, "the split is not stratified"
+
+
+def test_digits_are_scikit_learns():
+    datasets = pytest.importorskip("sklearn.datasets")
+    source, ours = datasets.load_digits(), load_digits()
+
+    def rows(x, y):
+        return sorted(zip(map(bytes, x.astype(np.uint8).reshape(-1, 64)), y.tolist(), strict=True))
+
+    x, y = np.r_[ours.x_train, ours.x_test], np.r_[ours.y_train, ours.y_test]
+    assert rows(source.images, source.target) == rows(x, y)
+
+
+def test_mnist_is_mnist(mnist_dir):
+    data = load_mnist(mnist_dir)
+    assert data.x_train.shape == (60000, 28, 28)
+    assert data.x_test.shape == (10000, 28, 28)
+    assert np.bincount(data.y_train).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is Linux's")
+def test_out_of_memory_is_one_line(tmp_path):
+    import resource
+
+    path = tmp_path / "a"
+    with path.open("wb") as file:
+        file.write(b"\0\0\x08\1" + struct.pack(">I", 2**32 - 1))
+        file.truncate(8 + 2**32 - 1)  # sparse: it takes no room on the disk
+    code = (
+        "import numpy, sys; from xpnet.data.idx import read_idx; from xpnet.errors import DataError\n"
+        f"try: read_idx({str(path)!r})\nexcept DataError as error: print(error)"
+    )
+    limit = 2 * 2**30
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    assert done.stdout == f"{path} does not fit into memory\n"

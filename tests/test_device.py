@@ -1,0 +1,168 @@
+"""Devices: how a name becomes one, and the reasons in words where it does not."""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import pickle
+import sys
+import types
+
+import numpy as np
+import pytest
+from stand_in import StandIn
+
+from xpnet import DeviceError, DeviceUnavailable, get_device
+from xpnet import device as device_module
+
+
+class CudaError(RuntimeError):
+    """What CuPy's runtime raises."""
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """A module `cupy` that is the stand-in, and the only wheel installed."""
+    module = StandIn()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setattr(device_module, "cupy_distributions", lambda: {"cupy-cuda13x": "14.2.0"})
+    return module
+
+
+def raising(error):
+    def function(*args, **kwargs):
+        raise error
+
+    return function
+
+
+def test_cpu():
+    device = get_device("cpu")
+    assert device.xp is np
+    assert device.name == "cpu"
+    assert get_device(device) is device
+
+
+def test_a_gpu_that_works_is_taken(cupy):
+    for request in ("auto", "cuda", "cuda:0"):
+        device = get_device(request)
+        assert device.xp is cupy
+        assert device.name == "cuda:0"
+    assert cupy.counts["to_host"] == 3, "each time a kernel must have run, and its result been looked at"
+
+
+@pytest.mark.parametrize("request_", ["gpu", "cuda:", "cuda:x", "cuda:-1", "CPU", "", "cuda:٣", None, 0])
+def test_names_that_are_none(request_):
+    with pytest.raises(ValueError, match="device must be auto, cpu, cuda or cuda:N"):
+        get_device(request_)
+
+
+def test_no_gpu_of_that_number(cupy):
+    with pytest.raises(DeviceError, match="there is no device cuda:7: this machine has cuda:0 alone") as caught:
+        get_device("cuda:7")
+    assert not isinstance(caught.value, DeviceUnavailable), "a program must not fall back from this"
+
+
+def test_cupy_is_not_installed(monkeypatch):
+    monkeypatch.setattr(device_module, "cupy_distributions", dict)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(DeviceUnavailable, match="CuPy is not installed; .*pip install 'xpnet\\[cuda13\\]'"):
+        get_device("cuda")
+    assert get_device("auto").name == "cpu"
+
+
+def test_cupy_does_not_import(monkeypatch):
+    monkeypatch.setattr(device_module, "cupy_distributions", dict)
+    monkeypatch.setattr(
+        device_module.importlib, "import_module", raising(ImportError("libcuda.so.1:\ncannot open shared object"))
+    )
+    with pytest.raises(DeviceUnavailable, match="cannot be imported: ImportError: libcuda.so.1: cannot open"):
+        get_device("cuda")
+
+
+def test_two_wheels_are_an_error(monkeypatch):
+    found = [types.SimpleNamespace(name=n, version="14.2.0") for n in ("cupy-cuda12x", "cupy_cuda13x", "cupy-xarray")]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
+    for request in ("cuda", "auto"):
+        with pytest.raises(DeviceError, match="cupy-cuda12x 14.2.0 and cupy_cuda13x 14.2.0 .* side by side") as caught:
+            get_device(request)
+        assert not isinstance(caught.value, DeviceUnavailable)
+        assert "pip uninstall cupy-cuda12x cupy_cuda13x" in str(caught.value)
+    assert get_device("cpu").name == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("error", "driver", "words"),
+    [
+        (CudaError("cudaErrorInsufficientDriver: CUDA driver version is insufficient"), 0, "has no NVIDIA driver"),
+        (CudaError("cudaErrorInsufficientDriver: ..."), 12040, "knows CUDA 12.4 at most, too old"),
+        (CudaError("cudaErrorNoDevice: no CUDA-capable device"), 13000, "no CUDA device is visible"),
+        (CudaError("cudaErrorSystemNotReady"), 13000, "CUDA cannot be used: CudaError: cudaErrorSystemNotReady"),
+    ],
+)
+def test_no_device(cupy, error, driver, words):
+    cupy.cuda.runtime.getDeviceCount = raising(error)
+    cupy.cuda.runtime.driverGetVersion = lambda: driver
+    with pytest.raises(DeviceUnavailable, match=words):
+        get_device("cuda")
+    assert get_device("auto").name == "cpu"
+
+
+def test_no_device_visible(cupy):
+    cupy.cuda.runtime.getDeviceCount = lambda: 0
+    with pytest.raises(DeviceUnavailable, match="CUDA_VISIBLE_DEVICES"):
+        get_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ({"arange": raising(RuntimeError("Failed to find CUDA headers"))}, "would not run a kernel: .*CUDA headers"),
+        ({"arange": raising(ImportError("libcublas.so.13"))}, "would not run a kernel: ImportError: libcublas"),
+        ({"asnumpy": lambda array: np.float32(7.0)}, "came out as 7.0, not 26"),
+    ],
+)
+def test_listed_is_not_enough(cupy, broken, words):
+    """A device that is listed, but whose kernels do not run, or run wrong, is not usable."""
+    for name, function in broken.items():
+        setattr(cupy, name, function)
+    with pytest.raises(DeviceUnavailable, match=words):
+        get_device("cuda")
+    assert get_device("auto").name == "cpu"
+
+
+def test_copies_and_pickles():
+    device = get_device("cpu")
+    assert copy.deepcopy(device) is device
+    assert copy.copy(device) is device
+    assert pickle.loads(pickle.dumps(device)) == device
+
+
+def test_a_network_pickled_on_a_gpu_opens_without_one(cupy):
+    from xpnet.nn import Linear, Sequential
+
+    net = Sequential([Linear(3, 2)], device="cuda")
+    pickled = pickle.dumps(net)
+    assert pickle.loads(pickled).device.name == "cuda:0"
+    cupy.cuda.runtime.getDeviceCount = lambda: 0
+    with pytest.warns(UserWarning, match="pickled on cuda:0, and is now on cpu: no CUDA device is visible"):
+        again = pickle.loads(pickled)
+    assert (again.values == net.device.to_host(net.values)).all()
+
+
+def test_zeros_are_aligned():
+    for shape in ((1,), (3, 5), (1000,), (0,), ()):
+        for dtype in ("float32", "float64"):
+            zeros = get_device("cpu").zeros(shape, dtype)
+            assert zeros.shape == shape
+            assert zeros.dtype == dtype
+            assert zeros.ctypes.data % 64 == 0 or zeros.size == 0
+            assert not zeros.any()
+
+
+@pytest.mark.cuda
+def test_the_real_gpu(cuda):
+    x = cuda.asarray(np.arange(6.0))
+    assert (cuda.to_host(x) == np.arange(6.0)).all()
+    assert cuda.name.startswith("cuda:")
+    cuda.synchronize()

@@ -1,0 +1,193 @@
+"""Model files: exact, equal for equal models, open in PyTorch, and no damage passes."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from xpnet import MLP, Adam, ModelFileError, Trainer, XpnetError, evaluate, load_digits
+
+
+def trained(replicas=None, **options):
+    digits = load_digits()
+    model = MLP([64, 12, 10], replicas=replicas, input_shape=(8, 8), input_scale=16, **options)
+    Trainer(model, Adam(0.003)).fit(digits.x_train, digits.y_train, steps=20)
+    return model, digits
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("replicas", [None, 1, 3])
+def test_round_trip(tmp_path, replicas, dtype):
+    model, digits = trained(replicas, dtype=dtype, class_names=[f"숫자 {i}" for i in range(10)])
+    model.save(tmp_path / "모델.safetensors")
+    again = MLP.load(tmp_path / "모델.safetensors")
+    assert (again.network.values == model.network.values).all()
+    assert (again.predict(digits.x_test) == model.predict(digits.x_test)).all()
+    assert again.class_names == model.class_names
+    assert again.summary() == model.summary()
+
+
+def test_the_same_on_every_device(tmp_path, device):
+    model = MLP([4, 3, 2], replicas=2, device=device)
+    model.save(tmp_path / "there")
+    MLP([4, 3, 2], replicas=2).save(tmp_path / "here")
+    assert (tmp_path / "there").read_bytes() == (tmp_path / "here").read_bytes()
+    again = MLP.load(tmp_path / "here", device=device)
+    assert type(again.network.values) is type(model.network.values)
+
+
+def test_names_and_orientation_are_pytorchs(tmp_path):
+    model, _ = trained()
+    model.save(tmp_path / "m")
+    tensors = load_file(tmp_path / "m")
+    assert {name: tensor.shape for name, tensor in tensors.items()} == {
+        "0.weight": (12, 64),
+        "0.bias": (12,),
+        "2.weight": (10, 12),
+        "2.bias": (10,),
+    }
+    np.testing.assert_array_equal(tensors["0.weight"], model.network.layers[0].W.T)
+    np.testing.assert_array_equal(tensors["2.bias"], model.network.layers[2].b[0])
+
+
+def test_one_replica_is_a_model_of_its_own(tmp_path):
+    model, digits = trained(3)
+    model.save(tmp_path / "one", replica=1)
+    one = MLP.load(tmp_path / "one")
+    assert one.replicas is None
+    np.testing.assert_allclose(one.predict(digits.x_test), model.predict(digits.x_test)[1], atol=1e-6)
+    for wrong in (3, -1):
+        with pytest.raises(ValueError, match="replica"):
+            model.save(tmp_path / "no", replica=wrong)
+    with pytest.raises(ValueError, match="replica"):
+        one.save(tmp_path / "no", replica=0)
+    assert not (tmp_path / "no").exists()
+
+
+def test_opens_in_pytorch(tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file as load_torch
+
+    model, digits = trained()
+    model.save(tmp_path / "m")
+    theirs = torch.nn.Sequential(torch.nn.Linear(64, 12), torch.nn.ReLU(), torch.nn.Linear(12, 10))
+    theirs.load_state_dict(load_torch(tmp_path / "m"), strict=True)
+    x = torch.tensor(digits.x_test.reshape(-1, 64) / 16.0, dtype=torch.float32)
+    with torch.no_grad():
+        p = torch.softmax(theirs(x), dim=1).numpy()
+    np.testing.assert_allclose(model.predict(digits.x_test), p, atol=1e-6)
+    accuracy = (p.argmax(axis=1) == digits.y_test).mean()
+    assert evaluate(model, digits.x_test, digits.y_test)[1] == accuracy
+
+
+def test_equal_models_are_equal_bytes(tmp_path):
+    for name in ("a", "b"):
+        trained()[0].save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_no_flipped_bit_passes(tmp_path):
+    path = tmp_path / "m"
+    MLP([2, 3, 2], seed=1).save(path)
+    content = bytearray(path.read_bytes())
+    for bit in range(8 * len(content)):
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        with pytest.raises(ModelFileError, match="m "):
+            MLP.load(path)
+        content[bit // 8] ^= 1 << bit % 8
+
+
+def test_no_cut_passes(tmp_path):
+    path = tmp_path / "m"
+    MLP([2, 3, 2]).save(path)
+    content = path.read_bytes()
+    for end in range(len(content)):
+        path.write_bytes(content[:end])
+        with pytest.raises(ModelFileError):
+            MLP.load(path)
+    path.write_bytes(content + b"\0")
+    with pytest.raises(ModelFileError):
+        MLP.load(path)
+
+
+def rewritten(path, change):
+    """Save a model whose description `change` has altered, with a digest that fits."""
+    from xpnet.training.model_file import _digest, _json
+
+    MLP([2, 3, 2]).save(path)
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
+    metadata = json.loads(header["__metadata__"]["xpnet"])
+    tensors = load_file(path)
+    change(metadata, tensors)
+    metadata["sha256"] = _digest(metadata, tensors)
+    save_file(tensors, path, metadata={"xpnet": _json(metadata)})
+
+
+CHANGES = {
+    "format": (lambda m, t: m.update(format=99), "has the format 99, and this version reads 1"),
+    "unknown layer": (lambda m, t: m["layers"].__setitem__(1, {"type": "Conv"}), "does not describe a model.*Conv"),
+    "layers do not fit": (lambda m, t: m["layers"][2].update(inputs=4), "takes 4 features, and would get 3"),
+    "other shape": (lambda m, t: m["layers"][2].update(outputs=5), "W has the shape"),
+    "tensor missing": (lambda m, t: t.pop("2.bias"), "its layers have .*2.bias.* and its tensors are"),
+    "tensor of other shape": (lambda m, t: t.update({"0.bias": np.zeros(4, np.float32)}), "b has the shape"),
+    "no layers": (lambda m, t: m.pop("layers"), "does not describe a model"),
+    "dtype": (lambda m, t: m.update(dtype="float16"), "dtype must be float32 or float64"),
+    "names": (lambda m, t: m.update(class_names=["a"]), "class_names has 1 names"),
+    "scale": (lambda m, t: m.update(input_scale=-1), "input_scale"),
+    "layers are text": (lambda m, t: m.update(layers="Linear"), "does not describe a model"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_what_does_not_fit_together(kind, tmp_path):
+    change, words = CHANGES[kind]
+    rewritten(tmp_path / "m", change)
+    with pytest.raises(ModelFileError, match=words):
+        MLP.load(tmp_path / "m")
+
+
+def test_what_is_no_model_file(tmp_path):
+    missing, empty, text, other = (tmp_path / name for name in ("missing", "empty", "text", "other"))
+    empty.write_bytes(b"")
+    text.write_text("hello " * 100)
+    save_file({"a": np.zeros(3)}, other)
+    for path, words in (
+        (missing, "does not exist"),
+        (empty, "cannot be read as a model"),
+        (text, "cannot be read as a model"),
+        (other, "none that xpnet wrote"),
+        (tmp_path, "is a folder, and no model file"),
+    ):
+        with pytest.raises(ModelFileError, match=words) as caught:
+            MLP.load(path)
+        assert str(path) in str(caught.value)
+    assert issubclass(ModelFileError, ValueError)
+    assert issubclass(ModelFileError, XpnetError)
+
+
+def test_a_header_nested_too_deeply(tmp_path):
+    header = json.dumps({"__metadata__": {"xpnet": "[" * 100_000}}).encode()
+    (tmp_path / "m").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        MLP.load(tmp_path / "m")
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "m"
+    MLP([2, 3, 2], seed=1).save(path)
+    old = path.read_bytes()
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        MLP([2, 3, 2], seed=2).save(path)
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path], "a temporary file was left behind"

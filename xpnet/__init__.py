@@ -1,0 +1,48 @@
+"""xpnet trains multilayer perceptrons with plain array code, on NumPy or on CuPy.
+
+>>> from xpnet import MLP, Adam, Trainer, evaluate, load_digits
+>>> digits = load_digits()
+>>> model = MLP([64, 100, 10], input_shape=(8, 8), input_scale=16)
+>>> history = Trainer(model, Adam(0.003)).fit(digits.x_train, digits.y_train, epochs=30)
+>>> loss, accuracy = evaluate(model, digits.x_test, digits.y_test)
+>>> accuracy > 0.95
+True
+>>> model.predict(digits.x_test).shape
+(360, 10)
+"""
+
+__version__ = "0.1.0"
+
+from .data import Dataset, load_digits, load_mnist
+from .device import Device, get_device
+from .errors import DataError, DeviceError, DeviceUnavailable, DivergedError, ModelFileError, XpnetError
+from .nn import Layer, Linear, Parameter, ReLU, Sequential, SoftmaxCrossEntropy
+from .optim import SGD, Adam, Optimizer
+from .training import MLP, Config, Trainer, evaluate
+
+__all__ = [
+    "MLP",
+    "SGD",
+    "Adam",
+    "Config",
+    "DataError",
+    "Dataset",
+    "Device",
+    "DeviceError",
+    "DeviceUnavailable",
+    "DivergedError",
+    "Layer",
+    "Linear",
+    "ModelFileError",
+    "Optimizer",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "SoftmaxCrossEntropy",
+    "Trainer",
+    "XpnetError",
+    "evaluate",
+    "get_device",
+    "load_digits",
+    "load_mnist",
+]

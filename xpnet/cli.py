@@ -1,0 +1,129 @@
+"""What the commands share: one-line errors, exit codes, the fall-back to the CPU, and numbers as people type them.
+
+Exit codes: 0; 1 where the run failed (diverged, disk, memory); 2 for arguments, data, model files and devices; 130
+after Ctrl-C, and 143 after a request to terminate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from . import __version__
+from .device import CPU, Device, get_device
+from .errors import DataError, DeviceError, DeviceUnavailable, DivergedError, ModelFileError, did_you_mean, one_line
+
+
+class UsageError(Exception):
+    """An argument is wrong."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The system asked the command to end (SIGTERM); it ends as after Ctrl-C, with another exit code."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, with the closest option where one was misspelt."""
+
+    def __init__(self, command: str, **arguments: Any) -> None:
+        super().__init__(
+            prog=f"python -m xpnet.{command}",
+            allow_abbrev=False,
+            formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110),
+            **arguments,
+        )
+        self.add_argument("--version", action="version", version=f"xpnet {__version__}")
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line, and exit with 2."""
+        unknown = re.match(r"unrecognized arguments: (--[^ =]+)", message)
+        if unknown:
+            known = [option for option in self._option_string_actions if option.startswith("--")]
+            suggestion = did_you_mean(unknown[1], known)
+            message = f"unknown option {unknown[1]}: {suggestion if '?' in suggestion else 'see --help'}"
+        self.exit(2, f"{self.prog}: error: {one_sentence(message)}\n")
+
+
+def one_sentence(text: object) -> str:
+    """Return `text` on one line."""
+    return " ".join(str(text).split())
+
+
+def whole_number(text: str) -> int:
+    """Return a whole number in ASCII digits; int() would take 1_000 and digits of other scripts."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,30}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """Return a finite number; float() would take nan, inf, 1e400 and 1_000."""
+    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) or not math.isfinite(float(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return float(text)
+
+
+def add_device_options(add: Callable[..., object], default: str = "auto") -> None:
+    """Add --device and --require-device to a parser or a group, given its `add_argument`."""
+    add("--device", default=default, metavar="auto|cpu|cuda|cuda:N", help="(default: auto, a GPU where one is usable)")
+    add("--require-device", action="store_true", default=False, help="fail, rather than fall back to the CPU")
+
+
+def tell(message: object) -> None:
+    """Print one line on stderr."""
+    print(one_sentence(message), file=sys.stderr, flush=True)
+
+
+def choose_device(request: str, *, require: bool = False) -> Device:
+    """Return the device, or the CPU where no GPU is usable, saying why in one line; with `require`, raise instead."""
+    try:
+        return get_device(request)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    except DeviceUnavailable as error:
+        if require:
+            raise
+        tell(f"{request} cannot be used: {error}; going on with the CPU")
+        return CPU
+
+
+def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; what goes wrong is one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal has no letters for must not end the run
+            stream.reconfigure(errors="backslashreplace")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = command(arguments)
+        sys.stdout.flush()
+        return code
+    except (UsageError, DataError, ModelFileError, DeviceError) as error:
+        tell(f"error: {error}")
+        return 2
+    except DivergedError as error:
+        tell(f"error: {error}")
+    except KeyboardInterrupt as error:
+        tell(f"interrupted{f': {error}' if str(error) else ''}")
+        return 143 if isinstance(error, Terminated) else 130
+    except BrokenPipeError:  # whoever read the output has seen enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        tell(f"error: {error.filename or 'a file'}: {error.strerror or error}")
+    except MemoryError as error:
+        tell(f"error: out of memory{f' ({one_line(error)})' if str(error) else ''}; try a smaller --batch-size")
+    return 1
+
+
+def _terminate(signum: int, frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second request ends the process at once
+    raise Terminated

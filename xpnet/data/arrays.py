@@ -1,0 +1,123 @@
+"""Checks on arrays that users bring: each bad one gets one sentence that names the argument and the value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..device import Array, Device
+from ..errors import one_line
+from .dataset import HostArray
+
+
+def check_features(x: Any, device: Device, *, features: int | None = None, name: str = "x") -> Array:
+    """Return x as an array of numbers (rows, features), on the host or on the device, wherever it was.
+
+    Axes after the first are flattened; nothing is scaled. Lists, and objects that convert to numbers, are converted.
+
+    Args:
+        x: rows of numbers, of any integer or float type, (N, ...).
+        device: the device whose arrays are taken as they are.
+        features: how many numbers a row must have.
+        name: what errors call it.
+
+    Raises:
+        TypeError: x is no array of real numbers.
+        ValueError: it has no rows or no features, or something that is not finite; the message says where.
+    """
+    x = _numeric(x, device, name)
+    if x.ndim < 2:
+        raise ValueError(f"{name} must have the shape (rows, features), not {x.shape}")
+    width = int(np.prod(x.shape[1:], dtype=np.int64))
+    if width == 0:
+        raise ValueError(f"{name} has no features: its shape is {x.shape}")
+    if features is not None and width != features:
+        raise ValueError(f"{name} has {width} features in a row, and {features} are wanted: its shape is {x.shape}")
+    x = x.reshape(len(x), width)
+    if x.dtype.kind == "f":
+        _check_finite(x, device, name)
+    return x
+
+
+def check_rows(x: Array, name: str = "x") -> None:
+    """Raise ValueError where x has no rows."""
+    if len(x) == 0:
+        raise ValueError(f"{name} has no rows")
+
+
+def check_labels(y: Any, device: Device, rows: int, classes: int, name: str = "y") -> HostArray:
+    """Return y as labels, int64, (rows,); raise TypeError or ValueError unless they are whole numbers in 0..classes-1.
+
+    Out of range, a label would be silent corruption on a GPU, where indices wrap around.
+    """
+    y = _numeric(y, device, name)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise ValueError(f"{name} must hold one label for each row, with the shape (rows,), not {y.shape}")
+    if len(y) != rows:
+        raise ValueError(f"{name} has {len(y)} labels, and there are {rows} rows")
+    y = _on_host(y, device)
+    wrong = ~((y >= 0) & (y < classes) & (y == np.floor(y)))  # true for NaN, too
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"{name} must hold whole numbers from 0 to {classes - 1}: row {row} is {y[row]}")
+    labels: HostArray = y.astype(np.int64)
+    return labels
+
+
+def check_weights(w: Any, device: Device, rows: int, replicas: int | None, name: str = "sample_weight") -> HostArray:
+    """Return w as weights, float64 on the host, (rows,) or (R, rows); they must be finite, not negative, not all 0."""
+    w = _on_host(_numeric(w, device, name), device)
+    shapes = [(rows,)] if replicas is None else [(rows,), (replicas, rows)]
+    if w.shape not in shapes:
+        raise ValueError(f"{name} must have the shape {' or '.join(map(str, shapes))}, not {w.shape}")
+    weights: HostArray = w.astype(np.float64)
+    wrong = ~(np.isfinite(weights) & (weights >= 0))
+    if wrong.any():
+        raise ValueError(f"{name} must be finite and not negative: it holds {weights[wrong][0]}")
+    if not weights.any(axis=-1).all():
+        raise ValueError(f"{name} is zero for every row: nothing would be learnt")
+    return weights
+
+
+def _numeric(x: Any, device: Device, name: str) -> Array:
+    """Return x as an array of real numbers in the machine's byte order, without copying an array that is one."""
+    if device.index is not None and isinstance(x, device.xp.ndarray):
+        array: Any = x
+    else:
+        array = _host_array(x, name)
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name} must hold real numbers, not {array.dtype}")
+    return array
+
+
+def _host_array(x: Any, name: str) -> HostArray:
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array: fill what is masked, or leave those rows out")
+    if type(x).__module__.startswith("scipy.sparse"):
+        raise TypeError(f"{name} is a sparse matrix: make it dense with .toarray()")
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # a ragged list
+        raise ValueError(f"{name} cannot be made an array: {one_line(error)}") from None
+    if array.dtype == object:
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} holds objects that are no numbers: {one_line(error)}") from None
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _check_finite(x: Array, device: Device, name: str) -> None:
+    xp = np if isinstance(x, np.ndarray) else device.xp
+    if bool(xp.isfinite(x).all()):
+        return
+    x = _on_host(x, device)
+    row, column = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
+    raise ValueError(f"{name} must be finite: row {row}, column {column} is {x[row, column]}")
+
+
+def _on_host(x: Array, device: Device) -> HostArray:
+    return x if isinstance(x, np.ndarray) else device.to_host(x)

@@ -1,0 +1,54 @@
+"""Rows on the device, as they came, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..device import Array
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Inputs, labels and weights on a device, from which batches are gathered and scaled there.
+
+    Attributes:
+        x: inputs as they came (bytes stay bytes: a quarter of the memory, and of what is gathered), (N, I).
+        t: labels, (N,).
+        w: weights, (N,) or (R, N), or None.
+        scale: what inputs are divided by.
+        dtype: what a batch is made of.
+    """
+
+    x: Array
+    t: Array
+    w: Array | None
+    scale: float
+    dtype: str
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, index: Array) -> tuple[Array, Array, Array | None]:
+        """Gather the rows `index`, (B,): inputs (B, I), labels (B,) and weights (B,) or (R, B)."""
+        w = None if self.w is None else self.w.take(index, axis=-1)
+        return self.inputs(self.x.take(index, axis=0)), self.t.take(index), w
+
+    def piece(self, span: slice) -> tuple[Array, Array, Array | None]:
+        """Return the rows of a span, as `batch` does."""
+        return self.inputs(self.x[span]), self.t[span], None if self.w is None else self.w[..., span]
+
+    def inputs(self, x: Array) -> Array:
+        """Return rows as they came as what a network takes: of the right type, and scaled."""
+        x = x.astype(self.dtype)
+        return x if self.scale == 1.0 else x / self.scale
+
+
+def spans(rows: int, size: int) -> Iterator[slice]:
+    """Cut 0..rows-1 into spans of `size`; the last one may be shorter.
+
+    >>> list(spans(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))

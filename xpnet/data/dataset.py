@@ -1,0 +1,47 @@
+"""A data set: training and test rows with their labels, on the host, as they came."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+HostArray = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and test data, on the host.
+
+    Attributes:
+        name: what it is called on the command line.
+        x_train, x_test: inputs, (N, ...), in the type they came in; the axes after the first are a row's shape.
+        y_train, y_test: labels from 0 to C-1, (N,).
+        class_names: C names.
+        input_scale: what inputs are divided by on the way into a network: 255 for pictures of bytes.
+        source: where it came from, for people.
+    """
+
+    name: str
+    x_train: HostArray
+    y_train: HostArray
+    x_test: HostArray
+    y_test: HostArray
+    class_names: tuple[str, ...]
+    input_scale: float
+    source: str
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one row as it came, such as (28, 28)."""
+        return tuple(self.x_train.shape[1:])
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over shapes, types and contents: equal for equal data, whatever file it came from."""
+        digest = hashlib.sha256()
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            digest.update(f"{array.shape}{array.dtype.newbyteorder('<').str}".encode())
+            digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
+        return digest.hexdigest()

@@ -1,0 +1,66 @@
+"""Opening data files that may be anything: what goes wrong becomes a `DataError` that names the file."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError, one_line
+from .dataset import HostArray
+
+MOST_BYTES = 16 * 2**30  # no data set that this program can train on is larger
+DEFLATE_MOST = 1032  # bytes that one byte of deflate can stand for, at the most
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[tuple[io.BufferedReader, int]]:
+    """Open a regular file that is not empty, for reading; give the file and its size in bytes.
+
+    A pipe or a device is refused before it is opened, since opening one can wait for ever.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise DataError(f"{path} is empty")
+            yield file, size
+    except DataError:
+        raise
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit into memory") from error
+
+
+def read_npz(path: Path | str) -> dict[str, HostArray]:
+    """Return the arrays of an npz file by name; pickled objects are refused.
+
+    Raises `DataError`, naming the file, where it cannot be read or is no sound npz file.
+    """
+    path = Path(path)
+    with open_regular(path) as (file, size):
+        try:
+            with zipfile.ZipFile(file) as archive:
+                claimed = sum(member.file_size for member in archive.infolist())
+            if claimed > min(MOST_BYTES, size * DEFLATE_MOST):
+                raise DataError(f"{path} claims {claimed} bytes of arrays, which its {size} bytes cannot hold")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except (DataError, OSError, MemoryError):
+            raise
+        except Exception as error:  # zipfile and NumPy's parser raise what they like: BadZipFile, TokenError, ...
+            raise DataError(f"{path} is no npz file that can be read: {one_line(error)}") from error

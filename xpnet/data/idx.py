@@ -1,0 +1,70 @@
+"""IDX files, the format of MNIST: two zero bytes, a type, a number of dimensions, the sizes, the elements; big-endian.
+
+The sizes in a header are claims. They are held against the bytes that are there before anything of that size is
+allocated: a file on disk has a length, and deflate makes nothing more than 1032 times smaller.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from .files import DEFLATE_MOST, MOST_BYTES, open_regular
+
+TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+CHUNK = 2**20
+
+
+def read_idx(path: Path | str) -> np.ndarray[Any, Any]:
+    """Return the array in an IDX file, gzipped or not, in the machine's byte order.
+
+    Raises `DataError`, naming the file, where it cannot be read or is not a whole and sound IDX file.
+    """
+    path = Path(path)
+    with open_regular(path) as (file, size):
+        if file.peek(2)[:2] == b"\x1f\x8b":
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                return _read(path, unpacked, size * DEFLATE_MOST, exact=False)
+        return _read(path, file, size, exact=True)
+
+
+def _read(path: Path, file: Any, there: int, *, exact: bool) -> np.ndarray[Any, Any]:
+    """Read header and elements; `there` is how many bytes the file holds, or can hold at the most."""
+    start = file.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in TYPES:
+        raise DataError(f"{path} is no IDX file: it begins with {start[:4].hex(' ')}, not with 00 00 and a type")
+    dtype = np.dtype(TYPES[start[2]])
+    ndim = start[3]
+    if not 1 <= ndim <= 8:
+        raise DataError(f"{path} claims {ndim} dimensions; 1 to 8 can be read")
+    header = file.read(4 * ndim)
+    if len(header) < 4 * ndim:
+        raise DataError(f"{path} is cut off within its header")
+    shape = tuple(int.from_bytes(header[i : i + 4], "big") for i in range(0, 4 * ndim, 4))
+    if 0 in shape:
+        raise DataError(f"{path} holds no elements: its sizes are {shape}")
+    size = math.prod(shape) * dtype.itemsize
+    if size > MOST_BYTES:
+        raise DataError(f"{path} claims {size} bytes of elements, more than can be read ({MOST_BYTES})")
+    rest = there - 4 - 4 * ndim
+    if size > rest:
+        raise DataError(f"{path} is cut off: its sizes {shape} need {size} bytes, and {max(rest, 0)} can be there")
+    if exact and size < rest:
+        raise DataError(f"{path} has {rest - size} bytes after its {size} bytes of elements")
+    if exact:
+        elements = np.fromfile(file, dtype=dtype, count=math.prod(shape))
+    else:  # piece by piece: a gzipped file may still hold less than it claims, or more
+        content = bytearray()
+        while len(content) < size and (piece := file.read(min(size - len(content), CHUNK))):
+            content += piece
+        if len(content) < size:
+            raise DataError(f"{path} is cut off: its sizes {shape} need {size} bytes, and {len(content)} are there")
+        if file.read(1):
+            raise DataError(f"{path} goes on after its {size} bytes of elements")
+        elements = np.frombuffer(content, dtype=dtype)
+    return elements.astype(dtype.newbyteorder("="), copy=False).reshape(shape)

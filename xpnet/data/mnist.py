@@ -1,0 +1,141 @@
+"""MNIST: from a folder that was named, from the cache, or by a verified download.
+
+Y. LeCun, C. Cortes and C. Burges, "The MNIST database of handwritten digits": 60,000 training and 10,000 test pictures
+of 28x28 bytes, as four IDX files.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from .dataset import Dataset, HostArray
+from .idx import read_idx
+
+# SHA-256 of the gzipped files, as every mirror has them.
+FILES = {
+    "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "https://sagemaker-sample-files.s3.amazonaws.com/datasets/image/MNIST/",
+)
+CONNECT_SECONDS = 3
+READ_SECONDS = 10
+
+
+class NotFound(DataError):
+    """MNIST is in none of the places that may be looked in; the message says where it was looked for, and why not."""
+
+
+def cache_folder() -> Path:
+    """Return the folder that downloads are kept in."""
+    import pooch
+
+    return Path(pooch.os_cache("xpnet"))
+
+
+def load_mnist(data_dir: Path | None = None, *, offline: bool = False, progress: bool = False) -> Dataset:
+    """Return MNIST.
+
+    Args:
+        data_dir: look in `data_dir/mnist/` and `data_dir/` alone, for the four files, gzipped or not. None looks in
+            the cache, and then downloads into it.
+        offline: do not download.
+        progress: show a progress bar on stderr for each download.
+
+    Raises:
+        NotFound: it is not there, and could not be downloaded.
+        DataError: it is there, and damaged.
+    """
+    if data_dir is not None:
+        return _read(find_mnist(data_dir))
+    cache = cache_folder() / "mnist"
+    try:
+        return _read(find_mnist(cache))
+    except DataError:  # a file in the cache is ours: where it is damaged, it is fetched again
+        if offline:
+            raise
+    return _read(_download(cache, progress))
+
+
+def find_mnist(folder: Path) -> dict[str, Path]:
+    """Return the path of each of the four files, in `folder/mnist/` or `folder/`; raise `NotFound` without them."""
+    for place in (folder / "mnist", folder):
+        paths = {name: path for name in FILES if (path := _named(place, name)) is not None}
+        if len(paths) == len(FILES):
+            return paths
+        if paths:
+            missing = next(name for name in FILES if name not in paths)
+            raise NotFound(f"{place} has no {missing}(.gz)")
+    raise NotFound(f"there are no MNIST files in {folder}")
+
+
+def _named(folder: Path, name: str) -> Path | None:
+    # is_symlink: a link that leads nowhere is there, and damaged, rather than missing.
+    return next((p for p in (folder / name, folder / f"{name}.gz") if p.exists() or p.is_symlink()), None)
+
+
+def _download(folder: Path, progress: bool) -> dict[str, Path]:
+    """Fetch the four files from the first mirror that has each, checking their SHA-256; return their paths."""
+    import pooch
+
+    pooch.get_logger().setLevel(logging.ERROR)
+    fetch = pooch.HTTPDownloader(progressbar=progress and sys.stderr.isatty(), timeout=(CONNECT_SECONDS, READ_SECONDS))
+    paths = {}
+    for name, digest in FILES.items():
+        reasons = []
+        for mirror in MIRRORS:
+            try:
+                # To a temporary file, then checked, then renamed.
+                paths[name] = Path(
+                    pooch.retrieve(
+                        f"{mirror}{name}.gz", f"sha256:{digest}", fname=f"{name}.gz", path=folder, downloader=fetch
+                    )
+                )
+                break
+            except Exception as error:  # whatever went wrong (network, status, length, digest): the next mirror
+                reasons.append(f"{mirror.split('/')[2]}: {type(error).__name__}")
+        else:
+            raise NotFound(f"MNIST is not in {folder}, and could not be downloaded ({'; '.join(reasons)})")
+    return paths
+
+
+def _read(paths: dict[str, Path]) -> Dataset:
+    x_train, y_train, x_test, y_test = (read_idx(path) for path in paths.values())
+    _check_pair(x_train, y_train, paths["train-images-idx3-ubyte"], paths["train-labels-idx1-ubyte"])
+    _check_pair(x_test, y_test, paths["t10k-images-idx3-ubyte"], paths["t10k-labels-idx1-ubyte"])
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise DataError(
+            f"{paths['t10k-images-idx3-ubyte']} has pictures of {x_test.shape[1:]}, and the training set of"
+            f" {x_train.shape[1:]}"
+        )
+    return Dataset(
+        name="mnist",
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
+        class_names=tuple("0123456789"),
+        input_scale=255.0,
+        source=str(paths["train-images-idx3-ubyte"].parent),
+    )
+
+
+def _check_pair(images: HostArray, labels: HostArray, images_path: Path, labels_path: Path) -> None:
+    if images.ndim != 3 or images.dtype != np.uint8:
+        raise DataError(f"{images_path} holds {images.dtype} of shape {images.shape}, not pictures of bytes")
+    if labels.ndim != 1 or labels.dtype != np.uint8:
+        raise DataError(f"{labels_path} holds {labels.dtype} of shape {labels.shape}, not one byte for each label")
+    if len(images) != len(labels):
+        raise DataError(f"{images_path} has {len(images)} pictures, and {labels_path} has {len(labels)} labels")
+    if labels.max() > 9:
+        raise DataError(f"{labels_path} has the label {labels.max()}, and MNIST's go from 0 to 9")

@@ -1,0 +1,53 @@
+"""Pictures of any format that Pillow reads, as rows for a model that was trained on light figures on a dark ground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError, one_line
+from .dataset import HostArray
+from .files import open_regular
+
+LIGHT = 127.5  # a border that is lighter than this on average is paper
+
+
+def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None = None) -> tuple[HostArray, bool]:
+    """Return a picture as grey bytes of `size` (height, width), and whether it was inverted.
+
+    It is made grey (what is transparent shows white paper), padded with the colour of its border to the proportions of
+    `size`, and resized.
+
+    Args:
+        path: the file.
+        size: height and width wanted.
+        invert: turn dark on light into light on dark: True, False, or None to do so where the border is light.
+
+    Raises:
+        DataError: the file is missing, or no picture; or Pillow is.
+    """
+    path = Path(path)
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise DataError(f"{path}: reading pictures needs Pillow: pip install 'xpnet[plot]'") from None
+    with open_regular(path) as (file, _):
+        try:
+            with Image.open(file) as opened:
+                picture = ImageOps.exif_transpose(opened).convert("RGBA")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DataError(f"{path} is no picture that can be read: {one_line(error)}") from error
+    paper = Image.new("RGBA", picture.size, "white")
+    grey = Image.alpha_composite(paper, picture).convert("L")
+    border = _border(np.asarray(grey))
+    inverted = border > LIGHT if invert is None else invert
+    height, width = size
+    fitted = ImageOps.pad(grey, (width, height), method=Image.Resampling.LANCZOS, color=round(border))
+    pixels = np.asarray(fitted)
+    return 255 - pixels if inverted else pixels, inverted
+
+
+def _border(pixels: HostArray) -> float:
+    """Return the mean of the outermost pixels."""
+    return float(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).mean())

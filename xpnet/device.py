@@ -1,0 +1,196 @@
+"""Where arrays live: NumPy on the CPU, CuPy on a CUDA device.
+
+A `Device` is the array module `xp` with a name, and the few things that differ between the two: crossing the border
+between host and device, waiting for the device, and asking for aligned memory. The library never falls back from one
+to the other by itself: `get_device("cuda")` raises with the reason.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .errors import DeviceError, DeviceUnavailable, one_line
+
+# An array of whichever module is in use. A Protocol with every operator would be longer than the mathematics.
+Array: TypeAlias = Any
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector register of current processors
+
+CUPY_INSTALL = "pip install 'xpnet[cuda13]' (or 'xpnet[cuda12]', by the CUDA version that nvidia-smi shows)"
+
+
+@dataclass(frozen=True)
+class Device:
+    """An array module and where its arrays live; `index` is None on the CPU."""
+
+    name: str
+    xp: Any
+    index: int | None = None
+
+    def activate(self) -> AbstractContextManager[Any]:
+        """Return a context in which new arrays are made on this device."""
+        return nullcontext() if self.index is None else self.xp.cuda.Device(self.index)
+
+    def asarray(self, array: object, dtype: object = None) -> Array:
+        """Return `array` (of the host, or already here) as an array of this device."""
+        with self.activate():
+            return self.xp.asarray(array, dtype=dtype)
+
+    def to_host(self, array: Array) -> np.ndarray[Any, Any]:
+        """Return `array` as a NumPy array; waits for the device."""
+        return np.asarray(array) if self.index is None else np.asarray(self.xp.asnumpy(array))
+
+    def zeros(self, shape: tuple[int, ...], dtype: object) -> Array:
+        """Return zeros whose first byte is 64-byte aligned (CuPy's memory always is)."""
+        if self.index is not None:
+            with self.activate():
+                return self.xp.zeros(shape, dtype=dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize  # type: ignore[call-overload]
+        memory = np.zeros(size + ALIGNMENT, dtype=np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        return memory[start : start + size].view(dtype).reshape(shape)  # type: ignore[call-overload]
+
+    def synchronize(self) -> None:
+        """Wait until all work given to the device is done."""
+        if self.index is not None:
+            with self.activate():
+                self.xp.cuda.get_current_stream().synchronize()
+
+    # A module can be neither copied nor pickled: a copy is the device itself, a pickle holds its name.
+    def __copy__(self) -> Device:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Device:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return get_device, (self.name,)
+
+
+CPU = Device("cpu", np)
+
+
+def get_device(request: str | Device = "auto") -> Device:
+    """Return the device for "auto", "cpu", "cuda" or "cuda:N".
+
+    "auto" is the first CUDA device where one is usable, and the CPU otherwise; "cuda" is "cuda:0".
+
+    Raises `DeviceUnavailable` where there is no usable GPU at all, `DeviceError` where something has to be put right
+    (no GPU of that number; two CuPy wheels side by side), and ValueError for a name that is none of these.
+    """
+    if isinstance(request, Device):
+        return request
+    check_request(request)
+    if request == "cpu":
+        return CPU
+    if request == "auto":
+        try:
+            return _cuda_device(0)
+        except DeviceUnavailable:
+            return CPU
+    return _cuda_device(int(request.partition(":")[2] or 0))
+
+
+def check_request(request: object) -> None:
+    """Raise ValueError unless `request` is "auto", "cpu", "cuda" or "cuda:N"."""
+    if not isinstance(request, str) or not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", request, re.ASCII):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, not {request!r}")
+
+
+def cupy_distributions() -> dict[str, str]:
+    """Return the installed CuPy wheels as {name: version}; more than one is a broken installation."""
+    found = {}
+    for distribution in importlib.metadata.distributions():
+        name = distribution.name or ""
+        # "cupy", "cupy-cuda13x", "cupy-rocm-7-0"; not what is merely built on it, such as "cupy-xarray".
+        if re.fullmatch(r"cupy([-_](cuda\w+|rocm[\w-]+))?", name, re.IGNORECASE):
+            found[name] = distribution.version
+    return found
+
+
+def import_cupy() -> Any:
+    """Return the module cupy; raise `DeviceUnavailable` or `DeviceError` with the reason where it cannot be used."""
+    wheels = cupy_distributions()
+    if len(wheels) > 1:
+        listed = " and ".join(f"{name} {version}" for name, version in sorted(wheels.items()))
+        raise DeviceError(
+            f"{listed} are installed side by side, and break each other; keep the one that fits your driver:"
+            f" pip uninstall {' '.join(sorted(wheels))}, then {CUPY_INSTALL}"
+        )
+    try:
+        return importlib.import_module("cupy")
+    except ModuleNotFoundError as error:
+        if error.name == "cupy":
+            raise DeviceUnavailable(f"CuPy is not installed; to use an NVIDIA GPU: {CUPY_INSTALL}") from None
+        raise DeviceUnavailable(f"CuPy cannot be imported: {one_line(error)}") from error
+    except Exception as error:
+        raise DeviceUnavailable(f"CuPy cannot be imported: {one_line(error)}") from error
+
+
+def _cuda_device(index: int) -> Device:
+    """Return CUDA device `index` after it has run a kernel and a matrix product."""
+    cupy = import_cupy()
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        raise DeviceUnavailable(_no_device_reason(cupy, error)) from error
+    if count == 0:
+        raise DeviceUnavailable("no CUDA device is visible (is CUDA_VISIBLE_DEVICES set, or empty?)")
+    if index >= count:
+        last = f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0 alone"
+        raise DeviceError(f"there is no device cuda:{index}: this machine has {last}")
+    device = Device(f"cuda:{index}", cupy, index)
+    try:
+        probe(device)
+    except Exception as error:
+        raise DeviceUnavailable(f"cuda:{index} is there, but would not run a kernel: {one_line(error)}") from error
+    return device
+
+
+def _no_device_reason(cupy: Any, error: Exception) -> str:
+    """Say in words why CUDA lists no device."""
+    text = one_line(error)
+    if "cudaErrorInsufficientDriver" in text:
+        try:
+            driver = cupy.cuda.runtime.driverGetVersion()
+        except Exception:
+            driver = 0
+        if driver == 0:
+            return "CuPy is installed, but this machine has no NVIDIA driver"
+        return (
+            f"the NVIDIA driver knows CUDA {driver // 1000}.{driver % 1000 // 10} at most, too old for this CuPy;"
+            " update the driver, or install the CuPy of an older CUDA"
+        )
+    if "cudaErrorNoDevice" in text:
+        return "CuPy is installed, but no CUDA device is visible (is CUDA_VISIBLE_DEVICES set, or empty?)"
+    return f"CUDA cannot be used: {text}"
+
+
+def probe(device: Device) -> None:
+    """Run an elementwise kernel, a reduction and a matrix product, and compare; raise what went wrong.
+
+    Being listed is not enough: the run-time compiler, its headers or cuBLAS may be missing, or too new for the driver.
+    """
+    xp = device.xp
+    with device.activate():
+        x = xp.arange(4, dtype="float32").reshape(2, 2)
+        total = float((x @ x + 1.0).sum())
+    if total != 26.0:  # [[0, 1], [2, 3]] squared is [[2, 3], [6, 11]], and 1 is added to each
+        raise RuntimeError(f"a small sum came out as {total}, not 26")
+
+
+@contextmanager
+def limit_threads(threads: int) -> Iterator[None]:
+    """Let the BLAS behind NumPy use `threads` threads inside this context: the thread count is part of a run."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=threads, user_api="blas"):
+        yield

@@ -1,0 +1,141 @@
+"""What a layer is, and the fully connected one.
+
+A layer is plain array code against `self.xp`: array arithmetic, `@` and functions of `xp`; no branch on an array's
+value, no shape that depends on values, nothing written but named arrays with `[...] =`. Run as it stands, it is right
+on NumPy and on CuPy; run once with an `xp` that records, it is a program that can be compiled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..device import Array
+from ..errors import did_you_mean
+from .initializers import INITIALIZERS
+from .parameters import Parameter, Views
+
+
+def swap(x: Array) -> Array:
+    """Return x with its last two axes swapped: the transpose of every matrix in it."""
+    return x.swapaxes(-1, -2)
+
+
+class Layer:
+    """The base of all layers; a layer without parameters overrides `forward` and `backward` alone.
+
+    A layer's parameters live in the flat vector of the network it belongs to: it has none, and no `xp`, until it is
+    put into one. Declare them in the class body with `Parameter`, and give their shapes in `shapes`.
+    """
+
+    xp: Any  # the array module, set by bind()
+    params: Views  # parameters by name
+    grads: Views  # gradients by the same names
+
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Return the shape of each parameter, without replicas: (I, O) for a matrix, (1, O) for a row."""
+        return {}
+
+    def draw(self, generator: Any) -> dict[str, Any]:
+        """Return initial values of one replica, drawn from a host generator; parameters left out start at zero."""
+        return {}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's arguments that make this layer again: JSON values."""
+        return {}
+
+    def outputs(self, inputs: int) -> int:
+        """Return how many features come out where `inputs` go in; raise ValueError where they do not fit."""
+        return inputs
+
+    def forward(self, x: Array, train: bool) -> Array:
+        """Return y, (..., B, O), for x, (..., B, I); with `train`, keep what `backward` needs."""
+        raise NotImplementedError
+
+    def backward(self, dy: Array) -> Array:
+        """Assign the gradients of the parameters, and return dx, for dy, (..., B, O), of the last training forward."""
+        raise NotImplementedError
+
+    def backward_parameters(self, dy: Array) -> None:
+        """Assign the gradients of the parameters alone: asked of the first layer, whose dx nobody reads."""
+        self.backward(dy)
+
+    def bind(self, xp: Any, params: Views, grads: Views) -> None:
+        """Attach the layer to an array module and to its views of a network's vectors."""
+        if not self.bound:
+            self._configuration = frozenset(vars(self))
+        self.xp, self.params, self.grads = xp, params, grads
+
+    @property
+    def bound(self) -> bool:
+        """Whether the layer belongs to a network."""
+        return "params" in vars(self)
+
+    # A copy or a pickle of a layer is what its constructor made: it belongs to no network, and knows nothing of the
+    # last batch. The values are the network's to copy.
+    def __getstate__(self) -> dict[str, Any]:
+        names = self._configuration if self.bound else vars(self)
+        return {name: value for name, value in vars(self).items() if name in names}
+
+    def __getattr__(self, name: str) -> Any:
+        hint = "" if self.bound else "; it belongs to no network yet: put it into a Sequential"
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings().items())})"
+
+
+class Linear(Layer):
+    """y = x W + b, with W (..., I, O) and b (..., 1, O).
+
+    Args:
+        inputs: I, the number of features that come in.
+        outputs: O, the number of features that go out.
+        init: how W is drawn, a name in `INITIALIZERS`; b starts at zero.
+    """
+
+    W = Parameter("weight", matrix=True)  # (..., I, O)
+    b = Parameter("bias", matrix=False)  # (..., 1, O)
+
+    def __init__(self, inputs: int, outputs: int, init: str = "he") -> None:
+        for name, size in (("inputs", inputs), ("outputs", outputs)):
+            if isinstance(size, bool) or not isinstance(size, int):
+                raise TypeError(f"{name} must be a whole number, not {size!r}")
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, not {size}")
+        if init not in INITIALIZERS:
+            raise ValueError(f"unknown initializer {init!r}: {did_you_mean(str(init), INITIALIZERS)}")
+        self.n_inputs, self.n_outputs, self.init = inputs, outputs, init
+
+    def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
+        """Return x W + b, (..., B, O)."""
+        if train:
+            self.x = x
+        return x @ self.W + self.b  # (..., B, O)
+
+    def backward(self, dy: Array) -> Array:  # (..., B, O)
+        """Assign dW and db, and return dx = dy W^T, (..., B, I)."""
+        self.backward_parameters(dy)
+        return dy @ swap(self.W)  # (..., B, I)
+
+    def backward_parameters(self, dy: Array) -> None:  # (..., B, O)
+        """Assign dW = x^T dy, and db, the sum of dy over the batch."""
+        self.grads["W"][...] = swap(self.x) @ dy  # (..., I, O)
+        self.grads["b"][...] = dy.sum(axis=-2, keepdims=True)  # (..., 1, O)
+
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Return the shapes of W and b."""
+        return {"W": (self.n_inputs, self.n_outputs), "b": (1, self.n_outputs)}
+
+    def draw(self, generator: Any) -> dict[str, Any]:
+        """Draw W; b starts at zero."""
+        return {"W": INITIALIZERS[self.init](generator, (self.n_inputs, self.n_outputs))}
+
+    def settings(self) -> dict[str, Any]:
+        """Return inputs, outputs and init."""
+        return {"inputs": self.n_inputs, "outputs": self.n_outputs, "init": self.init}
+
+    def outputs(self, inputs: int) -> int:
+        """Return O, if I is `inputs`."""
+        if inputs != self.n_inputs:
+            raise ValueError(f"takes {self.n_inputs} features, and would get {inputs}")
+        return self.n_outputs

@@ -1,0 +1,210 @@
+"""A network: layers in a row, over one flat vector of parameters and one of gradients."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..device import Array, Device, get_device
+from ..errors import DeviceError
+from ..rng import LARGEST_SEED, Purpose, check_seed, stream
+from .layers import Layer
+from .parameters import Layout, Slot, Views
+
+DTYPES = {"float32": 4, "float64": 8}  # name: bytes of an element
+
+
+class Sequential:
+    """Layers applied one after the other, for one network or for R replicas of it that differ in their values.
+
+    Args:
+        layers: the layers; each belongs to this network from now on.
+        replicas: R, for R networks trained at once, or None for one: then no array has a replica axis.
+        seed: of the weights. Replica r is drawn as the single network with seed + r would be; a sequence gives each
+            replica a seed of its own. None leaves every parameter zero.
+        dtype: "float32" or "float64".
+        device: a `Device`, or the name of one.
+
+    Attributes:
+        inputs, outputs: I and O, how many features go in and come out; None where the layers take any.
+        values: all parameters, (P,) or (R, P); each layer's parameters are views of it.
+        gradients: their gradients, of the same shape.
+        layout: where each parameter lies; `layout.decayed` is the length of the part that weight decay applies to.
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        *,
+        replicas: int | None = None,
+        seed: int | Sequence[int] | None = 0,
+        dtype: str = "float32",
+        device: str | Device = "cpu",
+    ) -> None:
+        self.layers = list(layers)
+        self.inputs, self.outputs = self._check_layers()
+        if replicas is not None:
+            if isinstance(replicas, bool) or not isinstance(replicas, int):
+                raise TypeError(f"replicas must be a whole number or None, not {replicas!r}")
+            if replicas < 1:
+                raise ValueError(f"replicas must be at least 1, or None for a single network, not {replicas}")
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be float32 or float64, not {dtype!r}")
+        self.replicas = replicas
+        self.dtype = dtype
+        self.device = get_device(device)
+        self.layout = Layout.of(self.layers, DTYPES[dtype])
+        seeds = None if seed is None else self._seeds(seed)
+        self._allocate()
+        if seeds is not None:
+            self._draw(seeds)
+
+    def _check_layers(self) -> tuple[int | None, int | None]:
+        """Return how many features go in and how many come out, or None where the layers take any."""
+        if not self.layers:
+            raise ValueError("a network needs at least one layer")
+        inputs = width = None
+        for index, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layer {index} must be a Layer, not {layer!r}")
+            if layer.bound or any(layer is other for other in self.layers[:index]):
+                raise ValueError(f"layer {index}, {layer!r}, already belongs to a network; make a new one")
+            if width is None:
+                inputs = width = layer.settings().get("inputs")
+            if width is not None:
+                try:
+                    width = layer.outputs(width)
+                except ValueError as error:
+                    raise ValueError(f"layer {index}, {layer!r}, {error}") from None
+        return inputs, width
+
+    def _seeds(self, seed: int | Sequence[int]) -> list[int]:
+        """Return a seed per replica."""
+        count = self.replicas or 1
+        if isinstance(seed, Sequence) and not isinstance(seed, str):
+            if len(seed) != count:
+                raise ValueError(f"seed must have one number for each of {count} replicas, not {len(seed)}")
+            return [check_seed(one) for one in seed]
+        return [(check_seed(seed) + r) % (LARGEST_SEED + 1) for r in range(count)]
+
+    def _allocate(self) -> None:
+        """Make the flat vectors, zero, and bind the layers to them."""
+        self._values = self.device.zeros(self._lead + (self.layout.size,), self.dtype)
+        self._gradients = self.device.zeros(self._lead + (self.layout.size,), self.dtype)
+        self.bind(self.xp, self._values, self._gradients)
+
+    def _draw(self, seeds: list[int]) -> None:
+        for index, layer in enumerate(self.layers):
+            for r, seed in enumerate(seeds):
+                for name, value in layer.draw(stream(seed, Purpose.WEIGHTS, index)).items():
+                    view = layer.params[name] if self.replicas is None else layer.params[name][r]
+                    view[...] = self.device.asarray(value, dtype=self.dtype)
+
+    @property
+    def _lead(self) -> tuple[int, ...]:
+        return () if self.replicas is None else (self.replicas,)
+
+    @property
+    def xp(self) -> Any:
+        """The array module of this network's device."""
+        return self.device.xp
+
+    @property
+    def values(self) -> Array:
+        """All parameters, (P,) or (R, P). Assigning copies into it, so that every view of it stays one."""
+        return self._values
+
+    @values.setter
+    def values(self, flat: object) -> None:
+        Views(self.xp, {"values": self._values})["values"] = flat
+
+    @property
+    def gradients(self) -> Array:
+        """The gradients of `values`, as the last `backward` left them."""
+        return self._gradients
+
+    def bind(self, xp: Any, values: Array, gradients: Array) -> None:
+        """Make every layer's parameters and gradients views of these two vectors, of the array module `xp`."""
+        for index, layer in enumerate(self.layers):
+            layer.bind(xp, self.layout.views(xp, values, index), self.layout.views(xp, gradients, index))
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        """Return the output of the last layer, (..., B, O), for x, (B, I) or (R, B, I), an array of this device.
+
+        With `train`, the layers keep what `backward` needs; without, a forward changes nothing.
+        """
+        if x.shape[:-2] not in ((), self._lead) or x.ndim < 2 or self.inputs not in (None, x.shape[-1]):
+            raise ValueError(f"the input must have the shape (rows, {self.inputs or 'features'}), not {x.shape}")
+        if x.dtype != self.dtype:
+            x = x.astype(self.dtype)
+        for layer in self.layers:
+            x = layer.forward(x, train)
+        return x
+
+    def backward(self, dy: Array, *, input_gradient: bool = False) -> Array | None:
+        """Assign the gradients of all parameters, for dy, (..., B, O), of the last training forward.
+
+        With `input_gradient`, also return dx, (..., B, I). Training has no use for it, and it costs the first layer a
+        matrix product.
+        """
+        first, *rest = self.layers
+        for layer in reversed(rest):
+            dy = layer.backward(dy)
+        if input_gradient:
+            return first.backward(dy)
+        first.backward_parameters(dy)
+        return None
+
+    def parameters(self) -> dict[str, Array]:
+        """Return every parameter by its name in the network, such as "0.W"."""
+        return {slot.name: slot.view(self._values) for slot in self.layout.slots}
+
+    def slots(self) -> tuple[Slot, ...]:
+        """Return where each parameter lies, in the order of the layers."""
+        return self.layout.slots
+
+    def to(self, device: str | Device) -> Sequential:
+        """Return a copy of this network on another device."""
+        return self._copy(get_device(device))
+
+    def _copy(self, device: Device) -> Sequential:
+        twin = Sequential(
+            copy.deepcopy(self.layers), replicas=self.replicas, seed=None, dtype=self.dtype, device=device
+        )
+        # Between devices the values pass through the host; on one device they do not.
+        twin.values = self.values if device == self.device else self.device.to_host(self.values)
+        return twin
+
+    # Layers hold views of the network's vectors, so a copy that shared either would be half a network: all copies are
+    # deep. A pickle holds the values as a NumPy array; gradients are of the last batch, and not kept.
+    def __copy__(self) -> Sequential:
+        return self._copy(self.device)
+
+    def __deepcopy__(self, memo: object) -> Sequential:
+        return self._copy(self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "layers": self.layers,
+            "replicas": self.replicas,
+            "dtype": self.dtype,
+            "device": self.device.name,
+            "values": self.device.to_host(self.values),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        try:
+            device = get_device(state["device"])
+        except DeviceError as error:  # what was trained on a GPU must open on a laptop
+            warnings.warn(f"the network was pickled on {state['device']}, and is now on cpu: {error}", stacklevel=2)
+            device = get_device("cpu")
+        self.__init__(  # type: ignore[misc]
+            state["layers"], replicas=state["replicas"], seed=None, dtype=state["dtype"], device=device
+        )
+        self.values = state["values"]
+
+    def __repr__(self) -> str:
+        options = f"replicas={self.replicas}, dtype={self.dtype!r}, device={self.device.name!r}"
+        return f"Sequential({self.layers!r}, {options})"

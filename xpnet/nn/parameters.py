@@ -1,0 +1,135 @@
+"""All parameters of a network in one flat vector, and each parameter as a named view of it.
+
+One vector, (P,) or (R, P), lets an optimizer's formula run once on everything, and lets a checkpoint or an all-reduce
+see a single array. Weight matrices come first and the rest (biases, scales) after them, so that what weight decay
+applies to is a leading slice. Every parameter starts on a 64-byte boundary; the gaps stay zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..device import ALIGNMENT, Array
+
+if TYPE_CHECKING:
+    from .layers import Layer
+
+
+class Parameter:
+    """Declares a parameter in a layer's class body: `W = Parameter("weight", matrix=True)`.
+
+    Reading `layer.W` gives the view; assigning to it writes through the view into the flat vector.
+
+    Args:
+        torch_name: what PyTorch calls it, and so what model files call it.
+        matrix: True for weights, (..., I, O): subject to weight decay, stored transposed in PyTorch. False for rows,
+            (..., 1, O), such as biases: never decayed, (O,) in PyTorch.
+    """
+
+    def __init__(self, torch_name: str, *, matrix: bool) -> None:
+        self.torch_name = torch_name
+        self.matrix = matrix
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Layer | None, owner: type) -> Any:
+        return self if layer is None else layer.params[self.name]
+
+    def __set__(self, layer: Layer, value: object) -> None:
+        layer.params[self.name] = value
+
+    def to_torch(self, array: Array) -> Array:
+        """Return (..., I, O) as (..., O, I), and (..., 1, O) as (..., O)."""
+        return array.swapaxes(-1, -2) if self.matrix else array[..., 0, :]
+
+    def from_torch(self, array: Array) -> Array:
+        """Return the array that `to_torch` was given."""
+        return array.swapaxes(-1, -2) if self.matrix else array[..., None, :]
+
+
+class Views(Mapping[str, Array]):
+    """Named views of a flat vector. Assigning to a name writes into the view, which stays a view."""
+
+    def __init__(self, xp: Any, arrays: dict[str, Array]) -> None:
+        self._xp = xp
+        self._arrays = arrays
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __setitem__(self, name: str, value: object) -> None:
+        view = self._arrays[name]
+        if value is view:  # `params[name] -= step` has already written, and assigns the view to itself
+            return
+        array = self._xp.asarray(value, dtype=view.dtype)
+        if array.shape not in ((), view.shape):
+            raise ValueError(f"{name} has the shape {view.shape}, and cannot be given an array of {array.shape}")
+        view[...] = array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Views({ {name: array.shape for name, array in self._arrays.items()} })"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one parameter lies in the flat vector."""
+
+    layer: int
+    parameter: Parameter
+    shape: tuple[int, int]
+    offset: int
+
+    @property
+    def name(self) -> str:
+        """The parameter's name in the whole network, such as "0.W"."""
+        return f"{self.layer}.{self.parameter.name}"
+
+    @property
+    def torch_name(self) -> str:
+        """The parameter's name in PyTorch's `nn.Sequential` of the same layers, such as "0.weight"."""
+        return f"{self.layer}.{self.parameter.torch_name}"
+
+    def view(self, flat: Array) -> Array:
+        """Return this parameter's view, (..., I, O), of a flat vector (..., P)."""
+        part = flat[..., self.offset : self.offset + math.prod(self.shape)]
+        return part.reshape(part.shape[:-1] + self.shape)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The slots of a network's parameters, the length P of its flat vector, and the length of the decayed part."""
+
+    slots: tuple[Slot, ...]
+    size: int
+    decayed: int
+
+    @classmethod
+    def of(cls, layers: list[Layer], itemsize: int) -> Layout:
+        """Lay out the parameters of `layers` for elements of `itemsize` bytes."""
+        step = ALIGNMENT // itemsize
+        slots: list[Slot] = []
+        offset = decayed = 0
+        for matrices in (True, False):
+            for index, layer in enumerate(layers):
+                for name, shape in layer.shapes().items():
+                    parameter: Parameter = getattr(type(layer), name)
+                    if parameter.matrix is matrices:
+                        slots.append(Slot(index, parameter, shape, offset))
+                        offset += -(-math.prod(shape) // step) * step
+            if matrices:
+                decayed = offset
+        return cls(tuple(sorted(slots, key=lambda slot: slot.layer)), offset, decayed)
+
+    def views(self, xp: Any, flat: Array, layer: int) -> Views:
+        """Return the views that belong to one layer, by the layer's own names."""
+        return Views(xp, {slot.parameter.name: slot.view(flat) for slot in self.slots if slot.layer == layer})

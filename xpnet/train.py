@@ -1,0 +1,242 @@
+"""python -m xpnet.train: train a multilayer perceptron on MNIST, and say how well it does."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import cli
+from .data import DATASETS, Dataset, load_or_digits
+from .device import limit_threads
+from .errors import DivergedError
+from .nn import ACTIVATIONS, INITIALIZERS
+from .nn.network import DTYPES
+from .optim import OPTIMIZERS
+from .training import MLP, Config, Trainer
+from .training.config import default_threads, read_options
+from .training.run_folder import RunFolder, finite
+
+NOT_COMPILED = "every step of this version runs eagerly"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with `arguments` (by default those of the process); return its exit code."""
+    return cli.run(_main, arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    started = time.perf_counter()
+    parser = _parser()
+    options = vars(parser.parse_args(arguments))
+    try:
+        file = options.pop("config", None)
+        named = {field.name for field in dataclasses.fields(Config)}
+        chosen = read_options(file) if file is not None else {}
+        chosen |= {name: value for name, value in options.items() if name in named}
+        config = Config(**chosen)
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+    return _train(config, argparse.Namespace(**options), started)
+
+
+def _train(config: Config, options: argparse.Namespace, started: float) -> int:
+    tell = (lambda message: None) if options.quiet else cli.tell
+    device = cli.choose_device(config.device, require=options.require_device)
+    threads = config.threads or default_threads()
+    folder = None if options.out is None else RunFolder(options.out, overwrite=options.overwrite)
+    data = _load(config, options)
+    if folder is not None:
+        folder.start(config, device, threads, data)
+
+    with limit_threads(threads):
+        model = MLP(
+            [data.x_train[0].size, *config.hidden, len(data.class_names)],
+            activation=config.activation,
+            init=config.init,
+            seed=config.seed,
+            dtype=config.dtype,
+            device=device,
+            input_shape=data.input_shape,
+            input_scale=data.input_scale,
+            class_names=data.class_names,
+        )
+        rate = {} if config.lr is None else {"learning_rate": config.lr}
+        optimizer = OPTIMIZERS[config.optimizer](weight_decay=config.weight_decay, **rate)
+        trainer = Trainer(model, optimizer, batch_size=config.batch_size, seed=config.seed)
+        total = config.total_steps(len(data.x_train))
+        shape = " x ".join(map(str, data.x_train.shape))
+        tell(f"{data.name}: {shape}, flattened and divided by {data.input_scale:g}, from {data.source}")
+        tell(f"training on {device.name}, {f'{threads} threads, ' if device.index is None else ''}for {total} steps")
+        with Progress(trainer, len(data.x_train), total, quiet=options.quiet) as progress:
+
+            def on_epoch(row: dict[str, Any]) -> None:
+                progress.epoch(row)
+                if folder is not None:
+                    folder.add(row)
+
+            test = (data.x_test, data.y_test)
+            try:
+                trainer.fit(
+                    data.x_train, data.y_train, steps=total, test=test, on_epoch=on_epoch, on_step=progress.on_step
+                )
+            except (DivergedError, KeyboardInterrupt) as error:
+                if folder is None:
+                    raise
+                folder.finish(model, trainer.history)
+                done = max(trainer.epoch - isinstance(error, DivergedError), 0)
+                reason = f"{error}; " if str(error) else ""
+                raise type(error)(f"{reason}{folder.model_path} holds the model as after epoch {done}") from None
+        note = None if folder is None else folder.finish(model, trainer.history)
+    if note:
+        tell(note)
+
+    result = _result(config, data, trainer, device.name, folder, time.perf_counter() - started)
+    print(json.dumps(finite(result)) if options.json else _sentence(result))
+    return 0
+
+
+def _load(config: Config, options: argparse.Namespace) -> Dataset:
+    folder = config.data_dir or os.environ.get("XPNET_DATA_DIR")
+    data, note = load_or_digits(
+        config.dataset, Path(folder) if folder else None, offline=options.offline, progress=not options.quiet
+    )
+    if note:
+        cli.tell(note)
+    return data
+
+
+def _result(
+    config: Config, data: Dataset, trainer: Trainer, device: str, folder: RunFolder | None, total_seconds: float
+) -> dict[str, Any]:
+    last = trainer.history[-1]
+    seconds = sum(row["seconds"] for row in trainer.history)
+    per_epoch = -(-len(data.x_train) // config.batch_size)
+    whole, part = divmod(trainer.step, per_epoch)
+    samples = whole * len(data.x_train) + part * config.batch_size
+    return {
+        "device": device,
+        "requested_device": config.device,
+        "dataset": data.name,
+        "task": "classification",
+        "epochs": trainer.epoch,
+        "steps": trainer.step,
+        "seconds": seconds,
+        "total_seconds": total_seconds,
+        "samples_per_second": samples / seconds,
+        "train_loss": last["train_loss"],
+        "train_accuracy": last["train_accuracy"],
+        "test_loss": last["test_loss"],
+        "test_accuracy": last["test_accuracy"],
+        "model": None if folder is None else str(folder.model_path),
+        "compiled": NOT_COMPILED,
+    }
+
+
+def _sentence(result: dict[str, Any]) -> str:
+    kept = f"; the run is in {Path(result['model']).parent}" if result["model"] else ""
+    return (
+        f"test accuracy {result['test_accuracy']:.4f}, test loss {result['test_loss']:.4f} on {result['dataset']},"
+        f" after {result['steps']} steps in {result['seconds']:.1f} s on {result['device']}{kept}"
+    )
+
+
+class Progress:
+    """Progress on stderr: a live line on a terminal, one plain line an epoch elsewhere, nothing where `quiet`."""
+
+    def __init__(self, trainer: Trainer, rows: int, total: int, *, quiet: bool) -> None:
+        self.epochs = -(-total // -(-rows // trainer.batch_size))
+        self.plain = not quiet and not sys.stderr.isatty()
+        self.bar: Any = None
+        if not quiet and not self.plain:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, unit=" steps", desc=f"epoch 1/{self.epochs}", dynamic_ncols=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    @property
+    def on_step(self) -> Any:
+        """What the trainer calls after each step: nothing, unless there is a live line."""
+        return None if self.bar is None else lambda step: self.bar.update()
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Show an epoch's row."""
+        figures = f"loss {row['train_loss']:.4f}, accuracy {row['train_accuracy']:.4f}, test {row['test_accuracy']:.4f}"
+        if self.bar is not None:
+            self.bar.set_description(f"epoch {min(row['epoch'] + 1, self.epochs)}/{self.epochs}", refresh=False)
+            self.bar.set_postfix_str(figures, refresh=False)
+        elif self.plain:
+            cli.tell(f"epoch {row['epoch']}/{self.epochs}: {figures}, {row['seconds']:.2f} s")
+
+
+def _units(words: list[str]) -> list[int]:
+    return [cli.whole_number(word) for word in re.split(r"[\s,]+", " ".join(words)) if word]
+
+
+class _Hidden(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        try:
+            setattr(namespace, self.dest, _units(values))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+
+
+def _parser() -> cli.Parser:
+    # Options without a default here are absent unless given: what is given overrides --config, which overrides
+    # Config's defaults.
+    parser = cli.Parser(
+        "train",
+        argument_default=argparse.SUPPRESS,
+        description="Train a multilayer perceptron on pictures of handwritten digits.",
+        epilog="Exit codes: 0; 1 the run failed; 2 arguments, data or devices; 130 Ctrl-C.",
+    )
+    add = parser.add_argument_group("data").add_argument
+    add("--dataset", metavar="|".join(DATASETS), help="(default: mnist, or digits where MNIST cannot be had)")
+    add("--data-dir", metavar="DIR", help="look for the data in DIR alone (default: $XPNET_DATA_DIR, cache, download)")
+    add("--offline", action="store_true", default=False, help="do not download")
+
+    add = parser.add_argument_group("model").add_argument
+    add(
+        "--hidden", nargs="*", action=_Hidden, metavar="UNITS", help='of each layer; "" none (default: 100 100 100 100)'
+    )
+    add("--activation", metavar="|".join(ACTIVATIONS), help="between the layers (default: relu)")
+    add("--init", metavar="|".join(INITIALIZERS), help="how weights are drawn (default: he)")
+    add("--dtype", metavar="|".join(DTYPES), help="(default: float32)")
+
+    add = parser.add_argument_group("training").add_argument
+    add("--optimizer", metavar="|".join(OPTIMIZERS), help="(default: adam)")
+    add("--lr", type=cli.number, metavar="RATE", help="learning rate (default: adam 0.001, sgd 0.01)")
+    add("--weight-decay", type=cli.number, metavar="DECAY", help="on weights, not biases (default: 0)")
+    add("--batch-size", type=cli.whole_number, metavar="ROWS", help="(default: 128)")
+    add("--epochs", type=cli.whole_number, metavar="N", help="(default: 5, or as many as make 2,000 steps)")
+    add("--steps", type=cli.whole_number, metavar="N", help="train for N steps instead")
+    add("--seed", type=cli.whole_number, metavar="N", help="of weights and order of rows (default: 0)")
+
+    add = parser.add_argument_group("machine").add_argument
+    cli.add_device_options(add, default=argparse.SUPPRESS)
+    add("--threads", type=cli.whole_number, metavar="N", help="BLAS threads (default: one a processor, at most 8)")
+
+    add = parser.add_argument_group("output").add_argument
+    add("--out", type=Path, default=None, metavar="DIR", help="write config, history, model and curves into DIR")
+    add("--overwrite", action="store_true", default=False, help="let DIR hold a run already, and replace it")
+    add("--config", type=Path, metavar="FILE", help="read options from a TOML file, or a run's config.json")
+    add("--json", action="store_true", default=False, help="print one JSON object on stdout")
+    add("--quiet", action="store_true", default=False, help="no progress on stderr")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

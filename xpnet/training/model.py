@@ -1,0 +1,198 @@
+"""The model: a network, and what it needs to be used on data as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.arrays import check_features
+from ..data.batches import Rows, spans
+from ..device import Array, Device
+from ..errors import did_you_mean
+from ..nn import ACTIVATIONS, Layer, Linear, Sequential, SoftmaxCrossEntropy
+
+PREDICT_ROWS = 1024  # rows in a piece of a long prediction: enough to fill a device, little to keep in memory
+
+
+class MLP:
+    """A multilayer perceptron that classifies: Linear layers, an activation between them, softmax at the end.
+
+    >>> model = MLP([784, 100, 10], seed=0)
+    >>> print(model.summary())
+    layer  type    output  parameters
+    0      Linear  100     78500
+    1      ReLU    100     0
+    2      Linear  10      1010
+    79510 parameters, float32, on cpu; input (784,)
+
+    Args:
+        sizes: the number of inputs, of units in each hidden layer, and of classes.
+        activation: between the layers, a name in `xpnet.nn.ACTIVATIONS`.
+        init: how weights are drawn, a name in `xpnet.nn.INITIALIZERS`.
+        replicas: R, for R models trained at once, each with values of its own; None for one model.
+        seed: of the weights; replica r is drawn as the single model with seed + r. A sequence gives each its own.
+        dtype: "float32" or "float64".
+        device: where the model lives: "auto", "cpu", "cuda", "cuda:N", or a `Device`.
+        input_shape: the shape of a row as it comes, such as (28, 28); its product is sizes[0].
+        input_scale: what inputs are divided by on the way into the network, such as 255 for bytes.
+        class_names: what the classes are called; by default "0", "1", ...
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        activation: str = "relu",
+        init: str = "he",
+        replicas: int | None = None,
+        seed: int | Sequence[int] | None = 0,
+        dtype: str = "float32",
+        device: str | Device = "cpu",
+        input_shape: Sequence[int] | None = None,
+        input_scale: float = 1.0,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        if isinstance(sizes, str) or not isinstance(sizes, Sequence) or len(sizes) < 2:
+            raise ValueError(f"sizes must be the inputs, the hidden layers' units and the classes, not {sizes!r}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {activation!r}: {did_you_mean(str(activation), ACTIVATIONS)}")
+        layers: list[Layer] = []
+        for inputs, outputs in pairwise(sizes):
+            layers += [Linear(inputs, outputs, init), ACTIVATIONS[activation]()]
+        network = Sequential(layers[:-1], replicas=replicas, seed=seed, dtype=dtype, device=device)
+        self._set(network, input_shape, input_scale, class_names)
+
+    @classmethod
+    def of(
+        cls,
+        network: Sequential,
+        *,
+        input_shape: Sequence[int] | None = None,
+        input_scale: float = 1.0,
+        class_names: Sequence[str] | None = None,
+    ) -> MLP:
+        """Return a model of a network that was built by hand, of any layers, whose outputs are logits of classes."""
+        model = cls.__new__(cls)
+        model._set(network, input_shape, input_scale, class_names)
+        return model
+
+    def _set(
+        self,
+        network: Sequential,
+        input_shape: Sequence[int] | None,
+        input_scale: float,
+        class_names: Sequence[str] | None,
+    ) -> None:
+        if network.inputs is None or network.outputs is None:
+            raise ValueError("a model needs at least one layer that says how many features go in and come out")
+        shape = (network.inputs,) if input_shape is None else tuple(input_shape)
+        if int(np.prod(shape)) != network.inputs:
+            raise ValueError(f"input_shape {shape} does not make {network.inputs} features")
+        if not np.isfinite(input_scale) or input_scale <= 0:
+            raise ValueError(f"input_scale must be finite and above 0, not {input_scale!r}")
+        names = tuple(map(str, range(network.outputs) if class_names is None else class_names))
+        if len(names) != network.outputs:
+            raise ValueError(f"class_names has {len(names)} names, and there are {network.outputs} classes")
+        self.network = network
+        self.loss = SoftmaxCrossEntropy()
+        self.input_shape = shape
+        self.input_scale = float(input_scale)
+        self.class_names = names
+
+    @property
+    def device(self) -> Device:
+        """Where the model lives."""
+        return self.network.device
+
+    @property
+    def replicas(self) -> int | None:
+        """R, or None for a single model."""
+        return self.network.replicas
+
+    def rows(self, x: Array, t: Array, w: Array | None = None) -> Rows:
+        """Put checked rows, labels and weights on the device, as they came, for batches in this model's scaling."""
+        device, dtype = self.device, self.network.dtype
+        kept = x if x.dtype == np.uint8 else x.astype(dtype)
+        weights = None if w is None else device.asarray(w, dtype=dtype)
+        return Rows(device.asarray(kept), device.asarray(t), weights, self.input_scale, dtype)
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        """Return logits, (B, C) or (R, B, C), for inputs already scaled, (B, I), an array of this model's device."""
+        with self.device.activate():
+            return self.network.forward(x, train)
+
+    def predict(self, x: Any) -> Array:
+        """Return the probability of each class, (N, C) or (R, N, C), for rows as they come: pictures, lists, bytes.
+
+        Inputs are scaled as they were in training. The answer is a NumPy array, unless x is an array of this model's
+        device: then so is the answer. No rows give an empty answer.
+        """
+        device = self.device
+        rows = check_features(x, device, features=self.network.inputs)
+        stays = device.index is not None and not isinstance(rows, np.ndarray)
+        with device.activate():
+            ready = Rows(rows, None, None, self.input_scale, self.network.dtype)
+            pieces = []
+            for span in spans(len(rows), PREDICT_ROWS):
+                z = self.network.forward(ready.inputs(device.asarray(rows[span])))
+                p = self.loss.output(device.xp, z)
+                pieces.append(p if stays else device.to_host(p))
+            xp = device.xp if stays else np
+            empty = xp.zeros((*self.network.values.shape[:-1], 0, len(self.class_names)), dtype=self.network.dtype)
+            return xp.concatenate([empty, *pieces], axis=-2)
+
+    def save(self, path: Path | str, *, replica: int | None = None) -> None:
+        """Write the model to a safetensors file that PyTorch's `nn.Sequential` of the same layers can load.
+
+        Args:
+            path: the file; it is replaced whole, or not at all.
+            replica: write only this replica, as a single model.
+        """
+        from .model_file import save_model
+
+        save_model(self, Path(path), replica=replica)
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: str | Device = "cpu") -> MLP:
+        """Return the model in a file that `save` wrote; raise `ModelFileError`, naming it, if it is damaged."""
+        from .model_file import load_model
+
+        return load_model(Path(path), device)
+
+    def summary(self) -> str:
+        """Return a table of the layers and their sizes, for people."""
+        lines = [("layer", "type", "output", "parameters")]
+        width = self.network.inputs
+        assert width is not None
+        for index, layer in enumerate(self.network.layers):
+            width = layer.outputs(width)
+            count = sum(int(np.prod(shape)) for shape in layer.shapes().values())
+            lines.append((str(index), type(layer).__name__, str(width), str(count)))
+        columns = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        table = ["  ".join(cell.ljust(n) for cell, n in zip(row, columns, strict=True)).rstrip() for row in lines]
+        total = sum(int(np.prod(slot.shape)) for slot in self.network.layout.slots)
+        each = "" if self.replicas is None else f" in each of {self.replicas} replicas"
+        scale = "" if self.input_scale == 1.0 else f" divided by {self.input_scale:g}"
+        table.append(
+            f"{total} parameters{each}, {self.network.dtype}, on {self.device.name}; input {self.input_shape}{scale}"
+        )
+        return "\n".join(table)
+
+    def __repr__(self) -> str:
+        return f"MLP.of({self.network!r})"
+
+
+def describe(model: MLP) -> dict[str, Any]:
+    """Return what makes this model again apart from its values, as JSON values."""
+    return {
+        "layers": [{"type": type(layer).__name__} | layer.settings() for layer in model.network.layers],
+        "replicas": model.replicas,
+        "dtype": model.network.dtype,
+        "input_shape": list(model.input_shape),
+        "input_scale": model.input_scale,
+        "class_names": list(model.class_names),
+    }

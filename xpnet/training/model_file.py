@@ -1,0 +1,105 @@
+"""Model files: safetensors, with PyTorch's names and orientation, and one metadata key that says what the tensors are.
+
+    0.weight (O, I), 0.bias (O,), 2.weight, ...      with replicas: (R, O, I), (R, O)
+
+so that `torch.nn.Sequential(...).load_state_dict(safetensors.torch.load_file(path))` is exact and strict. The key
+`xpnet` holds sorted JSON: format version, architecture, input shape and scaling, class names, and a SHA-256 over all of
+that and the tensors, because safetensors itself does not notice a flipped bit. One key, and nothing that changes from
+run to run: equal models are equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..device import Device
+from ..errors import ModelFileError, one_line
+from ..nn import LAYERS, Sequential
+from .files import write_atomically
+from .model import MLP, describe
+
+FORMAT = 1
+HostArrays = dict[str, np.ndarray[Any, Any]]
+
+
+def save_model(model: MLP, path: Path, *, replica: int | None = None) -> None:
+    """Write `model`, or one replica of it, to `path`."""
+    from safetensors.numpy import save
+
+    description = describe(model)
+    if replica is not None:
+        if model.replicas is None or not 0 <= replica < model.replicas:
+            raise ValueError(f"replica must be one of this model's {model.replicas or 'no'} replicas, not {replica!r}")
+        description["replicas"] = None
+    values = model.device.to_host(model.network.values)
+    values = values if replica is None else values[replica]
+    tensors = {
+        # In C order: safetensors 0.8.0 writes wrong bytes for anything else (its issue 825).
+        slot.torch_name: np.asarray(slot.parameter.to_torch(slot.view(values)), order="C")
+        for slot in model.network.layout.slots
+    }
+    metadata = {"format": FORMAT} | description
+    metadata["sha256"] = _digest(metadata, tensors)
+    write_atomically(path, save(tensors, metadata={"xpnet": _json(metadata)}))
+
+
+def load_model(path: Path, device: str | Device) -> MLP:
+    """Return the model in the file `path`; raise `ModelFileError`, naming it, where it is not whole and sound."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        raise ModelFileError(f"{path} does not exist")
+    if not path.is_file():
+        raise ModelFileError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, and no model file")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = json.loads((file.metadata() or {}).get("xpnet", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, MemoryError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} cannot be read as a model: {one_line(error)}") from error
+    if not isinstance(metadata, dict):
+        raise ModelFileError(f"{path} is a safetensors file, but none that xpnet wrote")
+    if metadata.get("format") != FORMAT:
+        raise ModelFileError(f"{path} has the format {metadata.get('format')!r}, and this version reads {FORMAT}")
+    if metadata.get("sha256") != _digest(metadata, tensors):
+        raise ModelFileError(f"{path} is damaged: its contents do not match the SHA-256 it holds")
+    try:
+        return _build(metadata, tensors, device)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path} does not describe a model: {one_line(error)}") from error
+
+
+def _build(metadata: dict[str, Any], tensors: HostArrays, device: str | Device) -> MLP:
+    layers = [LAYERS[layer.pop("type")](**layer) for layer in metadata["layers"]]
+    network = Sequential(layers, replicas=metadata["replicas"], seed=None, dtype=metadata["dtype"], device=device)
+    names = [slot.torch_name for slot in network.layout.slots]
+    if sorted(names) != sorted(tensors):
+        raise ValueError(f"its layers have {', '.join(names)}, and its tensors are {', '.join(sorted(tensors))}")
+    for slot in network.layout.slots:
+        layer = network.layers[slot.layer]
+        layer.params[slot.parameter.name] = slot.parameter.from_torch(tensors[slot.torch_name])
+    return MLP.of(
+        network,
+        input_shape=metadata["input_shape"],
+        input_scale=metadata["input_scale"],
+        class_names=metadata["class_names"],
+    )
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _digest(metadata: dict[str, Any], tensors: HostArrays) -> str:
+    """Return the SHA-256 of the metadata without its digest, and of every tensor with its name, type and shape."""
+    digest = hashlib.sha256(_json({k: v for k, v in metadata.items() if k != "sha256"}).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
+        digest.update(np.asarray(tensor, order="C").data)
+    return digest.hexdigest()
