@@ -1,0 +1,616 @@
+"""The commands as people use them: what they print and write, and the one line and exit code for what is wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from test_data import idx_bytes, write_mnist
+
+import xpnet
+from xpnet import MLP, __main__, cli, doctor, load_digits, predict, train
+from xpnet import device as device_module
+
+DIGITS = ("--dataset", "digits")
+SHORT = (*DIGITS, "--steps", "30")
+
+
+@pytest.fixture(autouse=True)
+def no_downloads(monkeypatch, tmp_path):
+    """No test looks at a real cache, or reaches for the network."""
+    monkeypatch.setattr("xpnet.data.mnist.MIRRORS", ())
+    monkeypatch.setattr("xpnet.data.mnist.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.delenv("XPNET_DATA_DIR", raising=False)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process; give its exit code, stdout and stderr."""
+
+    def run(module, *arguments):
+        capsys.readouterr()
+        try:
+            code = module.main([str(a) for a in arguments])
+        except SystemExit as error:
+            code = error.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a finished run on the digits."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert train.main([*DIGITS, "--steps", "400", "--quiet", "--out", str(folder)]) == 0
+    return folder
+
+
+def shell(*arguments, **options):
+    """Run a command in a process of its own."""
+    environment = {k: v for k, v in os.environ.items() if k != "XPNET_DATA_DIR"} | options.pop("env", {})
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in environment.items() if value is not None},
+        timeout=60,
+        check=False,
+        **options,
+    )
+
+
+# --- train
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_first_command_without_network_and_data(run, seed):
+    code, out, err = run(train, "--seed", seed, "--json")
+    assert code == 0
+    assert json.loads(out)["test_accuracy"] >= 0.95
+    (line,) = [line for line in err.splitlines() if "MNIST" in line]
+    assert line.endswith("training on the bundled 8x8 digits instead")
+
+
+def test_mnist_reaches_97_percent(run, mnist_dir, tmp_path):
+    """The posts' network: the mean over seeds 0, 1 and 2; and equal runs write equal files."""
+    accuracies = []
+    for seed in range(3):
+        code, out, _ = run(train, "--data-dir", mnist_dir, "--seed", seed, "--json", "--out", tmp_path / f"{seed}")
+        result = json.loads(out)
+        assert (code, result["dataset"], result["epochs"], result["steps"]) == (0, "mnist", 5, 2345)
+        accuracies.append(result["test_accuracy"])
+    assert np.mean(accuracies) >= 0.970
+
+
+def test_json_is_one_line_with_the_promised_keys(run):
+    code, out, err = run(train, *SHORT, "--json")
+    assert code == 0
+    assert out.count("\n") == 1
+    result = json.loads(out)
+    assert set(result) >= {
+        *("device", "requested_device", "dataset", "task", "epochs", "steps", "seconds", "total_seconds"),
+        *("samples_per_second", "train_loss", "test_loss", "test_accuracy", "model", "compiled"),
+    }
+    assert (result["requested_device"], result["dataset"], result["epochs"], result["steps"]) == ("auto", "digits", 3, 30)
+    assert result["model"] is None
+    assert result["compiled"]
+    assert result["samples_per_second"] == pytest.approx((2 * 1437 + 6 * 128) / result["seconds"])
+    assert 0 < result["seconds"] < result["total_seconds"]
+    assert [line.split(":")[0] for line in err.splitlines() if line.startswith("epoch")] == [f"epoch {i}/3" for i in (1, 2, 3)]
+
+
+def test_for_people_it_is_one_sentence(run):
+    code, out, err = run(train, *SHORT, "--quiet")
+    assert code == 0
+    assert out.startswith("test accuracy 0.")
+    assert out.count("\n") == 1
+    assert err == ""
+
+
+def test_run_folder(run, tmp_path):
+    folder = tmp_path / "깊은" / "run"
+    code, out, err = run(train, *SHORT, "--out", folder, "--json", "--seed", 4)
+    assert code == 0, err
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "curves.png",
+        "history.jsonl",
+        "model.safetensors",
+    ]
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert list(rows[0]) == [
+        *("epoch", "step", "learning_rate", "seconds", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    ]
+    assert rows[-1]["test_accuracy"] == json.loads(out)["test_accuracy"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["options"]["seed"] == 4
+    assert config["options"]["threads"] >= 1
+    assert config["device"] == json.loads(out)["device"]
+    assert config["data"]["sha256"] == load_digits().fingerprint()
+    assert {"xpnet", "python", "numpy"} <= set(config["versions"])
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+    # The same run again, from its own config, writes the same bytes.
+    again = tmp_path / "again"
+    assert run(train, "--config", folder / "config.json", "--out", again)[0] == 0
+    assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    # And an option on the command line wins over it.
+    other = tmp_path / "other"
+    assert run(train, "--config", folder / "config.json", "--seed", 5, "--out", other)[0] == 0
+    assert json.loads((other / "config.json").read_text())["options"]["seed"] == 5
+
+
+def test_a_folder_that_holds_a_run_is_refused(run, trained, tmp_path, monkeypatch):
+    before = (trained / "model.safetensors").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "load_or_digits", lambda *a, **k: pytest.fail("data was read before the folder was tried"))
+        code, out, err = run(train, *SHORT, "--out", trained)
+    assert (code, out) == (2, "")
+    assert err == f"error: {trained} already holds a run; choose another folder, or give --overwrite\n"
+    assert (trained / "model.safetensors").read_bytes() == before
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("keep")
+    assert run(train, *SHORT, "--out", folder)[0] == 0
+    assert run(train, *SHORT, "--out", folder, "--overwrite", "--seed", 1)[0] == 0
+    assert (folder / "notes.txt").read_text() == "keep"
+    assert len((folder / "history.jsonl").read_text().splitlines()) == 3, "the old run's history must be gone"
+
+
+def test_a_folder_that_cannot_be_written(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "load_or_digits", lambda *a, **k: pytest.fail("data was read before the folder was tried"))
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run", "/proc/none/run" if os.path.isdir("/proc") else "/\0"):
+        code, out, err = run(train, *SHORT, "--out", folder)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"error: {folder} cannot be written: ")
+        assert err.count("\n") == 1
+
+
+def test_without_matplotlib_the_run_is_whole_but_for_the_picture(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in [name for name in sys.modules if name.startswith("matplotlib.") or name == "xpnet.plots"]:
+        monkeypatch.delitem(sys.modules, name)
+    code, _, err = run(train, *SHORT, "--out", tmp_path / "run")
+    assert code == 0
+    assert "curves.png was not drawn: matplotlib is missing; pip install 'xpnet[plot]'" in err
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+BAD_OPTIONS = {
+    "--lr 0": "lr must be finite and above 0",
+    "--lr -1": "lr",
+    "--lr inf": "'inf' is not a finite number",
+    "--lr nan": "'nan' is not a finite number",
+    "--lr 1e400": "'1e400' is not a finite number",
+    "--lr 1_0": "'1_0' is not a finite number",
+    "--epochs -1": "epochs must be at least 1, not -1",
+    "--epochs 1e3": "'1e3' is not a whole number",
+    "--epochs ٣": "is not a whole number",
+    "--steps 0": "steps must be at least 1",
+    f"--steps {'9' * 40}": "is not a whole number",
+    "--epochs 1 --steps 1": "cannot both be given",
+    "--batch-size 0": "batch_size must be at least 1",
+    "--hidden 0": "hidden must hold layers of at least 1 unit, not 0",
+    "--hidden 10 x": "'x' is not a whole number",
+    "--activation rellu": "did you mean 'relu'?",
+    "--optimizer adm": "did you mean 'adam'?",
+    "--dataset mnits": "did you mean 'mnist'?",
+    "--weight-decay -1": "weight_decay",
+    "--seed -1": "seed",
+    f"--seed {2**64}": "seed",
+    "--threads 0": "threads",
+    "--dtype float16": "dtype",
+    "--device gpu": "device must be auto, cpu, cuda or cuda:N",
+    "--epoch 3": "unknown option --epoch: did you mean '--epochs'?",
+    "--frobnicate": "unknown option --frobnicate: see --help",
+    "extra": "unrecognized arguments: extra",
+    "--lr": "expected one argument",
+    "--config none.toml": "none.toml cannot be read",
+    "--data-dir none": "none is no folder",
+    "--dataset mnist": "could not be downloaded",
+    "--dataset mnist --offline": "no MNIST files",
+}
+
+
+@pytest.mark.parametrize("options", BAD_OPTIONS)
+def test_bad_options_get_one_line(run, options):
+    code, out, err = run(train, *options.split())
+    assert (code, out) == (2, "")
+    assert BAD_OPTIONS[options] in err
+    assert err.count("\n") == 1
+
+
+def test_a_config_with_an_unknown_key(run, tmp_path):
+    (tmp_path / "a.toml").write_text("epoch = 3")
+    code, _, err = run(train, "--config", tmp_path / "a.toml")
+    assert code == 2
+    assert err.endswith("unknown option 'epoch': did you mean 'epochs'?\n")
+
+
+def test_options_that_are_unusual_but_right(run):
+    assert run(train, *SHORT, "--hidden", "")[0] == 0
+    assert run(train, *SHORT, "--hidden")[0] == 0
+    assert run(train, *SHORT, "--hidden", "20 10")[0] == 0
+    assert run(train, *SHORT, "--batch-size", 100000)[0] == 0
+    assert json.loads(run(train, *SHORT, "--seed", 1, "--seed", 2, "--json", "--steps", 12)[1])["steps"] == 12
+    assert run(train, *SHORT, "--dtype", "float64", "--optimizer", "sgd", "--weight-decay", "0.001", "--threads", 1)[0] == 0
+
+
+def test_damaged_data_is_an_error_even_without_a_name(run, tmp_path):
+    write_mnist(tmp_path / "mnist", train_images=b"<html>not found</html>")
+    code, out, err = run(train, "--data-dir", tmp_path)
+    assert (code, out) == (2, "")
+    assert "train-images-idx3-ubyte.gz is no IDX file" in err
+
+
+def test_data_dir_from_the_environment(run, tmp_path, monkeypatch):
+    write_mnist(tmp_path, rows=40)
+    monkeypatch.setenv("XPNET_DATA_DIR", str(tmp_path))
+    assert json.loads(run(train, "--steps", 2, "--json")[1])["dataset"] == "mnist"
+    code, _, err = run(train, "--data-dir", tmp_path / "none", "--steps", 2)
+    assert code == 2, "the option must win over the environment"
+    assert "is no folder" in err
+
+
+def test_a_run_that_diverges(run, tmp_path):
+    folder = tmp_path / "run"
+    diverging = (*DIGITS, "--optimizer", "sgd", "--lr", "1e20", "--epochs", 3)
+    code, out, err = run(train, *diverging, "--quiet")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: the training loss became")
+    assert err.count("\n") == 1
+    code, out, err = run(train, *diverging, "--quiet", "--out", folder, "--json")
+    assert (code, out) == (1, "")
+    assert "model.safetensors holds the model as after epoch 0" in err
+    assert np.isfinite(MLP.load(folder / "model.safetensors").network.values).all()
+    assert json.loads((folder / "history.jsonl").read_text())["train_loss"] is None
+
+
+def test_a_full_disk(run, tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("xpnet.training.model_file.write_atomically", full)
+    code, out, err = run(train, *SHORT, "--quiet", "--out", tmp_path / "run")
+    assert (code, out) == (1, "")
+    assert err == f"error: {tmp_path / 'run' / 'model.safetensors'}: No space left on device\n"
+
+
+def test_out_of_memory(run, monkeypatch):
+    def full(*args, **kwargs):
+        raise MemoryError("Out of memory allocating 9,000 bytes (allocated so far: 5 bytes)")
+
+    monkeypatch.setattr(train, "Trainer", full)
+    code, out, err = run(train, *SHORT, "--quiet")
+    assert (code, out) == (1, "")
+    assert "allocating 9,000 bytes (allocated so far: 5 bytes)" in err
+    assert "try a smaller --batch-size" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_interrupted(tmp_path, number, code):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "xpnet.train", *DIGITS, "--epochs", "100000", "--out", str(folder)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    history = folder / "history.jsonl"
+    while not history.exists() or history.read_text().count("\n") < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert last.startswith(f"interrupted: {folder / 'model.safetensors'} holds the model as after epoch ")
+    assert "Traceback" not in err
+    assert history.read_text().count("\n") == int(last.split()[-1])
+    MLP.load(folder / "model.safetensors")
+
+
+# --- devices
+
+
+@pytest.fixture(params=["without CuPy", "with CuPy"])
+def no_gpu(request, monkeypatch):
+    """A machine without a GPU, where CuPy is installed or not."""
+    if request.param == "without CuPy":
+        monkeypatch.setattr(device_module, "cupy_distributions", dict)
+        monkeypatch.setitem(sys.modules, "cupy", None)
+        return "CuPy is not installed"
+    pytest.importorskip("cupy")
+    try:
+        xpnet.get_device("cuda")
+    except xpnet.DeviceError:
+        return "CuPy is installed, but"
+    pytest.skip("there is a GPU")
+
+
+@pytest.mark.parametrize("request_", ["cuda", "cuda:3"])
+def test_falling_back_to_the_cpu(run, no_gpu, request_):
+    code, out, err = run(train, *SHORT, "--device", request_, "--quiet", "--json")
+    assert code == 0
+    assert err.startswith(f"{request_} cannot be used: {no_gpu}")
+    assert err.endswith("; going on with the CPU\n")
+    assert err.count("\n") == 1
+    result = json.loads(out)
+    assert (result["device"], result["requested_device"]) == ("cpu", request_)
+
+
+def test_require_device(run, no_gpu, trained):
+    for module, arguments in ((train, SHORT), (predict, (trained, trained))):
+        code, out, err = run(module, *arguments, "--device", "cuda", "--require-device")
+        assert (code, out) == (2, "")
+        assert err.startswith(f"error: {no_gpu}")
+        assert err.count("\n") == 1
+
+
+def test_no_gpu_of_that_number_is_an_error(run, stand_in, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", stand_in.xp)
+    monkeypatch.setattr(device_module, "cupy_distributions", dict)
+    code, out, err = run(train, *SHORT, "--device", "cuda:7")
+    assert (code, out, err) == (2, "", "error: there is no device cuda:7: this machine has cuda:0 alone\n")
+
+
+def test_the_command_trains_on_a_device_as_on_the_cpu(run, stand_in, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "cupy", stand_in.xp)
+    monkeypatch.setattr(device_module, "cupy_distributions", dict)
+    results = []
+    for device in ("cuda", "cpu"):
+        code, out, err = run(train, *SHORT, "--device", device, "--out", tmp_path / device, "--json")
+        assert code == 0, err
+        results.append(json.loads(out))
+    assert results[0]["device"] == "cuda:0"
+    assert results[0]["test_loss"] == results[1]["test_loss"]
+    models = [(tmp_path / device / "model.safetensors").read_bytes() for device in ("cuda", "cpu")]
+    assert models[0] == models[1]
+
+
+def test_two_wheels_are_an_error(run, monkeypatch):
+    monkeypatch.setattr(device_module, "cupy_distributions", lambda: {"cupy-cuda12x": "14.2.0", "cupy-cuda13x": "14.2.0"})
+    for device in ("auto", "cuda"):
+        code, out, err = run(train, *SHORT, "--device", device)
+        assert (code, out) == (2, "")
+        assert "cupy-cuda12x 14.2.0 and cupy-cuda13x 14.2.0 are installed side by side" in err
+    assert run(train, *SHORT, "--device", "cpu")[0] == 0
+
+
+# --- predict
+
+
+def test_predicting_idx_npz_and_folders(run, trained, tmp_path):
+    digits = load_digits()
+    images, labels, arrays = tmp_path / "images.gz", tmp_path / "labels", tmp_path / "arrays.npz"
+    images.write_bytes(gzip.compress(idx_bytes(digits.x_test)))
+    labels.write_bytes(idx_bytes(digits.y_test))
+    np.savez(arrays, x_train=digits.x_train, x_test=digits.x_test, y_test=digits.y_test)
+    model = MLP.load(trained / "model.safetensors")
+    expected = model.predict(digits.x_test)
+    right = (expected.argmax(-1) == digits.y_test).mean()
+    outputs = set()
+    for source, truth in ((images, labels), (arrays, arrays)):
+        for path in (trained, trained / "model.safetensors"):
+            code, out, err = run(predict, path, source, "--labels", truth)
+            assert code == 0, err
+            assert err.splitlines()[0] == f"accuracy {right:.4f} ({round(right * 360)} of 360)"
+            assert len(err.splitlines()) == 13
+            outputs.add(out)
+    (out,) = outputs
+    for index, line in enumerate(out.splitlines()):
+        fields = line.split("\t")
+        assert fields[:2] == [str(index), str(expected[index].argmax())]
+        assert float(fields[2]) == pytest.approx(expected[index].max(), abs=1e-6)
+    code, out, _ = run(predict, trained, images, images, "--json")
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [answer["index"] for answer in answers] == list(range(720))
+    np.testing.assert_allclose([answer["probabilities"] for answer in answers[:360]], expected, atol=1e-6)
+
+
+def test_confusion_matrix_by_hand(run, tmp_path):
+    """A model that always says "b" of a, b: two rows of a, one of b."""
+    model = MLP([1, 2], seed=None, class_names=["a", "b"])
+    model.network.layers[0].b = [[0.0, 1.0]]
+    model.save(tmp_path / "m")
+    np.savez(tmp_path / "data.npz", x=np.zeros((3, 1)), y=np.array([0, 0, 1]))
+    code, _, err = run(predict, tmp_path / "m", tmp_path / "data.npz", "--labels", tmp_path / "data.npz")
+    assert code == 0
+    assert [line.split() for line in err.splitlines()] == [
+        ["accuracy", "0.3333", "(1", "of", "3)"],
+        ["true", "\\", "predicted"],
+        ["a", "b"],
+        ["a", "0", "2"],
+        ["b", "0", "1"],
+    ]
+
+
+def test_replicas_are_averaged_and_said_so(run, tmp_path):
+    model = MLP([3, 2], replicas=3)
+    model.save(tmp_path / "m")
+    np.savez(tmp_path / "x.npz", x=np.eye(3))
+    code, out, err = run(predict, tmp_path / "m", tmp_path / "x.npz", "--json")
+    assert code == 0
+    assert err == "the model has 3 replicas: probabilities are their mean\n"
+    answers = [json.loads(line)["probabilities"] for line in out.splitlines()]
+    np.testing.assert_allclose(answers, model.predict(np.eye(3)).mean(axis=0), atol=1e-6)
+
+
+def test_pictures(run, trained, tmp_path):
+    """A digit of the test set as a picture: light on dark as it is, dark on light, in colour, large, transparent."""
+    image = pytest.importorskip("PIL.Image")
+    digits = load_digits()
+    model = MLP.load(trained / "model.safetensors")
+    index = int(np.argmax(model.predict(digits.x_test).max(axis=-1)))
+    label = str(digits.y_test[index])
+    grey = np.pad(np.round(digits.x_test[index] * (255 / 16)).astype(np.uint8), 0)
+    light = image.fromarray(grey)
+    clear = image.fromarray(np.stack([grey * 0, grey * 0, grey * 0, grey], axis=-1))  # black ink on nothing
+    for name, picture, inverted in (
+        ("same.png", light, False),
+        ("paper.png", image.fromarray(255 - grey), True),
+        ("large.png", light.resize((320, 320), image.Resampling.NEAREST), False),
+        ("colour.bmp", image.fromarray(255 - grey).convert("RGB"), True),
+        ("clear.png", clear, True),
+    ):
+        picture.save(tmp_path / name)
+        code, out, err = run(predict, trained, tmp_path / name)
+        assert code == 0, err
+        assert out.split("\t")[1] == label, name
+        assert ("was inverted" in err) is inverted, name
+    exact = json.loads(run(predict, trained, tmp_path / "same.png", "--json")[1])["probabilities"]
+    np.testing.assert_allclose(exact, model.predict(digits.x_test[index : index + 1])[0], atol=0.02)
+    _, forced, err = run(predict, trained, tmp_path / "same.png", "--invert")
+    _, left, none = run(predict, trained, tmp_path / "paper.png", "--no-invert")
+    assert forced == left
+    assert err == none == ""
+
+
+def test_what_cannot_be_predicted(run, trained, tmp_path):
+    files = {
+        "html.png": b"<html>",
+        "empty": b"",
+        "text.idx": b"\0\0\x08\1\0\0\0\5abcd",
+        "cut.png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        "wide": idx_bytes(np.zeros((3, 9), np.uint8)),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    np.savez(tmp_path / "names.npz", a=np.zeros(3), b=np.zeros(3))
+    np.savez(tmp_path / "nan.npz", x=np.full((2, 64), np.nan))
+    for name, words in {
+        "html.png": "is no picture",
+        "empty": "is empty",
+        "text.idx": "cut off",
+        "cut.png": "is no picture",
+        "wide": "9 features in a row, and 64 are wanted",
+        "names.npz": "has the arrays a, b, and none called x or x_test",
+        "nan.npz": "row 0, column 0 is nan",
+        "none": "No such file",
+    }.items():
+        code, out, err = run(predict, trained, tmp_path / name)
+        assert (code, out) == (2, ""), name
+        assert name in err
+        assert words in err
+        assert err.count("\n") == 1
+    (tmp_path / "labels").write_bytes(idx_bytes(np.zeros(3, np.uint8)))
+    (tmp_path / "large").write_bytes(idx_bytes(np.full(1, 10, np.uint8)))
+    (tmp_path / "one").write_bytes(idx_bytes(np.zeros((1, 64), np.uint8)))
+    for name, words in {"labels": "and there are 1 rows", "large": "whole numbers from 0 to 9"}.items():
+        code, _, err = run(predict, trained, tmp_path / "one", "--labels", tmp_path / name)
+        assert code == 2
+        assert words in err
+    for model in (tmp_path, tmp_path / "none", tmp_path / "one"):
+        code, _, err = run(predict, model, tmp_path / "one")
+        assert code == 2
+        assert str(model) in err
+
+
+def test_no_rows_give_no_lines(run, trained, tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros((0, 64)))
+    assert run(predict, trained, tmp_path / "x.npz") == (0, "", "")
+
+
+# --- doctor, and the list of commands
+
+
+def test_doctor(run, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    code, out, _ = run(doctor)
+    assert code == 0
+    for name in doctor.CHECKS:
+        assert f"\n{name}" in f"\n{out}"
+    assert "could not be examined" not in out
+    assert "OPENBLAS_CORETYPE=Haswell" in out
+    assert "-> unset OPENBLAS_CORETYPE" in out
+    code, out, _ = run(doctor, "--json")
+    report = json.loads(out)
+    assert list(report) == list(doctor.CHECKS)
+    assert report["NumPy"]["found"].startswith(np.__version__)
+
+
+def test_doctor_says_which_cupy_fits_the_driver(monkeypatch):
+    monkeypatch.setattr(doctor, "cupy_distributions", dict)
+    for version, extra in ((13010, "cuda13"), (12090, "cuda12")):
+        monkeypatch.setattr(doctor, "driver_cuda_version", lambda version=version: version)
+        findings = {finding.name: finding for finding in doctor.examine()}
+        assert findings["CuPy"].advice == f"pip install 'xpnet[{extra}]'"
+    monkeypatch.setattr(doctor, "cupy_distributions", lambda: {"cupy-cuda12x": "14", "cupy-cuda13x": "14"})
+    findings = {finding.name: finding for finding in doctor.examine()}
+    assert "break each other" in findings["CuPy"].advice
+
+
+def test_doctor_survives_what_it_finds(monkeypatch):
+    def broken():
+        raise RuntimeError("it hurts\nhere")
+
+    monkeypatch.setitem(doctor.CHECKS, "GPU", broken)
+    (finding,) = [finding for finding in doctor.examine() if finding.name == "GPU"]
+    assert finding.found == "could not be examined: RuntimeError: it hurts here"
+
+
+def test_list_of_commands(run):
+    code, out, _ = run(__main__)
+    assert code == 0
+    for name in __main__.COMMANDS:
+        assert f"\n  {name} " in out
+        assert run(__main__, name, "--help")[0] == 0
+        assert run(__main__, name, "--version") == (0, f"xpnet {xpnet.__version__}\n", "")
+    assert run(__main__, "trian") == (2, "", "python -m xpnet: error: unknown command 'trian': did you mean 'train'?\n")
+    assert run(__main__, "--version")[1] == f"xpnet {xpnet.__version__}\n"
+
+
+def test_help_shows_every_option_with_its_default(run):
+    out = run(train, "--help")[1]
+    for field in xpnet.Config.__dataclass_fields__:
+        assert f"--{field.replace('_', '-')}" in out
+    assert max(map(len, out.splitlines())) <= 120
+
+
+# --- the machine
+
+
+def test_in_a_pipe_without_locale_home_or_a_folder_to_write(tmp_path):
+    """LC_ALL=C, no HOME, a working directory that cannot be written: a run still prints one line of JSON."""
+    done = shell(
+        *("xpnet.train", *SHORT, "--json", "--quiet"),
+        env={"LC_ALL": "C", "LANG": None, "HOME": None, "PYTHONPATH": os.path.dirname(os.path.dirname(xpnet.__file__))},
+        cwd="/proc" if os.path.isdir("/proc") else tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["steps"] == 30
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
+def test_a_reader_that_has_seen_enough(trained, tmp_path):
+    (tmp_path / "x").write_bytes(idx_bytes(np.zeros((20000, 64), np.uint8)))
+    command = f"{sys.executable} -m xpnet.predict {trained} {tmp_path / 'x'} | head -1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("0\t")
+    assert done.stderr == ""
+
+
+def test_the_model_file_is_what_training_left(trained):
+    tensors = load_file(trained / "model.safetensors")
+    assert tensors["0.weight"].shape == (100, 64)
+
+
+@pytest.mark.parametrize("error", [cli.Terminated(), KeyboardInterrupt()])
+def test_exit_codes_of_interruptions(error, capsys):
+    def command(arguments):
+        raise error
+
+    assert cli.run(command) == (143 if isinstance(error, cli.Terminated) else 130)
+    assert capsys.readouterr().err == "interrupted\n"
