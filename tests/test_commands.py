@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from xpnet import device as device_module
 
 DIGITS = ("--dataset", "digits")
 SHORT = (*DIGITS, "--steps", "30")
+PROC = Path("/proc")  # a folder that nobody can write
 
 
 @pytest.fixture(autouse=True)
@@ -101,12 +103,19 @@ def test_json_is_one_line_with_the_promised_keys(run):
         *("device", "requested_device", "dataset", "task", "epochs", "steps", "seconds", "total_seconds"),
         *("samples_per_second", "train_loss", "test_loss", "test_accuracy", "model", "compiled"),
     }
-    assert (result["requested_device"], result["dataset"], result["epochs"], result["steps"]) == ("auto", "digits", 3, 30)
+    assert (result["requested_device"], result["dataset"], result["epochs"], result["steps"]) == (
+        "auto",
+        "digits",
+        3,
+        30,
+    )
     assert result["model"] is None
     assert result["compiled"]
     assert result["samples_per_second"] == pytest.approx((2 * 1437 + 6 * 128) / result["seconds"])
     assert 0 < result["seconds"] < result["total_seconds"]
-    assert [line.split(":")[0] for line in err.splitlines() if line.startswith("epoch")] == [f"epoch {i}/3" for i in (1, 2, 3)]
+    assert [line.split(":")[0] for line in err.splitlines() if line.startswith("epoch")] == [
+        f"epoch {i}/3" for i in (1, 2, 3)
+    ]
 
 
 def test_for_people_it_is_one_sentence(run):
@@ -169,9 +178,15 @@ def test_a_folder_that_holds_a_run_is_refused(run, trained, tmp_path, monkeypatc
 
 
 def test_a_folder_that_cannot_be_written(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "load_or_digits", lambda *a, **k: pytest.fail("data was read before the folder was tried"))
+    monkeypatch.setattr(
+        train, "load_or_digits", lambda *a, **k: pytest.fail("data was read before the folder was tried")
+    )
     (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "file", tmp_path / "file" / "run", "/proc/none/run" if os.path.isdir("/proc") else "/\0"):
+    for folder in (
+        tmp_path / "file",
+        tmp_path / "file" / "run",
+        Path("/proc/none/run") if PROC.is_dir() else tmp_path / "file",
+    ):
         code, out, err = run(train, *SHORT, "--out", folder)
         assert (code, out) == (2, "")
         assert err.startswith(f"error: {folder} cannot be written: ")
@@ -245,7 +260,10 @@ def test_options_that_are_unusual_but_right(run):
     assert run(train, *SHORT, "--hidden", "20 10")[0] == 0
     assert run(train, *SHORT, "--batch-size", 100000)[0] == 0
     assert json.loads(run(train, *SHORT, "--seed", 1, "--seed", 2, "--json", "--steps", 12)[1])["steps"] == 12
-    assert run(train, *SHORT, "--dtype", "float64", "--optimizer", "sgd", "--weight-decay", "0.001", "--threads", 1)[0] == 0
+    assert (
+        run(train, *SHORT, "--dtype", "float64", "--optimizer", "sgd", "--weight-decay", "0.001", "--threads", 1)[0]
+        == 0
+    )
 
 
 def test_damaged_data_is_an_error_even_without_a_name(run, tmp_path):
@@ -381,7 +399,9 @@ def test_the_command_trains_on_a_device_as_on_the_cpu(run, stand_in, monkeypatch
 
 
 def test_two_wheels_are_an_error(run, monkeypatch):
-    monkeypatch.setattr(device_module, "cupy_distributions", lambda: {"cupy-cuda12x": "14.2.0", "cupy-cuda13x": "14.2.0"})
+    monkeypatch.setattr(
+        device_module, "cupy_distributions", lambda: {"cupy-cuda12x": "14.2.0", "cupy-cuda13x": "14.2.0"}
+    )
     for device in ("auto", "cuda"):
         code, out, err = run(train, *SHORT, "--device", device)
         assert (code, out) == (2, "")
@@ -586,8 +606,8 @@ def test_in_a_pipe_without_locale_home_or_a_folder_to_write(tmp_path):
     """LC_ALL=C, no HOME, a working directory that cannot be written: a run still prints one line of JSON."""
     done = shell(
         *("xpnet.train", *SHORT, "--json", "--quiet"),
-        env={"LC_ALL": "C", "LANG": None, "HOME": None, "PYTHONPATH": os.path.dirname(os.path.dirname(xpnet.__file__))},
-        cwd="/proc" if os.path.isdir("/proc") else tmp_path,
+        env={"LC_ALL": "C", "LANG": None, "HOME": None, "PYTHONPATH": str(Path(xpnet.__file__).parents[1])},
+        cwd=PROC if PROC.is_dir() else tmp_path,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["steps"] == 30

@@ -100,8 +100,8 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal has no letters for must not end the run
             stream.reconfigure(errors="backslashreplace")
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _terminate) if main_thread else None
     try:
         code = command(arguments)
         sys.stdout.flush()
@@ -121,6 +121,9 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
         tell(f"error: {error.filename or 'a file'}: {error.strerror or error}")
     except MemoryError as error:
         tell(f"error: out of memory{f' ({one_line(error)})' if str(error) else ''}; try a smaller --batch-size")
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, before)
     return 1
 
 

@@ -11,11 +11,13 @@ from matplotlib.ticker import MaxNLocator
 
 COLORS = {"train": "#1f77b4", "validation": "#2ca02c", "test": "#ff7f0e"}
 
+CORNERS = {"loss": "upper right", "accuracy": "lower right"}  # where curves of these leave room for a legend
+
 
 def draw_curves(history: list[dict[str, Any]]) -> bytes:
     """Return a picture of loss and accuracy by epoch, for each set of rows that the history has."""
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
-    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, (quantity, corner) in zip(figure.subplots(1, 2), CORNERS.items(), strict=True):
         for name, color in COLORS.items():
             points = [(row["epoch"], row[f"{name}_{quantity}"]) for row in history if f"{name}_{quantity}" in row]
             if not points:
@@ -30,7 +32,7 @@ def draw_curves(history: list[dict[str, Any]]) -> bytes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend()
+            axes.legend(loc=corner)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
     return buffer.getvalue()

@@ -1,0 +1,37 @@
+"""What the benchmarks share: the device, and a record of what the numbers were measured on."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from xpnet.device import CPU, get_device, limit_threads
+from xpnet.doctor import BLAS_VARIABLES, examine
+from xpnet.errors import DeviceError
+from xpnet.training.config import default_threads
+
+
+def pytest_configure(config):
+    """Refuse to time a BLAS that is held below what the processor has."""
+    held = [name for name in BLAS_VARIABLES if name in os.environ]
+    if held and not config.getoption("benchmark_disable", default=False):
+        pytest.exit(f"unset {' '.join(held)} first: NumPy's products would be slower than this machine's", returncode=2)
+
+
+def pytest_benchmark_update_machine_info(config, machine_info):
+    """Put the doctor's findings beside the numbers."""
+    machine_info["xpnet"] = {finding.name: finding.found for finding in examine()}
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request):
+    """Each device that is there; on the CPU with the threads that a run would use."""
+    if request.param == "cuda":
+        try:
+            yield get_device("cuda")
+        except DeviceError as error:
+            pytest.skip(f"no usable GPU: {error}")
+    else:
+        with limit_threads(default_threads()):
+            yield CPU

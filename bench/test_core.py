@@ -1,0 +1,89 @@
+"""The core of training, timed: forward, forward and backward, the whole step, and the matrix products alone.
+
+    python -m pytest bench                      all devices that are there
+    python -m pytest bench -m cuda              the GPU alone
+    python -m pytest bench --benchmark-json=bench/results/NAME.json
+
+Each call ends with the device's work done: a GPU is waited for inside the timed function. Float32; the step gathers
+its batch, and updates by Adam. The products alone are the floor: what remains above it is ours.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from networks import NETWORKS
+
+from xpnet import MLP, Adam, Trainer
+from xpnet.training.trainer import Totals, training_step
+
+ROWS = 4096
+
+
+class Setting:
+    """A model on a device, with a batch of random pictures."""
+
+    def __init__(self, name, device):
+        sizes, self.batch_size = NETWORKS[name]
+        generator = np.random.default_rng(0)
+        self.device = device
+        self.model = MLP(sizes, device=device, input_scale=255.0)
+        self.trainer = Trainer(self.model, Adam(), batch_size=self.batch_size)
+        x = generator.integers(0, 256, (ROWS, sizes[0]), dtype=np.uint8)
+        self.rows = self.model.rows(x, generator.integers(0, sizes[-1], ROWS))
+        self.index = device.asarray(generator.permutation(ROWS)[: self.batch_size])
+        self.x, self.t, _ = self.rows.batch(self.index)
+
+    def forward(self):
+        return self.model.network.forward(self.x, train=True)
+
+    def forward_backward(self):
+        network = self.model.network
+        self.model.network.backward(self.model.loss(network.xp, self.forward(), self.t)[2])
+
+    def step(self):
+        (h,) = self.trainer._step_table(1)
+        totals = Totals.zeros(self.model)
+        return lambda: training_step(self.model, self.trainer.optimizer, self.rows, self.index, h, totals)
+
+    def products(self):
+        """The products of a step: y = x W and dW = x^T dy for every layer, dx = dy W^T for all but the first."""
+        xp, x = self.device.xp, self.x
+        calls = []
+        for i, layer in enumerate(self.model.network.layers[::2]):
+            y = x @ layer.W
+            calls.append((x, layer.W, xp.zeros(y.shape, dtype="float32")))
+            calls.append((x.swapaxes(0, 1), y, xp.zeros(layer.W.shape, dtype="float32")))
+            if i:
+                calls.append((y, layer.W.swapaxes(0, 1), xp.zeros(x.shape, dtype="float32")))
+            x = y
+
+        def multiply():
+            for a, b, out in calls:
+                xp.matmul(a, b, out=out)
+
+        return multiply
+
+
+WORK = {
+    "1 products alone": lambda setting: setting.products(),
+    "2 forward": lambda setting: setting.forward,
+    "3 forward+backward": lambda setting: setting.forward_backward,
+    "4 step": lambda setting: setting.step(),
+}
+
+
+@pytest.mark.parametrize("work", WORK)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_core(benchmark, name, work, device):
+    benchmark.group = f"{name}, {device.name}"
+    benchmark.name = work
+    benchmark.extra_info.update(network=name, work=work, device=device.name)
+    call = WORK[work](Setting(name, device))
+
+    def timed():
+        call()
+        device.synchronize()
+
+    with device.activate():
+        benchmark(timed)
