@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -291,7 +292,7 @@ def test_a_run_that_diverges(run, tmp_path):
     assert err.count("\n") == 1
     code, out, err = run(train, *diverging, "--quiet", "--out", folder, "--json")
     assert (code, out) == (1, "")
-    assert "model.safetensors holds the model as after epoch 0" in err
+    assert err.endswith(f"the model is as after epoch 0, and in {folder / 'model.safetensors'}\n")
     assert np.isfinite(MLP.load(folder / "model.safetensors").network.values).all()
     assert json.loads((folder / "history.jsonl").read_text())["train_loss"] is None
 
@@ -334,9 +335,11 @@ def test_a_run_that_is_interrupted(tmp_path, number, code):
     assert process.returncode == code
     assert out == ""
     last = err.splitlines()[-1]
-    assert last.startswith(f"interrupted: {folder / 'model.safetensors'} holds the model as after epoch ")
+    said = re.fullmatch(r"interrupted: the model is as after epoch (\d+), and in (.*)", last)
+    assert said
+    assert said[2] == str(folder / "model.safetensors")
     assert "Traceback" not in err
-    assert history.read_text().count("\n") == int(last.split()[-1])
+    assert history.read_text().count("\n") == int(said[1])
     MLP.load(folder / "model.safetensors")
 
 
@@ -625,6 +628,20 @@ def test_a_reader_that_has_seen_enough(trained, tmp_path):
 def test_the_model_file_is_what_training_left(trained):
     tensors = load_file(trained / "model.safetensors")
     assert tensors["0.weight"].shape == (100, 64)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_an_interruption_waits_for_the_end_of_a_step():
+    with cli.Interruptions() as interruptions:
+        interruptions.check()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(cli.Terminated):
+            interruptions.check()
+    with cli.Interruptions() as interruptions:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interruptions.check()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("error", [cli.Terminated(), KeyboardInterrupt()])

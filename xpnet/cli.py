@@ -127,6 +127,35 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
     return 1
 
 
+class Interruptions:
+    """Inside this context, Ctrl-C and SIGTERM wait until `check` is called, so that no step is cut in two.
+
+    A second one ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self._kept: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruptions:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._keep) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _keep(self, number: int, frame: object) -> None:
+        self._kept = number
+        for other in self._before:
+            signal.signal(other, signal.SIG_DFL)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt, or `Terminated`, where one is waiting."""
+        if self._kept is not None:
+            raise Terminated if self._kept == signal.SIGTERM else KeyboardInterrupt
+
+
 def _terminate(signum: int, frame: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second request ends the process at once
     raise Terminated

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import cli
 from .data import DATASETS, Dataset, load_or_digits
-from .device import limit_threads
+from .device import Device, limit_threads
 from .errors import DivergedError
 from .nn import ACTIVATIONS, INITIALIZERS
 from .nn.network import DTYPES
@@ -48,7 +48,6 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _train(config: Config, options: argparse.Namespace, started: float) -> int:
-    tell = (lambda message: None) if options.quiet else cli.tell
     device = cli.choose_device(config.device, require=options.require_device)
     threads = config.threads or default_threads()
     folder = None if options.out is None else RunFolder(options.out, overwrite=options.overwrite)
@@ -57,50 +56,64 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
         folder.start(config, device, threads, data)
 
     with limit_threads(threads):
-        model = MLP(
-            [data.x_train[0].size, *config.hidden, len(data.class_names)],
-            activation=config.activation,
-            init=config.init,
-            seed=config.seed,
-            dtype=config.dtype,
-            device=device,
-            input_shape=data.input_shape,
-            input_scale=data.input_scale,
-            class_names=data.class_names,
-        )
-        rate = {} if config.lr is None else {"learning_rate": config.lr}
-        optimizer = OPTIMIZERS[config.optimizer](weight_decay=config.weight_decay, **rate)
-        trainer = Trainer(model, optimizer, batch_size=config.batch_size, seed=config.seed)
+        trainer = _trainer(config, data, device)
         total = config.total_steps(len(data.x_train))
-        shape = " x ".join(map(str, data.x_train.shape))
-        tell(f"{data.name}: {shape}, flattened and divided by {data.input_scale:g}, from {data.source}")
-        tell(f"training on {device.name}, {f'{threads} threads, ' if device.index is None else ''}for {total} steps")
-        with Progress(trainer, len(data.x_train), total, quiet=options.quiet) as progress:
+        if not options.quiet:
+            shape = " x ".join(map(str, data.x_train.shape))
+            cli.tell(f"{data.name}: {shape}, flattened and divided by {data.input_scale:g}, from {data.source}")
+            cli.tell(
+                f"training on {device.name}{f', {threads} threads' if device.index is None else ''}, {total} steps"
+            )
+        _fit(trainer, data, total, folder, quiet=options.quiet)
 
-            def on_epoch(row: dict[str, Any]) -> None:
-                progress.epoch(row)
-                if folder is not None:
-                    folder.add(row)
-
-            test = (data.x_test, data.y_test)
-            try:
-                trainer.fit(
-                    data.x_train, data.y_train, steps=total, test=test, on_epoch=on_epoch, on_step=progress.on_step
-                )
-            except (DivergedError, KeyboardInterrupt) as error:
-                if folder is None:
-                    raise
-                folder.finish(model, trainer.history)
-                done = max(trainer.epoch - isinstance(error, DivergedError), 0)
-                reason = f"{error}; " if str(error) else ""
-                raise type(error)(f"{reason}{folder.model_path} holds the model as after epoch {done}") from None
-        note = None if folder is None else folder.finish(model, trainer.history)
-    if note:
-        tell(note)
-
-    result = _result(config, data, trainer, device.name, folder, time.perf_counter() - started)
+    result = _result(config, data, trainer, folder, time.perf_counter() - started)
     print(json.dumps(finite(result)) if options.json else _sentence(result))
     return 0
+
+
+def _trainer(config: Config, data: Dataset, device: Device) -> Trainer:
+    """Return a trainer of a new model for this data."""
+    model = MLP(
+        [data.x_train[0].size, *config.hidden, len(data.class_names)],
+        activation=config.activation,
+        init=config.init,
+        seed=config.seed,
+        dtype=config.dtype,
+        device=device,
+        input_shape=data.input_shape,
+        input_scale=data.input_scale,
+        class_names=data.class_names,
+    )
+    rate = {} if config.lr is None else {"learning_rate": config.lr}
+    optimizer = OPTIMIZERS[config.optimizer](weight_decay=config.weight_decay, **rate)
+    return Trainer(model, optimizer, batch_size=config.batch_size, seed=config.seed)
+
+
+def _fit(trainer: Trainer, data: Dataset, total: int, folder: RunFolder | None, *, quiet: bool) -> None:
+    """Train for `total` steps, showing progress and writing the run folder; whatever ends it, the folder is whole."""
+    with Progress(trainer, len(data.x_train), total, quiet=quiet) as progress, cli.Interruptions() as interruptions:
+
+        def on_step(step: int) -> None:
+            interruptions.check()
+            progress.step()
+
+        def on_epoch(row: dict[str, Any]) -> None:
+            progress.epoch(row)
+            if folder is not None:
+                folder.add(row)
+
+        test = (data.x_test, data.y_test)
+        try:
+            trainer.fit(data.x_train, data.y_train, steps=total, test=test, on_epoch=on_epoch, on_step=on_step)
+        except (DivergedError, KeyboardInterrupt) as error:
+            if folder is None:
+                raise
+            folder.finish(trainer.model, trainer.history)
+            state = str(error) or f"the model is as after epoch {trainer.epoch}"
+            raise type(error)(f"{state}, and in {folder.model_path}") from None
+    note = None if folder is None else folder.finish(trainer.model, trainer.history)
+    if note and not quiet:
+        cli.tell(note)
 
 
 def _load(config: Config, options: argparse.Namespace) -> Dataset:
@@ -114,7 +127,7 @@ def _load(config: Config, options: argparse.Namespace) -> Dataset:
 
 
 def _result(
-    config: Config, data: Dataset, trainer: Trainer, device: str, folder: RunFolder | None, total_seconds: float
+    config: Config, data: Dataset, trainer: Trainer, folder: RunFolder | None, total_seconds: float
 ) -> dict[str, Any]:
     last = trainer.history[-1]
     seconds = sum(row["seconds"] for row in trainer.history)
@@ -122,7 +135,7 @@ def _result(
     whole, part = divmod(trainer.step, per_epoch)
     samples = whole * len(data.x_train) + part * config.batch_size
     return {
-        "device": device,
+        "device": trainer.model.device.name,
         "requested_device": config.device,
         "dataset": data.name,
         "task": "classification",
@@ -167,10 +180,10 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
-    @property
-    def on_step(self) -> Any:
-        """What the trainer calls after each step: nothing, unless there is a live line."""
-        return None if self.bar is None else lambda step: self.bar.update()
+    def step(self) -> None:
+        """Show that a step was taken."""
+        if self.bar is not None:
+            self.bar.update()
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Show an epoch's row."""

@@ -142,11 +142,13 @@ class Trainer:
             for length in lengths:
                 try:
                     row = self._train_epoch(rows, length, on_step)
+                    if held is not None:
+                        row["test_loss"], row["test_accuracy"] = _evaluate(self.model, held)
                 except KeyboardInterrupt:
                     network.values = good
+                    self.step = self.history[-1]["step"] if self.history else 0
                     raise
-                if held is not None:
-                    row["test_loss"], row["test_accuracy"] = _evaluate(self.model, held)
+                self.epoch = row["epoch"]
                 self.history.append(row)
                 if on_epoch is not None:
                     on_epoch(row)
@@ -154,7 +156,8 @@ class Trainer:
                     network.values = good
                     raise DivergedError(
                         f"the training loss became {row['train_loss']} in epoch {self.epoch}, at a learning rate of"
-                        f" {row['learning_rate']}: try a lower one, or scale the inputs"
+                        f" {row['learning_rate']}: try a lower one, or scale the inputs; the model is as after epoch"
+                        f" {self.epoch - 1}"
                     )
                 good = network.values.copy()
         return self.history
@@ -172,9 +175,8 @@ class Trainer:
             if on_step is not None:
                 on_step(self.step)
         loss, accuracy = totals.means(model, len(order))
-        self.epoch += 1
         return {
-            "epoch": self.epoch,
+            "epoch": self.epoch + 1,
             "step": self.step,
             "learning_rate": self.optimizer.learning_rate,
             "seconds": time.perf_counter() - start,
