@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from test_data import idx_bytes, write_mnist
 import xpnet
 from xpnet import MLP, __main__, cli, doctor, load_digits, predict, train
 from xpnet import device as device_module
+from xpnet.nn import ACTIVATIONS, INITIALIZERS
+from xpnet.optim import OPTIMIZERS, SCHEDULES
 
 DIGITS = ("--dataset", "digits")
 SHORT = (*DIGITS, "--steps", "30")
@@ -224,6 +227,12 @@ BAD_OPTIONS = {
     "--optimizer adm": "did you mean 'adam'?",
     "--dataset mnits": "did you mean 'mnist'?",
     "--weight-decay -1": "weight_decay",
+    "--dropout 1.0": "dropout",
+    "--init hee": "did you mean 'he'?",
+    "--init -1": "init must be finite and above 0",
+    "--schedule cosin": "did you mean 'cosine'?",
+    "--momentum 0.5": "goes with the optimizers momentum and nesterov",
+    "--activation relu tanh": "activation has 2 names, and there are 4 hidden layers",
     "--seed -1": "seed",
     f"--seed {2**64}": "seed",
     "--threads 0": "threads",
@@ -265,6 +274,21 @@ def test_options_that_are_unusual_but_right(run):
         run(train, *SHORT, "--dtype", "float64", "--optimizer", "sgd", "--weight-decay", "0.001", "--threads", 1)[0]
         == 0
     )
+
+
+def test_every_kind_of_training_runs(run, tmp_path):
+    """Each activation, optimizer, schedule and initializer by its name, and what goes between the layers."""
+    each = [("--activation", name) for name in ACTIVATIONS] + [("--optimizer", name) for name in OPTIMIZERS]
+    each += [("--schedule", name) for name in SCHEDULES] + [("--init", name) for name in [*INITIALIZERS, "0.01"]]
+    each += [("--batch-norm",), ("--dropout", "0.2"), ("--clip-norm", "1"), ("--clip-value", "0.1"), ("--l1", "0.001")]
+    each += [("--optimizer", "momentum", "--momentum", "0.5"), ("--activation", "relu", "tanh")]
+    for options in each:
+        with warnings.catch_warnings():
+            if "step" in options[1:]:
+                warnings.simplefilter("ignore", UserWarning)
+            code, out, err = run(train, *DIGITS, "--steps", 13, "--hidden", 10, 10, "--json", "--quiet", *options)
+        assert (code, err) == (0, "" if "step" not in options[1:] or "--schedule" in options else err), (options, err)
+        assert json.loads(out)["train_loss"] > 0
 
 
 def test_damaged_data_is_an_error_even_without_a_name(run, tmp_path):

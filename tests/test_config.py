@@ -36,7 +36,18 @@ from xpnet.training.config import default_threads, read_options
         ({"optimizer": "adan"}, "did you mean 'adam'"),
         ({"dataset": "minst"}, "did you mean 'mnist'"),
         ({"dtype": "float16"}, "dtype"),
-        ({"init": 3}, "init must be a string, not 3"),
+        ({"init": [3]}, r"init must be a string or a number, not \[3\]"),
+        ({"init": "hee"}, "unknown initializer 'hee': did you mean 'he'"),
+        ({"init": 0}, "init must be finite and above 0 as a standard deviation, not 0.0"),
+        ({"activation": ["relu", "tanh"]}, "activation has 2 names, and there are 4 hidden layers"),
+        ({"activation": [3]}, "activation must be a name, or a list of names"),
+        ({"batch_norm": 1}, "batch_norm must be true or false, not 1"),
+        ({"dropout": 1.0}, "dropout must be finite and at least 0 and below 1, not 1.0"),
+        ({"momentum": 0.5}, "momentum .0.5. goes with the optimizers momentum and nesterov"),
+        ({"momentum": 1.0, "optimizer": "momentum"}, "momentum"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"clip_norm": 0}, "clip_norm"),
+        ({"l1": -1}, "l1"),
         ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N, not 'gpu'"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**64}, "seed"),
@@ -50,11 +61,11 @@ def test_bad_options(options, words):
 
 
 def test_length_of_a_run():
-    assert Config().total_steps(60000) == 5 * 469
-    assert Config().total_steps(1437) == 167 * 12, "as many epochs as make 2,000 steps"
-    assert Config(epochs=2).total_steps(1437) == 24
-    assert Config(steps=7).total_steps(1437) == 7
-    assert Config(batch_size=10**6).total_steps(1437) == 2000
+    assert Config().total_steps(469) == 5 * 469
+    assert Config().total_steps(12) == 167 * 12, "as many epochs as make 2,000 steps"
+    assert Config(epochs=2).total_steps(12) == 24
+    assert Config(steps=7).total_steps(12) == 7
+    assert Config().total_steps(1) == 2000
 
 
 def test_toml(tmp_path):
@@ -65,7 +76,7 @@ def test_toml(tmp_path):
 
 def test_config_json_of_a_run(tmp_path):
     path = tmp_path / "config.json"
-    config = Config(hidden=(), steps=3, dtype="float64", lr=0.5)
+    config = Config(hidden=(5, 6), activation=("relu", "tanh"), init=0.1, batch_norm=True, steps=3, lr=0.5)
     path.write_text(json.dumps({"options": config.as_dict(), "device": "cpu"}), encoding="utf-8")
     assert Config(**read_options(path)) == config
 

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from xpnet.nn import ACTIVATIONS, LAYERS, LOSSES, Linear, ReLU, Sequential, SoftmaxCrossEntropy, numerical_gradient
+from xpnet import MLP, SGD, Trainer
+from xpnet.nn import (
+    ACTIVATIONS,
+    LAYERS,
+    LOSSES,
+    BatchNorm,
+    Dropout,
+    LayerNorm,
+    Linear,
+    ReLU,
+    Sequential,
+    SoftmaxCrossEntropy,
+    numerical_gradient,
+)
+from xpnet.rng import mask_keys
 
 B, I, O = 5, 4, 3  # noqa: E741 (the axis alphabet)
 REPLICAS = [None, 1, 3]
 
 # How each layer is made for these tests; a new layer has to be added here, or test_every_layer_is_checked fails.
-MAKE = {"Linear": lambda: Linear(I, O), "ReLU": ReLU}
+MAKE = {name: LAYERS[name] for name in (activation.__name__ for activation in ACTIVATIONS.values())} | {
+    "Linear": lambda: Linear(I, O),
+    "BatchNorm": lambda: BatchNorm(I),
+    "LayerNorm": lambda: LayerNorm(I),
+    "Dropout": lambda: Dropout(0.4),
+}
 LAYOUTS = {
     "contiguous": lambda a: a,
     "strided": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
@@ -46,6 +68,7 @@ def test_layer_gradients(name, replicas, layout, device, rng):
     layer = MAKE[name]()
     network = Sequential([layer], replicas=replicas, dtype="float64", device=device)
     network.values = rng.normal(size=network.values.shape)
+    layer.key = network._first_key
     x_host = rng.normal(size=(*lead(replicas), B, I))
     x = put(device, x_host, layout)
     y = layer.forward(x, train=True)
@@ -56,10 +79,13 @@ def test_layer_gradients(name, replicas, layout, device, rng):
     analytic = network.gradients.copy()
 
     def f():
-        return float((layer.forward(x, train=False) * v).sum())
+        return float((layer.forward(x, train=True) * v).sum())
 
-    np.testing.assert_allclose(device.to_host(dx), device.to_host(numerical_gradient(f, x)), atol=1e-8)
-    if name == "Linear":
+    if layer.differentiable:
+        np.testing.assert_allclose(device.to_host(dx), device.to_host(numerical_gradient(f, x)), atol=1e-8)
+    else:
+        assert not device.to_host(dx).any()
+    if layer.params:
         numeric = device.to_host(numerical_gradient(f, network.values))
         np.testing.assert_allclose(device.to_host(analytic), numeric, atol=1e-8)
     assert (device.to_host(x) == x_host).all(), "forward or backward has changed its input"
@@ -212,3 +238,146 @@ def test_numerical_gradient_puts_x_back_when_f_raises():
     assert (x == 1.0).all()
     with pytest.raises(TypeError, match="int64"):
         numerical_gradient(f, np.array([1, 2]))
+
+
+GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("torch.json").read_text(encoding="utf-8"))
+
+
+def test_golden_file_has_every_activation():
+    assert set(GOLDEN["activations"]) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_pytorchs(name, dtype, device):
+    golden = {key: np.array(value, dtype=dtype) for key, value in GOLDEN["activations"][name].items()}
+    layer = ACTIVATIONS[name]()
+    network = Sequential([layer], dtype=dtype, device=device)
+    y = network.forward(device.asarray(golden["x"]), train=True)
+    dx = layer.backward(device.asarray(golden["dy"]))
+    assert y.dtype == dx.dtype == dtype
+    tolerance = {"rtol": 1e-12, "atol": 1e-14} if dtype == "float64" else {"rtol": 1e-5, "atol": 2e-6}
+    np.testing.assert_allclose(device.to_host(y), golden["y"], **tolerance)
+    np.testing.assert_allclose(device.to_host(dx), golden["dx"], **tolerance)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_do_not_overflow(name):
+    """For inputs of 1e4, everything is finite, and no warning is raised; NaN stays NaN."""
+    layer = ACTIVATIONS[name]()
+    network = Sequential([layer])
+    x = np.array([[-1e4, -100.0, 0.0, 100.0, 1e4]], dtype=np.float32)
+    assert np.isfinite(network.forward(x, train=True)).all()
+    assert np.isfinite(layer.backward(np.ones_like(x))).all()
+    if name != "step":
+        assert np.isnan(network.forward(np.full((1, 2), np.nan, dtype=np.float32))).any()
+
+
+@pytest.mark.parametrize("name", ["BatchNorm", "LayerNorm"])
+@pytest.mark.parametrize("replicas", REPLICAS)
+def test_normalization_is_pytorchs(name, replicas, device):
+    """Values, gradients, running statistics after two batches, and the prediction by them."""
+    golden = GOLDEN["normalization"][name]
+    layer = LAYERS[name](3)
+    network = Sequential([layer], replicas=replicas, dtype="float64", device=device)
+    layer.gamma[...] = device.asarray(np.array(golden["start"]["weight"]))
+    layer.beta[...] = device.asarray(np.array(golden["start"]["bias"]))
+
+    def check(ours, theirs):
+        ours = device.to_host(ours)
+        np.testing.assert_allclose(ours, np.broadcast_to(theirs, ours.shape), rtol=1e-10, atol=1e-12)
+
+    for step in golden["steps"]:
+        check(network.forward(device.asarray(np.array(step["x"])), train=True), step["y"])
+        check(layer.backward(device.asarray(np.array(step["dy"]))), step["dx"])
+        check(layer.grads["gamma"], step["gradients"]["weight"])
+        check(layer.grads["beta"], step["gradients"]["bias"])
+    for slot in network.buffer_layout.slots:
+        name = slot.parameter.torch_name
+        check(slot.parameter.to_torch(device.to_host(slot.view(network.buffers))), np.array(golden["end"][name]))
+    check(network.forward(device.asarray(np.array(golden["x"]))), golden["y"])
+
+
+def test_batch_normalization_needs_two_rows(rng):
+    network = Sequential([BatchNorm(3)])
+    with pytest.raises(ValueError, match="cannot train on a batch of one row"):
+        network.forward(np.ones((1, 3), dtype=np.float32), train=True)
+    assert network.forward(np.ones((1, 3), dtype=np.float32)).shape == (1, 3)
+    # In training, a trailing batch of one row is joined to the one before.
+    history = Trainer(MLP([3, 4, 2], batch_norm=True), batch_size=4).fit(
+        rng.normal(size=(9, 3)), [0, 1, 0] * 3, epochs=2
+    )
+    assert history[-1]["step"] == 4
+
+
+def dropout(rate, replicas=None, device="cpu"):
+    return Sequential([Dropout(rate)], replicas=replicas, device=device)
+
+
+def test_dropout_by_its_statistics():
+    """A share of the rate is dropped, what is left is scaled so that the mean stays, and masks are not correlated."""
+    layer = Dropout(0.3)
+    network = Sequential([layer])
+    x = np.ones((400, 500), dtype=np.float32)
+    masks = []
+    for key in mask_keys(0, 0, 3):
+        y = network.forward(x, train=True, key=key.reshape(1, 1))
+        assert (y == 0).mean() == pytest.approx(0.3, abs=0.005)
+        assert set(np.unique(y)) == {0.0, np.float32(1 / 0.7)}
+        masks.append(y != 0)
+    assert (masks[0] & masks[1]).mean() == pytest.approx(0.49, abs=0.005)
+    for axis in (0, 1):  # neighbours in a row and in a column
+        moved = np.roll(masks[0], 1, axis=axis)
+        assert (masks[0] & moved).mean() == pytest.approx(0.49, abs=0.005)
+        assert abs(masks[0].mean(axis=axis) - 0.7).max() < 0.15
+    assert (network.forward(x) == x).all(), "predicting must not drop anything"
+
+
+def test_dropout_masks_are_the_same_on_every_device(device):
+    key = mask_keys(5, 7, 1).reshape(1, 1)
+    here = dropout(0.5).forward(np.ones((20, 30), np.float32), train=True, key=key)
+    there = dropout(0.5, device=device).forward(
+        device.asarray(np.ones((20, 30), np.float32)), train=True, key=device.asarray(key)
+    )
+    assert (device.to_host(there) == here).all()
+
+
+def test_layers_and_steps_draw_different_masks():
+    network = Sequential([Dropout(0.5), Dropout(0.5)], dtype="float64")
+    x = np.ones((50, 50))
+    network.forward(x, train=True, key=np.array([[1]], dtype=np.uint32))
+    first, second = (layer.mask.copy() for layer in network.layers)
+    assert (first != second).mean() == pytest.approx(0.5, abs=0.05)
+    network.forward(x, train=True, key=np.array([[2]], dtype=np.uint32))
+    assert (network.layers[0].mask != first).mean() == pytest.approx(0.5, abs=0.05)
+    keys = mask_keys(3, 0, 100)
+    assert len(set(keys.tolist())) == 100
+    assert (mask_keys(3, 40, 60) == keys[40:]).all(), "a key depends on the step alone"
+
+
+def test_dropout_rates_of_replicas():
+    network = dropout([0.0, 0.5], replicas=2)
+    y = network.forward(np.ones((40, 50), np.float32), train=True)
+    assert (y[0] == 1.0).all()
+    assert (y[1] == 0).mean() == pytest.approx(0.5, abs=0.05)
+    with pytest.raises(ValueError, match="rate has 2 numbers, and the network has no replicas"):
+        dropout([0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("rate", "error"),
+    [(1.0, ValueError), (-0.1, ValueError), (float("nan"), ValueError), (True, TypeError), ("a", TypeError)],
+)
+def test_bad_dropout(rate, error):
+    with pytest.raises(error, match="rate must be"):
+        Dropout(rate)
+
+
+def test_step_warns_that_nothing_is_learnt(blobs):
+    x, y = blobs
+    with pytest.warns(UserWarning, match=r"layer 1, Step\(\), has a derivative of zero everywhere: nothing below it"):
+        trainer = Trainer(MLP([4, 8, 3], activation="step"), SGD(0.1))
+    before = trainer.model.network.layers[0].W.copy()
+    trainer.fit(x, y)
+    after = trainer.model.network.layers[0].W
+    assert (after == before).all()

@@ -20,6 +20,7 @@ class Purpose(IntEnum):
 
     WEIGHTS = 1  # index: the layer
     PERMUTATION = 2  # index: the epoch
+    MASK = 3  # index: the step
 
 
 def check_seed(seed: object, name: str = "seed") -> int:
@@ -36,6 +37,19 @@ def stream(seed: int, purpose: Purpose, index: int) -> np.random.Generator:
     key = np.array([check_seed(seed), purpose], dtype=np.uint64)
     counter = np.array([0, 0, 0, index], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def mask_keys(seed: int, first_step: int, count: int) -> NDArray[np.uint32]:
+    """Return what stands for (seed, step) in the masks of steps first_step, first_step + 1, ...: shape (count,).
+
+    The hash of a step's number is that of SplitMix64 (Steele et al., "Fast splittable pseudorandom number generators",
+    2014), started from the stream of the seed, of which the upper half is taken.
+    """
+    start = stream(seed, Purpose.MASK, 0).integers(2**64, dtype=np.uint64)
+    z = start + np.arange(first_step, first_step + count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) >> np.uint64(32)).astype(np.uint32)
 
 
 def permutation(seed: int, epoch: int, rows: int) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from .device import Device, limit_threads
 from .errors import DivergedError
 from .nn import ACTIVATIONS, INITIALIZERS
 from .nn.network import DTYPES
-from .optim import OPTIMIZERS
+from .optim import OPTIMIZERS, SCHEDULES
 from .training import MLP, Config, Trainer
 from .training.config import default_threads, read_options
 from .training.run_folder import RunFolder, finite
@@ -56,8 +56,7 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
         folder.start(config, device, threads, data)
 
     with limit_threads(threads):
-        trainer = _trainer(config, data, device)
-        total = config.total_steps(len(data.x_train))
+        trainer, total = _trainer(config, data, device)
         if not options.quiet:
             shape = " x ".join(map(str, data.x_train.shape))
             cli.tell(f"{data.name}: {shape}, flattened and divided by {data.input_scale:g}, from {data.source}")
@@ -71,11 +70,13 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     return 0
 
 
-def _trainer(config: Config, data: Dataset, device: Device) -> Trainer:
-    """Return a trainer of a new model for this data."""
+def _trainer(config: Config, data: Dataset, device: Device) -> tuple[Trainer, int]:
+    """Return a trainer of a new model for this data, and the number of steps to take."""
     model = MLP(
         [data.x_train[0].size, *config.hidden, len(data.class_names)],
-        activation=config.activation,
+        activation=config.activation * (len(config.hidden) if len(config.activation) == 1 else 1),
+        batch_norm=config.batch_norm,
+        dropout=config.dropout,
         init=config.init,
         seed=config.seed,
         dtype=config.dtype,
@@ -84,9 +85,13 @@ def _trainer(config: Config, data: Dataset, device: Device) -> Trainer:
         input_scale=data.input_scale,
         class_names=data.class_names,
     )
-    rate = {} if config.lr is None else {"learning_rate": config.lr}
-    optimizer = OPTIMIZERS[config.optimizer](weight_decay=config.weight_decay, **rate)
-    return Trainer(model, optimizer, batch_size=config.batch_size, seed=config.seed)
+    options = {"learning_rate": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
+    options |= {"l1": config.l1, "clip_norm": config.clip_norm, "clip_value": config.clip_value}
+    optimizer = OPTIMIZERS[config.optimizer](**{name: value for name, value in options.items() if value is not None})
+    trainer = Trainer(model, optimizer, batch_size=config.batch_size, seed=config.seed)
+    total = config.total_steps(trainer.steps_in_epoch(len(data.x_train)))
+    trainer.schedule = SCHEDULES[config.schedule](total)
+    return trainer, total
 
 
 def _fit(trainer: Trainer, data: Dataset, total: int, folder: RunFolder | None, *, quiet: bool) -> None:
@@ -131,8 +136,7 @@ def _result(
 ) -> dict[str, Any]:
     last = trainer.history[-1]
     seconds = sum(row["seconds"] for row in trainer.history)
-    per_epoch = -(-len(data.x_train) // config.batch_size)
-    whole, part = divmod(trainer.step, per_epoch)
+    whole, part = divmod(trainer.step, trainer.steps_in_epoch(len(data.x_train)))
     samples = whole * len(data.x_train) + part * config.batch_size
     return {
         "device": trainer.model.device.name,
@@ -165,7 +169,7 @@ class Progress:
     """Progress on stderr: a live line on a terminal, one plain line an epoch elsewhere, nothing where `quiet`."""
 
     def __init__(self, trainer: Trainer, rows: int, total: int, *, quiet: bool) -> None:
-        self.epochs = -(-total // -(-rows // trainer.batch_size))
+        self.epochs = -(-total // trainer.steps_in_epoch(rows))
         self.plain = not quiet and not sys.stderr.isatty()
         self.bar: Any = None
         if not quiet and not self.plain:
@@ -199,6 +203,14 @@ def _units(words: list[str]) -> list[int]:
     return [cli.whole_number(word) for word in re.split(r"[\s,]+", " ".join(words)) if word]
 
 
+def _init(text: str) -> str | float:
+    return text if text in INITIALIZERS or not re.match(r"[+-.\d]", text) else cli.number(text)
+
+
+def _names(table: Iterable[str]) -> str:
+    return ", ".join(table)
+
+
 class _Hidden(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         try:
@@ -225,14 +237,36 @@ def _parser() -> cli.Parser:
     add(
         "--hidden", nargs="*", action=_Hidden, metavar="UNITS", help='of each layer; "" none (default: 100 100 100 100)'
     )
-    add("--activation", metavar="|".join(ACTIVATIONS), help="between the layers (default: relu)")
-    add("--init", metavar="|".join(INITIALIZERS), help="how weights are drawn (default: he)")
+    add(
+        "--activation",
+        nargs="+",
+        metavar="NAME",
+        help=f"of all hidden layers, or of each (default: relu): {_names(ACTIVATIONS)}",
+    )
+    add("--batch-norm", action="store_true", help="batch normalization before each activation")
+    add("--dropout", type=cli.number, metavar="RATE", help="behind each activation (default: 0)")
+    add(
+        "--init",
+        type=_init,
+        metavar="NAME",
+        help=f"of weights (default: by activation): a deviation, or {_names(INITIALIZERS)}",
+    )
     add("--dtype", metavar="|".join(DTYPES), help="(default: float32)")
 
     add = parser.add_argument_group("training").add_argument
-    add("--optimizer", metavar="|".join(OPTIMIZERS), help="(default: adam)")
-    add("--lr", type=cli.number, metavar="RATE", help="learning rate (default: adam 0.001, sgd 0.01)")
-    add("--weight-decay", type=cli.number, metavar="DECAY", help="on weights, not biases (default: 0)")
+    add("--optimizer", metavar="NAME", help=f"(default: adam): {_names(OPTIMIZERS)}")
+    add(
+        "--lr",
+        type=cli.number,
+        metavar="RATE",
+        help="learning rate, or a schedule's peak (default: the optimizer's own)",
+    )
+    add("--schedule", metavar="NAME", help=f"of the learning rate (default: constant): {_names(SCHEDULES)}")
+    add("--momentum", type=cli.number, metavar="SHARE", help="of the optimizers momentum and nesterov (default: 0.9)")
+    add("--weight-decay", type=cli.number, metavar="DECAY", help="L2, on weights alone (default: adamw 0.01, others 0)")
+    add("--l1", type=cli.number, metavar="DECAY", help="L1, on weights alone (default: 0)")
+    add("--clip-norm", type=cli.number, metavar="NORM", help="bound of the gradient's norm (default: none)")
+    add("--clip-value", type=cli.number, metavar="VALUE", help="bound of the gradient's elements (default: none)")
     add("--batch-size", type=cli.whole_number, metavar="ROWS", help="(default: 128)")
     add("--epochs", type=cli.whole_number, metavar="N", help="(default: 5, or as many as make 2,000 steps)")
     add("--steps", type=cli.whole_number, metavar="N", help="train for N steps instead")

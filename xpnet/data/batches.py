@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ..device import Array
 
@@ -44,11 +44,15 @@ class Rows:
         return x if self.scale == 1.0 else x / self.scale
 
 
-def spans(rows: int, size: int) -> Iterator[slice]:
-    """Cut 0..rows-1 into spans of `size`; the last one may be shorter.
+def spans(rows: int, size: int, least: int = 1) -> list[slice]:
+    """Cut 0..rows-1 into spans of `size`; the last may be shorter; below `least` it is joined to the one before.
 
-    >>> list(spans(5, 2))
+    >>> spans(5, 2)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    >>> spans(5, 2, least=2)
+    [slice(0, 2, None), slice(2, 5, None)]
     """
-    for start in range(0, rows, size):
-        yield slice(start, min(start + size, rows))
+    starts = list(range(0, rows, size))
+    if len(starts) > 1 and rows - starts[-1] < least:
+        starts.pop()
+    return [slice(start, end) for start, end in pairwise([*starts, rows])]

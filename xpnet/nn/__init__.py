@@ -3,28 +3,63 @@
 The axes, everywhere: R replicas, B batch, I inputs, O outputs. Whatever leads the last two axes is replicas.
 """
 
-from .activations import ACTIVATIONS, ReLU
+from .activations import (
+    ACTIVATIONS,
+    ELU,
+    GELU,
+    SELU,
+    GELUTanh,
+    Identity,
+    LeakyReLU,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Step,
+    Swish,
+    Tanh,
+)
+from .dropout import Dropout
 from .gradient_check import numerical_gradient
-from .initializers import INITIALIZERS, he_normal
+from .initializers import BY_ACTIVATION, INITIALIZERS
 from .layers import Layer, Linear
 from .losses import LOSSES, SoftmaxCrossEntropy
 from .network import Sequential
-from .parameters import Parameter
+from .normalization import BatchNorm, LayerNorm
+from .parameters import Buffer, Parameter
 
-LAYERS: dict[str, type[Layer]] = {layer.__name__: layer for layer in (Linear, ReLU)}
+LAYERS: dict[str, type[Layer]] = {
+    layer.__name__: layer for layer in (Linear, BatchNorm, LayerNorm, Dropout, *ACTIVATIONS.values())
+}
 """Every layer by the name that model files know it by."""
 
 __all__ = [
     "ACTIVATIONS",
+    "BY_ACTIVATION",
+    "ELU",
+    "GELU",
     "INITIALIZERS",
     "LAYERS",
     "LOSSES",
+    "SELU",
+    "BatchNorm",
+    "Buffer",
+    "Dropout",
+    "GELUTanh",
+    "Identity",
     "Layer",
+    "LayerNorm",
+    "LeakyReLU",
     "Linear",
     "Parameter",
     "ReLU",
     "Sequential",
+    "Sigmoid",
+    "Softmax",
     "SoftmaxCrossEntropy",
-    "he_normal",
+    "Softplus",
+    "Step",
+    "Swish",
+    "Tanh",
     "numerical_gradient",
 ]

@@ -1,4 +1,13 @@
-"""How weights are drawn: functions of a host generator and a shape (I, O), so that no device changes the numbers."""
+"""How weights are drawn: functions of a host generator and a shape (I, O), so that no device changes the numbers.
+
+Each keeps the variance of what flows through a layer, forward (I) or both ways (I + O), for an activation's slope:
+
+    He      variance 2 / I          ReLU and its kin: half of the units are off. He et al., 2015, equation 10
+    Xavier  variance 2 / (I + O)    sigmoid, tanh, and what is linear near 0. Glorot and Bengio, 2010, equation 12
+    LeCun   variance 1 / I          SELU. LeCun et al., "Efficient backprop", 1998, equation 16
+
+A uniform distribution of the same variance lies between -sqrt(3 variance) and sqrt(3 variance).
+"""
 
 from __future__ import annotations
 
@@ -6,17 +15,49 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-Initializer = Callable[[Any, tuple[int, int]], Any]
+from ..errors import did_you_mean
+
+Shape = tuple[int, int]
+Initializer = Callable[[Any, Shape], Any]
 
 
-def he_normal(generator: Any, shape: tuple[int, int]) -> Any:
-    """Draw from a normal distribution with variance 2 / I, float64, (I, O).
-
-    It keeps the variance of activations from layer to layer under ReLU: He et al., "Delving deep into rectifiers",
-    2015, equation 10.
-    """
-    return generator.standard_normal(shape) * math.sqrt(2.0 / shape[0])
+def _normal(generator: Any, shape: Shape, variance: float) -> Any:
+    return generator.standard_normal(shape) * math.sqrt(variance)
 
 
-INITIALIZERS: dict[str, Initializer] = {"he": he_normal}
-"""Every initializer by the name that the command line knows it by."""
+def _uniform(generator: Any, shape: Shape, variance: float) -> Any:
+    bound = math.sqrt(3.0 * variance)
+    return generator.uniform(-bound, bound, shape)
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "he": lambda generator, shape: _normal(generator, shape, 2.0 / shape[0]),
+    "he-uniform": lambda generator, shape: _uniform(generator, shape, 2.0 / shape[0]),
+    "xavier": lambda generator, shape: _normal(generator, shape, 2.0 / sum(shape)),
+    "xavier-uniform": lambda generator, shape: _uniform(generator, shape, 2.0 / sum(shape)),
+    "lecun": lambda generator, shape: _normal(generator, shape, 1.0 / shape[0]),
+    "lecun-uniform": lambda generator, shape: _uniform(generator, shape, 1.0 / shape[0]),
+    "zeros": lambda generator, shape: 0.0,
+}
+"""Every initializer by the name that the command line knows it by; it also takes a number, a standard deviation."""
+
+BY_ACTIVATION = {"selu": "lecun"} | dict.fromkeys(("identity", "step", "sigmoid", "tanh", "softmax"), "xavier")
+"""The initializer that suits an activation, where it is not He's."""
+
+
+def check_init(init: object) -> None:
+    """Raise TypeError or ValueError unless `init` is a name in `INITIALIZERS`, or a standard deviation."""
+    if isinstance(init, str):
+        if init not in INITIALIZERS:
+            raise ValueError(f"unknown initializer {init!r}: {did_you_mean(init, INITIALIZERS)}")
+    elif isinstance(init, bool) or not isinstance(init, int | float):
+        raise TypeError(f"init must be a name or a standard deviation, not {init!r}")
+    elif not 0 < init < math.inf:
+        raise ValueError(f"init must be finite and above 0 as a standard deviation, not {init!r}")
+
+
+def draw(init: str | float, generator: Any, shape: Shape) -> Any:
+    """Return weights, float64, (I, O), drawn by name or with a given standard deviation."""
+    if isinstance(init, str):
+        return INITIALIZERS[init](generator, shape)
+    return _normal(generator, shape, init**2)

@@ -10,14 +10,21 @@ from __future__ import annotations
 from typing import Any
 
 from ..device import Array
-from ..errors import did_you_mean
-from .initializers import INITIALIZERS
+from .initializers import check_init, draw
 from .parameters import Parameter, Views
 
 
 def swap(x: Array) -> Array:
     """Return x with its last two axes swapped: the transpose of every matrix in it."""
     return x.swapaxes(-1, -2)
+
+
+def check_size(name: str, size: object) -> None:
+    """Raise TypeError or ValueError unless `size` is a whole number of at least 1."""
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f"{name} must be a whole number, not {size!r}")
+    if size < 1:
+        raise ValueError(f"{name} must be at least 1, not {size}")
 
 
 class Layer:
@@ -27,17 +34,30 @@ class Layer:
     put into one. Declare them in the class body with `Parameter`, and give their shapes in `shapes`.
     """
 
-    xp: Any  # the array module, set by bind()
+    differentiable = True  # False where the derivative is zero everywhere, so that nothing below can learn
+    random = False  # True where a training forward draws: the network then sets `key` before it
+    least_rows = 1  # how many rows a training batch must have
+
+    # What bind() sets:
+    xp: Any  # the array module
     params: Views  # parameters by name
     grads: Views  # gradients by the same names
+    buffers: Views  # buffers by name
+    index: int  # the layer's place in the network
+    dtype: str  # of the network's arrays
+    replicas: int | None  # R
+    key: Array  # stands for seed and step where `random`: uint32, (1, 1) or (R, 1, 1)
 
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """Return the shape of each parameter, without replicas: (I, O) for a matrix, (1, O) for a row."""
+        """Return the shape of each parameter and buffer, without replicas: (I, O) for a matrix, (1, O) for a row."""
         return {}
 
     def draw(self, generator: Any) -> dict[str, Any]:
-        """Return initial values of one replica, drawn from a host generator; parameters left out start at zero."""
+        """Return initial values of one replica, drawn from a host generator; what is left out starts at zero."""
         return {}
+
+    def prepare(self) -> None:
+        """Make constants that `forward` needs on the device; called whenever the layer has been bound."""
 
     def settings(self) -> dict[str, Any]:
         """Return the constructor's arguments that make this layer again: JSON values."""
@@ -59,11 +79,15 @@ class Layer:
         """Assign the gradients of the parameters alone: asked of the first layer, whose dx nobody reads."""
         self.backward(dy)
 
-    def bind(self, xp: Any, params: Views, grads: Views) -> None:
+    def bind(
+        self, xp: Any, params: Views, grads: Views, buffers: Views, *, index: int, dtype: str, replicas: int | None
+    ) -> None:
         """Attach the layer to an array module and to its views of a network's vectors."""
         if not self.bound:
             self._configuration = frozenset(vars(self))
-        self.xp, self.params, self.grads = xp, params, grads
+        self.xp, self.params, self.grads, self.buffers = xp, params, grads, buffers
+        self.index, self.dtype, self.replicas = index, dtype, replicas
+        self.prepare()
 
     @property
     def bound(self) -> bool:
@@ -90,20 +114,16 @@ class Linear(Layer):
     Args:
         inputs: I, the number of features that come in.
         outputs: O, the number of features that go out.
-        init: how W is drawn, a name in `INITIALIZERS`; b starts at zero.
+        init: how W is drawn, a name in `INITIALIZERS`, or a standard deviation; b starts at zero.
     """
 
     W = Parameter("weight", matrix=True)  # (..., I, O)
     b = Parameter("bias", matrix=False)  # (..., 1, O)
 
-    def __init__(self, inputs: int, outputs: int, init: str = "he") -> None:
-        for name, size in (("inputs", inputs), ("outputs", outputs)):
-            if isinstance(size, bool) or not isinstance(size, int):
-                raise TypeError(f"{name} must be a whole number, not {size!r}")
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, not {size}")
-        if init not in INITIALIZERS:
-            raise ValueError(f"unknown initializer {init!r}: {did_you_mean(str(init), INITIALIZERS)}")
+    def __init__(self, inputs: int, outputs: int, init: str | float = "he") -> None:
+        check_size("inputs", inputs)
+        check_size("outputs", outputs)
+        check_init(init)
         self.n_inputs, self.n_outputs, self.init = inputs, outputs, init
 
     def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
@@ -128,7 +148,7 @@ class Linear(Layer):
 
     def draw(self, generator: Any) -> dict[str, Any]:
         """Draw W; b starts at zero."""
-        return {"W": INITIALIZERS[self.init](generator, (self.n_inputs, self.n_outputs))}
+        return {"W": draw(self.init, generator, (self.n_inputs, self.n_outputs))}
 
     def settings(self) -> dict[str, Any]:
         """Return inputs, outputs and init."""

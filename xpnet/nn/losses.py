@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..device import Array
+from .activations import softmax
 
 TINY = 1e-30  # a batch whose weights are all zero has no loss and no gradient, rather than 0/0
 
@@ -43,9 +44,8 @@ class SoftmaxCrossEntropy:
         return (w * rows).sum(axis=-1), total, dz * share[..., None]
 
     def output(self, xp: Any, z: Array) -> Array:
-        """Return what logits mean: softmax(z) = exp(z) / sum exp(z), probabilities, (..., B, C)."""
-        e = xp.exp(z - z.max(axis=-1, keepdims=True))
-        return e / e.sum(axis=-1, keepdims=True)
+        """Return what logits mean: softmax(z), probabilities, (..., B, C)."""
+        return softmax(xp, z)
 
 
 LOSSES: dict[str, type[SoftmaxCrossEntropy]] = {"softmax-cross-entropy": SoftmaxCrossEntropy}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..device import Array, Device, get_device
 from ..errors import DeviceError
 from ..rng import LARGEST_SEED, Purpose, check_seed, stream
 from .layers import Layer
-from .parameters import Layout, Slot, Views
+from .parameters import Buffer, Layout, Parameter, Slot, Views
 
 DTYPES = {"float32": 4, "float64": 8}  # name: bytes of an element
 
@@ -31,6 +31,8 @@ class Sequential:
         inputs, outputs: I and O, how many features go in and come out; None where the layers take any.
         values: all parameters, (P,) or (R, P); each layer's parameters are views of it.
         gradients: their gradients, of the same shape.
+        buffers: what is kept but not trained, such as running statistics: a vector (or a row a replica) of its own.
+        seeds: the seed of each replica, or of the one network; masks are drawn from it too.
         layout: where each parameter lies; `layout.decayed` is the length of the part that weight decay applies to.
     """
 
@@ -55,11 +57,12 @@ class Sequential:
         self.replicas = replicas
         self.dtype = dtype
         self.device = get_device(device)
-        self.layout = Layout.of(self.layers, DTYPES[dtype])
-        seeds = None if seed is None else self._seeds(seed)
+        self.layout = Layout.of(self.layers, DTYPES[dtype], Parameter)
+        self.buffer_layout = Layout.of(self.layers, DTYPES[dtype], Buffer)
+        self.seeds = self._seeds(0 if seed is None else seed)
         self._allocate()
-        if seeds is not None:
-            self._draw(seeds)
+        if seed is not None:
+            self._draw()
 
     def _check_layers(self) -> tuple[int | None, int | None]:
         """Return how many features go in and how many come out, or None where the layers take any."""
@@ -72,7 +75,8 @@ class Sequential:
             if layer.bound or any(layer is other for other in self.layers[:index]):
                 raise ValueError(f"layer {index}, {layer!r}, already belongs to a network; make a new one")
             if width is None:
-                inputs = width = layer.settings().get("inputs")
+                settings = layer.settings()
+                inputs = width = settings.get("inputs", settings.get("features"))
             if width is not None:
                 try:
                     width = layer.outputs(width)
@@ -93,13 +97,16 @@ class Sequential:
         """Make the flat vectors, zero, and bind the layers to them."""
         self._values = self.device.zeros(self._lead + (self.layout.size,), self.dtype)
         self._gradients = self.device.zeros(self._lead + (self.layout.size,), self.dtype)
-        self.bind(self.xp, self._values, self._gradients)
+        self._buffers = self.device.zeros(self._lead + (self.buffer_layout.size,), self.dtype)
+        self._first_key = self.device.zeros(self._lead + (1, 1), "uint32")
+        self.bind(self.xp, self._values, self._gradients, self._buffers)
 
-    def _draw(self, seeds: list[int]) -> None:
+    def _draw(self) -> None:
         for index, layer in enumerate(self.layers):
-            for r, seed in enumerate(seeds):
+            for r, seed in enumerate(self.seeds):
                 for name, value in layer.draw(stream(seed, Purpose.WEIGHTS, index)).items():
-                    view = layer.params[name] if self.replicas is None else layer.params[name][r]
+                    view = getattr(layer, name)
+                    view = view if self.replicas is None else view[r]
                     view[...] = self.device.asarray(value, dtype=self.dtype)
 
     @property
@@ -125,21 +132,54 @@ class Sequential:
         """The gradients of `values`, as the last `backward` left them."""
         return self._gradients
 
-    def bind(self, xp: Any, values: Array, gradients: Array) -> None:
-        """Make every layer's parameters and gradients views of these two vectors, of the array module `xp`."""
-        for index, layer in enumerate(self.layers):
-            layer.bind(xp, self.layout.views(xp, values, index), self.layout.views(xp, gradients, index))
+    @property
+    def buffers(self) -> Array:
+        """All buffers. Assigning copies into them, so that every view stays one."""
+        return self._buffers
 
-    def forward(self, x: Array, train: bool = False) -> Array:
+    @buffers.setter
+    def buffers(self, flat: object) -> None:
+        Views(self.xp, {"buffers": self._buffers})["buffers"] = flat
+
+    def snapshot(self) -> tuple[Array, Array]:
+        """Return copies of values and buffers, for `restore`."""
+        return self._values.copy(), self._buffers.copy()
+
+    def restore(self, snapshot: tuple[Array, Array]) -> None:
+        """Put back what `snapshot` returned."""
+        self.values, self.buffers = snapshot
+
+    @property
+    def random(self) -> bool:
+        """Whether a training forward draws random numbers, and so takes a `key`."""
+        return any(layer.random for layer in self.layers)
+
+    @property
+    def least_rows(self) -> int:
+        """How many rows a training batch must have."""
+        return max(layer.least_rows for layer in self.layers)
+
+    def bind(self, xp: Any, values: Array, gradients: Array, buffers: Array) -> None:
+        """Make every layer's parameters, gradients and buffers views of these vectors, of the array module `xp`."""
+        for index, layer in enumerate(self.layers):
+            views = self.layout.views(xp, values, index), self.layout.views(xp, gradients, index)
+            kept = self.buffer_layout.views(xp, buffers, index)
+            layer.bind(xp, *views, kept, index=index, dtype=self.dtype, replicas=self.replicas)
+
+    def forward(self, x: Array, train: bool = False, key: Array | None = None) -> Array:
         """Return the output of the last layer, (..., B, O), for x, (B, I) or (R, B, I), an array of this device.
 
-        With `train`, the layers keep what `backward` needs; without, a forward changes nothing.
+        With `train`, the layers keep what `backward` needs, and update their buffers; without, a forward changes
+        nothing. Layers that draw random numbers draw them from `key`, uint32, (1, 1) or (R, 1, 1); without one, they
+        draw the same each time.
         """
         if x.shape[:-2] not in ((), self._lead) or x.ndim < 2 or self.inputs not in (None, x.shape[-1]):
             raise ValueError(f"the input must have the shape (rows, {self.inputs or 'features'}), not {x.shape}")
         if x.dtype != self.dtype:
             x = x.astype(self.dtype)
         for layer in self.layers:
+            if layer.random and train:
+                layer.key = self._first_key if key is None else key
             x = layer.forward(x, train)
         return x
 
@@ -161,9 +201,11 @@ class Sequential:
         """Return every parameter by its name in the network, such as "0.W"."""
         return {slot.name: slot.view(self._values) for slot in self.layout.slots}
 
-    def slots(self) -> tuple[Slot, ...]:
-        """Return where each parameter lies, in the order of the layers."""
-        return self.layout.slots
+    def arrays(self, values: Array, buffers: Array) -> Iterator[tuple[Slot, Array]]:
+        """Yield every parameter and buffer with its view of the given vectors, in the order of the layers."""
+        pairs = [(slot, slot.view(values)) for slot in self.layout.slots]
+        pairs += [(slot, slot.view(buffers)) for slot in self.buffer_layout.slots]
+        yield from sorted(pairs, key=lambda pair: pair[0].layer)
 
     def to(self, device: str | Device) -> Sequential:
         """Return a copy of this network on another device."""
@@ -173,8 +215,10 @@ class Sequential:
         twin = Sequential(
             copy.deepcopy(self.layers), replicas=self.replicas, seed=None, dtype=self.dtype, device=device
         )
+        twin.seeds = self.seeds
         # Between devices the values pass through the host; on one device they do not.
-        twin.values = self.values if device == self.device else self.device.to_host(self.values)
+        take = (lambda array: array) if device == self.device else self.device.to_host
+        twin.restore((take(self.values), take(self.buffers)))
         return twin
 
     # Layers hold views of the network's vectors, so a copy that shared either would be half a network: all copies are
@@ -191,7 +235,9 @@ class Sequential:
             "replicas": self.replicas,
             "dtype": self.dtype,
             "device": self.device.name,
+            "seeds": self.seeds,
             "values": self.device.to_host(self.values),
+            "buffers": self.device.to_host(self.buffers),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -203,7 +249,8 @@ class Sequential:
         self.__init__(  # type: ignore[misc]
             state["layers"], replicas=state["replicas"], seed=None, dtype=state["dtype"], device=device
         )
-        self.values = state["values"]
+        self.seeds = state["seeds"]
+        self.restore((state["values"], state["buffers"]))
 
     def __repr__(self) -> str:
         options = f"replicas={self.replicas}, dtype={self.dtype!r}, device={self.device.name!r}"

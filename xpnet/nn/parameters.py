@@ -18,10 +18,35 @@ if TYPE_CHECKING:
     from .layers import Layer
 
 
-class Parameter:
-    """Declares a parameter in a layer's class body: `W = Parameter("weight", matrix=True)`.
+class Named:
+    """An array of a layer by name. Reading `layer.W` gives the view; assigning writes through it."""
 
-    Reading `layer.W` gives the view; assigning to it writes through the view into the flat vector.
+    matrix = False
+
+    def __init__(self, torch_name: str, kept_in: str) -> None:
+        self.torch_name = torch_name
+        self._kept_in = kept_in
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Layer | None, owner: type) -> Any:
+        return self if layer is None else getattr(layer, self._kept_in)[self.name]
+
+    def __set__(self, layer: Layer, value: object) -> None:
+        getattr(layer, self._kept_in)[self.name] = value
+
+    def to_torch(self, array: Array) -> Array:
+        """Return a row, (..., 1, O), as PyTorch has it, (..., O)."""
+        return array[..., 0, :]
+
+    def from_torch(self, array: Array) -> Array:
+        """Return the array that `to_torch` was given."""
+        return array[..., None, :]
+
+
+class Parameter(Named):
+    """Declares a parameter in a layer's class body: `W = Parameter("weight", matrix=True)`.
 
     Args:
         torch_name: what PyTorch calls it, and so what model files call it.
@@ -30,25 +55,37 @@ class Parameter:
     """
 
     def __init__(self, torch_name: str, *, matrix: bool) -> None:
-        self.torch_name = torch_name
+        super().__init__(torch_name, "params")
         self.matrix = matrix
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, layer: Layer | None, owner: type) -> Any:
-        return self if layer is None else layer.params[self.name]
-
-    def __set__(self, layer: Layer, value: object) -> None:
-        layer.params[self.name] = value
 
     def to_torch(self, array: Array) -> Array:
         """Return (..., I, O) as (..., O, I), and (..., 1, O) as (..., O)."""
-        return array.swapaxes(-1, -2) if self.matrix else array[..., 0, :]
+        return array.swapaxes(-1, -2) if self.matrix else super().to_torch(array)
 
     def from_torch(self, array: Array) -> Array:
         """Return the array that `to_torch` was given."""
-        return array.swapaxes(-1, -2) if self.matrix else array[..., None, :]
+        return array.swapaxes(-1, -2) if self.matrix else super().from_torch(array)
+
+
+class Buffer(Named):
+    """Declares a row of state that a training forward assigns and no optimizer sees, such as a running mean.
+
+    Args:
+        torch_name: what PyTorch calls it, and so what model files call it.
+        count: it is a whole number, (..., 1, 1); in PyTorch, int64 without axes of its own.
+    """
+
+    def __init__(self, torch_name: str, *, count: bool = False) -> None:
+        super().__init__(torch_name, "buffers")
+        self.count = count
+
+    def to_torch(self, array: Array) -> Array:
+        """Return (..., 1, O) as (..., O), and a count as int64, (...)."""
+        return array[..., 0, 0].astype("int64") if self.count else super().to_torch(array)
+
+    def from_torch(self, array: Array) -> Array:
+        """Return the array that `to_torch` was given."""
+        return array[..., None, None] if self.count else super().from_torch(array)
 
 
 class Views(Mapping[str, Array]):
@@ -82,10 +119,10 @@ class Views(Mapping[str, Array]):
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one parameter lies in the flat vector."""
+    """Where one parameter or buffer lies in its flat vector."""
 
     layer: int
-    parameter: Parameter
+    parameter: Named
     shape: tuple[int, int]
     offset: int
 
@@ -95,35 +132,40 @@ class Slot:
         return f"{self.layer}.{self.parameter.name}"
 
     @property
+    def size(self) -> int:
+        """How many elements it has, in one replica."""
+        return math.prod(self.shape)
+
+    @property
     def torch_name(self) -> str:
         """The parameter's name in PyTorch's `nn.Sequential` of the same layers, such as "0.weight"."""
         return f"{self.layer}.{self.parameter.torch_name}"
 
     def view(self, flat: Array) -> Array:
         """Return this parameter's view, (..., I, O), of a flat vector (..., P)."""
-        part = flat[..., self.offset : self.offset + math.prod(self.shape)]
+        part = flat[..., self.offset : self.offset + self.size]
         return part.reshape(part.shape[:-1] + self.shape)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The slots of a network's parameters, the length P of its flat vector, and the length of the decayed part."""
+    """The slots of a network's parameters or buffers, the length of their vector, and of its leading, decayed part."""
 
     slots: tuple[Slot, ...]
     size: int
     decayed: int
 
     @classmethod
-    def of(cls, layers: list[Layer], itemsize: int) -> Layout:
-        """Lay out the parameters of `layers` for elements of `itemsize` bytes."""
+    def of(cls, layers: list[Layer], itemsize: int, kind: type[Named]) -> Layout:
+        """Lay out the arrays of one kind, `Parameter` or `Buffer`, of `layers`, for elements of `itemsize` bytes."""
         step = ALIGNMENT // itemsize
         slots: list[Slot] = []
         offset = decayed = 0
         for matrices in (True, False):
             for index, layer in enumerate(layers):
                 for name, shape in layer.shapes().items():
-                    parameter: Parameter = getattr(type(layer), name)
-                    if parameter.matrix is matrices:
+                    parameter = getattr(type(layer), name)
+                    if isinstance(parameter, kind) and parameter.matrix is matrices:
                         slots.append(Slot(index, parameter, shape, offset))
                         offset += -(-math.prod(shape) // step) * step
             if matrices:

@@ -1,5 +1,21 @@
-"""Update rules: one formula each, on the flat vector of all parameters at once."""
+"""Update rules: one formula each, on the flat vector of all parameters at once; and schedules of their rates."""
 
-from .optimizers import OPTIMIZERS, SGD, Adam, Optimizer, State
+from . import schedules
+from .optimizers import OPTIMIZERS, SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop, State
+from .schedules import SCHEDULES, Schedule
 
-__all__ = ["OPTIMIZERS", "SGD", "Adam", "Optimizer", "State"]
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "Momentum",
+    "Nesterov",
+    "Optimizer",
+    "RMSprop",
+    "Schedule",
+    "State",
+    "schedules",
+]

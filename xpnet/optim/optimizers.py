@@ -18,22 +18,42 @@ State = dict[str, Array]
 
 
 class Optimizer:
-    """The base of all update rules; a rule names its state, and overrides `update` (and `step_table`, to add to it).
+    """The base of all update rules: what they share happens in `step`, and a rule overrides `update`.
 
-    A hyper-parameter may be a number, or a sequence of R numbers, one for each replica.
+    A rule names its state, and adds to `step_table` what else changes from step to step. The learning rate and the
+    decays may be numbers, or sequences of R numbers, one for each replica.
+
+    Args:
+        learning_rate: above 0; a schedule multiplies it.
+        weight_decay: adds weight_decay p to the gradient of the weights: L2, the gradient of weight_decay/2 |p|^2.
+            Biases, gamma and beta are never decayed.
+        l1: adds l1 sign(p) to the gradient of the weights.
+        clip_norm: scales a gradient whose norm, over all parameters of a replica, is above this down to it.
+        clip_value: cuts each element of the gradient to -clip_value .. clip_value.
     """
 
     state_names: tuple[str, ...] = ()
-    decayed = 0  # how much of the flat vector weight decay applies to, set by bind()
+    decayed = 0  # how much of the flat vector decay applies to, set by bind()
 
-    def __init__(self, learning_rate: Hyperparameter, weight_decay: Hyperparameter = 0.0) -> None:
+    def __init__(
+        self,
+        learning_rate: Hyperparameter,
+        *,
+        weight_decay: Hyperparameter = 0.0,
+        l1: Hyperparameter = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
         self.learning_rate = check_hyperparameter("learning_rate", learning_rate, above=0.0)
         self.weight_decay = check_hyperparameter("weight_decay", weight_decay, least=0.0)
+        self.l1 = check_hyperparameter("l1", l1, least=0.0)
+        self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, above=0.0)
+        self.clip_value = None if clip_value is None else check_number("clip_value", clip_value, above=0.0)
         self.state: State = {}
 
     def bind(self, network: Sequential) -> None:
         """Make the state for `network`: a vector of zeros, shaped like its values, for each of `state_names`."""
-        for name in ("learning_rate", "weight_decay"):
+        for name in ("learning_rate", "weight_decay", "l1"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != network.replicas:
                 raise ValueError(
@@ -44,36 +64,42 @@ class Optimizer:
         self.state = {name: network.device.zeros(network.values.shape, network.dtype) for name in self.state_names}
 
     def step_table(self, t: Any) -> dict[str, Any]:
-        """Return what `update` reads as `h`, for the step numbers t = 1, 2, ..., a host array of float64.
+        """Return what `step` reads as `h`, for the step numbers t = 1, 2, ..., a host array of float64.
 
         Each entry broadcasts against t: a number, an array like t, or a tuple of R numbers.
         """
         table: dict[str, Any] = {"learning_rate": self.learning_rate}
-        if self.decays:
-            table["weight_decay"] = self.weight_decay
+        table |= {name: getattr(self, name) for name in ("weight_decay", "l1") if _any(getattr(self, name))}
         return table
 
-    @property
-    def decays(self) -> bool:
-        """Whether there is any weight decay."""
-        return any(self.weight_decay) if isinstance(self.weight_decay, tuple) else self.weight_decay > 0.0
-
-    def add_decay(self, p: Array, g: Array, h: State) -> None:
-        """Add the gradient of weight_decay/2 |p|^2 to g, for the weights; biases are not decayed."""
-        if self.decays:
-            g = g[..., : self.decayed]
-            g[...] = g + h["weight_decay"] * p[..., : self.decayed]
-
-    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
-        """Move the parameters p along the gradient g, both (P,) or (R, P).
+    def step(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+        """Clip the gradients, add the decays, and move the parameters.
 
         Args:
             xp: the array module.
-            p: all parameters; assigned.
-            g: their gradients; weight decay is added to them.
+            p: all parameters, (P,) or (R, P); assigned.
+            g: their gradients; clipping and decay change them.
             state: the arrays named in `state_names`, shaped like p; assigned.
             h: this step's row of `step_table`: arrays () or (R, 1).
         """
+        if self.clip_value is not None:
+            g[...] = xp.maximum(xp.minimum(g, self.clip_value), -self.clip_value)
+        if self.clip_norm is not None:
+            norm = xp.sqrt((g * g).sum(axis=-1, keepdims=True))  # (1,) or (R, 1)
+            g[...] = g * xp.minimum(self.clip_norm / (norm + 1e-6), 1.0)  # 1e-6 as in PyTorch
+        self.decay(xp, p, g, h)
+        self.update(xp, p, g, state, h)
+
+    def decay(self, xp: Any, p: Array, g: Array, h: State) -> None:
+        """Add the gradients of the decays to g, for the weights, which lie first."""
+        w, dw = p[..., : self.decayed], g[..., : self.decayed]
+        if "weight_decay" in h:
+            dw[...] = dw + h["weight_decay"] * w
+        if "l1" in h:
+            dw[...] = dw + h["l1"] * xp.sign(w)
+
+    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+        """Move the parameters p along the gradient g: the rule's formula. Arguments are those of `step`."""
         raise NotImplementedError
 
 
@@ -82,16 +108,115 @@ class SGD(Optimizer):
 
     Args:
         learning_rate: above 0.
-        weight_decay: adds weight_decay p to the gradient of the weights.
+        common: weight_decay, l1, clip_norm, clip_value, as `Optimizer` has them.
     """
 
-    def __init__(self, learning_rate: Hyperparameter = 0.01, weight_decay: Hyperparameter = 0.0) -> None:
-        super().__init__(learning_rate, weight_decay)
+    def __init__(self, learning_rate: Hyperparameter = 0.01, **common: Any) -> None:
+        super().__init__(learning_rate, **common)
 
     def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
         """Take one step."""
-        self.add_decay(p, g, h)
         p[...] = p - h["learning_rate"] * g
+
+
+class Momentum(Optimizer):
+    """A ball that rolls: v <- momentum v + g, p <- p - learning_rate v.
+
+    Polyak, 1964, in PyTorch's form: the rate is outside v, so that a schedule acts at once.
+
+    Args:
+        learning_rate: above 0.
+        momentum: how much of the velocity is kept from step to step.
+        common: weight_decay, l1, clip_norm, clip_value, as `Optimizer` has them.
+    """
+
+    state_names = ("v",)
+
+    def __init__(self, learning_rate: Hyperparameter = 0.01, momentum: float = 0.9, **common: Any) -> None:
+        super().__init__(learning_rate, **common)
+        self.momentum = check_number("momentum", momentum, least=0.0, below=1.0)
+
+    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+        """Take one step."""
+        v = state["v"]
+        v[...] = self.momentum * v + g
+        p[...] = p - h["learning_rate"] * v
+
+
+class Nesterov(Optimizer):
+    """Momentum that looks ahead: v <- momentum v + g, p <- p - learning_rate (g + momentum v).
+
+    Nesterov, 1983, in the form of Sutskever et al., 2013, as PyTorch has it.
+
+    Args:
+        learning_rate: above 0.
+        momentum: how much of the velocity is kept from step to step.
+        common: weight_decay, l1, clip_norm, clip_value, as `Optimizer` has them.
+    """
+
+    state_names = ("v",)
+
+    def __init__(self, learning_rate: Hyperparameter = 0.01, momentum: float = 0.9, **common: Any) -> None:
+        super().__init__(learning_rate, **common)
+        self.momentum = check_number("momentum", momentum, least=0.0, below=1.0)
+
+    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+        """Take one step."""
+        v = state["v"]
+        v[...] = self.momentum * v + g
+        p[...] = p - h["learning_rate"] * (g + self.momentum * v)
+
+
+class AdaGrad(Optimizer):
+    """Rates that shrink with the gradients seen: s <- s + g^2, p <- p - learning_rate g / (sqrt(s) + epsilon).
+
+    Duchi et al., 2011.
+
+    Args:
+        learning_rate: above 0.
+        epsilon: added to the root.
+        common: weight_decay, l1, clip_norm, clip_value, as `Optimizer` has them.
+    """
+
+    state_names = ("s",)
+
+    def __init__(self, learning_rate: Hyperparameter = 0.01, epsilon: float = 1e-10, **common: Any) -> None:
+        super().__init__(learning_rate, **common)
+        self.epsilon = check_number("epsilon", epsilon, above=0.0)
+
+    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+        """Take one step."""
+        s = state["s"]
+        s[...] = s + g * g
+        p[...] = p - h["learning_rate"] * g / (xp.sqrt(s) + self.epsilon)
+
+
+class RMSprop(Optimizer):
+    """AdaGrad that forgets: s <- alpha s + (1 - alpha) g^2, p <- p - learning_rate g / (sqrt(s) + epsilon).
+
+    Hinton, lecture 6e of "Neural networks for machine learning", 2012; alpha and the place of epsilon are PyTorch's.
+
+    Args:
+        learning_rate: above 0.
+        alpha: how much of the mean of squared gradients is kept from step to step.
+        epsilon: added to the root.
+        common: weight_decay, l1, clip_norm, clip_value, as `Optimizer` has them.
+    """
+
+    state_names = ("s",)
+
+    def __init__(
+        self, learning_rate: Hyperparameter = 0.001, alpha: float = 0.99, epsilon: float = 1e-8, **common: Any
+    ) -> None:
+        super().__init__(learning_rate, **common)
+        self.alpha = check_number("alpha", alpha, least=0.0, below=1.0)
+        self.epsilon = check_number("epsilon", epsilon, above=0.0)
+
+    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+        """Take one step."""
+        s = state["s"]
+        s[...] = self.alpha * s + (1.0 - self.alpha) * g * g
+        p[...] = p - h["learning_rate"] * g / (xp.sqrt(s) + self.epsilon)
 
 
 class Adam(Optimizer):
@@ -108,8 +233,8 @@ class Adam(Optimizer):
         beta1: how much of the mean of gradients is kept from step to step.
         beta2: how much of the mean of squared gradients is kept.
         epsilon: added to the root of the bias-corrected second moment, as in PyTorch.
-        weight_decay: adds weight_decay p to the gradient of the weights, and so goes through the moments, as in
-            PyTorch's Adam; this is not AdamW.
+        common: weight_decay, l1, clip_norm, clip_value, as `Optimizer` has them; the decays go through the moments, as
+            in PyTorch's Adam. `AdamW` is the other way.
     """
 
     state_names = ("m", "v")
@@ -120,12 +245,12 @@ class Adam(Optimizer):
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
-        weight_decay: Hyperparameter = 0.0,
+        **common: Any,
     ) -> None:
-        super().__init__(learning_rate, weight_decay)
-        self.beta1 = _check_number("beta1", beta1, least=0.0, below=1.0)
-        self.beta2 = _check_number("beta2", beta2, least=0.0, below=1.0)
-        self.epsilon = _check_number("epsilon", epsilon, above=0.0)
+        super().__init__(learning_rate, **common)
+        self.beta1 = check_number("beta1", beta1, least=0.0, below=1.0)
+        self.beta2 = check_number("beta2", beta2, least=0.0, below=1.0)
+        self.epsilon = check_number("epsilon", epsilon, above=0.0)
 
     def step_table(self, t: Any) -> dict[str, Any]:
         """Add the bias corrections 1 - beta^t."""
@@ -136,7 +261,6 @@ class Adam(Optimizer):
 
     def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
         """Take one step."""
-        self.add_decay(p, g, h)
         m, v = state["m"], state["v"]
         m[...] = self.beta1 * m + (1.0 - self.beta1) * g
         v[...] = self.beta2 * v + (1.0 - self.beta2) * g * g
@@ -145,27 +269,65 @@ class Adam(Optimizer):
         p[...] = p - h["learning_rate"] * m_hat / (xp.sqrt(v_hat) + self.epsilon)
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
+class AdamW(Adam):
+    """Adam with decoupled decay: the weights shrink by learning_rate weight_decay in each step, apart from the moments.
+
+    w <- w - learning_rate weight_decay w before Adam's step. As in PyTorch, the decay is multiplied by the learning
+    rate, schedule and all. Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
+
+    Args:
+        learning_rate: above 0.
+        weight_decay: how fast weights shrink; biases, gamma and beta do not.
+        adam: the rest, as `Adam` has it.
+    """
+
+    def __init__(
+        self, learning_rate: Hyperparameter = 0.001, *, weight_decay: Hyperparameter = 0.01, **adam: Any
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay, **adam)
+
+    def decay(self, xp: Any, p: Array, g: Array, h: State) -> None:
+        """Shrink the weights; l1 goes into the gradient."""
+        if "weight_decay" in h:
+            w = p[..., : self.decayed]
+            w[...] = w - h["learning_rate"] * h["weight_decay"] * w
+        super().decay(xp, p, g, {name: value for name, value in h.items() if name != "weight_decay"})
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "nesterov": Nesterov,
+    "adagrad": AdaGrad,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+}
 """Every update rule by the name that the command line knows it by."""
+
+
+def _any(value: float | tuple[float, ...]) -> bool:
+    return any(value) if isinstance(value, tuple) else value > 0.0
 
 
 def check_hyperparameter(name: str, value: Any, **bounds: float) -> float | tuple[float, ...]:
     """Return `value` as a float, or as a tuple of floats where it is a sequence (one for each replica)."""
     if isinstance(value, str) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0:
-        return _check_number(name, value, **bounds)
+        return check_number(name, value, **bounds)
     if not len(value):
         raise ValueError(f"{name} must have a number for each replica, and is empty")
-    return tuple(_check_number(f"{name}[{i}]", number, **bounds) for i, number in enumerate(value))
+    return tuple(check_number(f"{name}[{i}]", number, **bounds) for i, number in enumerate(value))
 
 
-def _check_number(
+def check_number(
     name: str, value: object, *, above: float = -math.inf, least: float = -math.inf, below: float = math.inf
 ) -> float:
+    """Return `value` as a float; raise TypeError or ValueError unless it is finite and within bounds."""
     if isinstance(value, bool | str) or not hasattr(value, "__float__"):
         raise TypeError(f"{name} must be a number, not {value!r}")
     number = float(value)
     if not math.isfinite(number) or number <= above or number < least or number >= below:
         wanted = [f"above {above:g}"] * (above > -math.inf) + [f"at least {least:g}"] * (least > -math.inf)
         wanted += [f"below {below:g}"] * (below < math.inf)
-        raise ValueError(f"{name} must be finite{''.join(f', {w}' for w in wanted)}, not {value!r}")
+        raise ValueError(f"{name} must be finite and {' and '.join(wanted)}, not {value!r}")
     return number

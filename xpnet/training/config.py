@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import tomllib
 import types
@@ -16,9 +15,11 @@ from typing import Any
 from ..data import DATASETS
 from ..device import check_request
 from ..errors import did_you_mean
-from ..nn import ACTIVATIONS, INITIALIZERS
+from ..nn import ACTIVATIONS
+from ..nn.initializers import check_init
 from ..nn.network import DTYPES
-from ..optim import OPTIMIZERS
+from ..optim import OPTIMIZERS, SCHEDULES
+from ..optim.optimizers import check_number
 from ..rng import check_seed
 
 DEFAULT_EPOCHS = 5
@@ -41,11 +42,16 @@ class Config:
         dataset: "mnist" or "digits"; None for MNIST, or the bundled digits where MNIST cannot be had.
         data_dir: the folder to look for data in, instead of cache and download.
         hidden: units of each hidden layer.
-        activation: a name in `xpnet.nn.ACTIVATIONS`.
-        init: a name in `xpnet.nn.INITIALIZERS`.
+        activation: a name in `xpnet.nn.ACTIVATIONS`, or one for each hidden layer.
+        batch_norm: batch normalization before each activation.
+        dropout: the rate of dropout behind each activation.
+        init: a name in `xpnet.nn.INITIALIZERS`, or a standard deviation; None for what suits the activation.
         optimizer: a name in `xpnet.optim.OPTIMIZERS`.
-        lr: the learning rate; None for the optimizer's own.
-        weight_decay: added to the gradient of the weights, times the weights.
+        lr: the learning rate, of a schedule its peak; None for the optimizer's own.
+        schedule: a name in `xpnet.optim.SCHEDULES`.
+        momentum: of the optimizers "momentum" and "nesterov"; None for their own.
+        weight_decay, l1: how fast weights shrink; None for the optimizer's own.
+        clip_norm, clip_value: bounds of the gradient's norm, and of its elements.
         batch_size: rows in a step.
         epochs, steps: how long to train; one of them, or None for 5 epochs, or as many as make 2,000 steps.
         dtype: "float32" or "float64".
@@ -57,11 +63,18 @@ class Config:
     dataset: str | None = None
     data_dir: str | None = None
     hidden: tuple[int, ...] = (100, 100, 100, 100)
-    activation: str = "relu"
-    init: str = "he"
+    activation: tuple[str, ...] = ("relu",)
+    batch_norm: bool = False
+    dropout: float = 0.0
+    init: str | float | None = None
     optimizer: str = "adam"
     lr: float | None = None
-    weight_decay: float = 0.0
+    schedule: str = "constant"
+    momentum: float | None = None
+    weight_decay: float | None = None
+    l1: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
     batch_size: int = 128
     epochs: int | None = None
     steps: int | None = None
@@ -74,8 +87,15 @@ class Config:
         check_request(self.device)
         for name, known in _CHOICES.items():
             value = getattr(self, name)
-            if value is not None and value not in known:
-                raise ValueError(f"unknown {name} {value!r}: {did_you_mean(value, known)}")
+            for word in value if isinstance(value, tuple) else (value,):
+                if word is not None and word not in known:
+                    raise ValueError(f"unknown {name} {word!r}: {did_you_mean(word, known)}")
+        if len(self.activation) not in (1, len(self.hidden)):
+            raise ValueError(
+                f"activation has {len(self.activation)} names, and there are {len(self.hidden)} hidden layers"
+            )
+        if self.init is not None:
+            check_init(self.init)
         for name in ("batch_size", "epochs", "steps", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -83,17 +103,17 @@ class Config:
         for units in self.hidden:
             if units < 1:
                 raise ValueError(f"hidden must hold layers of at least 1 unit, not {units}")
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            raise ValueError(f"lr must be finite and above 0, not {self.lr}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be finite and at least 0, not {self.weight_decay}")
+        for name, bounds in _BOUNDS.items():
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), **bounds)
+        if self.momentum is not None and self.optimizer not in ("momentum", "nesterov"):
+            raise ValueError(f"momentum ({self.momentum}) goes with the optimizers momentum and nesterov")
         if self.epochs is not None and self.steps is not None:
             raise ValueError(f"epochs ({self.epochs}) and steps ({self.steps}) cannot both be given")
         check_seed(self.seed)
 
-    def total_steps(self, rows: int) -> int:
-        """Return how many steps the run takes on `rows` training rows."""
-        per_epoch = -(-rows // self.batch_size)
+    def total_steps(self, per_epoch: int) -> int:
+        """Return how many steps the run takes, where an epoch has `per_epoch`."""
         if self.steps is not None:
             return self.steps
         if self.epochs is not None:
@@ -102,15 +122,26 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options as JSON values."""
-        return asdict(self) | {"hidden": list(self.hidden)}
+        return asdict(self) | {"hidden": list(self.hidden), "activation": list(self.activation)}
 
 
 _CHOICES: dict[str, typing.Iterable[str]] = {
     "dataset": DATASETS,
     "activation": ACTIVATIONS,
-    "init": INITIALIZERS,
     "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
     "dtype": DTYPES,
+}
+
+
+_BOUNDS: dict[str, dict[str, float]] = {
+    "lr": {"above": 0.0},
+    "momentum": {"least": 0.0, "below": 1.0},
+    "weight_decay": {"least": 0.0},
+    "l1": {"least": 0.0},
+    "clip_norm": {"above": 0.0},
+    "clip_value": {"above": 0.0},
+    "dropout": {"least": 0.0, "below": 1.0},
 }
 
 
@@ -119,10 +150,15 @@ def _check_types(config: Config) -> None:
     for field in fields(config):
         value = getattr(config, field.name)
         allowed = typing.get_args(hints[field.name]) if _is_union(hints[field.name]) else (hints[field.name],)
-        if field.name == "hidden":
-            if not isinstance(value, list | tuple) or any(isinstance(n, bool) or not isinstance(n, int) for n in value):
-                raise TypeError(f"hidden must be a list of whole numbers, not {value!r}")
-            object.__setattr__(config, "hidden", tuple(value))
+        if field.name in _LISTS:
+            kind, wanted = _LISTS[field.name]
+            value = [value] if isinstance(value, str) and kind is str else value
+            if not isinstance(value, list | tuple) or any(type(item) is not kind for item in value):
+                raise TypeError(f"{field.name} must be {wanted}, not {value!r}")
+            object.__setattr__(config, field.name, tuple(value))
+        elif bool in allowed:
+            if not isinstance(value, bool):
+                raise TypeError(f"{field.name} must be true or false, not {value!r}")
         elif float in allowed and isinstance(value, int) and not isinstance(value, bool):
             object.__setattr__(config, field.name, float(value))
         elif isinstance(value, bool) or not isinstance(value, allowed):
@@ -130,6 +166,10 @@ def _check_types(config: Config) -> None:
             raise TypeError(f"{field.name} must be {wanted}, not {value!r}")
 
 
+_LISTS: dict[str, tuple[type, str]] = {
+    "hidden": (int, "a list of whole numbers"),
+    "activation": (str, "a name, or a list of names"),
+}
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a string"}
 
 

@@ -13,7 +13,7 @@ from ..data.arrays import check_features
 from ..data.batches import Rows, spans
 from ..device import Array, Device
 from ..errors import did_you_mean
-from ..nn import ACTIVATIONS, Layer, Linear, Sequential, SoftmaxCrossEntropy
+from ..nn import ACTIVATIONS, BY_ACTIVATION, BatchNorm, Dropout, Layer, Linear, Sequential, SoftmaxCrossEntropy
 
 PREDICT_ROWS = 1024  # rows in a piece of a long prediction: enough to fill a device, little to keep in memory
 
@@ -31,8 +31,11 @@ class MLP:
 
     Args:
         sizes: the number of inputs, of units in each hidden layer, and of classes.
-        activation: between the layers, a name in `xpnet.nn.ACTIVATIONS`.
-        init: how weights are drawn, a name in `xpnet.nn.INITIALIZERS`.
+        activation: behind each hidden layer, a name in `xpnet.nn.ACTIVATIONS`, or a sequence of them, one a layer.
+        batch_norm: whether batch normalization stands before each activation.
+        dropout: the rate of dropout behind each activation; 0 for none, a sequence for a rate of each replica.
+        init: how weights are drawn, a name in `xpnet.nn.INITIALIZERS`, or a standard deviation; None for what suits the
+            activation.
         replicas: R, for R models trained at once, each with values of its own; None for one model.
         seed: of the weights; replica r is drawn as the single model with seed + r. A sequence gives each its own.
         dtype: "float32" or "float64".
@@ -46,8 +49,10 @@ class MLP:
         self,
         sizes: Sequence[int],
         *,
-        activation: str = "relu",
-        init: str = "he",
+        activation: str | Sequence[str] = "relu",
+        batch_norm: bool = False,
+        dropout: float | Sequence[float] = 0.0,
+        init: str | float | None = None,
         replicas: int | None = None,
         seed: int | Sequence[int] | None = 0,
         dtype: str = "float32",
@@ -58,12 +63,22 @@ class MLP:
     ) -> None:
         if isinstance(sizes, str) or not isinstance(sizes, Sequence) or len(sizes) < 2:
             raise ValueError(f"sizes must be the inputs, the hidden layers' units and the classes, not {sizes!r}")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {activation!r}: {did_you_mean(str(activation), ACTIVATIONS)}")
+        names = [activation] * (len(sizes) - 2) if isinstance(activation, str) else list(activation)
+        if len(names) != len(sizes) - 2:
+            raise ValueError(f"activation has {len(names)} names, and there are {len(sizes) - 2} hidden layers")
+        for name in names or ([activation] if isinstance(activation, str) else []):
+            if name not in ACTIVATIONS:
+                raise ValueError(f"unknown activation {name!r}: {did_you_mean(str(name), ACTIVATIONS)}")
         layers: list[Layer] = []
-        for inputs, outputs in pairwise(sizes):
-            layers += [Linear(inputs, outputs, init), ACTIVATIONS[activation]()]
-        network = Sequential(layers[:-1], replicas=replicas, seed=seed, dtype=dtype, device=device)
+        suits = "he"
+        for (inputs, outputs), name in zip(pairwise(sizes[:-1]), names, strict=True):
+            suits = BY_ACTIVATION.get(name, "he")
+            layers.append(Linear(inputs, outputs, suits if init is None else init))
+            layers += [BatchNorm(outputs)] if batch_norm else []
+            layers.append(ACTIVATIONS[name]())
+            layers += [Dropout(dropout)] if dropout != 0.0 else []
+        layers.append(Linear(sizes[-2], sizes[-1], suits if init is None else init))
+        network = Sequential(layers, replicas=replicas, seed=seed, dtype=dtype, device=device)
         self._set(network, input_shape, input_scale, class_names)
 
     @classmethod
@@ -170,11 +185,11 @@ class MLP:
         assert width is not None
         for index, layer in enumerate(self.network.layers):
             width = layer.outputs(width)
-            count = sum(int(np.prod(shape)) for shape in layer.shapes().values())
+            count = sum(slot.size for slot in self.network.layout.slots if slot.layer == index)
             lines.append((str(index), type(layer).__name__, str(width), str(count)))
         columns = [max(map(len, column)) for column in zip(*lines, strict=True)]
         table = ["  ".join(cell.ljust(n) for cell, n in zip(row, columns, strict=True)).rstrip() for row in lines]
-        total = sum(int(np.prod(slot.shape)) for slot in self.network.layout.slots)
+        total = sum(slot.size for slot in self.network.layout.slots)
         each = "" if self.replicas is None else f" in each of {self.replicas} replicas"
         scale = "" if self.input_scale == 1.0 else f" divided by {self.input_scale:g}"
         table.append(

@@ -36,12 +36,13 @@ def save_model(model: MLP, path: Path, *, replica: int | None = None) -> None:
         if model.replicas is None or not 0 <= replica < model.replicas:
             raise ValueError(f"replica must be one of this model's {model.replicas or 'no'} replicas, not {replica!r}")
         description["replicas"] = None
-    values = model.device.to_host(model.network.values)
-    values = values if replica is None else values[replica]
+        for layer in description["layers"]:  # a list in a layer's settings has a number for each replica
+            layer.update({name: value[replica] for name, value in layer.items() if isinstance(value, list)})
+    vectors = [model.device.to_host(vector) for vector in model.network.snapshot()]
     tensors = {
         # In C order: safetensors 0.8.0 writes wrong bytes for anything else (its issue 825).
-        slot.torch_name: np.asarray(slot.parameter.to_torch(slot.view(values)), order="C")
-        for slot in model.network.layout.slots
+        slot.torch_name: np.asarray(slot.parameter.to_torch(array), order="C")
+        for slot, array in model.network.arrays(*(v if replica is None else v[replica] for v in vectors))
     }
     metadata = {"format": FORMAT} | description
     metadata["sha256"] = _digest(metadata, tensors)
@@ -77,12 +78,12 @@ def load_model(path: Path, device: str | Device) -> MLP:
 def _build(metadata: dict[str, Any], tensors: HostArrays, device: str | Device) -> MLP:
     layers = [LAYERS[layer.pop("type")](**layer) for layer in metadata["layers"]]
     network = Sequential(layers, replicas=metadata["replicas"], seed=None, dtype=metadata["dtype"], device=device)
-    names = [slot.torch_name for slot in network.layout.slots]
-    if sorted(names) != sorted(tensors):
+    slots = network.layout.slots + network.buffer_layout.slots
+    names = sorted(slot.torch_name for slot in slots)
+    if names != sorted(tensors):
         raise ValueError(f"its layers have {', '.join(names)}, and its tensors are {', '.join(sorted(tensors))}")
-    for slot in network.layout.slots:
-        layer = network.layers[slot.layer]
-        layer.params[slot.parameter.name] = slot.parameter.from_torch(tensors[slot.torch_name])
+    for slot in slots:
+        setattr(network.layers[slot.layer], slot.parameter.name, slot.parameter.from_torch(tensors[slot.torch_name]))
     return MLP.of(
         network,
         input_shape=metadata["input_shape"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,9 @@ from ..data.arrays import check_features, check_labels, check_rows, check_weight
 from ..data.batches import Rows, spans
 from ..device import Array
 from ..errors import DivergedError
-from ..optim import Adam, Optimizer, State
-from ..rng import check_seed, permutation
+from ..optim import Adam, Optimizer, Schedule, State
+from ..optim.schedules import constant
+from ..rng import check_seed, mask_keys, permutation
 from .model import MLP
 
 Row = dict[str, Any]
@@ -60,10 +62,10 @@ def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, h:
     """
     network = model.network
     x, t, w = rows.batch(index)
-    z = network.forward(x, train=True)
+    z = network.forward(x, train=True, key=h.get("mask_key"))
     loss, weight, dz = model.loss(network.xp, z, t, w)
     network.backward(dz)
-    optimizer.update(network.xp, network.values, network.gradients, optimizer.state, h)
+    optimizer.step(network.xp, network.values, network.gradients, optimizer.state, h)
     totals.add(loss, weight, z, t)
 
 
@@ -78,6 +80,7 @@ class Trainer:
     Args:
         model: the model to train, with or without replicas.
         optimizer: the update rule; it is bound to the model, and belongs to this trainer from then on.
+        schedule: a factor of the learning rate by the number of steps taken; None for a constant rate.
         batch_size: rows in a step. The last batch of an epoch holds what is left, and counts with its true size.
         seed: of the order of rows: epoch e sees `rng.permutation(seed, e, rows)`, whatever came before.
 
@@ -86,7 +89,15 @@ class Trainer:
         history: a row per epoch, a dict, as `fit` returns it.
     """
 
-    def __init__(self, model: MLP, optimizer: Optimizer | None = None, *, batch_size: int = 128, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: MLP,
+        optimizer: Optimizer | None = None,
+        *,
+        schedule: Schedule | None = None,
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int):
             raise TypeError(f"batch_size must be a whole number, not {batch_size!r}")
         if batch_size < 1:
@@ -94,6 +105,8 @@ class Trainer:
         self.model = model
         self.optimizer = Adam() if optimizer is None else optimizer
         self.optimizer.bind(model.network)
+        self.schedule = constant() if schedule is None else schedule
+        _warn_of_steps(model)
         self.batch_size = batch_size
         self.seed = check_seed(seed)
         self.epoch = self.step = 0
@@ -134,18 +147,18 @@ class Trainer:
         """
         rows = self._rows(x, y, sample_weight)
         held = None if test is None else self._rows(*test)
-        lengths = _epoch_lengths(-(-len(rows) // self.batch_size), epochs, steps)
+        lengths = _epoch_lengths(self.steps_in_epoch(len(rows)), epochs, steps)
         network = self.model.network
         # Values that overflow are looked for in the losses, at the end of the epoch.
         with network.device.activate(), np.errstate(all="ignore"):
-            good = network.values.copy()
+            good = network.snapshot()
             for length in lengths:
                 try:
                     row = self._train_epoch(rows, length, on_step)
                     if held is not None:
                         row["test_loss"], row["test_accuracy"] = _evaluate(self.model, held)
                 except KeyboardInterrupt:
-                    network.values = good
+                    network.restore(good)
                     self.step = self.history[-1]["step"] if self.history else 0
                     raise
                 self.epoch = row["epoch"]
@@ -153,13 +166,13 @@ class Trainer:
                 if on_epoch is not None:
                     on_epoch(row)
                 if not np.isfinite(row["train_loss"]).any():
-                    network.values = good
+                    network.restore(good)
                     raise DivergedError(
                         f"the training loss became {row['train_loss']} in epoch {self.epoch}, at a learning rate of"
                         f" {row['learning_rate']}: try a lower one, or scale the inputs; the model is as after epoch"
                         f" {self.epoch - 1}"
                     )
-                good = network.values.copy()
+                good = network.snapshot()
         return self.history
 
     def _train_epoch(self, rows: Rows, length: int, on_step: Callable[[int], None] | None) -> Row:
@@ -167,35 +180,62 @@ class Trainer:
         model = self.model
         start = time.perf_counter()
         order = model.device.asarray(permutation(self.seed, self.epoch + 1, len(rows)))
-        order = order[: length * self.batch_size]
         totals = Totals.zeros(model)
-        for span, h in zip(spans(len(order), self.batch_size), self._step_table(length), strict=True):
+        batches = self._batches(len(rows))[:length]
+        rate = self._rates(self.step + length - 1)
+        for span, h in zip(batches, self._step_table(length), strict=True):
             training_step(model, self.optimizer, rows, order[span], h, totals)
             self.step += 1
             if on_step is not None:
                 on_step(self.step)
-        loss, accuracy = totals.means(model, len(order))
+        loss, accuracy = totals.means(model, batches[-1].stop)
         return {
             "epoch": self.epoch + 1,
             "step": self.step,
-            "learning_rate": self.optimizer.learning_rate,
+            "learning_rate": rate,
             "seconds": time.perf_counter() - start,
             "train_loss": loss,
             "train_accuracy": accuracy,
         }
 
-    def _step_table(self, length: int) -> Iterator[dict[str, Array]]:
-        """Yield what the optimizer reads at each of the next steps: arrays () or (R, 1), from one upload."""
-        model = self.model
-        t = np.arange(self.step + 1, self.step + length + 1, dtype=np.float64)
-        t = t if model.replicas is None else t[:, None, None]
-        table = self.optimizer.step_table(t)
-        columns = [np.reshape(v, (-1, 1)) if isinstance(v, tuple) else v for v in table.values()]
-        shape = (length,) if model.replicas is None else (length, model.replicas, 1)
-        stacked = np.stack([np.broadcast_to(column, shape) for column in columns])  # (names, steps, ...), float64
-        arrays = model.device.asarray(stacked.astype(model.network.dtype))
+    def steps_in_epoch(self, rows: int) -> int:
+        """Return how many steps an epoch of so many rows has."""
+        return len(self._batches(rows))
+
+    def _batches(self, rows: int) -> list[slice]:
+        """Return the spans of an epoch's batches; one that is too small to train on is joined to the one before."""
+        return spans(rows, self.batch_size, self.model.network.least_rows)
+
+    def _rates(self, taken: int) -> float | list[float]:
+        """Return the learning rate (of each replica) of the step after `taken` steps."""
+        rate, factor = self.optimizer.learning_rate, self.schedule(taken)
+        return [one * factor for one in rate] if isinstance(rate, tuple) else rate * factor
+
+    def _step_table(self, length: int) -> Iterator[State]:
+        """Yield what each of the next steps reads: arrays () or (R, 1), all from one upload.
+
+        They are made in float64 on the host and cast once. Where the network draws random numbers there is also
+        `mask_key`, uint32, (1, 1) or (R, 1, 1).
+        """
+        network = self.model.network
+        one = network.replicas is None
+        taken = range(self.step, self.step + length)
+        t = np.array(taken, dtype=np.float64) + 1.0  # (steps,)
+        shape = (length,) if network.replicas is None else (length, network.replicas, 1)
+        table = {
+            name: np.broadcast_to(np.reshape(value, (-1, 1)) if isinstance(value, tuple) else value, shape)
+            for name, value in self.optimizer.step_table(t if one else t[:, None, None]).items()
+        }
+        factors = np.array([self.schedule(step) for step in taken])
+        table["learning_rate"] = table["learning_rate"] * (factors if one else factors[:, None, None])
+        arrays = network.device.asarray(np.stack(list(table.values())).astype(network.dtype))  # (names, steps, ...)
+        keys = None
+        if network.random:
+            host = np.stack([mask_keys(seed, self.step, length) for seed in network.seeds], axis=1)  # (steps, R)
+            keys = network.device.asarray(host.reshape((length, 1, 1) if one else (length, -1, 1, 1)))
         for i in range(length):
-            yield {name: arrays[k, i, ...] for k, name in enumerate(table)}
+            h = {name: arrays[k, i, ...] for k, name in enumerate(table)}
+            yield h if keys is None else h | {"mask_key": keys[i]}
 
     def _rows(self, x: Any, y: Any, w: Any = None) -> Rows:
         return checked_rows(self.model, x, y, w)
@@ -205,6 +245,18 @@ def evaluate(model: MLP, x: Any, y: Any) -> tuple[Any, Any]:
     """Return mean loss and accuracy on rows as they come, (N, ...), with labels (N,): floats, or lists of R floats."""
     with model.device.activate(), np.errstate(all="ignore"):
         return _evaluate(model, checked_rows(model, x, y, None))
+
+
+def _warn_of_steps(model: MLP) -> None:
+    """Warn of layers that let no gradient through, where there is something below them to learn."""
+    learns = False
+    for layer in model.network.layers:
+        if learns and not layer.differentiable:
+            warnings.warn(
+                f"layer {layer.index}, {layer!r}, has a derivative of zero everywhere: nothing below it will be learnt",
+                stacklevel=3,
+            )
+        learns = learns or bool(layer.params)
 
 
 def _evaluate(model: MLP, rows: Rows) -> tuple[Any, Any]:

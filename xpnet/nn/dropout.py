@@ -1,0 +1,72 @@
+"""Dropout, and the hash that its masks are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..device import Array
+from .layers import Layer
+
+
+class Dropout(Layer):
+    """In training, y = x / (1 - rate) with probability 1 - rate, and 0 otherwise; in prediction, y = x.
+
+    A mask is a function of (seed, step, layer, position in the batch), and so the same on every device: the network
+    hands the layer `key`, which stands for seed and step, before each training forward. Srivastava et al., 2014.
+
+    Args:
+        rate: the probability of 0, from 0 to below 1; a sequence gives each replica its own.
+    """
+
+    random = True
+
+    def __init__(self, rate: float | Sequence[float]) -> None:
+        rates = [rate] if isinstance(rate, int | float) else list(rate)
+        for one in rates:
+            if isinstance(one, bool) or not isinstance(one, int | float):
+                raise TypeError(f"rate must be a number, not {one!r}")
+            if not 0 <= one < 1:
+                raise ValueError(f"rate must be from 0 to below 1, not {one}")
+        self.rate = float(rate) if isinstance(rate, int | float) else [float(one) for one in rates]
+
+    def prepare(self) -> None:
+        """Make what masks are compared with, and what they are scaled by: numbers, or (R, 1, 1)."""
+        rates = [self.rate] if isinstance(self.rate, float) else self.rate
+        thresholds, scales = [int(rate * 2.0**32) for rate in rates], [1.0 / (1.0 - rate) for rate in rates]
+        if isinstance(self.rate, float):
+            self.threshold, self.scale = thresholds[0], scales[0]
+        elif len(rates) != self.replicas:
+            raise ValueError(f"rate has {len(rates)} numbers, and the network has {self.replicas or 'no'} replicas")
+        else:
+            self.threshold = self.xp.asarray([[[one]] for one in thresholds], dtype="uint32")
+            self.scale = self.xp.asarray([[[one]] for one in scales], dtype=self.dtype)
+
+    def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
+        """Return x where the mask keeps it, scaled up so that its mean stays; without `train`, x."""
+        if not train:
+            return x
+        rows, features = x.shape[-2:]
+        position = self.xp.arange(rows * features, dtype="uint32").reshape(rows, features)
+        drawn = mix(position ^ mix(self.key + self.index))  # (B, I) or (R, B, I)
+        self.mask = (drawn >= self.threshold).astype(x.dtype) * self.scale
+        return x * self.mask
+
+    def backward(self, dy: Array) -> Array:
+        """Return dy through the same mask."""
+        return dy * self.mask
+
+    def settings(self) -> dict[str, Any]:
+        """Return the rate."""
+        return {"rate": self.rate}
+
+
+def mix(x: Array) -> Array:
+    """Return a hash of each element, uint32: every bit depends on every bit of x.
+
+    Two rounds of xor-shift and multiply, with the constants that C. Wellons found by search for the least bias
+    ("Prospecting for hash functions", 2018: lowbias32).
+    """
+    x = (x ^ (x >> 16)) * 0x7FEB352D
+    x = (x ^ (x >> 15)) * 0x846CA68B
+    return x ^ (x >> 16)

@@ -1,0 +1,139 @@
+"""Normalization: layers that give each feature, or each row, mean 0 and variance 1, then a scale and a shift."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..device import Array
+from .layers import Layer, check_size
+from .parameters import Buffer, Parameter
+
+
+class BatchNorm(Layer):
+    """y = gamma (x - mean) / sqrt(variance + eps) + beta, mean and variance of each feature over the batch.
+
+    Predictions use running statistics instead: running = 0.9 running + 0.1 batch, of the unbiased variance, as PyTorch
+    has it. Replicas have statistics of their own. Ioffe and Szegedy, "Batch normalization", 2015.
+
+    Args:
+        features: I, which is also O.
+        eps: added to the variance.
+        momentum: the share of the batch in the running statistics.
+    """
+
+    gamma = Parameter("weight", matrix=False)  # (..., 1, O)
+    beta = Parameter("bias", matrix=False)  # (..., 1, O)
+    running_mean = Buffer("running_mean")  # (..., 1, O)
+    running_variance = Buffer("running_var")  # (..., 1, O)
+    batches = Buffer("num_batches_tracked", count=True)  # (..., 1, 1)
+
+    least_rows = 2  # one row has no variance
+
+    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        check_size("features", features)
+        self.features, self.eps, self.momentum = features, eps, momentum
+
+    def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
+        """Return the normalized x; with `train`, by the batch, which goes into the running statistics."""
+        if not train:
+            scale = self.gamma / self.xp.sqrt(self.running_variance + self.eps)
+            return (x - self.running_mean) * scale + self.beta
+        rows = x.shape[-2]
+        if rows < 2:
+            raise ValueError("batch normalization cannot train on a batch of one row: it has no variance")
+        mean = x.sum(axis=-2, keepdims=True) / float(rows)  # (..., 1, I)
+        centred = x - mean
+        variance = (centred * centred).sum(axis=-2, keepdims=True) / float(rows)  # (..., 1, I)
+        self.scale = 1.0 / self.xp.sqrt(variance + self.eps)
+        self.x_hat = centred * self.scale
+
+        keep, unbiased = 1.0 - self.momentum, rows / (rows - 1.0)
+        self.running_mean[...] = keep * self.running_mean + self.momentum * mean
+        self.running_variance[...] = keep * self.running_variance + (self.momentum * unbiased) * variance
+        self.batches[...] = self.batches + 1.0
+        return self.gamma * self.x_hat + self.beta
+
+    def backward(self, dy: Array) -> Array:  # (..., B, O)
+        """Assign dgamma and dbeta, and return dx, through the batch's mean and variance too."""
+        dgamma = (dy * self.x_hat).sum(axis=-2, keepdims=True)  # (..., 1, O)
+        dbeta = dy.sum(axis=-2, keepdims=True)  # (..., 1, O)
+        self.grads["gamma"][...] = dgamma
+        self.grads["beta"][...] = dbeta
+        rows = float(dy.shape[-2])
+        return self.gamma * self.scale * (dy - (dbeta + self.x_hat * dgamma) / rows)
+
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Return the shapes of gamma, beta and the running statistics."""
+        row = (1, self.features)
+        return {"gamma": row, "beta": row, "running_mean": row, "running_variance": row, "batches": (1, 1)}
+
+    def draw(self, generator: Any) -> dict[str, Any]:
+        """Start as the identity."""
+        return {"gamma": 1.0, "running_variance": 1.0}
+
+    def settings(self) -> dict[str, Any]:
+        """Return features, eps and momentum."""
+        return {"features": self.features, "eps": self.eps, "momentum": self.momentum}
+
+    def outputs(self, inputs: int) -> int:
+        """Return `inputs`, if they are the features."""
+        return _same(self.features, inputs)
+
+
+class LayerNorm(Layer):
+    """y = gamma (x - mean) / sqrt(variance + eps) + beta, mean and variance of each row over its features.
+
+    Ba et al., "Layer normalization", 2016.
+
+    Args:
+        features: I, which is also O.
+        eps: added to the variance.
+    """
+
+    gamma = Parameter("weight", matrix=False)  # (..., 1, O)
+    beta = Parameter("bias", matrix=False)  # (..., 1, O)
+
+    def __init__(self, features: int, eps: float = 1e-5) -> None:
+        check_size("features", features)
+        self.features, self.eps = features, eps
+
+    def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
+        """Return the normalized x."""
+        features = float(self.features)
+        centred = x - x.sum(axis=-1, keepdims=True) / features
+        variance = (centred * centred).sum(axis=-1, keepdims=True) / features  # (..., B, 1)
+        scale = 1.0 / self.xp.sqrt(variance + self.eps)
+        x_hat = centred * scale
+        if train:
+            self.scale, self.x_hat = scale, x_hat
+        return self.gamma * x_hat + self.beta
+
+    def backward(self, dy: Array) -> Array:  # (..., B, O)
+        """Assign dgamma and dbeta, and return dx, through the row's mean and variance too."""
+        self.grads["gamma"][...] = (dy * self.x_hat).sum(axis=-2, keepdims=True)
+        self.grads["beta"][...] = dy.sum(axis=-2, keepdims=True)
+        d = dy * self.gamma
+        along = (d * self.x_hat).sum(axis=-1, keepdims=True)  # (..., B, 1)
+        return self.scale * (d - (d.sum(axis=-1, keepdims=True) + self.x_hat * along) / float(self.features))
+
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Return the shapes of gamma and beta."""
+        return {"gamma": (1, self.features), "beta": (1, self.features)}
+
+    def draw(self, generator: Any) -> dict[str, Any]:
+        """Start as plain normalization."""
+        return {"gamma": 1.0}
+
+    def settings(self) -> dict[str, Any]:
+        """Return features and eps."""
+        return {"features": self.features, "eps": self.eps}
+
+    def outputs(self, inputs: int) -> int:
+        """Return `inputs`, if they are the features."""
+        return _same(self.features, inputs)
+
+
+def _same(features: int, inputs: int) -> int:
+    if inputs != features:
+        raise ValueError(f"takes {features} features, and would get {inputs}")
+    return inputs

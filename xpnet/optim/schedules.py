@@ -1,0 +1,168 @@
+"""Schedules: functions from the number of steps taken, 0, 1, 2, ..., to a factor of the learning rate.
+
+A factor, and not a rate, so that one schedule serves replicas with rates of their own. They compose: `warmup` puts a
+rise before another schedule, `join` puts schedules one after the other. They are partial functions, which pickle.
+
+>>> schedule = warmup(4, cosine(10))
+>>> [round(schedule(step), 3) for step in (0, 1, 2, 3, 4, 9, 14, 99)]
+[0.25, 0.5, 0.75, 1.0, 1.0, 0.5, 0.0, 0.0]
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate
+
+Schedule = Callable[[int], float]
+
+
+def constant() -> Schedule:
+    """Return a schedule that is always 1."""
+    return partial(_constant)
+
+
+def _constant(taken: int) -> float:
+    return 1.0
+
+
+def step(every: int, factor: float = 0.1) -> Schedule:
+    """Return factor^k after k times `every` steps: a staircase."""
+    _check_steps("every", every)
+    _check_range("factor", factor, 0.0, 1.0)
+    return partial(_step, every, factor)
+
+
+def _step(every: int, factor: float, taken: int) -> float:
+    return float(factor ** (taken // every))
+
+
+def exponential(every: int, factor: float) -> Schedule:
+    """Return factor^(t / every) after t steps: the rate falls by `factor` in each `every` steps, smoothly."""
+    _check_steps("every", every)
+    _check_range("factor", factor, 0.0, 1.0)
+    return partial(_exponential, every, factor)
+
+
+def _exponential(every: int, factor: float, taken: int) -> float:
+    return float(factor ** (taken / every))
+
+
+def cosine(steps: int, last: float = 0.0) -> Schedule:
+    """Return half a cosine wave from 1 to `last` over `steps` steps, and `last` from then on.
+
+    last + (1 - last) (1 + cos(pi t / steps)) / 2; Loshchilov and Hutter, "SGDR", 2017, equation 5.
+    """
+    _check_steps("steps", steps)
+    _check_range("last", last, 0.0, 1.0)
+    return partial(_cosine, steps, last)
+
+
+def _cosine(steps: int, last: float, taken: int) -> float:
+    return _blend(1.0, last, taken / steps)
+
+
+def cosine_restarts(steps: int, growth: float = 1.0, last: float = 0.0) -> Schedule:
+    """Return cosine annealing that starts again from 1 after `steps` steps, each time after `growth` times as many.
+
+    Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
+    """
+    _check_steps("steps", steps)
+    _check_range("growth", growth, 1.0, 100.0)
+    _check_range("last", last, 0.0, 1.0)
+
+    return partial(_cosine_restarts, steps, growth, last)
+
+
+def _cosine_restarts(steps: int, growth: float, last: float, taken: int) -> float:
+    if growth == 1.0:
+        return _blend(1.0, last, taken % steps / steps)
+    # Cycle n begins at step steps (growth^n - 1) / (growth - 1).
+    n = math.floor(math.log(1.0 + taken * (growth - 1.0) / steps, growth) + 1e-12)
+    within = taken - steps * (growth**n - 1.0) / (growth - 1.0)
+    return _blend(1.0, last, within / (steps * growth**n))
+
+
+def one_cycle(steps: int, rise: float = 0.3, first: float = 1.0 / 25.0, last: float = 4e-6) -> Schedule:
+    """Return a rise from `first` to 1, and a fall to `last`, each half a cosine wave, over `steps` steps in all.
+
+    The learning rate is the peak. Smith and Topin, "Super-convergence", 2018, with the defaults of PyTorch's OneCycleLR
+    (which reaches `last` at the step steps - 1, as this does).
+
+    Args:
+        steps: of the whole training.
+        rise: the share of the steps in which the rate rises.
+        first, last: factors at the first and the last step.
+    """
+    _check_steps("steps", steps)
+    _check_range("rise", rise, 0.0, 1.0)
+    _check_range("first", first, 0.0, 1.0)
+    _check_range("last", last, 0.0, 1.0)
+    return partial(_one_cycle, steps, rise, first, last)
+
+
+def _one_cycle(steps: int, rise: float, first: float, last: float, taken: int) -> float:
+    peak, end = rise * steps - 1.0, steps - 1.0
+    t = min(float(taken), end)
+    if t < peak:
+        return _blend(first, 1.0, t / peak)
+    return _blend(1.0, last, (t - peak) / (end - peak) if end > peak else 1.0)
+
+
+def _blend(start: float, end: float, share: float) -> float:
+    """Return what half a cosine wave from `start` to `end` is at a share from 0 to 1."""
+    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * min(max(share, 0.0), 1.0)))
+
+
+def warmup(steps: int, then: Schedule) -> Schedule:
+    """Return a straight rise, 1/steps, 2/steps, ..., 1, and then the schedule `then` from its beginning."""
+    _check_steps("steps", steps)
+    return join([(steps, partial(_rise, steps))], then)
+
+
+def _rise(steps: int, taken: int) -> float:
+    return (taken + 1.0) / steps
+
+
+def join(parts: Sequence[tuple[int, Schedule]], last: Schedule) -> Schedule:
+    """Return schedules one after the other, each (steps, schedule) from its beginning, and `last` from then on."""
+    for index, (steps, _) in enumerate(parts):
+        _check_steps(f"parts[{index}][0]", steps)
+    ends = tuple(accumulate(steps for steps, _ in parts))
+    return partial(_join, ends, (*(schedule for _, schedule in parts), last))
+
+
+def _join(ends: tuple[int, ...], schedules: tuple[Schedule, ...], taken: int) -> float:
+    index = bisect_right(ends, taken)
+    return schedules[index](taken - (ends[index - 1] if index else 0))
+
+
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {
+    "constant": lambda steps: constant(),
+    "step": lambda steps: step(max(steps // 3, 1)),
+    "exponential": lambda steps: exponential(steps, 0.01),
+    "cosine": cosine,
+    "cosine-restarts": lambda steps: cosine_restarts(max(-(-steps // 7), 1), growth=2.0),
+    "one-cycle": one_cycle,
+}
+"""Every schedule by the name that the command line knows it by, made for a training of so many steps.
+
+`step` falls to a tenth after each third; `exponential` to a hundredth in all; `cosine-restarts` has cycles of 1/7, 2/7
+and 4/7 of the training.
+"""
+
+
+def _check_steps(name: str, steps: object) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int):
+        raise TypeError(f"{name} must be a whole number of steps, not {steps!r}")
+    if steps < 1:
+        raise ValueError(f"{name} must be at least 1, not {steps}")
+
+
+def _check_range(name: str, value: float, least: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be from {least:g} to {most:g}, not {value}")
