@@ -4,7 +4,7 @@
 
 In float64: a 3-4-3 ReLU network on 8 rows, its loss and gradients with and without row weights, and its parameters
 after 1 and 10 steps of each update rule at a small and a large rate, with and without weight decay (on weights alone)
-and clipping; values and gradients of every activation; batch and layer normalization.
+and clipping; values and gradients of every activation and loss; batch and layer normalization.
 """
 
 from __future__ import annotations
@@ -57,6 +57,42 @@ def values(model: Any) -> dict[str, Any]:
 def mean_loss(model: Any, x: Any, t: Any, w: Any) -> Any:
     """Return the weighted mean of the cross entropy."""
     return (torch.nn.functional.cross_entropy(model(x), t, reduction="none") * w).sum() / w.sum()
+
+
+def row_losses() -> dict[str, Any]:
+    """Return every loss on the same outputs: the weighted mean and its gradient."""
+    generator = torch.Generator().manual_seed(2)
+    z = 2.0 * torch.randn(6, 3, generator=generator)
+    real, w = torch.randn(6, 3, generator=generator), torch.rand(6, generator=generator)
+    labels = torch.arange(6) % 3
+    bits, counts = (real > 0).double(), torch.round(3.0 * real.abs())
+    functions = torch.nn.functional
+    cases: dict[str, Any] = {
+        "softmax-cross-entropy": (labels, lambda z, t: functions.cross_entropy(z, t, reduction="none")),
+        "softmax-cross-entropy, smoothed": (
+            labels,
+            lambda z, t: functions.cross_entropy(z, t, reduction="none", label_smoothing=0.1),
+        ),
+        "softmax-cross-entropy, distributions": (
+            torch.softmax(real, dim=1),
+            lambda z, t: functions.cross_entropy(z, t, reduction="none"),
+        ),
+        "binary-cross-entropy": (
+            bits,
+            lambda z, t: functions.binary_cross_entropy_with_logits(z, t, reduction="none").mean(dim=1),
+        ),
+        "mean-squared-error": (real, lambda z, t: functions.mse_loss(z, t, reduction="none").mean(dim=1)),
+        "mean-absolute-error": (real, lambda z, t: functions.l1_loss(z, t, reduction="none").mean(dim=1)),
+        "huber": (real, lambda z, t: functions.huber_loss(z, t, reduction="none").mean(dim=1)),
+        "poisson": (counts, lambda z, t: functions.poisson_nll_loss(z, t, reduction="none").mean(dim=1)),
+    }
+    golden: dict[str, Any] = {"z": z.tolist(), "w": w.tolist()}
+    for name, (t, function) in cases.items():
+        leaf: Any = z.clone().requires_grad_()
+        loss: Any = (function(leaf, t) * w).sum() / w.sum()
+        loss.backward()
+        golden[name] = {"t": t.tolist(), "loss": loss.item(), "dz": leaf.grad.tolist()}
+    return golden
 
 
 def activation(function: Callable[[Any], Any]) -> dict[str, Any]:
@@ -119,6 +155,7 @@ def main(path: str) -> None:
             "loss": loss.item(),
             "gradients": {n: g.tolist() for n, g in zip(names, gradients, strict=True)},
         }
+    golden["row_losses"] = row_losses()
     golden["activations"] = {name: activation(function) for name, function in ACTIVATIONS.items()}
     golden["normalization"] = {
         "BatchNorm": normalization(torch.nn.BatchNorm1d(3)),

@@ -26,6 +26,7 @@ from xpnet.rng import mask_keys
 
 B, I, O = 5, 4, 3  # noqa: E741 (the axis alphabet)
 REPLICAS = [None, 1, 3]
+GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("torch.json").read_text(encoding="utf-8"))
 
 # How each layer is made for these tests; a new layer has to be added here, or test_every_layer_is_checked fails.
 MAKE = {name: LAYERS[name] for name in (activation.__name__ for activation in ACTIVATIONS.values())} | {
@@ -93,6 +94,54 @@ def test_layer_gradients(name, replicas, layout, device, rng):
     assert y.dtype == dx.dtype == "float64"
 
 
+# Every loss, and what its targets are like; a new loss has to be added here.
+TARGETS = {
+    "softmax-cross-entropy": lambda rng: np.arange(B) % O,
+    "binary-cross-entropy": lambda rng: rng.integers(0, 2, (B, O)).astype(float),
+    "mean-squared-error": lambda rng: rng.normal(size=(B, O)),
+    "mean-absolute-error": lambda rng: rng.normal(size=(B, O)),
+    "huber": lambda rng: rng.normal(size=(B, O)),
+    "poisson": lambda rng: rng.integers(0, 5, (B, O)).astype(float),
+}
+
+
+def test_every_loss_is_checked():
+    assert set(TARGETS) == set(LOSSES)
+    assert set(LOSSES) <= set(GOLDEN["row_losses"])
+
+
+@pytest.mark.parametrize("name", [name for name in GOLDEN["row_losses"] if len(name) > 1])
+def test_losses_are_pytorchs(name, device):
+    golden = GOLDEN["row_losses"][name]
+    kind, _, variant = name.partition(", ")
+    loss = LOSSES[kind](label_smoothing=0.1) if variant == "smoothed" else LOSSES[kind]()
+    z, t, w = (device.asarray(np.array(a)) for a in (GOLDEN["row_losses"]["z"], golden["t"], GOLDEN["row_losses"]["w"]))
+    total, weight, dz = loss(device.xp, z, t, w)
+    assert float(total / weight) == pytest.approx(golden["loss"], rel=1e-12)
+    np.testing.assert_allclose(device.to_host(dz), golden["dz"], rtol=1e-10, atol=1e-14)
+
+
+def test_one_hot_targets_are_labels(rng):
+    z, t = rng.normal(size=(6, 4)), np.arange(6) % 4
+    for smoothing in (0.0, 0.2):
+        loss = SoftmaxCrossEntropy(smoothing)
+        for ours, theirs in zip(loss(np, z, t), loss(np, z, np.eye(4)[t]), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_do_not_overflow(name):
+    """For outputs of 1e4, everything but a Poisson rate of exp(1e4) is finite, and no warning is raised."""
+    z = np.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 3.0]], dtype=np.float32)
+    if name == "poisson":
+        z = np.minimum(z, 80.0)
+    t = np.array([1, 1]) if "softmax" in name else np.array([[0, 1, 1], [1, 0, 0]], dtype=np.float32)
+    total, _, dz = LOSSES[name]()(np, z, t)
+    assert np.isfinite(total)
+    assert np.isfinite(dz).all()
+    assert total.dtype == dz.dtype == np.float32
+
+
 @pytest.mark.parametrize("weights", ["none", "shared", "per replica"])
 @pytest.mark.parametrize("replicas", REPLICAS)
 @pytest.mark.parametrize("name", LOSSES)
@@ -101,7 +150,7 @@ def test_loss_gradients(name, replicas, weights, device, rng):
     if weights == "per replica" and replicas is None:
         pytest.skip("one network has no replica axis")
     z_host = rng.normal(size=(*lead(replicas), B, O))
-    z, t = device.asarray(z_host), device.asarray(np.arange(B) % O)
+    z, t = device.asarray(z_host), device.asarray(TARGETS[name](rng))
     w_host = rng.uniform(size=(B,) if weights == "shared" else (*lead(replicas), B))
     w = None if weights == "none" else device.asarray(w_host)
     xp = device.xp
@@ -238,9 +287,6 @@ def test_numerical_gradient_puts_x_back_when_f_raises():
     assert (x == 1.0).all()
     with pytest.raises(TypeError, match="int64"):
         numerical_gradient(f, np.array([1, 2]))
-
-
-GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("torch.json").read_text(encoding="utf-8"))
 
 
 def test_golden_file_has_every_activation():

@@ -23,7 +23,7 @@ from .dropout import Dropout
 from .gradient_check import numerical_gradient
 from .initializers import BY_ACTIVATION, INITIALIZERS
 from .layers import Layer, Linear
-from .losses import LOSSES, SoftmaxCrossEntropy
+from .losses import LOSSES, BinaryCrossEntropy, Huber, MeanAbsoluteError, MeanSquaredError, Poisson, SoftmaxCrossEntropy
 from .network import Sequential
 from .normalization import BatchNorm, LayerNorm
 from .parameters import Buffer, Parameter
@@ -43,15 +43,20 @@ __all__ = [
     "LOSSES",
     "SELU",
     "BatchNorm",
+    "BinaryCrossEntropy",
     "Buffer",
     "Dropout",
     "GELUTanh",
+    "Huber",
     "Identity",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
     "Parameter",
+    "Poisson",
     "ReLU",
     "Sequential",
     "Sigmoid",

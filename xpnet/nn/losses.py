@@ -1,6 +1,17 @@
-"""Losses: from logits and targets to a weighted sum, the sum of weights, and the gradient of their quotient, the mean.
+"""Losses: from outputs and targets to a weighted sum, the sum of weights, and the gradient of their quotient, the mean.
 
 The sum and the weights are given apart, so that batches (and parts of a batch) of different sizes add up to one mean.
+A row's loss is the mean over its outputs where a row has several targets, as PyTorch has it.
+
+Every loss is called as `loss(xp, z, t, w)`:
+
+    xp: the array module.
+    z: the network's last outputs: logits, log rates or values, (..., B, O).
+    t: targets: labels (B,), or one number for each output, (B, O).
+    w: a weight per row, (B,) or (R, B); None for ones.
+
+and returns the weighted sum of row losses, (...); the sum of weights, (...), or a number; and the gradient of their
+quotient with respect to z, (..., B, O). `output(xp, z)` says what z means: probabilities, rates, or plain values.
 """
 
 from __future__ import annotations
@@ -8,45 +19,141 @@ from __future__ import annotations
 from typing import Any
 
 from ..device import Array
-from .activations import softmax
+from .activations import sigmoid, softmax, softplus
 
 TINY = 1e-30  # a batch whose weights are all zero has no loss and no gradient, rather than 0/0
 
+Result = tuple[Array, Array, Array]
+
+
+def weighted(xp: Any, rows: Array, dz: Array, w: Array | None) -> Result:
+    """Return the sum of row losses, (..., B), their weight, and dz, (..., B, O), scaled to the gradient of the mean."""
+    if w is None:
+        count = float(dz.shape[-2])
+        return rows.sum(axis=-1), count, dz / count
+    total = w.sum(axis=-1)  # (...)
+    share = w / xp.maximum(total, TINY)[..., None]  # (..., B)
+    return (w * rows).sum(axis=-1), total, dz * share[..., None]
+
 
 class SoftmaxCrossEntropy:
-    """Cross entropy between softmax(z) and integer labels: -log softmax(z)[t], per row.
+    """-sum over classes of q log softmax(z), with q the target: for a label t, -log softmax(z)[t].
 
-    Computed as logsumexp(z) - z[t], with the row's maximum taken off z first, so that no exponential overflows.
+    Computed as logsumexp(z) - sum q z, with the row's maximum taken off z first, so that no exponential overflows.
+    Targets are integer labels, (B,), or a distribution over the classes for each row (one-hot, say), (B, C).
+
+    Args:
+        label_smoothing: the share of q that is spread evenly over all classes. Szegedy et al., 2016, section 7.
     """
 
-    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> tuple[Array, Array, Array]:
-        """Return (sum over rows of w L, sum of w, d mean / dz).
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be from 0 to below 1, not {label_smoothing!r}")
+        self.label_smoothing = label_smoothing
 
-        Args:
-            xp: the array module.
-            z: logits, (..., B, C).
-            t: labels from 0 to C-1, integers, (B,).
-            w: a weight per row, (B,) or (R, B); None for ones.
-
-        Returns:
-            the weighted sum, (...); the sum of weights, (...) or a number; the gradient of their quotient, (..., B, C).
-        """
-        hit = t[:, None] == xp.arange(z.shape[-1])  # (B, C): one-hot labels
+    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
+        """Return sum, weight and gradient; t is (B,) integers from 0 to C-1, or (B, C)."""
+        classes = z.shape[-1]
+        q = (t[:, None] == xp.arange(classes)).astype(z.dtype) if t.ndim == 1 else t  # (B, C)
+        if self.label_smoothing:
+            q = (1.0 - self.label_smoothing) * q + self.label_smoothing / classes
         z = z - z.max(axis=-1, keepdims=True)
         e = xp.exp(z)
         s = e.sum(axis=-1, keepdims=True)  # (..., B, 1)
-        rows = xp.log(s)[..., 0] - xp.where(hit, z, 0.0).sum(axis=-1)  # (..., B)
-        dz = e / s - hit  # (..., B, C)
-        if w is None:
-            return rows.sum(axis=-1), float(z.shape[-2]), dz / float(z.shape[-2])
-        total = w.sum(axis=-1)  # (...)
-        share = w / xp.maximum(total, TINY)[..., None]  # (..., B)
-        return (w * rows).sum(axis=-1), total, dz * share[..., None]
+        rows = xp.log(s)[..., 0] - xp.where(q > 0.0, q * z, 0.0).sum(axis=-1)  # (..., B); 0 times -inf is 0 here
+        return weighted(xp, rows, e / s - q, w)
 
     def output(self, xp: Any, z: Array) -> Array:
-        """Return what logits mean: softmax(z), probabilities, (..., B, C)."""
+        """Return softmax(z), probabilities of one class each."""
         return softmax(xp, z)
 
 
-LOSSES: dict[str, type[SoftmaxCrossEntropy]] = {"softmax-cross-entropy": SoftmaxCrossEntropy}
+class BinaryCrossEntropy:
+    """-(t log s + (1 - t) log(1 - s)) with s = sigmoid(z), per output, computed as softplus(z) - t z."""
+
+    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
+        """Return sum, weight and gradient; t is (B, O), from 0 to 1."""
+        outputs = float(z.shape[-1])
+        rows = (softplus(xp, z) - t * z).sum(axis=-1) / outputs  # (..., B)
+        return weighted(xp, rows, (sigmoid(xp, z) - t) / outputs, w)
+
+    def output(self, xp: Any, z: Array) -> Array:
+        """Return sigmoid(z), the probability of each output by itself."""
+        return sigmoid(xp, z)
+
+
+class MeanSquaredError:
+    """(z - t)^2, per output."""
+
+    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
+        """Return sum, weight and gradient; t is (B, O)."""
+        outputs = float(z.shape[-1])
+        d = z - t
+        return weighted(xp, (d * d).sum(axis=-1) / outputs, d * (2.0 / outputs), w)
+
+    def output(self, xp: Any, z: Array) -> Array:
+        """Return z."""
+        return z
+
+
+class MeanAbsoluteError:
+    """|z - t|, per output: the median rather than the mean, and no fear of outliers."""
+
+    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
+        """Return sum, weight and gradient; t is (B, O)."""
+        outputs = float(z.shape[-1])
+        d = z - t
+        return weighted(xp, xp.abs(d).sum(axis=-1) / outputs, xp.sign(d) / outputs, w)
+
+    def output(self, xp: Any, z: Array) -> Array:
+        """Return z."""
+        return z
+
+
+class Huber:
+    """d^2 / 2 where |d| <= delta, and delta (|d| - delta / 2) beyond, with d = z - t, per output. Huber, 1964.
+
+    Args:
+        delta: where the square gives way to a straight line.
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        if not delta > 0:
+            raise ValueError(f"delta must be above 0, not {delta!r}")
+        self.delta = delta
+
+    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
+        """Return sum, weight and gradient; t is (B, O)."""
+        outputs = float(z.shape[-1])
+        d = z - t
+        near = xp.maximum(xp.minimum(d, self.delta), -self.delta)  # d, cut off at delta: the derivative
+        return weighted(xp, (near * (d - 0.5 * near)).sum(axis=-1) / outputs, near / outputs, w)
+
+    def output(self, xp: Any, z: Array) -> Array:
+        """Return z."""
+        return z
+
+
+class Poisson:
+    """exp(z) - t z, per output: the negative log likelihood of a count t whose rate is exp(z), but for log t!."""
+
+    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
+        """Return sum, weight and gradient; t is (B, O), not negative."""
+        outputs = float(z.shape[-1])
+        rate = xp.exp(z)
+        return weighted(xp, (rate - t * z).sum(axis=-1) / outputs, (rate - t) / outputs, w)
+
+    def output(self, xp: Any, z: Array) -> Array:
+        """Return the rate, exp(z)."""
+        return xp.exp(z)
+
+
+LOSSES: dict[str, type] = {
+    "softmax-cross-entropy": SoftmaxCrossEntropy,
+    "binary-cross-entropy": BinaryCrossEntropy,
+    "mean-squared-error": MeanSquaredError,
+    "mean-absolute-error": MeanAbsoluteError,
+    "huber": Huber,
+    "poisson": Poisson,
+}
 """Every loss by its name."""
