@@ -2,7 +2,8 @@
 
 Its arrays are no NumPy arrays, and raise wherever CuPy's would have to copy between host and device unasked, so that
 code which runs on it crosses the border only where it says so. It is stricter than CuPy on purpose: CuPy lets
-`if array` and iteration pass, at the price of a synchronisation. Crossings and waits are counted.
+`if array` and iteration pass, at the price of a synchronisation. Crossings and waits are counted. An array belongs to
+the device that was current when it was made, and takes part in nothing while another one is.
 
 What it cannot find: errors in kernels, races, index wrap-around, and running out of memory.
 """
@@ -14,7 +15,7 @@ from collections import Counter
 
 import numpy as np
 
-# What each function takes besides its arrays, as in CuPy 14 (`test_cupy_names.py` holds it against the wheel).
+# What each function takes besides its arrays, as in CuPy 14 (`test_architecture.py` holds it against the wheel).
 # It has no `where=` or `initial=` in reductions, and no `out=` in where() and take_along_axis().
 REDUCTION = {"axis", "out", "keepdims"}
 UFUNC = {"out", "dtype", "casting"}
@@ -39,6 +40,8 @@ FUNCTIONS = {
     "swapaxes": set(),
     "zeros_like": {"dtype"},
 }
+REDUCTIONS = {"sum", "mean", "max", "min", "argmax", "all", "any", "amax", "amin"}  # NumPy calls max amax
+TAKE_TUPLES = {"concatenate", "stack", "broadcast_to", "reshape", "zeros", "empty", "ones", "full"} | REDUCTIONS
 CREATION = {"zeros": {"shape", "dtype"}, "empty": {"shape", "dtype"}, "ones": {"shape", "dtype"}}
 CREATION |= {"full": {"shape", "fill_value", "dtype"}, "arange": {"start", "stop", "step", "dtype"}}
 METHODS = {
@@ -59,6 +62,10 @@ class Array:
     def __init__(self, module, memory):
         self._module = module
         self._memory = memory
+        self._device = module.current
+
+    def __deepcopy__(self, memo):
+        return Array(self._module, self._memory.copy())
 
     def __array__(self, *args, **kwargs):
         raise TypeError("implicit conversion to a NumPy array")
@@ -97,9 +104,13 @@ class Array:
     strides = property(lambda self: self._memory.strides)
 
     def __getitem__(self, key):
-        return self._module._wrap(self._memory[self._module._key(key)])
+        key = self._module._key(key)
+        key = key if isinstance(key, tuple) else (key,)
+        whole = key if any(one is ... for one in key) else (*key, ...)  # a 0-d view, as in CuPy, and no number
+        return self._module._wrap(self._memory[whole], like=self)
 
     def __setitem__(self, key, value):
+        self._module._check_device(self)
         self._memory[self._module._key(key)] = self._module._unwrap(value)
 
     def __repr__(self):
@@ -157,14 +168,24 @@ class StandIn:
     inf = np.inf
 
     def __init__(self):
+        self.current = 0  # the device that is current, on which arrays are made
         self.counts = Counter(to_device=0, to_host=0, waits=0, calls=0)
         self.cuda = Cuda(self)
 
-    def _wrap(self, value):
-        return Array(self, np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
+    def _wrap(self, value, like=None):
+        if not isinstance(value, np.ndarray | np.generic):
+            raise TypeError(f"this would give {type(value).__name__}, and no array")
+        array = Array(self, np.asarray(value))
+        array._device = self.current if like is None else like._device
+        return array
+
+    def _check_device(self, array):
+        if array._device != self.current:
+            raise ValueError(f"an array of device {array._device} is used while device {self.current} is current")
 
     def _unwrap(self, value):
         if isinstance(value, Array):
+            self._check_device(value)
             return value._memory
         if isinstance(value, np.ndarray | np.generic):
             raise TypeError(f"a NumPy value was given to the device: {value!r}")
@@ -173,13 +194,25 @@ class StandIn:
         return value
 
     def _key(self, key):
-        return tuple(map(self._unwrap, key)) if isinstance(key, tuple) else self._unwrap(key)
+        keys = key if isinstance(key, tuple) else (key,)
+        if any(isinstance(one, Array) and one.dtype == bool for one in keys):
+            raise TypeError("how many elements a mask selects is known only after a synchronisation")
+        return tuple(self._memory_of(one) for one in keys) if isinstance(key, tuple) else self._memory_of(key)
+
+    def _memory_of(self, key):
+        return key._memory if isinstance(key, Array) else self._unwrap(key)
 
     def _call(self, function, *args, _taken=UFUNC, **kwargs):
+        name = getattr(function, "__name__", str(function))
         refused = set(kwargs) - set(_taken)
         if refused:
-            raise TypeError(f"{getattr(function, '__name__', function)}: unexpected argument {', '.join(refused)}")
+            raise TypeError(f"{name}: unexpected argument {', '.join(refused)}")
+        if name in REDUCTIONS and len(args) > 2:
+            raise TypeError(f"{name}: all arguments but the axis must be given by name")
         self.counts["calls"] += 1
+        takes_tuples = name in TAKE_TUPLES
+        if any(isinstance(arg, tuple) for arg in args) and not takes_tuples:
+            raise TypeError(f"{name}: a tuple was given to the device")
         args = [tuple(map(self._unwrap, arg)) if isinstance(arg, tuple) else self._unwrap(arg) for arg in args]
         out = kwargs.get("out")
         result = function(*args, **{name: self._unwrap(value) for name, value in kwargs.items()})
@@ -189,6 +222,7 @@ class StandIn:
 
     def asarray(self, value, dtype=None):
         if isinstance(value, Array):
+            self._check_device(value)
             return value if dtype is None else self._wrap(value._memory.astype(dtype, copy=False))
         self.counts["to_device"] += 1
         return self._wrap(np.array(value, dtype=dtype))
@@ -219,7 +253,7 @@ for _name, _taken in CREATION.items():
 
 
 class Cuda:
-    """The parts of cupy.cuda that are used: one device, one stream."""
+    """The parts of cupy.cuda that are used: the current device, and one stream."""
 
     def __init__(self, module):
         self._module = module
@@ -228,8 +262,13 @@ class Cuda:
     def is_available(self):
         return True
 
+    @contextlib.contextmanager
     def Device(self, index):
-        return contextlib.nullcontext(index)
+        before, self._module.current = self._module.current, index
+        try:
+            yield
+        finally:
+            self._module.current = before
 
     def get_current_stream(self):
         return self

@@ -19,7 +19,7 @@ import xpnet
 PACKAGE = Path(xpnet.__file__).parent
 # Each floor may import from those below it, and from itself.
 FLOORS = [
-    {"errors", "__init__"},
+    {"errors", "checks", "__init__"},
     {"device", "rng"},
     {"nn", "optim", "data"},
     {"compile"},
@@ -27,7 +27,19 @@ FLOORS = [
     {"cli"},
     {"train", "predict", "doctor", "__main__"},
 ]
-HEAVY = {"cupy", "matplotlib", "PIL", "safetensors", "pooch", "tqdm", "threadpoolctl", "sklearn", "numba", "scipy"}
+HEAVY = {
+    "cupy",
+    "matplotlib",
+    "PIL",
+    "safetensors",
+    "pooch",
+    "requests",
+    "tqdm",
+    "threadpoolctl",
+    "sklearn",
+    "numba",
+    "scipy",
+}
 
 
 TOPS = {path.stem for path in PACKAGE.iterdir()}

@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from test_data import idx_bytes, write_mnist
+from threadpoolctl import threadpool_info
 
 import xpnet
-from xpnet import MLP, __main__, cli, doctor, load_digits, predict, train
+from xpnet import MLP, Config, DataError, __main__, cli, doctor, load_digits, predict, train
 from xpnet import device as device_module
 from xpnet.nn import ACTIVATIONS, INITIALIZERS
 from xpnet.optim import OPTIMIZERS, SCHEDULES
+from xpnet.training.run_folder import RunFolder
 
 DIGITS = ("--dataset", "digits")
 SHORT = (*DIGITS, "--steps", "30")
@@ -87,11 +89,11 @@ def test_the_first_command_without_network_and_data(run, seed):
     assert line.endswith("training on the bundled 8x8 digits instead")
 
 
-def test_mnist_reaches_97_percent(run, mnist_dir, tmp_path):
-    """The posts' network: the mean over seeds 0, 1 and 2; and equal runs write equal files."""
+def test_mnist_reaches_97_percent(run, mnist_dir):
+    """The posts' network: the mean over seeds 0, 1 and 2."""
     accuracies = []
     for seed in range(3):
-        code, out, _ = run(train, "--data-dir", mnist_dir, "--seed", seed, "--json", "--out", tmp_path / f"{seed}")
+        code, out, _ = run(train, "--data-dir", mnist_dir, "--seed", seed, "--json")
         result = json.loads(out)
         assert (code, result["dataset"], result["epochs"], result["steps"]) == (0, "mnist", 5, 2345)
         accuracies.append(result["test_accuracy"])
@@ -171,6 +173,9 @@ def test_a_folder_that_holds_a_run_is_refused(run, trained, tmp_path, monkeypatc
         code, out, err = run(train, *SHORT, "--out", trained)
     assert (code, out) == (2, "")
     assert err == f"error: {trained} already holds a run; choose another folder, or give --overwrite\n"
+    for failing in (("--dataset", "mnist", "--offline"), (*DIGITS, "--hidden", 10**12)):
+        code = run(train, *failing, "--out", trained, "--overwrite")[0]
+        assert code in (1, 2), "the new run cannot start, and must leave the old one alone"
     assert (trained / "model.safetensors").read_bytes() == before
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -179,6 +184,21 @@ def test_a_folder_that_holds_a_run_is_refused(run, trained, tmp_path, monkeypatc
     assert run(train, *SHORT, "--out", folder, "--overwrite", "--seed", 1)[0] == 0
     assert (folder / "notes.txt").read_text() == "keep"
     assert len((folder / "history.jsonl").read_text().splitlines()) == 3, "the old run's history must be gone"
+
+
+def test_two_runs_do_not_share_a_folder(run, tmp_path):
+    folder = tmp_path / "run"
+    first = RunFolder(folder)
+    late = RunFolder(folder, overwrite=True)
+    arguments = (Config(), xpnet.get_device("cpu"), 1, load_digits())
+    with first, late:
+        first.start(*arguments)
+        with pytest.raises(DataError, match="is being written by another run"):
+            late.start(*arguments)
+        code, _, err = run(train, *SHORT, "--out", folder, "--overwrite")
+        assert code == 2
+        assert err.endswith("is being written by another run\n")
+    assert run(train, *SHORT, "--out", folder, "--overwrite")[0] == 0
 
 
 def test_a_folder_that_cannot_be_written(run, tmp_path, monkeypatch):
@@ -221,7 +241,7 @@ BAD_OPTIONS = {
     f"--steps {'9' * 40}": "is not a whole number",
     "--epochs 1 --steps 1": "cannot both be given",
     "--batch-size 0": "batch_size must be at least 1",
-    "--hidden 0": "hidden must hold layers of at least 1 unit, not 0",
+    "--hidden 0": "each number in hidden must be at least 1, not 0",
     "--hidden 10 x": "'x' is not a whole number",
     "--activation rellu": "did you mean 'relu'?",
     "--optimizer adm": "did you mean 'adam'?",
@@ -236,6 +256,7 @@ BAD_OPTIONS = {
     "--seed -1": "seed",
     f"--seed {2**64}": "seed",
     "--threads 0": "threads",
+    "--threads 99999999999999999999": "threads must be at most 1024",
     "--dtype float16": "dtype",
     "--device gpu": "device must be auto, cpu, cuda or cuda:N",
     "--epoch 3": "unknown option --epoch: did you mean '--epochs'?",
@@ -298,6 +319,37 @@ def test_damaged_data_is_an_error_even_without_a_name(run, tmp_path):
     assert "train-images-idx3-ubyte.gz is no IDX file" in err
 
 
+def test_threads_are_set_and_kept(run, tmp_path, monkeypatch):
+    seen = []
+    fit = train.Trainer.fit
+
+    def look(trainer, *args, **kwargs):
+        seen.append({library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"})
+        return fit(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(train.Trainer, "fit", look)
+    assert run(train, *SHORT, "--threads", 1, "--out", tmp_path / "run")[0] == 0
+    assert seen == [{1}]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["options"]["threads"] == 1
+
+
+def test_the_config_of_a_run_remembers_where_the_data_was(run, tmp_path, monkeypatch):
+    write_mnist(tmp_path, rows=40)
+    monkeypatch.setenv("XPNET_DATA_DIR", str(tmp_path))
+    assert run(train, "--steps", 2, "--out", tmp_path / "run")[0] == 0
+    monkeypatch.delenv("XPNET_DATA_DIR")
+    code, out, err = run(train, "--config", tmp_path / "run" / "config.json", "--json")
+    assert code == 0, err
+    assert json.loads(out)["dataset"] == "mnist"
+
+
+def test_a_length_on_the_command_line_wins_over_the_other_kind_in_a_file(run, tmp_path):
+    (tmp_path / "a.toml").write_text("epochs = 3")
+    assert json.loads(run(train, *DIGITS, "--config", tmp_path / "a.toml", "--steps", 5, "--json")[1])["steps"] == 5
+    (tmp_path / "a.toml").write_text("steps = 5")
+    assert json.loads(run(train, *DIGITS, "--config", tmp_path / "a.toml", "--epochs", 1, "--json")[1])["steps"] == 12
+
+
 def test_data_dir_from_the_environment(run, tmp_path, monkeypatch):
     write_mnist(tmp_path, rows=40)
     monkeypatch.setenv("XPNET_DATA_DIR", str(tmp_path))
@@ -329,6 +381,28 @@ def test_a_full_disk(run, tmp_path, monkeypatch):
     code, out, err = run(train, *SHORT, "--quiet", "--out", tmp_path / "run")
     assert (code, out) == (1, "")
     assert err == f"error: {tmp_path / 'run' / 'model.safetensors'}: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="RLIMIT_FSIZE is POSIX's")
+def test_a_disk_that_fills_up_during_the_run(tmp_path):
+    """The history cannot grow beyond the limit; its rows are whole, and the model of the last epoch is kept."""
+    code = (
+        "import resource, signal, sys; from xpnet import train\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))\n"
+        "sys.exit(train.main(sys.argv[1:]))"
+    )
+    folder = tmp_path / "run"
+    arguments = [*DIGITS, "--hidden", "2", "--epochs", "100", "--quiet", "--out", str(folder)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert 10 < len(rows) < 100
+    history, model = folder / "history.jsonl", folder / "model.safetensors"
+    kept = f"{model} holds the model as after epoch {len(rows) + 1}"  # the epoch whose row was too much
+    assert done.stderr == f"error: {history}: File too large; {kept}\n"
+    MLP.load(folder / "model.safetensors")
 
 
 def test_out_of_memory(run, monkeypatch):
@@ -565,6 +639,24 @@ def test_what_cannot_be_predicted(run, trained, tmp_path):
         assert str(model) in err
 
 
+def test_a_model_that_had_diverged_says_so(run, tmp_path):
+    model = MLP([3, 2])
+    model.network.values = np.nan
+    model.save(tmp_path / "m")
+    np.savez(tmp_path / "x.npz", x=np.eye(3))
+    code, out, err = run(predict, tmp_path / "m", tmp_path / "x.npz", "--json")
+    assert code == 0
+    assert err == f"{tmp_path / 'm'} gives probabilities that are not finite: its training had diverged\n"
+    assert json.loads(out.splitlines()[0])["probabilities"] == [None, None]
+
+
+def test_a_class_name_does_not_break_a_line(run, tmp_path):
+    MLP([3, 2], class_names=["a\tb", "c\nd"]).save(tmp_path / "m")
+    np.savez(tmp_path / "x.npz", x=np.eye(3))
+    out = run(predict, tmp_path / "m", tmp_path / "x.npz")[1]
+    assert [len(line.split("\t")) for line in out.splitlines()] == [3, 3, 3]
+
+
 def test_no_rows_give_no_lines(run, trained, tmp_path):
     np.savez(tmp_path / "x.npz", x=np.zeros((0, 64)))
     assert run(predict, trained, tmp_path / "x.npz") == (0, "", "")
@@ -615,11 +707,11 @@ def test_list_of_commands(run):
         assert f"\n  {name} " in out
         assert run(__main__, name, "--help")[0] == 0
         assert run(__main__, name, "--version") == (0, f"xpnet {xpnet.__version__}\n", "")
-    assert run(__main__, "trian") == (2, "", "python -m xpnet: error: unknown command 'trian': did you mean 'train'?\n")
+    assert run(__main__, "trian") == (2, "", "error: unknown command 'trian': did you mean 'train'?\n")
     assert run(__main__, "--version")[1] == f"xpnet {xpnet.__version__}\n"
 
 
-def test_help_shows_every_option_with_its_default(run):
+def test_help_shows_every_option(run):
     out = run(train, "--help")[1]
     for field in xpnet.Config.__dataclass_fields__:
         assert f"--{field.replace('_', '-')}" in out
@@ -638,6 +730,18 @@ def test_in_a_pipe_without_locale_home_or_a_folder_to_write(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["steps"] == 30
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
+@pytest.mark.parametrize("streams", ["2>&1 | head -1", "2>/dev/full", "2>&-", ">&-", "<&- >&- 2>&-"])
+def test_a_run_that_nobody_listens_to_is_whole(streams, tmp_path):
+    command = f"{sys.executable} -m xpnet.train --dataset digits --epochs 5 --out {tmp_path / 'run'} {streams}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    if streams == "2>&-":
+        assert done.stdout.startswith("test accuracy")
+        assert done.stdout.count("\n") == 1, "progress must not go where results are read"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -148,14 +149,16 @@ def test_npz_round_trip_and_damage(tmp_path):
         path.write_bytes(bad)
         with pytest.raises(DataError, match=r"a\.npz"):
             read_npz(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("y", b"no array")
+    with pytest.raises(DataError, match="holds y, which is no array"):
+        read_npz(path)
     np.savez(path, x=np.array([object()], dtype=object))
     with pytest.raises(DataError, match=r"a\.npz is no npz file that can be read.*pickle"):
         read_npz(path)
 
 
 def test_npz_bomb(tmp_path):
-    import zipfile
-
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("x.npy", bytes(64 * 2**20))
@@ -260,6 +263,7 @@ def test_download_tries_mirrors_checks_and_caches(tmp_path, monkeypatch):
     for mirror in mirrors:
         mirror.stop()
     assert load_mnist().fingerprint() == data.fingerprint()
+    assert load_mnist(str(tmp_path / "right")).fingerprint() == data.fingerprint()
     assert sorted(path.name for path in (tmp_path / "cache" / "mnist").iterdir()) == sorted(f"{n}.gz" for n in digests)
 
     # A damaged file in the cache is fetched again, and is an error where it cannot be.
@@ -271,24 +275,25 @@ def test_download_tries_mirrors_checks_and_caches(tmp_path, monkeypatch):
 
 
 def test_giving_up_takes_seconds(tmp_path, monkeypatch):
-    """A mirror that accepts a connection and then says nothing does not hold a run up for minutes."""
+    """Mirrors that accept a connection and then say nothing do not hold a run up, however many there are."""
     import socket
 
     silent = socket.create_server(("127.0.0.1", 0))
-    monkeypatch.setattr(mnist, "MIRRORS", (f"http://127.0.0.1:{silent.getsockname()[1]}/",))
-    monkeypatch.setattr(mnist, "READ_SECONDS", 0.5)
+    port = silent.getsockname()[1]
+    monkeypatch.setattr(mnist, "MIRRORS", tuple(f"http://127.0.0.{i}:{port}/" for i in range(1, 9)))
+    monkeypatch.setattr(mnist, "PROBE_SECONDS", 0.5)
     monkeypatch.setattr(mnist, "cache_folder", lambda: tmp_path)
     start = time.monotonic()
-    with pytest.raises(NotFound, match=r"could not be downloaded \(127.0.0.1:\d+: ReadTimeout\)"):
+    with pytest.raises(NotFound, match=r"could not be downloaded \(127.0.0.1:\d+: (ReadTimeout|no answer in 0.5 s);"):
         load_mnist()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 2
     silent.close()
 
 
 def test_mirrors_are_https_and_several():
     assert len(mnist.MIRRORS) >= 3
     assert all(mirror.startswith("https://") for mirror in mnist.MIRRORS)
-    assert mnist.CONNECT_SECONDS * len(mnist.MIRRORS) <= 10
+    assert mnist.PROBE_SECONDS <= 10
 
 
 def test_without_mnist_the_digits_take_its_place(tmp_path):

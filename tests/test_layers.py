@@ -169,12 +169,14 @@ def test_loss_gradients(name, replicas, weights, device, rng):
     assert (device.to_host(z) == z_host).all()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("replicas", REPLICAS)
-def test_network_gradients(replicas, device, rng):
+def test_network_gradients(replicas, layout, device, rng):
     """The whole network with its loss, and the gradient with respect to its input."""
     network = Sequential([Linear(I, 6), ReLU(), Linear(6, O)], replicas=replicas, dtype="float64", device=device)
     network.values = rng.normal(size=network.values.shape)
-    x, t = device.asarray(rng.normal(size=(B, I))), device.asarray(np.arange(B) % O)
+    x_host = rng.normal(size=(B, I))
+    x, t = put(device, x_host, layout), device.asarray(np.arange(B) % O)
     loss = SoftmaxCrossEntropy()
 
     def mean():
@@ -187,6 +189,7 @@ def test_network_gradients(replicas, device, rng):
     np.testing.assert_allclose(analytic, device.to_host(numerical_gradient(mean, network.values)), atol=1e-8)
     summed = dx if replicas is None else dx.sum(axis=0)  # replicas share the input
     np.testing.assert_allclose(device.to_host(summed), device.to_host(numerical_gradient(mean, x)), atol=1e-8)
+    assert (device.to_host(x) == x_host).all(), "the network has changed its input"
 
     network.gradients[...] = 1.0
     assert network.backward(dz) is None
@@ -216,6 +219,13 @@ def test_dtype_is_kept(dtype, device, rng):
     total, _, dz = SoftmaxCrossEntropy()(device.xp, z, device.asarray(np.arange(B) % O))
     assert z.dtype == dz.dtype == total.dtype == dtype
     assert network.backward(dz, input_gradient=True).dtype == dtype
+
+
+def test_an_input_of_another_type_is_cast(rng):
+    network = Sequential([Linear(I, O)])
+    assert network.forward(rng.normal(size=(B, I))).dtype == np.float32
+    assert network.forward(np.ones((B, I), dtype=np.uint8), train=True).dtype == np.float32
+    assert network.layers[0].x.dtype == np.float32
 
 
 def test_relu_lets_nan_through():

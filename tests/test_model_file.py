@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from xpnet import MLP, Adam, ModelFileError, Trainer, XpnetError, evaluate, load_digits
+from xpnet import MLP, Adam, Layer, Linear, ModelFileError, Sequential, Trainer, XpnetError, evaluate, load_digits
 
 
 def trained(replicas=None, **options):
@@ -131,7 +131,10 @@ def rewritten(path, change):
 
 CHANGES = {
     "format": (lambda m, t: m.update(format=99), "has the format 99, and this version reads 1"),
-    "unknown layer": (lambda m, t: m["layers"].__setitem__(1, {"type": "Conv"}), "does not describe a model.*Conv"),
+    "unknown layer": (
+        lambda m, t: m["layers"].__setitem__(1, {"type": "Conv"}),
+        "has a layer 'Conv'",
+    ),
     "layers do not fit": (lambda m, t: m["layers"][2].update(inputs=4), "takes 4 features, and would get 3"),
     "other shape": (lambda m, t: m["layers"][2].update(outputs=5), "W has the shape"),
     "tensor missing": (lambda m, t: t.pop("2.bias"), "its layers have .*2.bias.* and its tensors are"),
@@ -191,3 +194,75 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         MLP([2, 3, 2], seed=2).save(path)
     assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path], "a temporary file was left behind"
+
+
+class Scale(Layer):
+    """A layer of a stranger's: y = k x."""
+
+    def __init__(self, k):
+        self.k = k
+
+    def settings(self):
+        return {"k": self.k}
+
+    def forward(self, x, train):
+        return self.k * x
+
+    def backward(self, dy):
+        return self.k * dy
+
+
+def test_a_layer_of_ones_own(tmp_path):
+    model = MLP.of(Sequential([Linear(4, 5), Scale(3.0), Linear(5, 2)]))
+    model.save(tmp_path / "m")
+    with pytest.raises(ModelFileError, match="a layer 'Scale', which is none of xpnet's: give load its class"):
+        MLP.load(tmp_path / "m")
+    again = MLP.load(tmp_path / "m", layers={"Scale": Scale})
+    assert (again.predict(np.eye(4)) == model.predict(np.eye(4))).all()
+
+
+def test_a_layer_must_not_pass_for_one_of_ours(tmp_path):
+    leaky = type("ReLU", (Scale,), {})
+    with pytest.raises(ValueError, match="called like a layer of xpnet"):
+        MLP.of(Sequential([Linear(4, 5), leaky(0.5), Linear(5, 2)])).save(tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("replicas", [None, 2])
+def test_buffers_and_rates_are_kept(tmp_path, replicas):
+    """Running statistics, counts, and a dropout rate for each replica; and one replica taken out."""
+    digits = load_digits()
+    rates = 0.2 if replicas is None else [0.1, 0.3]
+    model = MLP([64, 12, 10], batch_norm=True, dropout=rates, replicas=replicas, input_scale=16)
+    Trainer(model, Adam(0.003)).fit(digits.x_train, digits.y_train, steps=20)
+    model.save(tmp_path / "m")
+    again = MLP.load(tmp_path / "m")
+    assert (again.predict(digits.x_test) == model.predict(digits.x_test)).all()
+    assert repr(again) == repr(model)
+    tensors = load_file(tmp_path / "m")
+    assert set(tensors) >= {"1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"}
+    assert tensors["1.num_batches_tracked"].dtype == np.int64
+    assert (tensors["1.num_batches_tracked"] == 20).all()
+    assert tensors["1.num_batches_tracked"].shape == (() if replicas is None else (2,))
+    if replicas is not None:
+        model.save(tmp_path / "one", replica=1)
+        one = MLP.load(tmp_path / "one")
+        np.testing.assert_allclose(one.predict(digits.x_test), model.predict(digits.x_test)[1], atol=1e-6)
+        assert one.network.layers[3].rate == 0.3
+
+
+def test_batch_norm_opens_in_pytorch(tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file as load_torch
+
+    digits = load_digits()
+    model = MLP([64, 12, 10], batch_norm=True, dropout=0.2, input_scale=16)
+    Trainer(model, Adam(0.003)).fit(digits.x_train, digits.y_train, steps=20)
+    model.save(tmp_path / "m")
+    between = [torch.nn.BatchNorm1d(12), torch.nn.ReLU(), torch.nn.Dropout(0.2)]
+    theirs = torch.nn.Sequential(torch.nn.Linear(64, 12), *between, torch.nn.Linear(12, 10))
+    theirs.load_state_dict(load_torch(tmp_path / "m"), strict=True)
+    theirs.eval()
+    with torch.no_grad():
+        z = theirs(torch.tensor(digits.x_test.reshape(-1, 64) / 16.0, dtype=torch.float32))
+    np.testing.assert_allclose(model.predict(digits.x_test), torch.softmax(z, dim=1).numpy(), atol=1e-5)

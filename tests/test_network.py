@@ -163,9 +163,46 @@ def test_a_layer_of_ones_own():
     assert (copy.deepcopy(net).layers[0].g == 1.0).all()
 
 
+class Twice(Layer):
+    """A layer that changes the width, and takes any: (x, -x)."""
+
+    def outputs(self, inputs):
+        return 2 * inputs
+
+    def forward(self, x, train):
+        return self.xp.concatenate([x, -x], axis=-1)
+
+    def backward(self, dy):
+        half = dy.shape[-1] // 2
+        return dy[..., :half] - dy[..., half:]
+
+
+def test_a_first_layer_that_changes_the_width():
+    net = Sequential([Twice(), Linear(8, 3)])
+    assert net.inputs is None
+    model = MLP.of(net, input_shape=(4,))
+    assert model.predict(np.ones((2, 4))).shape == (2, 3)
+    assert model.summary().splitlines()[1].split() == ["0", "Twice", "8", "0"]
+    with pytest.raises(ValueError, match="input_shape must be given"):
+        MLP.of(Sequential([Twice(), Linear(8, 3)]))
+    with pytest.raises(ValueError, match="takes 8 features, and would get 10"):
+        MLP.of(Sequential([Twice(), Linear(8, 3)]), input_shape=(5,))
+
+
+class Doubled(Layer):
+    """A layer whose two parameters would have one name in a model file."""
+
+    u = Parameter("weight", matrix=False)
+    v = Parameter("weight", matrix=False)
+
+    def shapes(self):
+        return {"u": (1, 2), "v": (1, 2)}
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
+        (lambda: Sequential([Doubled()]), ValueError, "layer 0 has two arrays called 'weight' in model files"),
         (lambda: Sequential([]), ValueError, "at least one layer"),
         (lambda: Sequential([Linear(4, 5), Linear(6, 3)]), ValueError, "layer 1.*takes 6 features, and would get 5"),
         (lambda: Sequential(["relu"]), TypeError, "layer 0 must be a Layer, not 'relu'"),

@@ -35,6 +35,11 @@ REFUSED = {
     "sum initial": lambda xp, a: a.sum(initial=1.0),
     "max initial": lambda xp, a: a.max(axis=1, initial=0.0),
     "exp where": lambda xp, a: xp.exp(a, where=a > 0),
+    "where alone": lambda xp, a: xp.where(a > 2.0),
+    "mask": lambda xp, a: a[a > 2.0],
+    "initial by place": lambda xp, a: xp.sum(a, None, None, None, False, 5.0),
+    "initial of a method by place": lambda xp, a: a.max(1, None, False, 9.0),
+    "tuple": lambda xp, a: a + (1.0, 2.0, 3.0),
     "no such function": lambda xp, a: xp.einsum("ij->i", a),
     "no random numbers": lambda xp, a: xp.random.rand(3),
 }
@@ -73,6 +78,23 @@ def test_out_and_views_write(stand_in):
     view[...] = 9.0
     xp.multiply(a, 2.0, out=a)
     assert stand_in.to_host(a).tolist() == [[0, 18, 18], [6, 8, 10]]
+    a[0, 0][...] = 99.0
+    assert float(a[0, 0]) == 99.0
+
+
+def test_arrays_belong_to_a_device(stand_in):
+    xp = stand_in.xp
+    here = xp.asarray(A)
+    with xp.cuda.Device(1):
+        there = xp.asarray(A)
+        there + there
+        mixtures = (lambda: here + there, lambda: xp.exp(here), lambda: there.__setitem__(..., here))
+        for mixed in (*mixtures, lambda: xp.asarray(here)):
+            with pytest.raises(ValueError, match="device 0 is used while device 1 is current"):
+                mixed()
+    with pytest.raises(ValueError, match="device 1 is used while device 0 is current"):
+        there.sum()
+    assert stand_in.to_host(there).sum() == 15.0, "copies to the host work from everywhere, as in CuPy"
 
 
 def test_counts(stand_in):

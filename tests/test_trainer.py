@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 
 import numpy as np
 import pytest
-from stand_in import Array
+from stand_in import Array, StandIn
 
-from xpnet import MLP, SGD, Adam, DivergedError, Trainer, evaluate, load_digits
+from xpnet import MLP, SGD, Adam, Device, DivergedError, Linear, Trainer, evaluate, load_digits
 from xpnet.rng import permutation
+from xpnet.training import trainer as trainer_module
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +161,9 @@ def test_epochs_and_steps(blobs):
     history = trainer.fit(x, y, steps=7)
     assert [(row["epoch"], row["step"]) for row in history] == [(1, 3), (2, 6), (3, 7)]
     assert trainer.fit(x, y, epochs=2)[-1]["step"] == 13
+    seen = []
+    trainer.fit(x, y, steps=2, on_step=seen.append)
+    assert seen == [14, 15]
     assert list(history[0]) == ["epoch", "step", "learning_rate", "seconds", "train_loss", "train_accuracy"]
     assert Trainer(MLP([4, 3]), batch_size=1000).fit(x, y, epochs=2)[-1]["step"] == 2
 
@@ -187,10 +192,55 @@ def test_divergence_stops_with_the_last_good_model(blobs):
     trainer.fit(x, y, epochs=2)
     good = model.network.values.copy()
     huge = np.full_like(x, 1e38)
-    with pytest.raises(DivergedError, match="epoch 3, at a learning rate of 0.01"):
+    with pytest.raises(DivergedError, match="epoch 3, at a learning rate of 0.01.* as after epoch 2"):
         trainer.fit(huge, y, epochs=5)
-    assert trainer.epoch == 3
+    assert (trainer.epoch, trainer.step, len(trainer.history)) == (2, 6, 2)
     assert (model.network.values == good).all()
+
+
+@pytest.mark.parametrize("interruption", ["divergence", "Ctrl-C", "Ctrl-C in the evaluation"])
+def test_after_an_interruption_fit_goes_on_as_if_it_had_not_been(interruption, blobs, monkeypatch):
+    """Values, moments, counts and buffers are those of the last good epoch."""
+    x, y = blobs
+    options = {"batch_norm": interruption != "divergence", "dropout": 0.1}  # normalized, nothing diverges
+    model = MLP([4, 8, 3], **options)
+    trainer = Trainer(model, Adam(), batch_size=30)
+    trainer.fit(x, y, epochs=2)
+    if interruption == "divergence":
+        with pytest.raises(DivergedError):
+            trainer.fit(np.full_like(x, 3e38), y, epochs=2)
+    else:
+
+        def interrupt(*args):
+            if interruption == "Ctrl-C" and trainer.step == 8:
+                raise KeyboardInterrupt
+
+        def interrupted(*args):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            if interruption != "Ctrl-C":
+                patch.setattr(trainer_module, "_evaluate", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                trainer.fit(x, y, epochs=2, on_step=interrupt, test=(x, y))
+    assert [row["epoch"] for row in trainer.history] == list(range(1, trainer.epoch + 1))
+    trainer.fit(x, y, epochs=4 - trainer.epoch)
+    whole = MLP([4, 8, 3], **options)
+    history = Trainer(whole, Adam(), batch_size=30).fit(x, y, epochs=4)
+    assert (model.network.values == whole.network.values).all()
+    assert (model.network.buffers == whole.network.buffers).all()
+    assert trainer.history[-1]["train_loss"] == history[-1]["train_loss"]
+    assert trainer.step == history[-1]["step"]
+
+
+def test_weights_that_are_no_longer_finite_are_found_at_once(blobs):
+    """One step with a finite loss can leave weights of infinity; that is not a good epoch."""
+    x, y = blobs
+    model = MLP([4, 8, 3])
+    before = model.network.values.copy()
+    with pytest.raises(DivergedError, match="the weights are no longer finite in epoch 1"):
+        Trainer(model, SGD(1e38), batch_size=1000).fit(x * np.float32(1000), y)
+    assert (model.network.values == before).all()
 
 
 def test_one_replica_that_diverges_does_not_stop_the_others(blobs):
@@ -243,6 +293,132 @@ def test_arrays_of_all_kinds_are_the_same_data(x_kind, blobs):
     Trainer(models[1], batch_size=32).fit(x, y)
     assert (models[0].network.values == models[1].network.values).all()
     assert np.array_equal(np.asarray(before), np.asarray(given)), "training has changed its input"
+
+
+def test_the_order_of_rows_is_the_seeds(blobs):
+    x, y = blobs
+    runs = []
+    for seed in (0, 0, 1):
+        model = MLP([4, 8, 3])
+        Trainer(model, batch_size=10, seed=seed).fit(x, y)
+        runs.append(model.network.values)
+    assert (runs[0] == runs[1]).all()
+    assert (runs[0] != runs[2]).any()
+
+
+def test_the_first_layer_is_not_asked_for_its_input_gradient(blobs, monkeypatch):
+    asked = []
+    backward = Linear.backward
+    monkeypatch.setattr(Linear, "backward", lambda layer, dy: asked.append(layer.index) or backward(layer, dy))
+    Trainer(MLP([4, 8, 8, 3]), batch_size=1000).fit(*blobs)
+    assert asked == [4, 2]
+
+
+def test_on_the_second_of_two_devices(digits, tmp_path):
+    """Everything the library does on cuda:1 it does with that device current; the stand-in refuses anything else."""
+    second = Device("cuda:1", StandIn(), 1)
+    model = digits_model(device=second, replicas=2, batch_norm=True, dropout=0.2)
+    options = {"epochs": 2, "sample_weight": np.ones(len(digits.x_train))}
+    history = fit(model, digits, **options)
+    here = digits_model(replicas=2, batch_norm=True, dropout=0.2)
+    assert without_seconds(fit(here, digits, **options)) == without_seconds(history)
+    assert (model.predict(digits.x_test) == here.predict(digits.x_test)).all()
+    for twin in (copy.deepcopy(model), copy.copy(model)):
+        assert (twin.predict(digits.x_test[:5]) == here.predict(digits.x_test[:5])).all()
+    model.save(tmp_path / "m")
+    assert (MLP.load(tmp_path / "m", device=second).predict(digits.x_test[:5]) == here.predict(digits.x_test[:5])).all()
+    model.network.layers[0].W = np.zeros((2, 64, 30))
+    with second.activate():
+        model.network.layers[0].W *= 2.0
+    model.network.values = np.zeros(model.network.values.shape)
+    x = second.asarray(digits.x_test.reshape(-1, 64).astype(np.float32))
+    evaluate(model, x, digits.y_test)
+    Trainer(model).fit(x, second.asarray(digits.y_test), sample_weight=second.asarray(np.ones(len(digits.y_test))))
+    assert model.predict(x).shape == (2, 360, 10)
+    z = model.forward(x, train=True)
+    model.network.backward(z, input_gradient=True)
+    model.network.to("cpu").to(second)
+    assert model.device.xp.current == 0, "the device that was current is so again"
+
+
+def test_a_trainer_pickled_on_a_gpu_goes_on_without_one(digits, monkeypatch):
+    cupy = StandIn()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr("xpnet.device.cupy_distributions", dict)
+    trainer = Trainer(digits_model(device="cuda"), Adam(0.003), batch_size=100, seed=3)
+    trainer.fit(digits.x_train, digits.y_train)
+    pickled = pickle.dumps(trainer)
+    cupy.cuda.runtime.getDeviceCount = lambda: 0
+    with pytest.warns(UserWarning, match="is now on cpu"):
+        trainer = pickle.loads(pickled)
+    trainer.fit(digits.x_train, digits.y_train)
+    whole = digits_model()
+    fit(whole, digits, epochs=2)
+    assert (trainer.model.network.values == whole.network.values).all()
+
+
+def test_data_of_the_device_is_checked_there_too(device, blobs):
+    x, y = blobs
+    model = MLP([4, 8, 3], device=device)
+    Trainer(model).fit(device.asarray(x), device.asarray(y))
+    other = MLP([4, 8, 3], device=device)
+    Trainer(other).fit(x, y)
+    assert (device.to_host(model.network.values) == device.to_host(other.network.values)).all()
+    with pytest.raises(ValueError, match="row 7, column 2 is nan"):
+        Trainer(model).fit(device.asarray(nan_at(x, 7, 2, np.nan)), y)
+
+
+def test_weights_count_by_their_proportions(blobs):
+    x, y = blobs
+    w = np.random.default_rng(0).uniform(size=len(x))
+    runs = []
+    for scale in (1.0, 1e-35, 1e300):
+        model = MLP([4, 8, 3])
+        Trainer(model, SGD(0.1)).fit(x, y, sample_weight=w * scale)
+        runs.append(model.network.values)
+    np.testing.assert_allclose(runs[1], runs[0], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(runs[2], runs[0], rtol=1e-5, atol=1e-7)
+
+
+def test_an_optimizer_serves_one_trainer():
+    optimizer = Adam()
+    Trainer(MLP([4, 3]), optimizer)
+    with pytest.raises(ValueError, match="this Adam already belongs to a trainer"):
+        Trainer(MLP([4, 3]), optimizer)
+
+
+def test_numpy_numbers_and_arrays_are_numbers_and_sequences(blobs):
+    x, y = blobs
+    model = MLP(np.array([4, 8, y.max() + 1]), replicas=np.int64(2), seed=np.arange(2))
+    history = Trainer(model, Adam(np.full((2, 1), 0.01)), batch_size=np.int32(30)).fit(x, y, epochs=np.int64(2))
+    assert history[-1]["step"] == 6
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda x, y: Trainer(MLP([4, 3]), "adam"), TypeError, "optimizer must be an Optimizer, not 'adam'"),
+        (lambda x, y: Trainer(MLP([4, 3]).network), TypeError, "model must be an MLP"),
+        (lambda x, y: Trainer(MLP([4, 3])).fit(x, y, test=x), TypeError, "test must be a pair"),
+        (
+            lambda x, y: Trainer(MLP([4, 3]), SGD(1e-50)),
+            ValueError,
+            "1e-50 is out of the range of float32",
+        ),
+        (lambda x, y: Trainer(MLP([4, 3]), SGD([0.1, 1e39])), ValueError, "learning_rate"),
+        (lambda x, y: Trainer(MLP([4, 3])).fit(x.astype(float) * 1e300, y), ValueError, "row 0, .* beyond float32"),
+        (lambda x, y: MLP([4, 3]).predict(x.astype(float) * 1e300), ValueError, "beyond float32"),
+        (lambda x, y: MLP([4, 3]).save("m", replica="a"), ValueError, "no replicas"),
+        (lambda x, y: MLP([4, 3], replicas=2).save("m", replica=1.0), TypeError, "replica must be a whole number"),
+        (lambda x, y: MLP([4, 3], input_scale="2"), TypeError, "input_scale must be a number, not '2'"),
+        (lambda x, y: MLP([4, 3], input_shape=4), TypeError, "input_shape must be a sequence"),
+        (lambda x, y: MLP([4, 3], input_shape=(-2, -2)), ValueError, "input_shape must be at least 1, not -2"),
+        (lambda x, y: MLP([10**20, 3]), MemoryError, "bytes"),
+    ],
+)
+def test_other_bad_arguments(call, error, words, blobs):
+    with pytest.raises(error, match=words):
+        call(*blobs)
 
 
 def test_small_and_odd_data_train(blobs):

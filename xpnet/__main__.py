@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from . import __version__
+from . import __version__, cli
 from .errors import did_you_mean
 
 COMMANDS = {
@@ -19,21 +19,23 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` begin with, or list the commands; return the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if words and words[0] in COMMANDS:
+        code: int = importlib.import_module(f"xpnet.{words[0]}").main(words[1:])
+        return code
+    return cli.run(_list, words)
+
+
+def _list(words: Sequence[str] | None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print("usage: python -m xpnet COMMAND [OPTION ...]      (or: xpnet COMMAND ..., python -m xpnet.COMMAND ...)\n")
         for name, purpose in COMMANDS.items():
             print(f"  {name:<9} {purpose}")
         print("\npython -m xpnet COMMAND --help lists a command's options.")
-        return 0
-    if words[0] == "--version":
+    elif words[0] == "--version":
         print(f"xpnet {__version__}")
-        return 0
-    if words[0] not in COMMANDS:
-        hint = did_you_mean(words[0], COMMANDS)
-        print(f"python -m xpnet: error: unknown command {words[0]!r}: {hint}", file=sys.stderr)
-        return 2
-    code: int = importlib.import_module(f"xpnet.{words[0]}").main(words[1:])
-    return code
+    else:
+        raise cli.UsageError(f"unknown command {words[0]!r}: {did_you_mean(words[0], COMMANDS)}")
+    return 0
 
 
 if __name__ == "__main__":

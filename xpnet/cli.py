@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
@@ -78,8 +79,9 @@ def add_device_options(add: Callable[..., object], default: str = "auto") -> Non
 
 
 def tell(message: object) -> None:
-    """Print one line on stderr."""
-    print(one_sentence(message), file=sys.stderr, flush=True)
+    """Print one line on stderr; where nobody reads that any longer, a run goes on without."""
+    with contextlib.suppress(OSError):
+        print(one_sentence(message), file=sys.stderr, flush=True)
 
 
 def choose_device(request: str, *, require: bool = False) -> Device:
@@ -97,6 +99,9 @@ def choose_device(request: str, *, require: bool = False) -> Device:
 
 def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; what goes wrong is one line on stderr."""
+    # A stream that was closed (>&-) is None.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal has no letters for must not end the run
             stream.reconfigure(errors="backslashreplace")

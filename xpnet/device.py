@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import math
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -53,7 +55,9 @@ class Device:
         if self.index is not None:
             with self.activate():
                 return self.xp.zeros(shape, dtype=dtype)
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize  # type: ignore[call-overload]
+        size = math.prod(shape) * np.dtype(dtype).itemsize  # type: ignore[call-overload]
+        if size > sys.maxsize - ALIGNMENT:
+            raise MemoryError(f"{size} bytes are more than a machine can address")
         memory = np.zeros(size + ALIGNMENT, dtype=np.uint8)
         start = -memory.ctypes.data % ALIGNMENT
         return memory[start : start + size].view(dtype).reshape(shape)  # type: ignore[call-overload]

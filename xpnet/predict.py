@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,19 +32,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     device = cli.choose_device(options.device, require=options.require_device)
-    path = options.model / "model.safetensors" if options.model.is_dir() else options.model
+    # os.path.isdir, because Path.is_dir raises where it may not look; load then says so.
+    path = options.model / "model.safetensors" if os.path.isdir(options.model) else options.model  # noqa: PTH112
     model = MLP.load(path, device=device)
     probabilities = np.concatenate([_predict(model, source, options.invert) for source in options.input])
     labels = None if options.labels is None else _read_labels(options.labels, probabilities)
+    if not np.isfinite(probabilities).all():
+        cli.tell(f"{path} gives probabilities that are not finite: its training had diverged")
+    names = [" ".join(name.split()) for name in model.class_names]  # a name must not break a line, or a column
     best = probabilities.argmax(axis=-1)
     for index, (row, label) in enumerate(zip(probabilities, best, strict=True)):
         if options.json:
             answer = {"index": index, "label": model.class_names[label], "probabilities": finite(row.tolist())}
             print(json.dumps(answer))
         else:
-            print(f"{index}\t{model.class_names[label]}\t{row[label]:.6f}")
+            print(f"{index}\t{names[label]}\t{row[label]:.6f}")
     if labels is not None:
-        _report(labels, best, model.class_names)
+        _report(labels, best, names)
     return 0
 
 
@@ -110,7 +115,7 @@ def _read_labels(source: Path, probabilities: HostArray) -> HostArray:
     return labels.astype(np.int64)
 
 
-def _report(labels: HostArray, best: HostArray, names: tuple[str, ...]) -> None:
+def _report(labels: HostArray, best: HostArray, names: list[str]) -> None:
     """Print accuracy and the confusion matrix on stderr."""
     confusion = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(confusion, (labels, best), 1)

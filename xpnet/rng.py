@@ -8,9 +8,12 @@ so that the same seed means the same numbers on every device.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .checks import whole
 
 LARGEST_SEED = 2**64 - 1
 
@@ -23,13 +26,9 @@ class Purpose(IntEnum):
     MASK = 3  # index: the step
 
 
-def check_seed(seed: object, name: str = "seed") -> int:
+def check_seed(seed: Any, name: str = "seed") -> int:
     """Return `seed` as an int; raise TypeError or ValueError unless it is a whole number from 0 to 2**64 - 1."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise TypeError(f"{name} must be a whole number, not {seed!r}")
-    if not 0 <= int(seed) <= LARGEST_SEED:
-        raise ValueError(f"{name} must be from 0 to 2**64 - 1, not {seed}")
-    return int(seed)
+    return whole(name, seed, least=0, most=LARGEST_SEED)
 
 
 def stream(seed: int, purpose: Purpose, index: int) -> np.random.Generator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -40,7 +41,11 @@ def _main(arguments: Sequence[str] | None) -> int:
         file = options.pop("config", None)
         named = {field.name for field in dataclasses.fields(Config)}
         chosen = read_options(file) if file is not None else {}
-        chosen |= {name: value for name, value in options.items() if name in named}
+        given = {name: value for name, value in options.items() if name in named}
+        for name, other in (("steps", "epochs"), ("epochs", "steps")):
+            if name in given and other not in given:  # what is given overrides the file's other way to say it
+                chosen.pop(other, None)
+        chosen |= given
         config = Config(**chosen)
     except (TypeError, ValueError) as error:
         parser.error(str(error))
@@ -51,12 +56,14 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     device = cli.choose_device(config.device, require=options.require_device)
     threads = config.threads or default_threads()
     folder = None if options.out is None else RunFolder(options.out, overwrite=options.overwrite)
+    if config.data_dir is None and os.environ.get("XPNET_DATA_DIR"):
+        config = dataclasses.replace(config, data_dir=os.environ["XPNET_DATA_DIR"])
     data = _load(config, options)
-    if folder is not None:
-        folder.start(config, device, threads, data)
 
-    with limit_threads(threads):
+    with folder or contextlib.nullcontext(), limit_threads(threads):
         trainer, total = _trainer(config, data, device)
+        if folder is not None:
+            folder.start(config, device, threads, data)
         if not options.quiet:
             shape = " x ".join(map(str, data.x_train.shape))
             cli.tell(f"{data.name}: {shape}, flattened and divided by {data.input_scale:g}, from {data.source}")
@@ -116,16 +123,20 @@ def _fit(trainer: Trainer, data: Dataset, total: int, folder: RunFolder | None, 
             folder.finish(trainer.model, trainer.history)
             state = str(error) or f"the model is as after epoch {trainer.epoch}"
             raise type(error)(f"{state}, and in {folder.model_path}") from None
+        except OSError as error:  # the history could not be written; perhaps the model can
+            if folder is None:
+                raise
+            trainer.model.save(folder.model_path)
+            reason = f"{error.strerror}; {folder.model_path} holds the model as after epoch {trainer.epoch}"
+            raise OSError(error.errno, reason, error.filename) from None
     note = None if folder is None else folder.finish(trainer.model, trainer.history)
     if note and not quiet:
         cli.tell(note)
 
 
 def _load(config: Config, options: argparse.Namespace) -> Dataset:
-    folder = config.data_dir or os.environ.get("XPNET_DATA_DIR")
-    data, note = load_or_digits(
-        config.dataset, Path(folder) if folder else None, offline=options.offline, progress=not options.quiet
-    )
+    folder = None if config.data_dir is None else Path(config.data_dir)
+    data, note = load_or_digits(config.dataset, folder, offline=options.offline, progress=not options.quiet)
     if note:
         cli.tell(note)
     return data
@@ -203,6 +214,12 @@ def _units(words: list[str]) -> list[int]:
     return [cli.whole_number(word) for word in re.split(r"[\s,]+", " ".join(words)) if word]
 
 
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("a folder must have a name")
+    return Path(text)
+
+
 def _init(text: str) -> str | float:
     return text if text in INITIALIZERS or not re.match(r"[+-.\d]", text) else cli.number(text)
 
@@ -277,7 +294,7 @@ def _parser() -> cli.Parser:
     add("--threads", type=cli.whole_number, metavar="N", help="BLAS threads (default: one a processor, at most 8)")
 
     add = parser.add_argument_group("output").add_argument
-    add("--out", type=Path, default=None, metavar="DIR", help="write config, history, model and curves into DIR")
+    add("--out", type=_folder, default=None, metavar="DIR", help="write config, history, model and curves into DIR")
     add("--overwrite", action="store_true", default=False, help="let DIR hold a run already, and replace it")
     add("--config", type=Path, metavar="FILE", help="read options from a TOML file, or a run's config.json")
     add("--json", action="store_true", default=False, help="print one JSON object on stdout")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..errors import DataError
@@ -26,8 +27,8 @@ def load_or_digits(
     """
     if name == "digits":
         return load_digits(), None
-    if data_dir is not None and not data_dir.is_dir():
-        raise DataError(f"{data_dir} is no folder: there is no data to be found there")
+    if data_dir is not None and not os.path.isdir(data_dir):  # noqa: PTH112 (Path.is_dir raises where it may not look)
+        raise DataError(f"{data_dir} is no folder that can be read: there is no data to be found there")
     try:
         return load_mnist(data_dir, offline=offline, progress=progress), None
     except NotFound as reason:

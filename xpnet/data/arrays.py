@@ -11,7 +11,7 @@ from ..errors import one_line
 from .dataset import HostArray
 
 
-def check_features(x: Any, device: Device, *, features: int | None = None, name: str = "x") -> Array:
+def check_features(x: Any, device: Device, *, features: int, dtype: str, name: str = "x") -> Array:
     """Return x as an array of numbers (rows, features), on the host or on the device, wherever it was.
 
     Axes after the first are flattened; nothing is scaled. Lists, and objects that convert to numbers, are converted.
@@ -20,6 +20,7 @@ def check_features(x: Any, device: Device, *, features: int | None = None, name:
         x: rows of numbers, of any integer or float type, (N, ...).
         device: the device whose arrays are taken as they are.
         features: how many numbers a row must have.
+        dtype: what they will be cast to, and must be finite in.
         name: what errors call it.
 
     Raises:
@@ -32,11 +33,11 @@ def check_features(x: Any, device: Device, *, features: int | None = None, name:
     width = int(np.prod(x.shape[1:], dtype=np.int64))
     if width == 0:
         raise ValueError(f"{name} has no features: its shape is {x.shape}")
-    if features is not None and width != features:
+    if width != features:
         raise ValueError(f"{name} has {width} features in a row, and {features} are wanted: its shape is {x.shape}")
     x = x.reshape(len(x), width)
     if x.dtype.kind == "f":
-        _check_finite(x, device, name)
+        _check_finite(x, device, dtype, name)
     return x
 
 
@@ -68,7 +69,10 @@ def check_labels(y: Any, device: Device, rows: int, classes: int, name: str = "y
 
 
 def check_weights(w: Any, device: Device, rows: int, replicas: int | None, name: str = "sample_weight") -> HostArray:
-    """Return w as weights, float64 on the host, (rows,) or (R, rows); they must be finite, not negative, not all 0."""
+    """Return w as weights with a mean of 1, float64 on the host, (rows,) or (R, rows).
+
+    They must be finite, not negative, and not all zero.
+    """
     w = _on_host(_numeric(w, device, name), device)
     shapes = [(rows,)] if replicas is None else [(rows,), (replicas, rows)]
     if w.shape not in shapes:
@@ -79,7 +83,10 @@ def check_weights(w: Any, device: Device, rows: int, replicas: int | None, name:
         raise ValueError(f"{name} must be finite and not negative: it holds {weights[wrong][0]}")
     if not weights.any(axis=-1).all():
         raise ValueError(f"{name} is zero for every row: nothing would be learnt")
-    return weights
+    # Only their proportions matter; with a mean of 1, none is lost to the range of float32.
+    weights = weights / weights.max(axis=-1, keepdims=True)
+    scaled: HostArray = weights / weights.mean(axis=-1, keepdims=True)
+    return scaled
 
 
 def _numeric(x: Any, device: Device, name: str) -> Array:
@@ -110,13 +117,15 @@ def _host_array(x: Any, name: str) -> HostArray:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _check_finite(x: Array, device: Device, name: str) -> None:
+def _check_finite(x: Array, device: Device, dtype: str, name: str) -> None:
     xp = np if isinstance(x, np.ndarray) else device.xp
-    if bool(xp.isfinite(x).all()):
+    largest = float(np.finfo(dtype).max)
+    if bool(_on_host((xp.abs(x) <= largest).all(), device)):  # false for NaN, too
         return
     x = _on_host(x, device)
-    row, column = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
-    raise ValueError(f"{name} must be finite: row {row}, column {column} is {x[row, column]}")
+    row, column = (int(i) for i in np.argwhere(~(np.abs(x) <= largest))[0])
+    beyond = f", beyond {dtype}" if np.isfinite(x[row, column]) else ""
+    raise ValueError(f"{name} must be finite: row {row}, column {column} is {x[row, column]}{beyond}")
 
 
 def _on_host(x: Array, device: Device) -> HostArray:

@@ -58,8 +58,12 @@ def read_npz(path: Path | str) -> dict[str, HostArray]:
             if claimed > min(MOST_BYTES, size * DEFLATE_MOST):
                 raise DataError(f"{path} claims {claimed} bytes of arrays, which its {size} bytes cannot hold")
             file.seek(0)
-            with np.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            for name, array in arrays.items():
+                if not isinstance(array, np.ndarray):
+                    raise DataError(f"{path} holds {name}, which is no array")
+            return arrays
         except (DataError, OSError, MemoryError):
             raise
         except Exception as error:  # zipfile and NumPy's parser raise what they like: BadZipFile, TokenError, ...

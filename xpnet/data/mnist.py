@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +30,9 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
     "https://sagemaker-sample-files.s3.amazonaws.com/datasets/image/MNIST/",
 )
-CONNECT_SECONDS = 3
-READ_SECONDS = 10
+PROBE_SECONDS = 4  # for all mirrors together
+READ_SECONDS = 10  # for each piece of a download
+ANSWERED = "answered"
 
 
 class NotFound(DataError):
@@ -43,7 +46,7 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("xpnet"))
 
 
-def load_mnist(data_dir: Path | None = None, *, offline: bool = False, progress: bool = False) -> Dataset:
+def load_mnist(data_dir: Path | str | None = None, *, offline: bool = False, progress: bool = False) -> Dataset:
     """Return MNIST.
 
     Args:
@@ -57,7 +60,7 @@ def load_mnist(data_dir: Path | None = None, *, offline: bool = False, progress:
         DataError: it is there, and damaged.
     """
     if data_dir is not None:
-        return _read(find_mnist(data_dir))
+        return _read(find_mnist(Path(data_dir)))
     cache = cache_folder() / "mnist"
     try:
         return _read(find_mnist(cache))
@@ -80,8 +83,16 @@ def find_mnist(folder: Path) -> dict[str, Path]:
 
 
 def _named(folder: Path, name: str) -> Path | None:
-    # is_symlink: a link that leads nowhere is there, and damaged, rather than missing.
-    return next((p for p in (folder / name, folder / f"{name}.gz") if p.exists() or p.is_symlink()), None)
+    """Return the path of a file in a folder, gzipped or not; a link that leads nowhere counts as there."""
+    for path in (folder / name, folder / f"{name}.gz"):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        return path
+    return None
 
 
 def _download(folder: Path, progress: bool) -> dict[str, Path]:
@@ -89,11 +100,12 @@ def _download(folder: Path, progress: bool) -> dict[str, Path]:
     import pooch
 
     pooch.get_logger().setLevel(logging.ERROR)
-    fetch = pooch.HTTPDownloader(progressbar=progress and sys.stderr.isatty(), timeout=(CONNECT_SECONDS, READ_SECONDS))
+    fetch = pooch.HTTPDownloader(progressbar=progress and sys.stderr.isatty(), timeout=(PROBE_SECONDS, READ_SECONDS))
+    answers = _probe(MIRRORS)
+    reasons = [f"{mirror.split('/')[2]}: {answer}" for mirror, answer in answers.items() if answer != ANSWERED]
     paths = {}
     for name, digest in FILES.items():
-        reasons = []
-        for mirror in MIRRORS:
+        for mirror in (mirror for mirror, answer in answers.items() if answer == ANSWERED):
             try:
                 # To a temporary file, then checked, then renamed.
                 paths[name] = Path(
@@ -107,6 +119,32 @@ def _download(folder: Path, progress: bool) -> dict[str, Path]:
         else:
             raise NotFound(f"MNIST is not in {folder}, and could not be downloaded ({'; '.join(reasons)})")
     return paths
+
+
+def _probe(mirrors: tuple[str, ...]) -> dict[str, str]:
+    """Ask all mirrors at once, and return for each whether it has answered in time, or why not.
+
+    A time limit of a request holds for each address of a host, and not for looking it up: on a network that swallows
+    packets, one mirror after the other would take minutes. The threads of those that never answer end with the process.
+    """
+    import requests
+
+    answers = dict.fromkeys(mirrors, f"no answer in {PROBE_SECONDS} s")
+
+    def ask(mirror: str) -> None:
+        try:
+            requests.head(f"{mirror}{next(iter(FILES))}.gz", timeout=PROBE_SECONDS)
+            answers[mirror] = ANSWERED
+        except Exception as error:
+            answers[mirror] = type(error).__name__
+
+    threads = [threading.Thread(target=ask, args=(mirror,), daemon=True) for mirror in mirrors]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + PROBE_SECONDS
+    for thread in threads:
+        thread.join(max(deadline - time.monotonic(), 0.0))
+    return dict(answers)
 
 
 def _read(paths: dict[str, Path]) -> Dataset:

@@ -35,8 +35,13 @@ def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None
     with open_regular(path) as (file, _):
         try:
             with Image.open(file) as opened:
-                picture = ImageOps.exif_transpose(opened).convert("RGBA")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                turned = ImageOps.exif_transpose(opened)
+                if turned.mode.startswith("I"):  # 16 bits a pixel, of which Pillow's conversion would keep the lower 8
+                    turned = Image.fromarray(
+                        (np.asarray(turned, dtype=np.int64).clip(0, 65535) // 257).astype(np.uint8)
+                    )
+                picture = turned.convert("RGBA")
+        except Exception as error:  # Pillow's readers raise what they like
             raise DataError(f"{path} is no picture that can be read: {one_line(error)}") from error
     paper = Image.new("RGBA", picture.size, "white")
     grey = Image.alpha_composite(paper, picture).convert("L")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+from ..checks import number
 from ..device import Array
 from .layers import Layer
 
@@ -21,14 +21,10 @@ class Dropout(Layer):
 
     random = True
 
-    def __init__(self, rate: float | Sequence[float]) -> None:
-        rates = [rate] if isinstance(rate, int | float) else list(rate)
-        for one in rates:
-            if isinstance(one, bool) or not isinstance(one, int | float):
-                raise TypeError(f"rate must be a number, not {one!r}")
-            if not 0 <= one < 1:
-                raise ValueError(f"rate must be from 0 to below 1, not {one}")
-        self.rate = float(rate) if isinstance(rate, int | float) else [float(one) for one in rates]
+    def __init__(self, rate: Any) -> None:
+        many = hasattr(rate, "__len__") and not isinstance(rate, str)
+        rates = [number("rate", one, least=0.0, below=1.0) for one in (rate if many else [rate])]
+        self.rate = rates if many else rates[0]
 
     def prepare(self) -> None:
         """Make what masks are compared with, and what they are scaled by: numbers, or (R, 1, 1)."""

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from ..checks import number
 from ..errors import did_you_mean
 
 Shape = tuple[int, int]
@@ -45,15 +46,13 @@ BY_ACTIVATION = {"selu": "lecun"} | dict.fromkeys(("identity", "step", "sigmoid"
 """The initializer that suits an activation, where it is not He's."""
 
 
-def check_init(init: object) -> None:
+def check_init(init: Any) -> None:
     """Raise TypeError or ValueError unless `init` is a name in `INITIALIZERS`, or a standard deviation."""
     if isinstance(init, str):
         if init not in INITIALIZERS:
             raise ValueError(f"unknown initializer {init!r}: {did_you_mean(init, INITIALIZERS)}")
-    elif isinstance(init, bool) or not isinstance(init, int | float):
-        raise TypeError(f"init must be a name or a standard deviation, not {init!r}")
-    elif not 0 < init < math.inf:
-        raise ValueError(f"init must be finite and above 0 as a standard deviation, not {init!r}")
+    else:
+        number("init", init, above=0.0)
 
 
 def draw(init: str | float, generator: Any, shape: Shape) -> Any:

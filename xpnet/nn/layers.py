@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..checks import whole
 from ..device import Array
 from .initializers import check_init, draw
 from .parameters import Parameter, Views
@@ -19,14 +20,6 @@ def swap(x: Array) -> Array:
     return x.swapaxes(-1, -2)
 
 
-def check_size(name: str, size: object) -> None:
-    """Raise TypeError or ValueError unless `size` is a whole number of at least 1."""
-    if isinstance(size, bool) or not isinstance(size, int):
-        raise TypeError(f"{name} must be a whole number, not {size!r}")
-    if size < 1:
-        raise ValueError(f"{name} must be at least 1, not {size}")
-
-
 class Layer:
     """The base of all layers; a layer without parameters overrides `forward` and `backward` alone.
 
@@ -34,6 +27,8 @@ class Layer:
     put into one. Declare them in the class body with `Parameter`, and give their shapes in `shapes`.
     """
 
+    n_inputs: int | None = None  # how many features must come in; None: any number
+    n_outputs: int | None = None  # how many come out; None: as many as come in (or override `outputs`)
     differentiable = True  # False where the derivative is zero everywhere, so that nothing below can learn
     random = False  # True where a training forward draws: the network then sets `key` before it
     least_rows = 1  # how many rows a training batch must have
@@ -60,12 +55,14 @@ class Layer:
         """Make constants that `forward` needs on the device; called whenever the layer has been bound."""
 
     def settings(self) -> dict[str, Any]:
-        """Return the constructor's arguments that make this layer again: JSON values."""
+        """Return the constructor's arguments that make this layer again: JSON values; a list has one a replica."""
         return {}
 
     def outputs(self, inputs: int) -> int:
         """Return how many features come out where `inputs` go in; raise ValueError where they do not fit."""
-        return inputs
+        if self.n_inputs not in (None, inputs):
+            raise ValueError(f"takes {self.n_inputs} features, and would get {inputs}")
+        return inputs if self.n_outputs is None else self.n_outputs
 
     def forward(self, x: Array, train: bool) -> Array:
         """Return y, (..., B, O), for x, (..., B, I); with `train`, keep what `backward` needs."""
@@ -120,11 +117,12 @@ class Linear(Layer):
     W = Parameter("weight", matrix=True)  # (..., I, O)
     b = Parameter("bias", matrix=False)  # (..., 1, O)
 
+    n_inputs: int
+    n_outputs: int
+
     def __init__(self, inputs: int, outputs: int, init: str | float = "he") -> None:
-        check_size("inputs", inputs)
-        check_size("outputs", outputs)
         check_init(init)
-        self.n_inputs, self.n_outputs, self.init = inputs, outputs, init
+        self.n_inputs, self.n_outputs, self.init = whole("inputs", inputs), whole("outputs", outputs), init
 
     def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
         """Return x W + b, (..., B, O)."""
@@ -153,9 +151,3 @@ class Linear(Layer):
     def settings(self) -> dict[str, Any]:
         """Return inputs, outputs and init."""
         return {"inputs": self.n_inputs, "outputs": self.n_outputs, "init": self.init}
-
-    def outputs(self, inputs: int) -> int:
-        """Return O, if I is `inputs`."""
-        if inputs != self.n_inputs:
-            raise ValueError(f"takes {self.n_inputs} features, and would get {inputs}")
-        return self.n_outputs

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from ..checks import whole
 from ..device import Array, Device, get_device
 from ..errors import DeviceError
 from ..rng import LARGEST_SEED, Purpose, check_seed, stream
@@ -47,14 +48,9 @@ class Sequential:
     ) -> None:
         self.layers = list(layers)
         self.inputs, self.outputs = self._check_layers()
-        if replicas is not None:
-            if isinstance(replicas, bool) or not isinstance(replicas, int):
-                raise TypeError(f"replicas must be a whole number or None, not {replicas!r}")
-            if replicas < 1:
-                raise ValueError(f"replicas must be at least 1, or None for a single network, not {replicas}")
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be float32 or float64, not {dtype!r}")
-        self.replicas = replicas
+        self.replicas = None if replicas is None else whole("replicas", replicas)
         self.dtype = dtype
         self.device = get_device(device)
         self.layout = Layout.of(self.layers, DTYPES[dtype], Parameter)
@@ -68,26 +64,32 @@ class Sequential:
         """Return how many features go in and how many come out, or None where the layers take any."""
         if not self.layers:
             raise ValueError("a network needs at least one layer")
-        inputs = width = None
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layer {index} must be a Layer, not {layer!r}")
             if layer.bound or any(layer is other for other in self.layers[:index]):
                 raise ValueError(f"layer {index}, {layer!r}, already belongs to a network; make a new one")
-            if width is None:
-                settings = layer.settings()
-                inputs = width = settings.get("inputs", settings.get("features"))
-            if width is not None:
-                try:
-                    width = layer.outputs(width)
-                except ValueError as error:
-                    raise ValueError(f"layer {index}, {layer!r}, {error}") from None
-        return inputs, width
+        for layer in self.layers:
+            if layer.n_inputs is not None:
+                return layer.n_inputs, self.check_widths(layer.n_inputs)
+            if type(layer).outputs is not Layer.outputs:  # it changes the width, and none is known before it
+                break
+        return None, None
 
-    def _seeds(self, seed: int | Sequence[int]) -> list[int]:
+    def check_widths(self, inputs: int) -> int:
+        """Return how many features come out where `inputs` go in; raise ValueError where two layers do not fit."""
+        width = inputs
+        for index, layer in enumerate(self.layers):
+            try:
+                width = layer.outputs(width)
+            except ValueError as error:
+                raise ValueError(f"layer {index}, {layer!r}, {error}") from None
+        return width
+
+    def _seeds(self, seed: Any) -> list[int]:
         """Return a seed per replica."""
         count = self.replicas or 1
-        if isinstance(seed, Sequence) and not isinstance(seed, str):
+        if hasattr(seed, "__len__") and not isinstance(seed, str):
             if len(seed) != count:
                 raise ValueError(f"seed must have one number for each of {count} replicas, not {len(seed)}")
             return [check_seed(one) for one in seed]
@@ -99,15 +101,17 @@ class Sequential:
         self._gradients = self.device.zeros(self._lead + (self.layout.size,), self.dtype)
         self._buffers = self.device.zeros(self._lead + (self.buffer_layout.size,), self.dtype)
         self._first_key = self.device.zeros(self._lead + (1, 1), "uint32")
-        self.bind(self.xp, self._values, self._gradients, self._buffers)
+        with self.device.activate():
+            self.bind(self.xp, self._values, self._gradients, self._buffers)
 
     def _draw(self) -> None:
-        for index, layer in enumerate(self.layers):
-            for r, seed in enumerate(self.seeds):
-                for name, value in layer.draw(stream(seed, Purpose.WEIGHTS, index)).items():
-                    view = getattr(layer, name)
-                    view = view if self.replicas is None else view[r]
-                    view[...] = self.device.asarray(value, dtype=self.dtype)
+        with self.device.activate():
+            for index, layer in enumerate(self.layers):
+                for r, seed in enumerate(self.seeds):
+                    for name, value in layer.draw(stream(seed, Purpose.WEIGHTS, index)).items():
+                        view = getattr(layer, name)
+                        view = view if self.replicas is None else view[r]
+                        view[...] = self.device.asarray(value, dtype=self.dtype)
 
     @property
     def _lead(self) -> tuple[int, ...]:
@@ -125,7 +129,7 @@ class Sequential:
 
     @values.setter
     def values(self, flat: object) -> None:
-        Views(self.xp, {"values": self._values})["values"] = flat
+        Views(self.xp, {"values": self._values}, self.device)["values"] = flat
 
     @property
     def gradients(self) -> Array:
@@ -139,11 +143,12 @@ class Sequential:
 
     @buffers.setter
     def buffers(self, flat: object) -> None:
-        Views(self.xp, {"buffers": self._buffers})["buffers"] = flat
+        Views(self.xp, {"buffers": self._buffers}, self.device)["buffers"] = flat
 
     def snapshot(self) -> tuple[Array, Array]:
         """Return copies of values and buffers, for `restore`."""
-        return self._values.copy(), self._buffers.copy()
+        with self.device.activate():
+            return self._values.copy(), self._buffers.copy()
 
     def restore(self, snapshot: tuple[Array, Array]) -> None:
         """Put back what `snapshot` returned."""
@@ -162,9 +167,10 @@ class Sequential:
     def bind(self, xp: Any, values: Array, gradients: Array, buffers: Array) -> None:
         """Make every layer's parameters, gradients and buffers views of these vectors, of the array module `xp`."""
         for index, layer in enumerate(self.layers):
-            views = self.layout.views(xp, values, index), self.layout.views(xp, gradients, index)
-            kept = self.buffer_layout.views(xp, buffers, index)
-            layer.bind(xp, *views, kept, index=index, dtype=self.dtype, replicas=self.replicas)
+            params = self.layout.views(xp, values, index, self.device)
+            grads = self.layout.views(xp, gradients, index, self.device)
+            kept = self.buffer_layout.views(xp, buffers, index, self.device)
+            layer.bind(xp, params, grads, kept, index=index, dtype=self.dtype, replicas=self.replicas)
 
     def forward(self, x: Array, train: bool = False, key: Array | None = None) -> Array:
         """Return the output of the last layer, (..., B, O), for x, (B, I) or (R, B, I), an array of this device.
@@ -175,13 +181,14 @@ class Sequential:
         """
         if x.shape[:-2] not in ((), self._lead) or x.ndim < 2 or self.inputs not in (None, x.shape[-1]):
             raise ValueError(f"the input must have the shape (rows, {self.inputs or 'features'}), not {x.shape}")
-        if x.dtype != self.dtype:
-            x = x.astype(self.dtype)
-        for layer in self.layers:
-            if layer.random and train:
-                layer.key = self._first_key if key is None else key
-            x = layer.forward(x, train)
-        return x
+        with self.device.activate():
+            if x.dtype != self.dtype:
+                x = x.astype(self.dtype)
+            for layer in self.layers:
+                if layer.random and train:
+                    layer.key = self._first_key if key is None else key
+                x = layer.forward(x, train)
+            return x
 
     def backward(self, dy: Array, *, input_gradient: bool = False) -> Array | None:
         """Assign the gradients of all parameters, for dy, (..., B, O), of the last training forward.
@@ -190,12 +197,13 @@ class Sequential:
         matrix product.
         """
         first, *rest = self.layers
-        for layer in reversed(rest):
-            dy = layer.backward(dy)
-        if input_gradient:
-            return first.backward(dy)
-        first.backward_parameters(dy)
-        return None
+        with self.device.activate():
+            for layer in reversed(rest):
+                dy = layer.backward(dy)
+            if input_gradient:
+                return first.backward(dy)
+            first.backward_parameters(dy)
+            return None
 
     def parameters(self) -> dict[str, Array]:
         """Return every parameter by its name in the network, such as "0.W"."""

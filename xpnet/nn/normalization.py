@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..checks import whole
 from ..device import Array
-from .layers import Layer, check_size
+from .layers import Layer
 from .parameters import Buffer, Parameter
 
 
@@ -30,8 +31,8 @@ class BatchNorm(Layer):
     least_rows = 2  # one row has no variance
 
     def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        check_size("features", features)
-        self.features, self.eps, self.momentum = features, eps, momentum
+        self.features = self.n_inputs = whole("features", features)
+        self.eps, self.momentum = eps, momentum
 
     def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
         """Return the normalized x; with `train`, by the batch, which goes into the running statistics."""
@@ -75,10 +76,6 @@ class BatchNorm(Layer):
         """Return features, eps and momentum."""
         return {"features": self.features, "eps": self.eps, "momentum": self.momentum}
 
-    def outputs(self, inputs: int) -> int:
-        """Return `inputs`, if they are the features."""
-        return _same(self.features, inputs)
-
 
 class LayerNorm(Layer):
     """y = gamma (x - mean) / sqrt(variance + eps) + beta, mean and variance of each row over its features.
@@ -94,8 +91,8 @@ class LayerNorm(Layer):
     beta = Parameter("bias", matrix=False)  # (..., 1, O)
 
     def __init__(self, features: int, eps: float = 1e-5) -> None:
-        check_size("features", features)
-        self.features, self.eps = features, eps
+        self.features = self.n_inputs = whole("features", features)
+        self.eps = eps
 
     def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
         """Return the normalized x."""
@@ -127,13 +124,3 @@ class LayerNorm(Layer):
     def settings(self) -> dict[str, Any]:
         """Return features and eps."""
         return {"features": self.features, "eps": self.eps}
-
-    def outputs(self, inputs: int) -> int:
-        """Return `inputs`, if they are the features."""
-        return _same(self.features, inputs)
-
-
-def _same(features: int, inputs: int) -> int:
-    if inputs != features:
-        raise ValueError(f"takes {features} features, and would get {inputs}")
-    return inputs

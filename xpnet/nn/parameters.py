@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..device import ALIGNMENT, Array
+from ..device import ALIGNMENT, Array, Device
 
 if TYPE_CHECKING:
     from .layers import Layer
@@ -91,9 +91,10 @@ class Buffer(Named):
 class Views(Mapping[str, Array]):
     """Named views of a flat vector. Assigning to a name writes into the view, which stays a view."""
 
-    def __init__(self, xp: Any, arrays: dict[str, Array]) -> None:
+    def __init__(self, xp: Any, arrays: dict[str, Array], device: Device) -> None:
         self._xp = xp
         self._arrays = arrays
+        self._device = device
 
     def __getitem__(self, name: str) -> Array:
         return self._arrays[name]
@@ -102,10 +103,11 @@ class Views(Mapping[str, Array]):
         view = self._arrays[name]
         if value is view:  # `params[name] -= step` has already written, and assigns the view to itself
             return
-        array = self._xp.asarray(value, dtype=view.dtype)
-        if array.shape not in ((), view.shape):
-            raise ValueError(f"{name} has the shape {view.shape}, and cannot be given an array of {array.shape}")
-        view[...] = array
+        with self._device.activate():
+            array = self._xp.asarray(value, dtype=view.dtype)
+            if array.shape not in ((), view.shape):
+                raise ValueError(f"{name} has the shape {view.shape}, and cannot be given an array of {array.shape}")
+            view[...] = array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
@@ -170,8 +172,13 @@ class Layout:
                         offset += -(-math.prod(shape) // step) * step
             if matrices:
                 decayed = offset
+        for slot in slots:
+            if sum(slot.torch_name == other.torch_name for other in slots) > 1:
+                raise ValueError(
+                    f"layer {slot.layer} has two arrays called {slot.parameter.torch_name!r} in model files"
+                )
         return cls(tuple(sorted(slots, key=lambda slot: slot.layer)), offset, decayed)
 
-    def views(self, xp: Any, flat: Array, layer: int) -> Views:
+    def views(self, xp: Any, flat: Array, layer: int, device: Device) -> Views:
         """Return the views that belong to one layer, by the layer's own names."""
-        return Views(xp, {slot.parameter.name: slot.view(flat) for slot in self.slots if slot.layer == layer})
+        return Views(xp, {slot.parameter.name: slot.view(flat) for slot in self.slots if slot.layer == layer}, device)

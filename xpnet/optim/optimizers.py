@@ -6,10 +6,10 @@ the host in float64 and cast once. 1 - beta**t computed in float32 would be off 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+from ..checks import number
 from ..device import Array
 from ..nn import Sequential
 
@@ -34,6 +34,7 @@ class Optimizer:
 
     state_names: tuple[str, ...] = ()
     decayed = 0  # how much of the flat vector decay applies to, set by bind()
+    bound = False
 
     def __init__(
         self,
@@ -47,12 +48,17 @@ class Optimizer:
         self.learning_rate = check_hyperparameter("learning_rate", learning_rate, above=0.0)
         self.weight_decay = check_hyperparameter("weight_decay", weight_decay, least=0.0)
         self.l1 = check_hyperparameter("l1", l1, least=0.0)
-        self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, above=0.0)
-        self.clip_value = None if clip_value is None else check_number("clip_value", clip_value, above=0.0)
+        self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, above=0.0)
+        self.clip_value = None if clip_value is None else number("clip_value", clip_value, above=0.0)
         self.state: State = {}
 
     def bind(self, network: Sequential) -> None:
-        """Make the state for `network`: a vector of zeros, shaped like its values, for each of `state_names`."""
+        """Make the state for `network`: a vector of zeros, shaped like its values, for each of `state_names`.
+
+        An optimizer serves one network: a second one is refused.
+        """
+        if self.bound:
+            raise ValueError(f"this {type(self).__name__} already belongs to a trainer; make a new one")
         for name in ("learning_rate", "weight_decay", "l1"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != network.replicas:
@@ -60,8 +66,13 @@ class Optimizer:
                     f"{name} has {len(value)} numbers, and the network has"
                     f" {'no replicas' if network.replicas is None else f'{network.replicas} replicas'}"
                 )
+        self.bound = True
         self.decayed = network.layout.decayed
         self.state = {name: network.device.zeros(network.values.shape, network.dtype) for name in self.state_names}
+
+    # A copy or a pickle has no state, since that may be on a device: the trainer keeps it, and makes it anew.
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"state": {}}
 
     def step_table(self, t: Any) -> dict[str, Any]:
         """Return what `step` reads as `h`, for the step numbers t = 1, 2, ..., a host array of float64.
@@ -134,7 +145,7 @@ class Momentum(Optimizer):
 
     def __init__(self, learning_rate: Hyperparameter = 0.01, momentum: float = 0.9, **common: Any) -> None:
         super().__init__(learning_rate, **common)
-        self.momentum = check_number("momentum", momentum, least=0.0, below=1.0)
+        self.momentum = number("momentum", momentum, least=0.0, below=1.0)
 
     def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
         """Take one step."""
@@ -158,7 +169,7 @@ class Nesterov(Optimizer):
 
     def __init__(self, learning_rate: Hyperparameter = 0.01, momentum: float = 0.9, **common: Any) -> None:
         super().__init__(learning_rate, **common)
-        self.momentum = check_number("momentum", momentum, least=0.0, below=1.0)
+        self.momentum = number("momentum", momentum, least=0.0, below=1.0)
 
     def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
         """Take one step."""
@@ -182,7 +193,7 @@ class AdaGrad(Optimizer):
 
     def __init__(self, learning_rate: Hyperparameter = 0.01, epsilon: float = 1e-10, **common: Any) -> None:
         super().__init__(learning_rate, **common)
-        self.epsilon = check_number("epsilon", epsilon, above=0.0)
+        self.epsilon = number("epsilon", epsilon, above=0.0)
 
     def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
         """Take one step."""
@@ -209,8 +220,8 @@ class RMSprop(Optimizer):
         self, learning_rate: Hyperparameter = 0.001, alpha: float = 0.99, epsilon: float = 1e-8, **common: Any
     ) -> None:
         super().__init__(learning_rate, **common)
-        self.alpha = check_number("alpha", alpha, least=0.0, below=1.0)
-        self.epsilon = check_number("epsilon", epsilon, above=0.0)
+        self.alpha = number("alpha", alpha, least=0.0, below=1.0)
+        self.epsilon = number("epsilon", epsilon, above=0.0)
 
     def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
         """Take one step."""
@@ -248,9 +259,9 @@ class Adam(Optimizer):
         **common: Any,
     ) -> None:
         super().__init__(learning_rate, **common)
-        self.beta1 = check_number("beta1", beta1, least=0.0, below=1.0)
-        self.beta2 = check_number("beta2", beta2, least=0.0, below=1.0)
-        self.epsilon = check_number("epsilon", epsilon, above=0.0)
+        self.beta1 = number("beta1", beta1, least=0.0, below=1.0)
+        self.beta2 = number("beta2", beta2, least=0.0, below=1.0)
+        self.epsilon = number("epsilon", epsilon, above=0.0)
 
     def step_table(self, t: Any) -> dict[str, Any]:
         """Add the bias corrections 1 - beta^t."""
@@ -311,23 +322,11 @@ def _any(value: float | tuple[float, ...]) -> bool:
 
 
 def check_hyperparameter(name: str, value: Any, **bounds: float) -> float | tuple[float, ...]:
-    """Return `value` as a float, or as a tuple of floats where it is a sequence (one for each replica)."""
+    """Return `value` as a float, or as a tuple of floats where it is a sequence (one for each replica, or (R, 1))."""
+    if getattr(value, "ndim", 0) == 2 and value.shape[1] == 1:
+        value = value[:, 0]
     if isinstance(value, str) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0:
-        return check_number(name, value, **bounds)
+        return number(name, value, **bounds)
     if not len(value):
         raise ValueError(f"{name} must have a number for each replica, and is empty")
-    return tuple(check_number(f"{name}[{i}]", number, **bounds) for i, number in enumerate(value))
-
-
-def check_number(
-    name: str, value: object, *, above: float = -math.inf, least: float = -math.inf, below: float = math.inf
-) -> float:
-    """Return `value` as a float; raise TypeError or ValueError unless it is finite and within bounds."""
-    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    number = float(value)
-    if not math.isfinite(number) or number <= above or number < least or number >= below:
-        wanted = [f"above {above:g}"] * (above > -math.inf) + [f"at least {least:g}"] * (least > -math.inf)
-        wanted += [f"below {below:g}"] * (below < math.inf)
-        raise ValueError(f"{name} must be finite and {' and '.join(wanted)}, not {value!r}")
-    return number
+    return tuple(number(f"{name}[{i}]", one, **bounds) for i, one in enumerate(value))

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 
+from ..checks import number, whole
+
 Schedule = Callable[[int], float]
 
 
@@ -30,7 +32,7 @@ def _constant(taken: int) -> float:
 
 def step(every: int, factor: float = 0.1) -> Schedule:
     """Return factor^k after k times `every` steps: a staircase."""
-    _check_steps("every", every)
+    whole("every", every)
     _check_range("factor", factor, 0.0, 1.0)
     return partial(_step, every, factor)
 
@@ -41,7 +43,7 @@ def _step(every: int, factor: float, taken: int) -> float:
 
 def exponential(every: int, factor: float) -> Schedule:
     """Return factor^(t / every) after t steps: the rate falls by `factor` in each `every` steps, smoothly."""
-    _check_steps("every", every)
+    whole("every", every)
     _check_range("factor", factor, 0.0, 1.0)
     return partial(_exponential, every, factor)
 
@@ -55,7 +57,7 @@ def cosine(steps: int, last: float = 0.0) -> Schedule:
 
     last + (1 - last) (1 + cos(pi t / steps)) / 2; Loshchilov and Hutter, "SGDR", 2017, equation 5.
     """
-    _check_steps("steps", steps)
+    whole("steps", steps)
     _check_range("last", last, 0.0, 1.0)
     return partial(_cosine, steps, last)
 
@@ -69,7 +71,7 @@ def cosine_restarts(steps: int, growth: float = 1.0, last: float = 0.0) -> Sched
 
     Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
     """
-    _check_steps("steps", steps)
+    whole("steps", steps)
     _check_range("growth", growth, 1.0, 100.0)
     _check_range("last", last, 0.0, 1.0)
 
@@ -96,7 +98,7 @@ def one_cycle(steps: int, rise: float = 0.3, first: float = 1.0 / 25.0, last: fl
         rise: the share of the steps in which the rate rises.
         first, last: factors at the first and the last step.
     """
-    _check_steps("steps", steps)
+    whole("steps", steps)
     _check_range("rise", rise, 0.0, 1.0)
     _check_range("first", first, 0.0, 1.0)
     _check_range("last", last, 0.0, 1.0)
@@ -118,7 +120,7 @@ def _blend(start: float, end: float, share: float) -> float:
 
 def warmup(steps: int, then: Schedule) -> Schedule:
     """Return a straight rise, 1/steps, 2/steps, ..., 1, and then the schedule `then` from its beginning."""
-    _check_steps("steps", steps)
+    whole("steps", steps)
     return join([(steps, partial(_rise, steps))], then)
 
 
@@ -129,7 +131,7 @@ def _rise(steps: int, taken: int) -> float:
 def join(parts: Sequence[tuple[int, Schedule]], last: Schedule) -> Schedule:
     """Return schedules one after the other, each (steps, schedule) from its beginning, and `last` from then on."""
     for index, (steps, _) in enumerate(parts):
-        _check_steps(f"parts[{index}][0]", steps)
+        whole(f"parts[{index}][0]", steps)
     ends = tuple(accumulate(steps for steps, _ in parts))
     return partial(_join, ends, (*(schedule for _, schedule in parts), last))
 
@@ -154,15 +156,7 @@ and 4/7 of the training.
 """
 
 
-def _check_steps(name: str, steps: object) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, int):
-        raise TypeError(f"{name} must be a whole number of steps, not {steps!r}")
-    if steps < 1:
-        raise ValueError(f"{name} must be at least 1, not {steps}")
-
-
 def _check_range(name: str, value: float, least: float, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, not {value!r}")
+    number(name, value)
     if not least <= value <= most:
         raise ValueError(f"{name} must be from {least:g} to {most:g}, not {value}")

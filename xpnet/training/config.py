@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..checks import number, whole
 from ..data import DATASETS
 from ..device import check_request
 from ..errors import did_you_mean
@@ -19,11 +20,11 @@ from ..nn import ACTIVATIONS
 from ..nn.initializers import check_init
 from ..nn.network import DTYPES
 from ..optim import OPTIMIZERS, SCHEDULES
-from ..optim.optimizers import check_number
 from ..rng import check_seed
 
 DEFAULT_EPOCHS = 5
 DEFAULT_STEPS = 2000  # at the least, where neither epochs nor steps are given: small data needs more than 5 epochs
+MOST_THREADS = 1024
 MOST_DEFAULT_THREADS = 8  # the products of small networks get slower, not faster, on more
 
 
@@ -97,15 +98,13 @@ class Config:
         if self.init is not None:
             check_init(self.init)
         for name in ("batch_size", "epochs", "steps", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name), most=MOST_THREADS if name == "threads" else None)
         for units in self.hidden:
-            if units < 1:
-                raise ValueError(f"hidden must hold layers of at least 1 unit, not {units}")
+            whole("each number in hidden", units)
         for name, bounds in _BOUNDS.items():
             if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), **bounds)
+                number(name, getattr(self, name), **bounds)
         if self.momentum is not None and self.optimizer not in ("momentum", "nesterov"):
             raise ValueError(f"momentum ({self.momentum}) goes with the optimizers momentum and nesterov")
         if self.epochs is not None and self.steps is not None:
@@ -160,7 +159,7 @@ def _check_types(config: Config) -> None:
             if not isinstance(value, bool):
                 raise TypeError(f"{field.name} must be true or false, not {value!r}")
         elif float in allowed and isinstance(value, int) and not isinstance(value, bool):
-            object.__setattr__(config, field.name, float(value))
+            object.__setattr__(config, field.name, number(field.name, value))
         elif isinstance(value, bool) or not isinstance(value, allowed):
             wanted = " or ".join(_TYPE_NAMES[kind] for kind in allowed if kind is not types.NoneType)
             raise TypeError(f"{field.name} must be {wanted}, not {value!r}")

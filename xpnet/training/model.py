@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..checks import number, whole
 from ..data.arrays import check_features
 from ..data.batches import Rows, spans
 from ..device import Array, Device
@@ -61,7 +64,7 @@ class MLP:
         input_scale: float = 1.0,
         class_names: Sequence[str] | None = None,
     ) -> None:
-        if isinstance(sizes, str) or not isinstance(sizes, Sequence) or len(sizes) < 2:
+        if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2:
             raise ValueError(f"sizes must be the inputs, the hidden layers' units and the classes, not {sizes!r}")
         names = [activation] * (len(sizes) - 2) if isinstance(activation, str) else list(activation)
         if len(names) != len(sizes) - 2:
@@ -102,20 +105,25 @@ class MLP:
         input_scale: float,
         class_names: Sequence[str] | None,
     ) -> None:
-        if network.inputs is None or network.outputs is None:
-            raise ValueError("a model needs at least one layer that says how many features go in and come out")
-        shape = (network.inputs,) if input_shape is None else tuple(input_shape)
-        if int(np.prod(shape)) != network.inputs:
+        if not isinstance(network, Sequential):
+            raise TypeError(f"network must be a Sequential, not {network!r}")
+        if input_shape is None and network.inputs is None:
+            raise ValueError("input_shape must be given: the network's layers do not say how many features come in")
+        given = [network.inputs] if input_shape is None else input_shape
+        if isinstance(given, str) or not hasattr(given, "__iter__"):
+            raise TypeError(f"input_shape must be a sequence of whole numbers, such as (28, 28), not {given!r}")
+        shape = tuple(whole("input_shape", size) for size in given)
+        self.n_inputs = math.prod(shape)
+        if network.inputs not in (None, self.n_inputs):
             raise ValueError(f"input_shape {shape} does not make {network.inputs} features")
-        if not np.isfinite(input_scale) or input_scale <= 0:
-            raise ValueError(f"input_scale must be finite and above 0, not {input_scale!r}")
-        names = tuple(map(str, range(network.outputs) if class_names is None else class_names))
-        if len(names) != network.outputs:
-            raise ValueError(f"class_names has {len(names)} names, and there are {network.outputs} classes")
+        n_outputs = network.check_widths(self.n_inputs)
+        names = tuple(map(str, range(n_outputs) if class_names is None else class_names))
+        if len(names) != n_outputs:
+            raise ValueError(f"class_names has {len(names)} names, and there are {n_outputs} classes")
         self.network = network
         self.loss = SoftmaxCrossEntropy()
         self.input_shape = shape
-        self.input_scale = float(input_scale)
+        self.input_scale = number("input_scale", input_scale, above=0.0)
         self.class_names = names
 
     @property
@@ -147,9 +155,9 @@ class MLP:
         device: then so is the answer. No rows give an empty answer.
         """
         device = self.device
-        rows = check_features(x, device, features=self.network.inputs)
-        stays = device.index is not None and not isinstance(rows, np.ndarray)
-        with device.activate():
+        with device.activate(), np.errstate(all="ignore"):
+            rows = check_features(x, device, features=self.n_inputs, dtype=self.network.dtype)
+            stays = device.index is not None and not isinstance(rows, np.ndarray)
             ready = Rows(rows, None, None, self.input_scale, self.network.dtype)
             pieces = []
             for span in spans(len(rows), PREDICT_ROWS):
@@ -172,17 +180,24 @@ class MLP:
         save_model(self, Path(path), replica=replica)
 
     @classmethod
-    def load(cls, path: Path | str, *, device: str | Device = "cpu") -> MLP:
-        """Return the model in a file that `save` wrote; raise `ModelFileError`, naming it, if it is damaged."""
+    def load(
+        cls, path: Path | str, *, device: str | Device = "cpu", layers: Mapping[str, type[Layer]] | None = None
+    ) -> MLP:
+        """Return the model in a file that `save` wrote; raise `ModelFileError`, naming it, if it is damaged.
+
+        Args:
+            path: the file.
+            device: where the model is to live.
+            layers: classes of layers of your own by their names; `settings()` must hold their arguments.
+        """
         from .model_file import load_model
 
-        return load_model(Path(path), device)
+        return load_model(Path(path), device, layers or {})
 
     def summary(self) -> str:
         """Return a table of the layers and their sizes, for people."""
         lines = [("layer", "type", "output", "parameters")]
-        width = self.network.inputs
-        assert width is not None
+        width = self.n_inputs
         for index, layer in enumerate(self.network.layers):
             width = layer.outputs(width)
             count = sum(slot.size for slot in self.network.layout.slots if slot.layer == index)
@@ -196,6 +211,9 @@ class MLP:
             f"{total} parameters{each}, {self.network.dtype}, on {self.device.name}; input {self.input_shape}{scale}"
         )
         return "\n".join(table)
+
+    def __copy__(self) -> MLP:  # as for the network: a copy that shared it would be half a model
+        return copy.deepcopy(self)
 
     def __repr__(self) -> str:
         return f"MLP.of({self.network!r})"

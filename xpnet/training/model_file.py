@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..checks import whole
 from ..device import Device
 from ..errors import ModelFileError, one_line
-from ..nn import LAYERS, Sequential
+from ..nn import LAYERS, Layer, Sequential
 from .files import write_atomically
 from .model import MLP, describe
 
@@ -32,9 +35,15 @@ def save_model(model: MLP, path: Path, *, replica: int | None = None) -> None:
     from safetensors.numpy import save
 
     description = describe(model)
+    for layer in model.network.layers:
+        if LAYERS.get(type(layer).__name__, type(layer)) is not type(layer):
+            raise ValueError(
+                f"{layer!r} is called like a layer of xpnet, as which it would be loaded: rename its class"
+            )
     if replica is not None:
-        if model.replicas is None or not 0 <= replica < model.replicas:
-            raise ValueError(f"replica must be one of this model's {model.replicas or 'no'} replicas, not {replica!r}")
+        if model.replicas is None:
+            raise ValueError(f"replica {replica!r} was asked for, and the model has no replicas")
+        whole("replica", replica, least=0, most=model.replicas - 1)
         description["replicas"] = None
         for layer in description["layers"]:  # a list in a layer's settings has a number for each replica
             layer.update({name: value[replica] for name, value in layer.items() if isinstance(value, list)})
@@ -49,18 +58,20 @@ def save_model(model: MLP, path: Path, *, replica: int | None = None) -> None:
     write_atomically(path, save(tensors, metadata={"xpnet": _json(metadata)}))
 
 
-def load_model(path: Path, device: str | Device) -> MLP:
+def load_model(path: Path, device: str | Device, own: Mapping[str, type[Layer]]) -> MLP:
     """Return the model in the file `path`; raise `ModelFileError`, naming it, where it is not whole and sound."""
     from safetensors import SafetensorError, safe_open
 
-    if not path.exists():
-        raise ModelFileError(f"{path} does not exist")
-    if not path.is_file():
-        raise ModelFileError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, and no model file")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ModelFileError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, and no model file")
         with safe_open(path, framework="np") as file:
             metadata = json.loads((file.metadata() or {}).get("xpnet", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except ModelFileError:
+        raise
+    except FileNotFoundError:
+        raise ModelFileError(f"{path} does not exist") from None
     except (SafetensorError, OSError, MemoryError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} cannot be read as a model: {one_line(error)}") from error
     if not isinstance(metadata, dict):
@@ -70,13 +81,20 @@ def load_model(path: Path, device: str | Device) -> MLP:
     if metadata.get("sha256") != _digest(metadata, tensors):
         raise ModelFileError(f"{path} is damaged: its contents do not match the SHA-256 it holds")
     try:
-        return _build(metadata, tensors, device)
+        return _build(metadata, tensors, device, LAYERS | dict(own))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} does not describe a model: {one_line(error)}") from error
 
 
-def _build(metadata: dict[str, Any], tensors: HostArrays, device: str | Device) -> MLP:
-    layers = [LAYERS[layer.pop("type")](**layer) for layer in metadata["layers"]]
+def _build(
+    metadata: dict[str, Any], tensors: HostArrays, device: str | Device, known: Mapping[str, type[Layer]]
+) -> MLP:
+    layers = []
+    for settings in metadata["layers"]:
+        name = settings.pop("type")
+        if name not in known:
+            raise ValueError(f"it has a layer {name!r}, which is none of xpnet's: give load its class, layers={{...}}")
+        layers.append(known[name](**settings))
     network = Sequential(layers, replicas=metadata["replicas"], seed=None, dtype=metadata["dtype"], device=device)
     slots = network.layout.slots + network.buffer_layout.slots
     names = sorted(slot.torch_name for slot in slots)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -23,23 +24,25 @@ FILES = ("config.json", "history.jsonl", "model.safetensors", "curves.png")
 
 
 class RunFolder:
-    """A folder that one run writes into.
+    """A folder that one run writes into, as a context: from `start` on, it is locked until the context ends.
 
-    Raises `DataError` where the folder holds a run already (unless `overwrite`, which removes that run's files and
-    nothing else), or cannot be written: both are found out here, before any work is done.
+    Raises `DataError` where the folder holds a run already (unless `overwrite`), where another process is writing one
+    into it, or where it cannot be written: all before any work is done. With `overwrite`, the old run stays until
+    `start`, and of its files nothing but those of a run is removed.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         self.path = path
+        self._config: IO[bytes] | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
-            held = [name for name in FILES if (path / name).exists()]
-            if held and not overwrite:
+            if any((path / name).exists() for name in FILES) and not overwrite:
                 raise DataError(f"{path} already holds a run; choose another folder, or give --overwrite")
-            for name in held:
-                (path / name).unlink()
-            write_atomically(path / FILES[0], "")
-            (path / FILES[0]).unlink()
+            if (path / FILES[0]).exists():
+                with (path / FILES[0]).open("rb") as file:
+                    self._lock(file)
+            write_atomically(path / ".xpnet-try", "")
+            (path / ".xpnet-try").unlink()
         except OSError as error:
             raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -49,23 +52,43 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     def start(self, config: Config, device: Device, threads: int, data: Dataset) -> None:
-        """Write config.json: everything needed to run it again. A second run that started meanwhile is refused."""
+        """Take the folder: lock and write config.json, everything needed to run it again, and remove an old run."""
         content = {
             "options": config.as_dict() | {"threads": threads, "dataset": data.name},
             "device": device.name,
             "versions": versions(),
             "data": {"source": data.source, "rows": len(data.x_train), "sha256": data.fingerprint()},
         }
+        self._config = (self.path / FILES[0]).open("a+b")
+        self._lock(self._config)
+        for name in FILES[1:]:
+            (self.path / name).unlink(missing_ok=True)
+        for left in self.path.glob(".xpnet-*.tmp"):  # of a run that was killed while it wrote
+            left.unlink()
+        self._config.truncate(0)
+        self._config.write((json.dumps(content, indent=2) + "\n").encode())
+        self._config.flush()
+
+    def _lock(self, file: IO[bytes]) -> None:
+        """Lock an open file until it is closed; raise `DataError` where another process has locked it."""
         try:
-            with (self.path / "config.json").open("x", encoding="utf-8") as file:
-                file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        except FileExistsError:
-            raise DataError(f"{self.path} holds a run that another process has just started") from None
+            lock_file(file)
+        except OSError:
+            raise DataError(f"{self.path} is being written by another run") from None
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Add an epoch's row to history.jsonl."""
-        with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite(row)) + "\n")
+        """Add an epoch's row to history.jsonl: all of it, or (raising OSError) nothing."""
+        path = self.path / "history.jsonl"
+        with path.open("ab", buffering=0) as file:
+            before = file.tell()
+            line = (json.dumps(finite(row)) + "\n").encode()
+            try:
+                while line:  # a disk that fills up takes a part first, and then says why
+                    line = line[file.write(line) :]
+            except OSError as error:
+                file.truncate(before)
+                error.filename = str(path)
+                raise
 
     def finish(self, model: MLP, history: list[dict[str, Any]]) -> str | None:
         """Write the model and the curves; return what to tell the user where the curves could not be drawn."""
@@ -76,6 +99,25 @@ class RunFolder:
             return "curves.png was not drawn: matplotlib is missing; pip install 'xpnet[plot]'"
         write_atomically(self.path / "curves.png", draw_curves(history))
         return None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._config is not None:
+            self._config.close()
+
+
+def lock_file(file: IO[bytes]) -> None:
+    """Lock an open file for this process; raise OSError where another one has it. A lock ends with its process."""
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def versions() -> dict[str, str]:

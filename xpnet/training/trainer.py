@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import whole
 from ..data.arrays import check_features, check_labels, check_rows, check_weights
 from ..data.batches import Rows, spans
 from ..device import Array
@@ -98,16 +99,17 @@ class Trainer:
         batch_size: int = 128,
         seed: int = 0,
     ) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int):
-            raise TypeError(f"batch_size must be a whole number, not {batch_size!r}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        if not isinstance(model, MLP):
+            raise TypeError(f"model must be an MLP, not {model!r}")
         self.model = model
         self.optimizer = Adam() if optimizer is None else optimizer
+        if not isinstance(self.optimizer, Optimizer):
+            raise TypeError(f"optimizer must be an Optimizer, not {optimizer!r}")
+        self._check_rates()
         self.optimizer.bind(model.network)
         self.schedule = constant() if schedule is None else schedule
         _warn_of_steps(model)
-        self.batch_size = batch_size
+        self.batch_size = whole("batch_size", batch_size)
         self.seed = check_seed(seed)
         self.epoch = self.step = 0
         self.history: list[Row] = []
@@ -134,45 +136,47 @@ class Trainer:
             x: rows as they come, (N, ...): pictures and lists are flattened; the model's scaling is applied.
             y: labels from 0 to C-1, (N,).
             epochs: how many epochs to train for; 1 unless `steps` is given.
-            steps: how many steps to train for; the last epoch may end early.
+            steps: how many steps to train for. The last epoch may end early, and is not taken up again: the next call
+                begins another one.
             sample_weight: a weight per row, (N,) or (R, N).
             test: rows and labels to report on after each epoch; nothing is chosen by them.
             on_epoch: called with each row of the history.
-            on_step: called after each step with the number of steps in this call so far; the device may lag behind.
+            on_step: called after each step with the number of steps this trainer has taken; the device may lag behind.
 
         Raises:
             TypeError, ValueError: an argument is wrong; nothing was trained.
-            DivergedError: the loss of an epoch was not finite (with replicas: that of none was). The model is as it
-                was after the last good epoch, as it also is after Ctrl-C.
+            DivergedError: the loss of an epoch, or a weight after it, was not finite (with replicas: in each of them).
+                Model, optimizer and counts are as after the last good epoch, as they also are after Ctrl-C.
         """
-        rows = self._rows(x, y, sample_weight)
-        held = None if test is None else self._rows(*test)
-        lengths = _epoch_lengths(self.steps_in_epoch(len(rows)), epochs, steps)
-        network = self.model.network
-        # Values that overflow are looked for in the losses, at the end of the epoch.
-        with network.device.activate(), np.errstate(all="ignore"):
-            good = network.snapshot()
-            for length in lengths:
+        if test is not None and (not isinstance(test, tuple) or len(test) != 2):
+            raise TypeError("test must be a pair of rows and labels")
+        # Values that overflow are looked for at the end of the epoch.
+        with self.model.device.activate(), np.errstate(all="ignore"):
+            rows = checked_rows(self.model, x, y, sample_weight)
+            held = None if test is None else checked_rows(self.model, *test)
+            good = self._snapshot()
+            for length in _epoch_lengths(self.steps_in_epoch(len(rows)), epochs, steps):
                 try:
                     row = self._train_epoch(rows, length, on_step)
                     if held is not None:
                         row["test_loss"], row["test_accuracy"] = _evaluate(self.model, held)
+                    wrong = self._divergence(row)
                 except KeyboardInterrupt:
-                    network.restore(good)
-                    self.step = self.history[-1]["step"] if self.history else 0
+                    self._restore(good)
                     raise
+                if wrong is not None:
+                    self._restore(good)
+                    if on_epoch is not None:
+                        on_epoch(row)
+                    raise DivergedError(
+                        f"{wrong} in epoch {row['epoch']}, at a learning rate of {row['learning_rate']}: try a lower"
+                        f" one, or scale the inputs; the model is as after epoch {self.epoch}"
+                    )
                 self.epoch = row["epoch"]
+                good = self._snapshot()
                 self.history.append(row)
                 if on_epoch is not None:
                     on_epoch(row)
-                if not np.isfinite(row["train_loss"]).any():
-                    network.restore(good)
-                    raise DivergedError(
-                        f"the training loss became {row['train_loss']} in epoch {self.epoch}, at a learning rate of"
-                        f" {row['learning_rate']}: try a lower one, or scale the inputs; the model is as after epoch"
-                        f" {self.epoch - 1}"
-                    )
-                good = network.snapshot()
         return self.history
 
     def _train_epoch(self, rows: Rows, length: int, on_step: Callable[[int], None] | None) -> Row:
@@ -237,14 +241,51 @@ class Trainer:
             h = {name: arrays[k, i, ...] for k, name in enumerate(table)}
             yield h if keys is None else h | {"mask_key": keys[i]}
 
-    def _rows(self, x: Any, y: Any, w: Any = None) -> Rows:
-        return checked_rows(self.model, x, y, w)
+    def _divergence(self, row: Row) -> str | None:
+        """Say what is not finite after an epoch, in every replica; None where there is one that is all right."""
+        network = self.model.network
+        finite = network.device.to_host(network.xp.isfinite(network.values).all(axis=-1))
+        if not np.isfinite(row["train_loss"]).any():
+            return f"the training loss became {row['train_loss']}"
+        return None if (np.isfinite(row["train_loss"]) & finite).any() else "the weights are no longer finite"
+
+    def _snapshot(self) -> tuple[Any, ...]:
+        """Return copies of all that a step changes."""
+        state = {name: array.copy() for name, array in self.optimizer.state.items()}
+        return self.model.network.snapshot(), state, self.step, self.epoch
+
+    def _restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Put back what `_snapshot` returned."""
+        arrays, state, self.step, self.epoch = snapshot
+        self.model.network.restore(arrays)
+        for name, array in state.items():
+            self.optimizer.state[name][...] = array
+
+    def _check_rates(self) -> None:
+        """Raise ValueError for a learning rate that is nothing, or infinite, in the model's type."""
+        bounds = np.finfo(self.model.network.dtype)
+        for rate in np.atleast_1d(self.optimizer.learning_rate):
+            if not bounds.tiny <= rate <= bounds.max:
+                raise ValueError(f"learning_rate {rate} is out of the range of {self.model.network.dtype}")
+
+    # A pickle holds the optimizer's state as NumPy arrays, and puts it where the model comes to live.
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: self.model.device.to_host(array) for name, array in self.optimizer.state.items()}
+        return vars(self) | {"_optimizer_state": state}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        state = kept.pop("_optimizer_state")
+        vars(self).update(kept)
+        for name, array in state.items():
+            self.optimizer.state[name] = self.model.device.zeros(array.shape, array.dtype)
+            with self.model.device.activate():
+                self.optimizer.state[name][...] = self.model.device.asarray(array)
 
 
 def evaluate(model: MLP, x: Any, y: Any) -> tuple[Any, Any]:
     """Return mean loss and accuracy on rows as they come, (N, ...), with labels (N,): floats, or lists of R floats."""
     with model.device.activate(), np.errstate(all="ignore"):
-        return _evaluate(model, checked_rows(model, x, y, None))
+        return _evaluate(model, checked_rows(model, x, y))
 
 
 def _warn_of_steps(model: MLP) -> None:
@@ -269,10 +310,10 @@ def _evaluate(model: MLP, rows: Rows) -> tuple[Any, Any]:
     return totals.means(model, len(rows))
 
 
-def checked_rows(model: MLP, x: Any, y: Any, w: Any) -> Rows:
+def checked_rows(model: MLP, x: Any, y: Any, w: Any = None) -> Rows:
     """Check what a user brings, and put it on the model's device."""
     device = model.device
-    x = check_features(x, device, features=model.network.inputs)
+    x = check_features(x, device, features=model.n_inputs, dtype=model.network.dtype)
     check_rows(x)
     t = check_labels(y, device, rows=len(x), classes=len(model.class_names))
     weights = None if w is None else check_weights(w, device, len(x), model.replicas)
@@ -282,10 +323,8 @@ def checked_rows(model: MLP, x: Any, y: Any, w: Any) -> Rows:
 def _epoch_lengths(per_epoch: int, epochs: int | None, steps: int | None) -> Iterator[int]:
     """Yield the number of steps of each epoch to come; raise for a number of epochs or steps that is none."""
     for name, count in (("epochs", epochs), ("steps", steps)):
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
-            raise TypeError(f"{name} must be a whole number, not {count!r}")
-        if count is not None and count < 1:
-            raise ValueError(f"{name} must be at least 1, not {count}")
+        if count is not None:
+            whole(name, count)
     if epochs is not None and steps is not None:
         raise ValueError(f"epochs ({epochs}) and steps ({steps}) cannot both be given")
     left = (epochs or 1) * per_epoch if steps is None else steps

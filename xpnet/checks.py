@@ -1,0 +1,55 @@
+"""Checks on arguments: each bad one gets one sentence that names the argument and its value."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+
+def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """Return `value` as an int; raise TypeError or ValueError unless it is a whole number within bounds.
+
+    >>> whole("epochs", 3)
+    3
+    >>> whole("epochs", 2.5)
+    Traceback (most recent call last):
+    TypeError: epochs must be a whole number, not 2.5
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # NumPy's integers, too
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, not {number}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be at most {most}, not {number}")
+    return number
+
+
+def number(
+    name: str, value: Any, *, above: float = -math.inf, least: float = -math.inf, below: float = math.inf
+) -> float:
+    """Return `value` as a float; raise TypeError or ValueError unless it is a finite number within bounds.
+
+    >>> number("rate", 1.5, least=0, below=1)
+    Traceback (most recent call last):
+    ValueError: rate must be finite and at least 0 and below 1, not 1.5
+    """
+    if isinstance(value, bool | str) or not hasattr(value, "__float__") or getattr(value, "ndim", 0) != 0:
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
+    if not math.isfinite(result) or result <= above or result < least or result >= below:
+        wanted = ["finite"]
+        wanted += [f"above {above:g}"] * (above > -math.inf) + [f"at least {least:g}"] * (least > -math.inf)
+        wanted += [f"below {below:g}"] * (below < math.inf)
+        shown = repr(value)
+        raise ValueError(
+            f"{name} must be {' and '.join(wanted)}, not {shown if len(shown) < 40 else 'a larger number'}"
+        )
+    return result
