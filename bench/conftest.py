@@ -9,7 +9,7 @@ import pytest
 from xpnet.device import CPU, get_device, limit_threads
 from xpnet.doctor import BLAS_VARIABLES, examine
 from xpnet.errors import DeviceError
-from xpnet.training.config import default_threads
+from xpnet.training.config import MOST_DEFAULT_THREADS, usable_processors
 
 
 def pytest_configure(config):
@@ -26,12 +26,12 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request):
-    """Each device that is there; on the CPU with the threads that a run would use."""
+    """Each device that is there; on the CPU with the threads that a run of a large network would use."""
     if request.param == "cuda":
         try:
             yield get_device("cuda")
         except DeviceError as error:
             pytest.skip(f"no usable GPU: {error}")
     else:
-        with limit_threads(default_threads()):
+        with limit_threads(min(usable_processors(), MOST_DEFAULT_THREADS)):
             yield CPU

@@ -54,22 +54,22 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     device = cli.choose_device(config.device, require=options.require_device)
-    threads = config.threads or default_threads()
     folder = None if options.out is None else RunFolder(options.out, overwrite=options.overwrite)
     if config.data_dir is None and os.environ.get("XPNET_DATA_DIR"):
         config = dataclasses.replace(config, data_dir=os.environ["XPNET_DATA_DIR"])
     data = _load(config, options)
+    sizes = [data.x_train[0].size, *config.hidden, len(data.class_names)]
+    threads = config.threads or default_threads(sizes, config.batch_size)
 
     with folder or contextlib.nullcontext(), limit_threads(threads):
-        trainer, total = _trainer(config, data, device)
+        trainer, total = _trainer(config, data, sizes, device)
         if folder is not None:
             folder.start(config, device, threads, data)
         if not options.quiet:
             shape = " x ".join(map(str, data.x_train.shape))
             cli.tell(f"{data.name}: {shape}, flattened and divided by {data.input_scale:g}, from {data.source}")
-            cli.tell(
-                f"training on {device.name}{f', {threads} threads' if device.index is None else ''}, {total} steps"
-            )
+            threads_too = f", BLAS threads: {threads}" if device.index is None else ""
+            cli.tell(f"training on {device.name}{threads_too}, {total} steps")
         _fit(trainer, data, total, folder, quiet=options.quiet)
 
     result = _result(config, data, trainer, folder, time.perf_counter() - started)
@@ -77,10 +77,10 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     return 0
 
 
-def _trainer(config: Config, data: Dataset, device: Device) -> tuple[Trainer, int]:
+def _trainer(config: Config, data: Dataset, sizes: list[int], device: Device) -> tuple[Trainer, int]:
     """Return a trainer of a new model for this data, and the number of steps to take."""
     model = MLP(
-        [data.x_train[0].size, *config.hidden, len(data.class_names)],
+        sizes,
         activation=config.activation * (len(config.hidden) if len(config.activation) == 1 else 1),
         batch_norm=config.batch_norm,
         dropout=config.dropout,
@@ -291,7 +291,12 @@ def _parser() -> cli.Parser:
 
     add = parser.add_argument_group("machine").add_argument
     cli.add_device_options(add, default=argparse.SUPPRESS)
-    add("--threads", type=cli.whole_number, metavar="N", help="BLAS threads (default: one a processor, at most 8)")
+    add(
+        "--threads",
+        type=cli.whole_number,
+        metavar="N",
+        help="BLAS threads (default: 1, for large networks one a processor)",
+    )
 
     add = parser.add_argument_group("output").add_argument
     add("--out", type=_folder, default=None, metavar="DIR", help="write config, history, model and curves into DIR")

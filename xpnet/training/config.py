@@ -7,8 +7,9 @@ import os
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,24 @@ from ..rng import check_seed
 DEFAULT_EPOCHS = 5
 DEFAULT_STEPS = 2000  # at the least, where neither epochs nor steps are given: small data needs more than 5 epochs
 MOST_THREADS = 1024
-MOST_DEFAULT_THREADS = 8  # the products of small networks get slower, not faster, on more
+MOST_DEFAULT_THREADS = 8  # even large products gain little from more
+# Below so many multiplications in its largest product, a step gains next to nothing from a second BLAS thread, and on a
+# busy machine, where the two wait for each other, it loses much: CONTRIBUTING.md has the measurement.
+WORTH_THREADS = 2**24
 
 
-def default_threads() -> int:
-    """Return how many BLAS threads a run uses unless told: one for each processor this process may use, at most 8."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, MOST_DEFAULT_THREADS)
+def usable_processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_threads(sizes: Sequence[int], batch_size: int) -> int:
+    """Return how many BLAS threads a run of a network of these sizes uses unless told.
+
+    One where all of its products are small; else one for each processor this process may use, and at most 8.
+    """
+    largest = max(batch_size * inputs * outputs for inputs, outputs in pairwise(sizes))
+    return 1 if largest < WORTH_THREADS else min(usable_processors(), MOST_DEFAULT_THREADS)
 
 
 @dataclass(frozen=True)
