@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     WEIGHTS = 1  # index: the layer
     PERMUTATION = 2  # index: the epoch
     MASK = 3  # index: the step
+    SPLIT = 4  # index: 0
 
 
 def check_seed(seed: Any, name: str = "seed") -> int:

@@ -58,6 +58,8 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     if config.data_dir is None and os.environ.get("XPNET_DATA_DIR"):
         config = dataclasses.replace(config, data_dir=os.environ["XPNET_DATA_DIR"])
     data = _load(config, options)
+    if config.held_out is not None:
+        data = data.hold_out(config.held_out, config.seed)
     sizes = [data.x_train[0].size, *config.hidden, len(data.class_names)]
     threads = config.threads or default_threads(sizes, config.batch_size)
 
@@ -70,7 +72,7 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
             cli.tell(f"{data.name}: {shape}, flattened and divided by {data.input_scale:g}, from {data.source}")
             threads_too = f", BLAS threads: {threads}" if device.index is None else ""
             cli.tell(f"training on {device.name}{threads_too}, {total} steps")
-        _fit(trainer, data, total, folder, quiet=options.quiet)
+        _fit(trainer, data, total, config.early_stop, folder, quiet=options.quiet)
 
     result = _result(config, data, trainer, folder, time.perf_counter() - started)
     print(json.dumps(finite(result)) if options.json else _sentence(result))
@@ -101,7 +103,15 @@ def _trainer(config: Config, data: Dataset, sizes: list[int], device: Device) ->
     return trainer, total
 
 
-def _fit(trainer: Trainer, data: Dataset, total: int, folder: RunFolder | None, *, quiet: bool) -> None:
+def _fit(
+    trainer: Trainer,
+    data: Dataset,
+    total: int,
+    early_stop: int | None,
+    folder: RunFolder | None,
+    *,
+    quiet: bool,
+) -> None:
     """Train for `total` steps, showing progress and writing the run folder; whatever ends it, the folder is whole."""
     with Progress(trainer, len(data.x_train), total, quiet=quiet) as progress, cli.Interruptions() as interruptions:
 
@@ -114,9 +124,18 @@ def _fit(trainer: Trainer, data: Dataset, total: int, folder: RunFolder | None, 
             if folder is not None:
                 folder.add(row)
 
-        test = (data.x_test, data.y_test)
+        validation = None if data.x_validation is None else (data.x_validation, data.y_validation)
         try:
-            trainer.fit(data.x_train, data.y_train, steps=total, test=test, on_epoch=on_epoch, on_step=on_step)
+            trainer.fit(
+                data.x_train,
+                data.y_train,
+                steps=total,
+                validation=validation,
+                test=(data.x_test, data.y_test),
+                early_stop=early_stop,
+                on_epoch=on_epoch,
+                on_step=on_step,
+            )
         except (DivergedError, KeyboardInterrupt) as error:
             if folder is None:
                 raise
@@ -145,7 +164,8 @@ def _load(config: Config, options: argparse.Namespace) -> Dataset:
 def _result(
     config: Config, data: Dataset, trainer: Trainer, folder: RunFolder | None, total_seconds: float
 ) -> dict[str, Any]:
-    last = trainer.history[-1]
+    # Of the model that is kept: the last one, or early stopping's best.
+    kept = next(row for row in reversed(trainer.history) if trainer.best_epoch in (None, row["epoch"]))
     seconds = sum(row["seconds"] for row in trainer.history)
     whole, part = divmod(trainer.step, trainer.steps_in_epoch(len(data.x_train)))
     samples = whole * len(data.x_train) + part * config.batch_size
@@ -159,20 +179,19 @@ def _result(
         "seconds": seconds,
         "total_seconds": total_seconds,
         "samples_per_second": samples / seconds,
-        "train_loss": last["train_loss"],
-        "train_accuracy": last["train_accuracy"],
-        "test_loss": last["test_loss"],
-        "test_accuracy": last["test_accuracy"],
+        "best_epoch": trainer.best_epoch,
+        **{name: kept[name] for name in kept if name.endswith(("_loss", "_accuracy"))},
         "model": None if folder is None else str(folder.model_path),
         "compiled": NOT_COMPILED,
     }
 
 
 def _sentence(result: dict[str, Any]) -> str:
+    best = f", of epoch {result['best_epoch']}, the best" if result["best_epoch"] is not None else ""
     kept = f"; the run is in {Path(result['model']).parent}" if result["model"] else ""
     return (
         f"test accuracy {result['test_accuracy']:.4f}, test loss {result['test_loss']:.4f} on {result['dataset']},"
-        f" after {result['steps']} steps in {result['seconds']:.1f} s on {result['device']}{kept}"
+        f" after {result['steps']} steps in {result['seconds']:.1f} s on {result['device']}{best}{kept}"
     )
 
 
@@ -202,7 +221,10 @@ class Progress:
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Show an epoch's row."""
-        figures = f"loss {row['train_loss']:.4f}, accuracy {row['train_accuracy']:.4f}, test {row['test_accuracy']:.4f}"
+        figures = f"loss {row['train_loss']:.4f}, accuracy {row['train_accuracy']:.4f}"
+        if "validation_loss" in row:
+            figures += f", validation loss {row['validation_loss']:.4f}"
+        figures += f", test accuracy {row['test_accuracy']:.4f}"
         if self.bar is not None:
             self.bar.set_description(f"epoch {min(row['epoch'] + 1, self.epochs)}/{self.epochs}", refresh=False)
             self.bar.set_postfix_str(figures, refresh=False)
@@ -287,6 +309,8 @@ def _parser() -> cli.Parser:
     add("--batch-size", type=cli.whole_number, metavar="ROWS", help="(default: 128)")
     add("--epochs", type=cli.whole_number, metavar="N", help="(default: 5, or as many as make 2,000 steps)")
     add("--steps", type=cli.whole_number, metavar="N", help="train for N steps instead")
+    add("--validation", type=cli.number, metavar="SHARE", help="hold out a share of the training rows (default: none)")
+    add("--early-stop", type=cli.whole_number, metavar="N", help="stop after N epochs without a lower validation loss")
     add("--seed", type=cli.whole_number, metavar="N", help="of weights and order of rows (default: 0)")
 
     add = parser.add_argument_group("machine").add_argument

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from .split import stratified_split
 
 HostArray = np.ndarray[Any, Any]
 
@@ -22,6 +24,7 @@ class Dataset:
         class_names: C names.
         input_scale: what inputs are divided by on the way into a network: 255 for pictures of bytes.
         source: where it came from, for people.
+        x_validation, y_validation: rows held out of the training rows, or None.
     """
 
     name: str
@@ -32,11 +35,24 @@ class Dataset:
     class_names: tuple[str, ...]
     input_scale: float
     source: str
+    x_validation: HostArray | None = None
+    y_validation: HostArray | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one row as it came, such as (28, 28)."""
         return tuple(self.x_train.shape[1:])
+
+    def hold_out(self, fraction: float, seed: int) -> Dataset:
+        """Return the data set with a stratified share of its training rows held out for validation."""
+        kept, held = stratified_split(self.y_train, fraction, seed)
+        return replace(
+            self,
+            x_train=self.x_train[kept],
+            y_train=self.y_train[kept],
+            x_validation=self.x_train[held],
+            y_validation=self.y_train[held],
+        )
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over shapes, types and contents: equal for equal data, whatever file it came from."""

@@ -25,6 +25,7 @@ from ..rng import check_seed
 
 DEFAULT_EPOCHS = 5
 DEFAULT_STEPS = 2000  # at the least, where neither epochs nor steps are given: small data needs more than 5 epochs
+VALIDATION_FOR_EARLY_STOP = 0.1
 MOST_THREADS = 1024
 MOST_DEFAULT_THREADS = 8  # even large products gain little from more
 # Below so many multiplications in its largest product, a step gains next to nothing from a second BLAS thread, and on a
@@ -67,6 +68,9 @@ class Config:
         clip_norm, clip_value: bounds of the gradient's norm, and of its elements.
         batch_size: rows in a step.
         epochs, steps: how long to train; one of them, or None for 5 epochs, or as many as make 2,000 steps.
+        validation: the share of the training rows to hold out, stratified, and to report on after each epoch.
+        early_stop: stop after so many epochs without a lower validation loss, and go back to the best one; without
+            `validation`, a tenth of the training rows is held out.
         dtype: "float32" or "float64".
         threads: BLAS threads on the CPU; None for `default_threads()`.
         seed: of weights and of the order of rows.
@@ -91,6 +95,8 @@ class Config:
     batch_size: int = 128
     epochs: int | None = None
     steps: int | None = None
+    validation: float | None = None
+    early_stop: int | None = None
     dtype: str = "float32"
     threads: int | None = None
     seed: int = 0
@@ -109,7 +115,7 @@ class Config:
             )
         if self.init is not None:
             check_init(self.init)
-        for name in ("batch_size", "epochs", "steps", "threads"):
+        for name in ("batch_size", "epochs", "steps", "early_stop", "threads"):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), most=MOST_THREADS if name == "threads" else None)
         for units in self.hidden:
@@ -122,6 +128,11 @@ class Config:
         if self.epochs is not None and self.steps is not None:
             raise ValueError(f"epochs ({self.epochs}) and steps ({self.steps}) cannot both be given")
         check_seed(self.seed)
+
+    @property
+    def held_out(self) -> float | None:
+        """The share of the training rows that is held out for validation; None for none."""
+        return VALIDATION_FOR_EARLY_STOP if self.validation is None and self.early_stop else self.validation
 
     def total_steps(self, per_epoch: int) -> int:
         """Return how many steps the run takes, where an epoch has `per_epoch`."""
@@ -153,6 +164,7 @@ _BOUNDS: dict[str, dict[str, float]] = {
     "clip_norm": {"above": 0.0},
     "clip_value": {"above": 0.0},
     "dropout": {"least": 0.0, "below": 1.0},
+    "validation": {"above": 0.0, "below": 1.0},
 }
 
 

@@ -18,6 +18,7 @@ from ..errors import DivergedError
 from ..optim import Adam, Optimizer, Schedule, State
 from ..optim.schedules import constant
 from ..rng import check_seed, mask_keys, permutation
+from .early_stopping import Best
 from .model import MLP
 
 Row = dict[str, Any]
@@ -88,6 +89,7 @@ class Trainer:
     Attributes:
         epoch, step: how many were taken.
         history: a row per epoch, a dict, as `fit` returns it.
+        best_epoch: the epoch (of each replica) that early stopping went back to; None without it.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Trainer:
         self.seed = check_seed(seed)
         self.epoch = self.step = 0
         self.history: list[Row] = []
+        self.best_epoch: int | list[int] | None = None
 
     def fit(
         self,
@@ -122,15 +125,17 @@ class Trainer:
         epochs: int | None = None,
         steps: int | None = None,
         sample_weight: Any = None,
+        validation: Examples | None = None,
         test: Examples | None = None,
+        early_stop: int | None = None,
         on_epoch: Callable[[Row], None] | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> list[Row]:
         """Train, and return the history so far: a row per epoch.
 
         A row holds `epoch, step, learning_rate, seconds` (of training steps alone), `train_loss, train_accuracy`
-        (means over the epoch's rows, each as it was seen in training) and, with `test`, `test_loss, test_accuracy`.
-        With replicas, losses and accuracies are lists of R numbers.
+        (means over the epoch's rows, each as it was seen in training) and `validation_loss, validation_accuracy,
+        test_loss, test_accuracy` where there is such data. With replicas, losses and accuracies are lists of R numbers.
 
         Args:
             x: rows as they come, (N, ...): pictures and lists are flattened; the model's scaling is applied.
@@ -139,7 +144,10 @@ class Trainer:
             steps: how many steps to train for. The last epoch may end early, and is not taken up again: the next call
                 begins another one.
             sample_weight: a weight per row, (N,) or (R, N).
+            validation: rows and labels to report on after each epoch, and to stop by.
             test: rows and labels to report on after each epoch; nothing is chosen by them.
+            early_stop: stop once the validation loss (of every replica) has not improved for so many epochs. In the
+                end the model is that of its best epoch (each replica of its own), which is then in `best_epoch`.
             on_epoch: called with each row of the history.
             on_step: called after each step with the number of steps this trainer has taken; the device may lag behind.
 
@@ -148,18 +156,28 @@ class Trainer:
             DivergedError: the loss of an epoch, or a weight after it, was not finite (with replicas: in each of them).
                 Model, optimizer and counts are as after the last good epoch, as they also are after Ctrl-C.
         """
-        if test is not None and (not isinstance(test, tuple) or len(test) != 2):
-            raise TypeError("test must be a pair of rows and labels")
+        for name, pair in (("validation", validation), ("test", test)):
+            if pair is not None and (not isinstance(pair, tuple) or len(pair) != 2):
+                raise TypeError(f"{name} must be a pair of rows and labels")
+        if early_stop is not None:
+            whole("early_stop", early_stop)
+            if validation is None:
+                raise ValueError("early_stop needs validation data to watch")
         # Values that overflow are looked for at the end of the epoch.
         with self.model.device.activate(), np.errstate(all="ignore"):
             rows = checked_rows(self.model, x, y, sample_weight)
-            held = None if test is None else checked_rows(self.model, *test)
+            held = {
+                name: checked_rows(self.model, *pair)
+                for name, pair in (("validation", validation), ("test", test))
+                if pair is not None
+            }
+            best = None if early_stop is None else Best(self.model.network)
             good = self._snapshot()
             for length in _epoch_lengths(self.steps_in_epoch(len(rows)), epochs, steps):
                 try:
                     row = self._train_epoch(rows, length, on_step)
-                    if held is not None:
-                        row["test_loss"], row["test_accuracy"] = _evaluate(self.model, held)
+                    for name, data in held.items():
+                        row[f"{name}_loss"], row[f"{name}_accuracy"] = _evaluate(self.model, data)
                     wrong = self._divergence(row)
                 except KeyboardInterrupt:
                     self._restore(good)
@@ -177,6 +195,13 @@ class Trainer:
                 self.history.append(row)
                 if on_epoch is not None:
                     on_epoch(row)
+                if best is not None and early_stop is not None:
+                    best.look(row["epoch"], row["validation_loss"])
+                    if best.waited >= early_stop:
+                        break
+            if best is not None:
+                best.restore()
+                self.best_epoch = best.epoch.tolist()
         return self.history
 
     def _train_epoch(self, rows: Rows, length: int, on_step: Callable[[int], None] | None) -> Row:

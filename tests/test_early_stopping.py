@@ -1,0 +1,132 @@
+"""Validation data, early stopping, and going back to the best epoch."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from xpnet import MLP, SGD, Adam, Trainer, evaluate, load_digits, train
+from xpnet.data.split import stratified_split
+
+
+@pytest.fixture(scope="module")
+def held():
+    """Few training rows, so that it soon learns them by heart: x, y, and validation data."""
+    digits = load_digits()
+    x, y = digits.x_train.reshape(-1, 64) / 16.0, digits.y_train
+    return x[:100], y[:100], (x[100:500], y[100:500])
+
+
+def model(replicas=None, device="cpu"):
+    return MLP([64, 40, 10], replicas=replicas, dtype="float64", device=device)
+
+
+def test_it_stops_and_goes_back_to_the_best_epoch(held, device):
+    x, y, validation = held
+    trainer = Trainer(model(device=device), Adam(0.02), batch_size=20)
+    history = trainer.fit(x, y, epochs=200, validation=validation, early_stop=4)
+    losses = [row["validation_loss"] for row in history]
+    best = int(np.argmin(losses)) + 1
+    assert len(history) == best + 4 < 200
+    assert trainer.best_epoch == best
+    loss, accuracy = evaluate(trainer.model, *validation)
+    assert loss == pytest.approx(losses[best - 1], rel=1e-12)
+    assert accuracy == history[best - 1]["validation_accuracy"]
+
+
+def test_each_replica_goes_back_to_its_own(held, device):
+    """Replicas with other rates are best at other epochs; training goes on until none improves."""
+    x, y, validation = held
+    rates = [0.03, 0.005]
+    both = Trainer(model(2, device), Adam(rates), batch_size=20)
+    history = both.fit(x, y, epochs=60, validation=validation, early_stop=5)
+    losses = np.array([row["validation_loss"] for row in history])
+    assert both.best_epoch == (losses.argmin(axis=0) + 1).tolist()
+    assert both.best_epoch[0] != both.best_epoch[1]
+    np.testing.assert_allclose(evaluate(both.model, *validation)[0], losses.min(axis=0), rtol=1e-12)
+    for r, rate in enumerate(rates):
+        one = Trainer(MLP([64, 40, 10], seed=r, dtype="float64"), Adam(rate), batch_size=20)
+        one.fit(x, y, epochs=both.best_epoch[r])
+        np.testing.assert_allclose(
+            both.model.device.to_host(both.model.network.values)[r], one.model.network.values, rtol=1e-6, atol=1e-9
+        )
+
+
+def test_buffers_go_back_too(held):
+    x, y, validation = held
+    trainer = Trainer(MLP([64, 40, 10], batch_norm=True), Adam(0.02), batch_size=20)
+    history = trainer.fit(x, y, epochs=200, validation=validation, early_stop=3)
+    best = min(row["validation_loss"] for row in history)
+    assert evaluate(trainer.model, *validation)[0] == pytest.approx(best, rel=1e-6)
+
+
+def test_validation_alone_is_only_reported(held):
+    x, y, validation = held
+    trainer = Trainer(model(), SGD(0.1), batch_size=20)
+    history = trainer.fit(x, y, epochs=5, validation=validation, test=validation)
+    assert len(history) == 5
+    assert trainer.best_epoch is None
+    assert list(history[0])[-4:] == ["validation_loss", "validation_accuracy", "test_loss", "test_accuracy"]
+    assert history[0]["validation_loss"] == history[0]["test_loss"]
+
+
+def test_bad_early_stopping(held):
+    x, y, validation = held
+    with pytest.raises(ValueError, match="early_stop needs validation data"):
+        Trainer(model()).fit(x, y, early_stop=3)
+    with pytest.raises(ValueError, match="early_stop must be at least 1, not 0"):
+        Trainer(model()).fit(x, y, early_stop=0, validation=validation)
+    with pytest.raises(TypeError, match="validation must be a pair"):
+        Trainer(model()).fit(x, y, validation=x)
+
+
+def test_a_class_may_be_missing_from_validation(held):
+    x, y, (vx, vy) = held
+    only = vy < 3
+    row = Trainer(model()).fit(x, y, validation=(vx[only], vy[only]))[0]
+    assert np.isfinite(row["validation_loss"])
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
+def test_the_split_is_stratified_and_a_function_of_the_seed(fraction):
+    y = np.repeat([0, 1, 2], [500, 300, 7])
+    kept, held = stratified_split(y, fraction, seed=3)
+    assert sorted([*kept, *held]) == list(range(807))
+    assert len(held) == round(807 * fraction)
+    np.testing.assert_allclose(np.bincount(y[held]), np.array([500, 300, 7]) * fraction, atol=1)
+    again = stratified_split(y, fraction, seed=3)
+    assert (again[0] == kept).all()
+    assert (stratified_split(y, fraction, seed=4)[1] != held).any()
+
+
+def test_a_split_leaves_a_row_on_either_side():
+    kept, held = stratified_split(np.array([0, 1]), 0.001, 0)
+    assert len(kept) == len(held) == 1
+    kept, held = stratified_split(np.array([0, 1, 1]), 0.999, 0)
+    assert (len(kept), len(held)) == (1, 2)
+    with pytest.raises(ValueError, match="1 rows cannot be divided"):
+        stratified_split(np.array([0]), 0.5, 0)
+    with pytest.raises(ValueError, match="fraction"):
+        stratified_split(np.array([0, 1]), 1.0, 0)
+
+
+def test_the_command(tmp_path, capsys):
+    out = tmp_path / "run"
+    options = ["--dataset", "digits", "--epochs", "200", "--early-stop", "3", "--json", "--out", str(out)]
+    assert train.main(options) == 0
+    result = json.loads(capsys.readouterr().out)
+    rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    best = min(rows, key=lambda row: row["validation_loss"])
+    assert result["best_epoch"] == best["epoch"]
+    assert result["epochs"] == len(rows) == best["epoch"] + 3
+    for name in ("validation_loss", "test_loss", "test_accuracy", "train_loss"):
+        assert result[name] == best[name]
+    digits = load_digits()
+    kept = MLP.load(out / "model.safetensors")
+    assert evaluate(kept, digits.x_test, digits.y_test)[1] == best["test_accuracy"]
+    assert json.loads((out / "config.json").read_text())["data"]["rows"] == 1437 - 144
+    again = tmp_path / "again"
+    assert train.main(["--config", str(out / "config.json"), "--quiet", "--out", str(again)]) == 0
+    assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
