@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from threadpoolctl import threadpool_info
 import xpnet
 from xpnet import MLP, Config, DataError, __main__, cli, doctor, load_digits, predict, train
 from xpnet import device as device_module
+from xpnet.data import mnist
 from xpnet.nn import ACTIVATIONS, INITIALIZERS
 from xpnet.optim import OPTIMIZERS, SCHEDULES
 from xpnet.training.run_folder import RunFolder
@@ -34,7 +36,9 @@ PROC = Path("/proc")  # a folder that nobody can write
 @pytest.fixture(autouse=True)
 def no_downloads(monkeypatch, tmp_path):
     """No test looks at a real cache, or reaches for the network."""
-    monkeypatch.setattr("xpnet.data.mnist.MIRRORS", ())
+    for name, source in mnist.SOURCES.items():
+        monkeypatch.setitem(mnist.SOURCES, name, replace(source, mirrors=(), installed=None))
+    monkeypatch.setattr("xpnet.data.MNIST", mnist.SOURCES["mnist"])
     monkeypatch.setattr("xpnet.data.mnist.cache_folder", lambda: tmp_path / "cache")
     monkeypatch.delenv("XPNET_DATA_DIR", raising=False)
 
@@ -169,7 +173,7 @@ def test_run_folder(run, tmp_path):
 def test_a_folder_that_holds_a_run_is_refused(run, trained, tmp_path, monkeypatch):
     before = (trained / "model.safetensors").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(train, "load_or_digits", lambda *a, **k: pytest.fail("data was read before the folder was tried"))
+        patch.setattr(train, "load_named", lambda *a, **k: pytest.fail("data was read before the folder was tried"))
         code, out, err = run(train, *SHORT, "--out", trained)
     assert (code, out) == (2, "")
     assert err == f"error: {trained} already holds a run; choose another folder, or give --overwrite\n"
@@ -202,9 +206,7 @@ def test_two_runs_do_not_share_a_folder(run, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        train, "load_or_digits", lambda *a, **k: pytest.fail("data was read before the folder was tried")
-    )
+    monkeypatch.setattr(train, "load_named", lambda *a, **k: pytest.fail("data was read before the folder was tried"))
     (tmp_path / "file").write_text("")
     for folder in (
         tmp_path / "file",
@@ -265,6 +267,7 @@ BAD_OPTIONS = {
     "--lr": "expected one argument",
     "--config none.toml": "none.toml cannot be read",
     "--data-dir none": "none is no folder",
+    "--dataset none.npz": "none.npz cannot be read: No such file",
     "--dataset mnist": "could not be downloaded",
     "--dataset mnist --offline": "no MNIST files",
 }
@@ -348,6 +351,26 @@ def test_a_length_on_the_command_line_wins_over_the_other_kind_in_a_file(run, tm
     assert json.loads(run(train, *DIGITS, "--config", tmp_path / "a.toml", "--steps", 5, "--json")[1])["steps"] == 5
     (tmp_path / "a.toml").write_text("steps = 5")
     assert json.loads(run(train, *DIGITS, "--config", tmp_path / "a.toml", "--epochs", 1, "--json")[1])["steps"] == 12
+
+
+def test_a_table_of_ones_own(run, tmp_path):
+    """Columns of very different size, labels that are strings: trained, kept with its scaling, and predicted."""
+    rng = np.random.default_rng(0)
+    y = rng.choice(["뱀", "cat", "dog"], 300)
+    x = rng.normal(size=(300, 4)) + 3.0 * np.eye(4)[np.unique(y, return_inverse=True)[1]]
+    x = x * [1e-3, 1.0, 1e4, 1e6] + [0.0, 50.0, 0.0, -1e6]
+    table = tmp_path / "table.npz"
+    np.savez(table, x=x, y=y)
+    options = ("--dataset", table, "--standardize", "--hidden", 20, "--epochs", 60, "--batch-size", 32)
+    code, out, err = run(train, *options, "--out", tmp_path / "run", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["test_accuracy"] > 0.85
+    assert "standardized" in err
+    code, out, err = run(predict, tmp_path / "run", table, "--labels", table)
+    assert code == 0
+    assert float(err.split()[1]) > 0.85
+    assert {line.split("\t")[1] for line in out.splitlines()} == {"뱀", "cat", "dog"}
 
 
 def test_data_dir_from_the_environment(run, tmp_path, monkeypatch):
@@ -629,7 +652,10 @@ def test_what_cannot_be_predicted(run, trained, tmp_path):
     (tmp_path / "labels").write_bytes(idx_bytes(np.zeros(3, np.uint8)))
     (tmp_path / "large").write_bytes(idx_bytes(np.full(1, 10, np.uint8)))
     (tmp_path / "one").write_bytes(idx_bytes(np.zeros((1, 64), np.uint8)))
-    for name, words in {"labels": "and there are 1 rows", "large": "whole numbers from 0 to 9"}.items():
+    for name, words in {
+        "labels": "and there are 1 rows",
+        "large": "has the label 10 in row 0, which is none of 0",
+    }.items():
         code, _, err = run(predict, trained, tmp_path / "one", "--labels", tmp_path / name)
         assert code == 2
         assert words in err

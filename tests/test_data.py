@@ -11,6 +11,7 @@ import threading
 import time
 import tracemalloc
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xpnet.data import NotFound, load_digits, load_mnist, load_or_digits, mnist
+from xpnet.data import NotFound, load_digits, load_fashion_mnist, load_mnist, load_named, load_npz, mnist
 from xpnet.data.files import read_npz
 from xpnet.data.idx import TYPES, read_idx
 from xpnet.errors import DataError
@@ -215,7 +216,7 @@ def test_a_named_folder_is_looked_in_alone(tmp_path, monkeypatch):
 def test_damaged_mnist(tmp_path, replace, words):
     write_mnist(tmp_path, **replace)
     with pytest.raises(DataError, match=words) as caught:
-        load_or_digits(None, tmp_path)
+        load_named(None, tmp_path)
     assert not isinstance(caught.value, NotFound), "damaged files must not pass for missing ones"
 
 
@@ -249,12 +250,16 @@ def test_download_tries_mirrors_checks_and_caches(tmp_path, monkeypatch):
 
     write_mnist(tmp_path / "wrong", rows=5)
     right = write_mnist(tmp_path / "right")
-    digests = {name: hashlib.sha256((right / f"{name}.gz").read_bytes()).hexdigest() for name in mnist.FILES}
+    digests = [hashlib.sha256((right / f"{name}.gz").read_bytes()).hexdigest() for name in mnist.FILES]
     mirrors = [Mirror(tmp_path / "wrong"), Mirror(right)]
     for mirror in mirrors:
         mirror.start()
-    monkeypatch.setattr(mnist, "FILES", digests)
-    monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/", *(mirror.url for mirror in mirrors)))
+    source = replace(
+        mnist.MNIST,
+        hashes=tuple(f"sha256:{digest}" for digest in digests),
+        mirrors=("http://127.0.0.1:9/", *(mirror.url for mirror in mirrors)),
+    )
+    monkeypatch.setattr(mnist, "MNIST", source)
     monkeypatch.setattr(mnist, "cache_folder", lambda: tmp_path / "cache")
     with pytest.raises(NotFound):
         load_mnist(offline=True)
@@ -264,7 +269,9 @@ def test_download_tries_mirrors_checks_and_caches(tmp_path, monkeypatch):
         mirror.stop()
     assert load_mnist().fingerprint() == data.fingerprint()
     assert load_mnist(str(tmp_path / "right")).fingerprint() == data.fingerprint()
-    assert sorted(path.name for path in (tmp_path / "cache" / "mnist").iterdir()) == sorted(f"{n}.gz" for n in digests)
+    assert sorted(path.name for path in (tmp_path / "cache" / "mnist").iterdir()) == sorted(
+        f"{n}.gz" for n in mnist.FILES
+    )
 
     # A damaged file in the cache is fetched again, and is an error where it cannot be.
     (tmp_path / "cache" / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"<html>")
@@ -280,7 +287,8 @@ def test_giving_up_takes_seconds(tmp_path, monkeypatch):
 
     silent = socket.create_server(("127.0.0.1", 0))
     port = silent.getsockname()[1]
-    monkeypatch.setattr(mnist, "MIRRORS", tuple(f"http://127.0.0.{i}:{port}/" for i in range(1, 9)))
+    mirrors = tuple(f"http://127.0.0.{i}:{port}/" for i in range(1, 9))
+    monkeypatch.setattr(mnist, "MNIST", replace(mnist.MNIST, mirrors=mirrors))
     monkeypatch.setattr(mnist, "PROBE_SECONDS", 0.5)
     monkeypatch.setattr(mnist, "cache_folder", lambda: tmp_path)
     start = time.monotonic()
@@ -291,20 +299,108 @@ def test_giving_up_takes_seconds(tmp_path, monkeypatch):
 
 
 def test_mirrors_are_https_and_several():
-    assert len(mnist.MIRRORS) >= 3
-    assert all(mirror.startswith("https://") for mirror in mnist.MIRRORS)
+    assert len(mnist.MNIST.mirrors) >= 3
+    for source in mnist.SOURCES.values():
+        assert all(mirror.startswith("https://") for mirror in source.mirrors)
+        assert len(source.hashes) == 4
+        assert len(source.class_names) == 10
     assert mnist.PROBE_SECONDS <= 10
 
 
 def test_without_mnist_the_digits_take_its_place(tmp_path):
-    data, note = load_or_digits(None, tmp_path)
+    data, note = load_named(None, tmp_path)
     assert data.name == "digits"
     assert note.endswith("training on the bundled 8x8 digits instead")
     assert "\n" not in note
     with pytest.raises(DataError, match="no MNIST files"):
-        load_or_digits("mnist", tmp_path)
+        load_named("mnist", tmp_path)
     with pytest.raises(DataError, match="is no folder"):
-        load_or_digits(None, tmp_path / "none")
+        load_named(None, tmp_path / "none")
+
+
+def test_fashion_mnist_from_folder_system_and_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(mnist, "FASHION_MNIST", replace(mnist.FASHION_MNIST, installed=tmp_path / "system", mirrors=()))
+    with pytest.raises(NotFound, match="no Fashion-MNIST files"):
+        load_fashion_mnist(offline=True)
+    write_mnist(tmp_path / "system", rows=30)
+    data = load_fashion_mnist(offline=True)
+    assert (data.name, len(data.x_train), data.class_names[9]) == ("fashion-mnist", 30, "ankle boot")
+    write_mnist(tmp_path / "cache" / "fashion-mnist", rows=40)
+    assert len(load_fashion_mnist().x_train) == 40
+    write_mnist(tmp_path / "named" / "fashion-mnist", rows=50)
+    write_mnist(tmp_path / "named" / "mnist", rows=60)
+    assert len(load_fashion_mnist(tmp_path / "named").x_train) == 50
+    assert len(load_named("mnist", tmp_path / "named")[0].x_train) == 60
+    assert (
+        load_named("fashion-mnist", tmp_path / "named")[0].fingerprint()
+        == load_fashion_mnist(tmp_path / "named").fingerprint()
+    )
+
+
+def save(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def test_npz_that_is_divided(tmp_path):
+    """Labels that are strings, and a class that only the test set has."""
+    x = np.arange(20.0).reshape(10, 2)
+    path = save(tmp_path / "a.npz", x_train=x[:6], y_train=list("cabcab"), x_test=x[6:], y_test=list("abdd"))
+    data = load_npz(path)
+    assert data.class_names == ("a", "b", "c", "d")
+    assert data.y_train.tolist() == [2, 0, 1, 2, 0, 1]
+    assert data.y_test.tolist() == [0, 1, 3, 3]
+    assert (data.x_test == x[6:]).all()
+    assert (data.input_shift, data.input_scale) == (0.0, 1.0)
+
+
+def test_npz_that_is_not_divided(tmp_path):
+    """A stratified fifth, by the seed; labels that are not 0..C-1; pictures keep their shape; bytes are not scaled."""
+    x = np.random.default_rng(0).integers(0, 256, (100, 4, 3), dtype=np.uint8)
+    y = np.repeat([-5, 7], [70, 30])
+    path = save(tmp_path / "a.npz", x=x, y=y)
+    data = load_npz(path)
+    assert data.class_names == ("-5", "7")
+    assert np.bincount(data.y_test).tolist() == [14, 6]
+    assert data.input_shape == (4, 3)
+    assert data.input_scale == 1.0
+    assert load_npz(path).fingerprint() == data.fingerprint()
+    assert load_npz(path, seed=1).fingerprint() != data.fingerprint()
+    assert load_named(str(path), None, seed=1)[0].fingerprint() == load_npz(path, seed=1).fingerprint()
+
+
+def test_standardizing(tmp_path):
+    x = np.random.default_rng(0).normal(5.0, 3.0, (100, 3)) * [1.0, 1000.0, 0.0]
+    data = load_npz(save(tmp_path / "a.npz", x=x, y=np.arange(100) % 2)).standardize()
+    z = (data.x_train - np.array(data.input_shift)) / np.array(data.input_scale)
+    np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(z.std(axis=0), [1.0, 1.0, 0.0], atol=1e-12)
+
+
+X, Y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+BAD_TABLES = {
+    "other names": ({"a": X, "b": Y}, "it holds a, b; wanted are x_train"),
+    "nothing": ({}, "it holds nothing; wanted are"),
+    "half": ({"x": X}, "wanted are"),
+    "lengths": ({"x": X, "y": Y[:3]}, r"y must have one label for each of 4 rows, and has the shape \(3,\)"),
+    "two labels": ({"x": X, "y": X}, "y must have one label for each"),
+    "fractions": ({"x": X, "y": Y + 0.5}, "y must hold classes"),
+    "no rows": ({"x": X[:0], "y": Y[:0]}, "x has no rows"),
+    "no features": ({"x": X[:, :0], "y": Y}, "x has no features"),
+    "nan": ({"x": np.where(X == 0, np.nan, X), "y": Y}, "x must be finite: row 0, column 0 is nan"),
+    "text": ({"x": X.astype(str), "y": Y}, "x must hold real numbers"),
+    "one class": ({"x": X, "y": Y * 0}, "one class alone"),
+    "shapes": ({"x_train": X, "y_train": Y, "x_test": X[:, :1], "y_test": Y}, "a row of x_train has the shape"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TABLES)
+def test_bad_tables(kind, tmp_path):
+    arrays, words = BAD_TABLES[kind]
+    path = save(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=rf"a\.npz.*{words}"):
+        load_npz(path)
 
 
 def test_digits():

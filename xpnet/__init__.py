@@ -13,7 +13,7 @@ True
 
 __version__ = "0.1.0"
 
-from .data import Dataset, load_digits, load_mnist
+from .data import Dataset, load_digits, load_fashion_mnist, load_mnist, load_npz
 from .device import Device, get_device
 from .errors import DataError, DeviceError, DeviceUnavailable, DivergedError, ModelFileError, XpnetError
 from .nn import Layer, Linear, Parameter, ReLU, Sequential, SoftmaxCrossEntropy
@@ -44,5 +44,7 @@ __all__ = [
     "evaluate",
     "get_device",
     "load_digits",
+    "load_fashion_mnist",
     "load_mnist",
+    "load_npz",
 ]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__, cli
-from .data.mnist import FILES, cache_folder, find_mnist
+from .data.mnist import FILES, MNIST, cache_folder, find
 from .device import cupy_distributions, get_device
 from .errors import DataError, DeviceError, one_line
 from .training.config import MOST_DEFAULT_THREADS, usable_processors
@@ -166,7 +166,7 @@ def _data() -> Result:
     folder = Path(named) if named else cache_folder() / "mnist"
     where = f"{folder} ({'XPNET_DATA_DIR' if named else 'the cache'})"
     try:
-        find_mnist(folder)
+        find(MNIST, folder)
     except DataError as error:
         return f"{where}: {error}", None if named else (
             f"it is downloaded when first needed; without a network, put the {len(FILES)} files of MNIST into a folder,"

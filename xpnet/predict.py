@@ -36,7 +36,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     path = options.model / "model.safetensors" if os.path.isdir(options.model) else options.model  # noqa: PTH112
     model = MLP.load(path, device=device)
     probabilities = np.concatenate([_predict(model, source, options.invert) for source in options.input])
-    labels = None if options.labels is None else _read_labels(options.labels, probabilities)
+    labels = None if options.labels is None else _read_labels(options.labels, len(probabilities), model.class_names)
     if not np.isfinite(probabilities).all():
         cli.tell(f"{path} gives probabilities that are not finite: its training had diverged")
     names = [" ".join(name.split()) for name in model.class_names]  # a name must not break a line, or a column
@@ -74,7 +74,10 @@ def _read_rows(model: MLP, source: Path, invert: bool | None) -> HostArray:
     pixels, inverted = read_picture(source, _picture_size(model), invert=invert)
     if inverted and invert is None:
         cli.tell(f"{source}: its border is light, so it was inverted to light on dark (--no-invert leaves it)")
-    return pixels[None] * (model.input_scale / 255.0)  # in the units that the model was trained in
+    # In the units that the model was trained in: a scale of 16 stands for levels from 0 to 16. Where there is none, or
+    # one for each feature, bytes are taken to be what they are.
+    levels = model.input_scale if isinstance(model.input_scale, float) and model.input_scale != 1.0 else 255.0
+    return pixels[None] * (levels / 255.0)
 
 
 def _kind(source: Path) -> str:
@@ -105,14 +108,19 @@ def _choose(arrays: dict[str, HostArray], names: tuple[str, ...], source: Path) 
     raise DataError(f"{source} has the arrays {', '.join(arrays) or '(none)'}, and none called {' or '.join(names)}")
 
 
-def _read_labels(source: Path, probabilities: HostArray) -> HostArray:
+def _read_labels(source: Path, rows: int, names: tuple[str, ...]) -> HostArray:
+    """Return true labels as numbers of classes, (N,), from a file that holds their names or their numbers."""
     labels = _choose(read_npz(source), ("y", "y_test"), source) if _kind(source) == "npz" else read_idx(source)
-    rows, classes = probabilities.shape
     if labels.shape != (rows,):
         raise DataError(f"{source} has labels of shape {labels.shape}, and there are {rows} rows")
-    if labels.dtype.kind not in "ui" or labels.min(initial=0) < 0 or labels.max(initial=0) >= classes:
-        raise DataError(f"{source} must hold whole numbers from 0 to {classes - 1}")
-    return labels.astype(np.int64)
+    codes = {name: code for code, name in enumerate(names)}
+    if labels.dtype.kind in "ui" and not {str(label) for label in labels} <= set(codes):
+        codes = {str(code): code for code in range(len(names))}  # numbers of classes that have other names
+    called = [str(label) for label in labels]
+    for row, name in enumerate(called):
+        if name not in codes:
+            raise DataError(f"{source} has the label {name} in row {row}, which is none of {', '.join(codes)}")
+    return np.array([codes[name] for name in called], dtype=np.int64)
 
 
 def _report(labels: HostArray, best: HostArray, names: list[str]) -> None:

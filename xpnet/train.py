@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cli
-from .data import DATASETS, Dataset, load_or_digits
+from .data import DATASETS, Dataset, load_named
 from .device import Device, limit_threads
 from .errors import DivergedError
 from .nn import ACTIVATIONS, INITIALIZERS
@@ -60,6 +60,8 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     data = _load(config, options)
     if config.held_out is not None:
         data = data.hold_out(config.held_out, config.seed)
+    if config.standardize:
+        data = data.standardize()
     sizes = [data.x_train[0].size, *config.hidden, len(data.class_names)]
     threads = config.threads or default_threads(sizes, config.batch_size)
 
@@ -69,7 +71,8 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
             folder.start(config, device, threads, data)
         if not options.quiet:
             shape = " x ".join(map(str, data.x_train.shape))
-            cli.tell(f"{data.name}: {shape}, flattened and divided by {data.input_scale:g}, from {data.source}")
+            scaled = "standardized" if config.standardize else f"divided by {data.input_scale:g}"
+            cli.tell(f"{data.name}: {shape}, flattened and {scaled}, from {data.source}")
             threads_too = f", BLAS threads: {threads}" if device.index is None else ""
             cli.tell(f"training on {device.name}{threads_too}, {total} steps")
         _fit(trainer, data, total, config.early_stop, folder, quiet=options.quiet)
@@ -91,6 +94,7 @@ def _trainer(config: Config, data: Dataset, sizes: list[int], device: Device) ->
         dtype=config.dtype,
         device=device,
         input_shape=data.input_shape,
+        input_shift=data.input_shift,
         input_scale=data.input_scale,
         class_names=data.class_names,
     )
@@ -155,7 +159,9 @@ def _fit(
 
 def _load(config: Config, options: argparse.Namespace) -> Dataset:
     folder = None if config.data_dir is None else Path(config.data_dir)
-    data, note = load_or_digits(config.dataset, folder, offline=options.offline, progress=not options.quiet)
+    data, note = load_named(
+        config.dataset, folder, seed=config.seed, offline=options.offline, progress=not options.quiet
+    )
     if note:
         cli.tell(note)
     return data
@@ -268,7 +274,9 @@ def _parser() -> cli.Parser:
         epilog="Exit codes: 0; 1 the run failed; 2 arguments, data or devices; 130 Ctrl-C.",
     )
     add = parser.add_argument_group("data").add_argument
-    add("--dataset", metavar="|".join(DATASETS), help="(default: mnist, or digits where MNIST cannot be had)")
+    names = "|".join((*DATASETS, "FILE.npz"))
+    add("--dataset", metavar=names, help="(default: mnist, or digits where MNIST cannot be had)")
+    add("--standardize", action="store_true", help="give each feature mean 0 and deviation 1, by the training rows")
     add("--data-dir", metavar="DIR", help="look for the data in DIR alone (default: $XPNET_DATA_DIR, cache, download)")
     add("--offline", action="store_true", default=False, help="do not download")
 

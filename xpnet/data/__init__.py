@@ -8,17 +8,29 @@ from pathlib import Path
 from ..errors import DataError
 from .dataset import Dataset
 from .digits import load_digits
-from .mnist import NotFound, load_mnist
+from .mnist import MNIST, SOURCES, NotFound, load, load_fashion_mnist, load_mnist
+from .tables import load_npz
 
-DATASETS = ("mnist", "digits")
+DATASETS = (*SOURCES, "digits")
+"""Every data set that has a name."""
 
-__all__ = ["DATASETS", "DataError", "Dataset", "NotFound", "load_digits", "load_mnist", "load_or_digits"]
+__all__ = [
+    "DATASETS",
+    "DataError",
+    "Dataset",
+    "NotFound",
+    "load_digits",
+    "load_fashion_mnist",
+    "load_mnist",
+    "load_named",
+    "load_npz",
+]
 
 
-def load_or_digits(
-    name: str | None, data_dir: Path | None, *, offline: bool = False, progress: bool = False
+def load_named(
+    name: str | None, data_dir: Path | None, *, seed: int = 0, offline: bool = False, progress: bool = False
 ) -> tuple[Dataset, str | None]:
-    """Return a data set by name, and a sentence about it where it is not what was hoped for.
+    """Return a data set by name, or by the path of an npz file, and a sentence about it where it is not what was hoped.
 
     Without a name it is MNIST, and the bundled digits where MNIST cannot be had; the sentence then says so.
 
@@ -27,11 +39,13 @@ def load_or_digits(
     """
     if name == "digits":
         return load_digits(), None
+    if name is not None and name not in DATASETS:
+        return load_npz(name, seed=seed), None
     if data_dir is not None and not os.path.isdir(data_dir):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         raise DataError(f"{data_dir} is no folder that can be read: there is no data to be found there")
     try:
-        return load_mnist(data_dir, offline=offline, progress=progress), None
+        return load(SOURCES.get(name or "", MNIST), data_dir, offline=offline, progress=progress), None
     except NotFound as reason:
         if name is not None:
-            raise DataError(str(reason)) from None
+            raise
         return load_digits(), f"{reason}; training on the bundled 8x8 digits instead"

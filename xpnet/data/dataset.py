@@ -11,6 +11,7 @@ import numpy as np
 from .split import stratified_split
 
 HostArray = np.ndarray[Any, Any]
+Scaling = float | tuple[float, ...]  # one number, or one for each feature
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Dataset:
         x_train, x_test: inputs, (N, ...), in the type they came in; the axes after the first are a row's shape.
         y_train, y_test: labels from 0 to C-1, (N,).
         class_names: C names.
-        input_scale: what inputs are divided by on the way into a network: 255 for pictures of bytes.
+        input_shift, input_scale: what is taken off inputs, and what they are then divided by, on the way into a
+            network: numbers (0 and 255 for pictures of bytes), or one for each feature.
         source: where it came from, for people.
         x_validation, y_validation: rows held out of the training rows, or None.
     """
@@ -33,8 +35,9 @@ class Dataset:
     x_test: HostArray
     y_test: HostArray
     class_names: tuple[str, ...]
-    input_scale: float
+    input_scale: Scaling
     source: str
+    input_shift: Scaling = 0.0
     x_validation: HostArray | None = None
     y_validation: HostArray | None = None
 
@@ -53,6 +56,16 @@ class Dataset:
             x_validation=self.x_train[held],
             y_validation=self.y_train[held],
         )
+
+    def standardize(self) -> Dataset:
+        """Return the data set with a shift and a scale that give each feature mean 0 and deviation 1 in training.
+
+        A feature that never changes is only shifted.
+        """
+        x = self.x_train.reshape(len(self.x_train), -1).astype(np.float64)
+        deviation = x.std(axis=0)
+        scale = np.where(deviation > 0, deviation, 1.0)
+        return replace(self, input_shift=tuple(x.mean(axis=0).tolist()), input_scale=tuple(scale.tolist()))
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over shapes, types and contents: equal for equal data, whatever file it came from."""

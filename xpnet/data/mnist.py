@@ -1,7 +1,7 @@
-"""MNIST: from a folder that was named, from the cache, or by a verified download.
+"""MNIST and Fashion-MNIST: from a folder that was named, from the cache, or by a verified download.
 
-Y. LeCun, C. Cortes and C. Burges, "The MNIST database of handwritten digits": 60,000 training and 10,000 test pictures
-of 28x28 bytes, as four IDX files.
+Y. LeCun, C. Cortes and C. Burges, "The MNIST database of handwritten digits"; H. Xiao, K. Rasul and R. Vollgraf,
+"Fashion-MNIST", 2017. Both are 60,000 training and 10,000 test pictures of 28x28 bytes, as four IDX files.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +19,69 @@ from ..errors import DataError
 from .dataset import Dataset, HostArray
 from .idx import read_idx
 
-# SHA-256 of the gzipped files, as every mirror has them.
-FILES = {
-    "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-    "train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-    "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-    "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-}
-MIRRORS = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    "https://sagemaker-sample-files.s3.amazonaws.com/datasets/image/MNIST/",
-)
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 PROBE_SECONDS = 4  # for all mirrors together
 READ_SECONDS = 10  # for each piece of a download
 ANSWERED = "answered"
 
 
+@dataclass(frozen=True)
+class Source:
+    """A data set in MNIST's files, and where it is to be had.
+
+    Attributes:
+        name: what it is called on the command line, and what its folder is called.
+        title: what it is called by people.
+        hashes: of the four gzipped files, in the order of `FILES`, as every mirror has them.
+        mirrors: folders on the web.
+        class_names: of the labels 0 to 9.
+        installed: a folder that a package of the system puts it into.
+    """
+
+    name: str
+    title: str
+    hashes: tuple[str, ...]
+    mirrors: tuple[str, ...]
+    class_names: tuple[str, ...]
+    installed: Path | None = None
+
+
+MNIST = Source(
+    "mnist",
+    "MNIST",
+    (
+        "sha256:440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "sha256:3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "sha256:8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "sha256:f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    ),
+    (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        "https://sagemaker-sample-files.s3.amazonaws.com/datasets/image/MNIST/",
+    ),
+    tuple("0123456789"),
+)
+FASHION_MNIST = Source(
+    "fashion-mnist",
+    "Fashion-MNIST",
+    # Its authors publish MD5 sums alone.
+    (
+        "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "md5:25c81989df183df01b3e8a0aad5dffbe",
+        "md5:bef4ecab320f06d8554ea6380940ec79",
+        "md5:bb300cfdad3c16e7a12a480ee83cd310",
+    ),
+    ("https://storage.googleapis.com/tensorflow/tf-keras-datasets/",),
+    ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    installed=Path("/usr/share/datasets/fashion-mnist"),  # Debian's package dataset-fashion-mnist
+)
+SOURCES = {source.name: source for source in (MNIST, FASHION_MNIST)}
+"""Every data set of this kind by its name."""
+
+
 class NotFound(DataError):
-    """MNIST is in none of the places that may be looked in; the message says where it was looked for, and why not."""
+    """A data set is in none of the places that may be looked in; the message says where, and why not."""
 
 
 def cache_folder() -> Path:
@@ -47,11 +92,24 @@ def cache_folder() -> Path:
 
 
 def load_mnist(data_dir: Path | str | None = None, *, offline: bool = False, progress: bool = False) -> Dataset:
-    """Return MNIST.
+    """Return MNIST; see `load`."""
+    return load(MNIST, data_dir, offline=offline, progress=progress)
+
+
+def load_fashion_mnist(data_dir: Path | str | None = None, *, offline: bool = False, progress: bool = False) -> Dataset:
+    """Return Fashion-MNIST; see `load`."""
+    return load(FASHION_MNIST, data_dir, offline=offline, progress=progress)
+
+
+def load(
+    source: Source, data_dir: Path | str | None = None, *, offline: bool = False, progress: bool = False
+) -> Dataset:
+    """Return a data set in MNIST's files.
 
     Args:
-        data_dir: look in `data_dir/mnist/` and `data_dir/` alone, for the four files, gzipped or not. None looks in
-            the cache, and then downloads into it.
+        source: which one.
+        data_dir: look in `data_dir/NAME/` and `data_dir/` alone, for the four files, gzipped or not. None looks in the
+            cache and where the system has it installed, and then downloads into the cache.
         offline: do not download.
         progress: show a progress bar on stderr for each download.
 
@@ -60,26 +118,32 @@ def load_mnist(data_dir: Path | str | None = None, *, offline: bool = False, pro
         DataError: it is there, and damaged.
     """
     if data_dir is not None:
-        return _read(find_mnist(Path(data_dir)))
-    cache = cache_folder() / "mnist"
-    try:
-        return _read(find_mnist(cache))
-    except DataError:  # a file in the cache is ours: where it is damaged, it is fetched again
-        if offline:
-            raise
-    return _read(_download(cache, progress))
+        return _read(source, find(source, Path(data_dir)))
+    cache = cache_folder() / source.name
+    for folder in (cache, source.installed):
+        try:
+            if folder is not None:
+                return _read(source, find(source, folder))
+        except NotFound:
+            continue
+        except DataError:  # a file in the cache is ours: where it is damaged, it is fetched again
+            if offline:
+                raise
+    if offline:
+        raise NotFound(f"there are no {source.title} files in {cache}")
+    return _read(source, _download(source, cache, progress))
 
 
-def find_mnist(folder: Path) -> dict[str, Path]:
-    """Return the path of each of the four files, in `folder/mnist/` or `folder/`; raise `NotFound` without them."""
-    for place in (folder / "mnist", folder):
+def find(source: Source, folder: Path) -> dict[str, Path]:
+    """Return the path of each of the four files, in `folder/NAME/` or `folder/`; raise `NotFound` without them."""
+    for place in (folder / source.name, folder):
         paths = {name: path for name in FILES if (path := _named(place, name)) is not None}
         if len(paths) == len(FILES):
             return paths
         if paths:
             missing = next(name for name in FILES if name not in paths)
             raise NotFound(f"{place} has no {missing}(.gz)")
-    raise NotFound(f"there are no MNIST files in {folder}")
+    raise NotFound(f"there are no {source.title} files in {folder}")
 
 
 def _named(folder: Path, name: str) -> Path | None:
@@ -95,29 +159,27 @@ def _named(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _download(folder: Path, progress: bool) -> dict[str, Path]:
-    """Fetch the four files from the first mirror that has each, checking their SHA-256; return their paths."""
+def _download(source: Source, folder: Path, progress: bool) -> dict[str, Path]:
+    """Fetch the four files from the first mirror that has each, checking their hashes; return their paths."""
     import pooch
 
     pooch.get_logger().setLevel(logging.ERROR)
     fetch = pooch.HTTPDownloader(progressbar=progress and sys.stderr.isatty(), timeout=(PROBE_SECONDS, READ_SECONDS))
-    answers = _probe(MIRRORS)
+    answers = _probe(source.mirrors)
     reasons = [f"{mirror.split('/')[2]}: {answer}" for mirror, answer in answers.items() if answer != ANSWERED]
     paths = {}
-    for name, digest in FILES.items():
+    for name, known_hash in zip(FILES, source.hashes, strict=True):
         for mirror in (mirror for mirror, answer in answers.items() if answer == ANSWERED):
             try:
                 # To a temporary file, then checked, then renamed.
                 paths[name] = Path(
-                    pooch.retrieve(
-                        f"{mirror}{name}.gz", f"sha256:{digest}", fname=f"{name}.gz", path=folder, downloader=fetch
-                    )
+                    pooch.retrieve(f"{mirror}{name}.gz", known_hash, fname=f"{name}.gz", path=folder, downloader=fetch)
                 )
                 break
             except Exception as error:  # whatever went wrong (network, status, length, digest): the next mirror
                 reasons.append(f"{mirror.split('/')[2]}: {type(error).__name__}")
         else:
-            raise NotFound(f"MNIST is not in {folder}, and could not be downloaded ({'; '.join(reasons)})")
+            raise NotFound(f"{source.title} is not in {folder}, and could not be downloaded ({'; '.join(reasons)})")
     return paths
 
 
@@ -133,7 +195,7 @@ def _probe(mirrors: tuple[str, ...]) -> dict[str, str]:
 
     def ask(mirror: str) -> None:
         try:
-            requests.head(f"{mirror}{next(iter(FILES))}.gz", timeout=PROBE_SECONDS)
+            requests.head(f"{mirror}{FILES[0]}.gz", timeout=PROBE_SECONDS)
             answers[mirror] = ANSWERED
         except Exception as error:
             answers[mirror] = type(error).__name__
@@ -147,7 +209,7 @@ def _probe(mirrors: tuple[str, ...]) -> dict[str, str]:
     return dict(answers)
 
 
-def _read(paths: dict[str, Path]) -> Dataset:
+def _read(source: Source, paths: dict[str, Path]) -> Dataset:
     x_train, y_train, x_test, y_test = (read_idx(path) for path in paths.values())
     _check_pair(x_train, y_train, paths["train-images-idx3-ubyte"], paths["train-labels-idx1-ubyte"])
     _check_pair(x_test, y_test, paths["t10k-images-idx3-ubyte"], paths["t10k-labels-idx1-ubyte"])
@@ -157,12 +219,12 @@ def _read(paths: dict[str, Path]) -> Dataset:
             f" {x_train.shape[1:]}"
         )
     return Dataset(
-        name="mnist",
+        name=source.name,
         x_train=x_train,
         y_train=y_train,
         x_test=x_test,
         y_test=y_test,
-        class_names=tuple("0123456789"),
+        class_names=source.class_names,
         input_scale=255.0,
         source=str(paths["train-images-idx3-ubyte"].parent),
     )
@@ -176,4 +238,4 @@ def _check_pair(images: HostArray, labels: HostArray, images_path: Path, labels_
     if len(images) != len(labels):
         raise DataError(f"{images_path} has {len(images)} pictures, and {labels_path} has {len(labels)} labels")
     if labels.max() > 9:
-        raise DataError(f"{labels_path} has the label {labels.max()}, and MNIST's go from 0 to 9")
+        raise DataError(f"{labels_path} has the label {labels.max()}, and they go from 0 to 9")

@@ -53,7 +53,9 @@ class Config:
 
     Attributes:
         device: "auto", "cpu", "cuda" or "cuda:N".
-        dataset: "mnist" or "digits"; None for MNIST, or the bundled digits where MNIST cannot be had.
+        dataset: "mnist", "fashion-mnist" or "digits", or the path of an npz file; None for MNIST, or the bundled digits
+            where MNIST cannot be had.
+        standardize: give each input feature mean 0 and deviation 1, by the training rows.
         data_dir: the folder to look for data in, instead of cache and download.
         hidden: units of each hidden layer.
         activation: a name in `xpnet.nn.ACTIVATIONS`, or one for each hidden layer.
@@ -79,6 +81,7 @@ class Config:
     device: str = "auto"
     dataset: str | None = None
     data_dir: str | None = None
+    standardize: bool = False
     hidden: tuple[int, ...] = (100, 100, 100, 100)
     activation: tuple[str, ...] = ("relu",)
     batch_norm: bool = False
@@ -104,6 +107,9 @@ class Config:
     def __post_init__(self) -> None:
         _check_types(self)
         check_request(self.device)
+        if self.dataset is not None and self.dataset not in DATASETS and not self.dataset.endswith(".npz"):
+            hint = did_you_mean(self.dataset, DATASETS)
+            raise ValueError(f"unknown dataset {self.dataset!r}: {hint} (or give the path of a file FILE.npz)")
         for name, known in _CHOICES.items():
             value = getattr(self, name)
             for word in value if isinstance(value, tuple) else (value,):
@@ -148,7 +154,6 @@ class Config:
 
 
 _CHOICES: dict[str, typing.Iterable[str]] = {
-    "dataset": DATASETS,
     "activation": ACTIVATIONS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,

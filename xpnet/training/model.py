@@ -14,6 +14,7 @@ import numpy as np
 from ..checks import number, whole
 from ..data.arrays import check_features
 from ..data.batches import Rows, spans
+from ..data.dataset import Scaling
 from ..device import Array, Device
 from ..errors import did_you_mean
 from ..nn import ACTIVATIONS, BY_ACTIVATION, BatchNorm, Dropout, Layer, Linear, Sequential, SoftmaxCrossEntropy
@@ -44,7 +45,8 @@ class MLP:
         dtype: "float32" or "float64".
         device: where the model lives: "auto", "cpu", "cuda", "cuda:N", or a `Device`.
         input_shape: the shape of a row as it comes, such as (28, 28); its product is sizes[0].
-        input_scale: what inputs are divided by on the way into the network, such as 255 for bytes.
+        input_shift, input_scale: what is taken off inputs, and what they are then divided by, on the way into the
+            network: numbers, such as 0 and 255 for bytes, or sequences of one for each feature.
         class_names: what the classes are called; by default "0", "1", ...
     """
 
@@ -61,7 +63,8 @@ class MLP:
         dtype: str = "float32",
         device: str | Device = "cpu",
         input_shape: Sequence[int] | None = None,
-        input_scale: float = 1.0,
+        input_shift: float | Sequence[float] = 0.0,
+        input_scale: float | Sequence[float] = 1.0,
         class_names: Sequence[str] | None = None,
     ) -> None:
         if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2:
@@ -82,7 +85,7 @@ class MLP:
             layers += [Dropout(dropout)] if dropout != 0.0 else []
         layers.append(Linear(sizes[-2], sizes[-1], suits if init is None else init))
         network = Sequential(layers, replicas=replicas, seed=seed, dtype=dtype, device=device)
-        self._set(network, input_shape, input_scale, class_names)
+        self._set(network, input_shape, input_shift, input_scale, class_names)
 
     @classmethod
     def of(
@@ -90,19 +93,21 @@ class MLP:
         network: Sequential,
         *,
         input_shape: Sequence[int] | None = None,
-        input_scale: float = 1.0,
+        input_shift: float | Sequence[float] = 0.0,
+        input_scale: float | Sequence[float] = 1.0,
         class_names: Sequence[str] | None = None,
     ) -> MLP:
         """Return a model of a network that was built by hand, of any layers, whose outputs are logits of classes."""
         model = cls.__new__(cls)
-        model._set(network, input_shape, input_scale, class_names)
+        model._set(network, input_shape, input_shift, input_scale, class_names)
         return model
 
     def _set(
         self,
         network: Sequential,
         input_shape: Sequence[int] | None,
-        input_scale: float,
+        input_shift: float | Sequence[float],
+        input_scale: float | Sequence[float],
         class_names: Sequence[str] | None,
     ) -> None:
         if not isinstance(network, Sequential):
@@ -123,8 +128,17 @@ class MLP:
         self.network = network
         self.loss = SoftmaxCrossEntropy()
         self.input_shape = shape
-        self.input_scale = number("input_scale", input_scale, above=0.0)
+        self.input_shift = self._scaling("input_shift", input_shift)
+        self.input_scale = self._scaling("input_scale", input_scale, above=0.0)
         self.class_names = names
+
+    def _scaling(self, name: str, value: Any, **bounds: float) -> Scaling:
+        """Return a checked shift or scale: a number, or a tuple of one for each feature."""
+        if isinstance(value, str) or not hasattr(value, "__len__"):
+            return number(name, value, **bounds)
+        if len(value) != self.n_inputs:
+            raise ValueError(f"{name} has {len(value)} numbers, and there are {self.n_inputs} features")
+        return tuple(number(f"{name}[{i}]", one, **bounds) for i, one in enumerate(value))
 
     @property
     def device(self) -> Device:
@@ -141,7 +155,16 @@ class MLP:
         device, dtype = self.device, self.network.dtype
         kept = x if x.dtype == np.uint8 else x.astype(dtype)
         weights = None if w is None else device.asarray(w, dtype=dtype)
-        return Rows(device.asarray(kept), device.asarray(t), weights, self.input_scale, dtype)
+        return self._rows(device.asarray(kept), device.asarray(t), weights)
+
+    def _rows(self, x: Array, t: Array, w: Array | None) -> Rows:
+        """Return rows with this model's scaling, of which what is per feature is put on the device."""
+        dtype = self.network.dtype
+        shift, scale = (
+            self.device.asarray(value, dtype=dtype) if isinstance(value, tuple) else value
+            for value in (self.input_shift, self.input_scale)
+        )
+        return Rows(x, t, w, shift, scale, dtype)
 
     def forward(self, x: Array, train: bool = False) -> Array:
         """Return logits, (B, C) or (R, B, C), for inputs already scaled, (B, I), an array of this model's device."""
@@ -158,7 +181,7 @@ class MLP:
         with device.activate(), np.errstate(all="ignore"):
             rows = check_features(x, device, features=self.n_inputs, dtype=self.network.dtype)
             stays = device.index is not None and not isinstance(rows, np.ndarray)
-            ready = Rows(rows, None, None, self.input_scale, self.network.dtype)
+            ready = self._rows(rows, None, None)
             pieces = []
             for span in spans(len(rows), PREDICT_ROWS):
                 z = self.network.forward(ready.inputs(device.asarray(rows[span])))
@@ -206,7 +229,10 @@ class MLP:
         table = ["  ".join(cell.ljust(n) for cell, n in zip(row, columns, strict=True)).rstrip() for row in lines]
         total = sum(slot.size for slot in self.network.layout.slots)
         each = "" if self.replicas is None else f" in each of {self.replicas} replicas"
-        scale = "" if self.input_scale == 1.0 else f" divided by {self.input_scale:g}"
+        if isinstance(self.input_scale, tuple) or isinstance(self.input_shift, tuple):
+            scale = " standardized"
+        else:
+            scale = "" if self.input_scale == 1.0 else f" divided by {self.input_scale:g}"
         table.append(
             f"{total} parameters{each}, {self.network.dtype}, on {self.device.name}; input {self.input_shape}{scale}"
         )
@@ -226,6 +252,7 @@ def describe(model: MLP) -> dict[str, Any]:
         "replicas": model.replicas,
         "dtype": model.network.dtype,
         "input_shape": list(model.input_shape),
+        "input_shift": model.input_shift,
         "input_scale": model.input_scale,
         "class_names": list(model.class_names),
     }

@@ -105,6 +105,7 @@ def _build(
     return MLP.of(
         network,
         input_shape=metadata["input_shape"],
+        input_shift=metadata["input_shift"],
         input_scale=metadata["input_scale"],
         class_names=metadata["class_names"],
     )
