@@ -437,6 +437,11 @@ def nan_at(x, row, column, value):
 BAD = {
     "nan": (lambda x, y: (nan_at(x, 7, 2, np.nan), y), ValueError, "x must be finite: row 7, column 2 is nan"),
     "inf": (lambda x, y: (nan_at(x, 0, 3, -np.inf), y), ValueError, "row 0, column 3 is -inf"),
+    "inf in float16": (
+        lambda x, y: (nan_at(x.astype(np.float16), 3, 1, np.inf), y),
+        ValueError,
+        "row 3, column 1 is inf",
+    ),
     "no rows": (lambda x, y: (x[:0], y[:0]), ValueError, "x has no rows"),
     "no features": (lambda x, y: (x[:, :0], y), ValueError, "no features"),
     "one axis": (lambda x, y: (x[0], y), ValueError, r"x must have the shape \(rows, features\)"),

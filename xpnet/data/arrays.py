@@ -118,14 +118,19 @@ def _host_array(x: Any, name: str) -> HostArray:
 
 
 def _check_finite(x: Array, device: Device, dtype: str, name: str) -> None:
-    xp = np if isinstance(x, np.ndarray) else device.xp
-    largest = float(np.finfo(dtype).max)
-    if bool(_on_host((xp.abs(x) <= largest).all(), device)):  # false for NaN, too
+    if bool(_on_host(_fits(x, np if isinstance(x, np.ndarray) else device.xp, dtype).all(), device)):
         return
     x = _on_host(x, device)
-    row, column = (int(i) for i in np.argwhere(~(np.abs(x) <= largest))[0])
+    row, column = (int(i) for i in np.argwhere(~_fits(x, np, dtype))[0])
     beyond = f", beyond {dtype}" if np.isfinite(x[row, column]) else ""
     raise ValueError(f"{name} must be finite: row {row}, column {column} is {x[row, column]}{beyond}")
+
+
+def _fits(x: Array, xp: Any, dtype: str) -> Array:
+    """Return which elements are finite, and stay so when cast to `dtype`."""
+    if x.dtype.itemsize <= np.dtype(dtype).itemsize:
+        return xp.isfinite(x)
+    return xp.abs(x) <= float(np.finfo(dtype).max)  # false for NaN, too
 
 
 def _on_host(x: Array, device: Device) -> HostArray:
