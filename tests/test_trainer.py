@@ -368,6 +368,55 @@ def test_data_of_the_device_is_checked_there_too(device, blobs):
         Trainer(model).fit(device.asarray(nan_at(x, 7, 2, np.nan)), y)
 
 
+@pytest.mark.parametrize(
+    ("class_weight", "weights"),
+    [
+        ("balanced", [90 / (3 * 60), 90 / (3 * 20), 90 / (3 * 10)]),
+        ({1: 5.0}, [1.0, 5.0, 1.0]),
+        ([1.0, 0.0, 2.0], [1.0, 0.0, 2.0]),
+    ],
+)
+@pytest.mark.parametrize("replicas", [None, 2])
+def test_class_weights_are_weights_of_rows(class_weight, weights, replicas, blobs):
+    x, _ = blobs
+    y = np.repeat([0, 1, 2], [60, 20, 10])
+    w = np.random.default_rng(0).uniform(size=90 if replicas is None else (2, 90))
+    ours, theirs = (MLP([4, 8, 3], replicas=replicas, dtype="float64") for _ in range(2))
+    Trainer(ours).fit(x, y, sample_weight=w, class_weight=class_weight)
+    Trainer(theirs).fit(x, y, sample_weight=w * np.array(weights)[y])
+    np.testing.assert_allclose(ours.network.values, theirs.network.values, rtol=1e-9, atol=1e-12)
+
+
+def test_balanced_classes_count_alike(blobs):
+    """A class with a tenth of the rows: unweighted it is hardly ever found, balanced it mostly is."""
+    rng = np.random.default_rng(0)
+    y = (np.arange(1000) % 20 == 0).astype(int)
+    x = rng.normal(size=(1000, 2)) + 1.5 * y[:, None]
+    found = []
+    for class_weight in (None, "balanced"):
+        model = MLP([2, 2])
+        Trainer(model, Adam(0.05)).fit(x, y, epochs=20, class_weight=class_weight)
+        found.append((model.predict(x).argmax(axis=-1)[y == 1] == 1).mean())
+    assert found[0] < 0.4
+    assert found[1] > 0.75
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "error", "words"),
+    [
+        ("even", ValueError, "class_weight must be 'balanced'"),
+        ([1.0, 2.0], ValueError, "for each of 3 classes"),
+        ({3: 1.0}, ValueError, "a class in class_weight must be at most 2, not 3"),
+        ({0: -1.0}, ValueError, r"class_weight\[0\] must be finite and at least 0"),
+        ([1, 2, "x"], TypeError, r"class_weight\[2\] must be a number"),
+        ([0, 0, 0], ValueError, "zero for every row"),
+    ],
+)
+def test_bad_class_weights(class_weight, error, words, blobs):
+    with pytest.raises(error, match=words):
+        Trainer(MLP([4, 3])).fit(*blobs, class_weight=class_weight)
+
+
 def test_weights_count_by_their_proportions(blobs):
     x, y = blobs
     w = np.random.default_rng(0).uniform(size=len(x))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import whole
-from ..data.arrays import check_features, check_labels, check_rows, check_weights
+from ..data.arrays import check_class_weights, check_features, check_labels, check_rows, check_weights
 from ..data.batches import Rows, spans
 from ..device import Array
 from ..errors import DivergedError
@@ -125,6 +125,7 @@ class Trainer:
         epochs: int | None = None,
         steps: int | None = None,
         sample_weight: Any = None,
+        class_weight: Any = None,
         validation: Examples | None = None,
         test: Examples | None = None,
         early_stop: int | None = None,
@@ -144,6 +145,8 @@ class Trainer:
             steps: how many steps to train for. The last epoch may end early, and is not taken up again: the next call
                 begins another one.
             sample_weight: a weight per row, (N,) or (R, N).
+            class_weight: "balanced", a mapping from classes to weights, or a weight for each class; multiplies the
+                weights of the rows.
             validation: rows and labels to report on after each epoch, and to stop by.
             test: rows and labels to report on after each epoch; nothing is chosen by them.
             early_stop: stop once the validation loss (of every replica) has not improved for so many epochs. In the
@@ -165,7 +168,7 @@ class Trainer:
                 raise ValueError("early_stop needs validation data to watch")
         # Values that overflow are looked for at the end of the epoch.
         with self.model.device.activate(), np.errstate(all="ignore"):
-            rows = checked_rows(self.model, x, y, sample_weight)
+            rows = checked_rows(self.model, x, y, sample_weight, class_weight)
             held = {
                 name: checked_rows(self.model, *pair)
                 for name, pair in (("validation", validation), ("test", test))
@@ -335,12 +338,15 @@ def _evaluate(model: MLP, rows: Rows) -> tuple[Any, Any]:
     return totals.means(model, len(rows))
 
 
-def checked_rows(model: MLP, x: Any, y: Any, w: Any = None) -> Rows:
+def checked_rows(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = None) -> Rows:
     """Check what a user brings, and put it on the model's device."""
     device = model.device
     x = check_features(x, device, features=model.n_inputs, dtype=model.network.dtype)
     check_rows(x)
     t = check_labels(y, device, rows=len(x), classes=len(model.class_names))
+    if class_weight is not None:
+        of_rows = check_class_weights(class_weight, t, len(model.class_names))[t]
+        w = of_rows if w is None else check_weights(w, device, len(x), model.replicas) * of_rows
     weights = None if w is None else check_weights(w, device, len(x), model.replicas)
     return model.rows(x, t, weights)
 
