@@ -373,6 +373,35 @@ def test_a_table_of_ones_own(run, tmp_path):
     assert {line.split("\t")[1] for line in out.splitlines()} == {"뱀", "cat", "dog"}
 
 
+TABLES = {
+    "beyond float32": ((1e39, 8), (), "beyond float32"),
+    "too large to standardize": ((1e200, 8), ("--standardize",), "too large to be standardized"),
+    "one row to train on": ((1.0, 2), ("--early-stop", 1), "cannot be divided in two"),
+    "batches of one row": ((1.0, 8), ("--batch-norm", "--batch-size", 1), "batches of 1 rows are too small"),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_data_that_cannot_be_trained_on_leaves_the_old_run_alone(kind, run, trained, tmp_path):
+    (factor, rows), options, words = TABLES[kind]
+    x = np.random.default_rng(0).normal(size=(rows, 3)) * [1.0, factor, 1.0]
+    np.savez(tmp_path / "t.npz", x=x, y=np.arange(rows) % 2)
+    before = (trained / "model.safetensors").read_bytes()
+    code, out, err = run(train, "--dataset", tmp_path / "t.npz", *options, "--out", trained, "--overwrite")
+    assert (code, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1
+    assert (trained / "model.safetensors").read_bytes() == before
+
+
+def test_a_column_far_from_zero_is_learnt_in_float32(run, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 2))
+    np.savez(tmp_path / "t.npz", x=x * [1.0, 30.0] + [0.0, 1.7e9], y=x[:, 1] > 0)
+    out = run(train, "--dataset", tmp_path / "t.npz", "--standardize", "--hidden", 20, "--steps", 500, "--json")[1]
+    assert json.loads(out)["test_accuracy"] > 0.95
+
+
 def test_data_dir_from_the_environment(run, tmp_path, monkeypatch):
     write_mnist(tmp_path, rows=40)
     monkeypatch.setenv("XPNET_DATA_DIR", str(tmp_path))

@@ -376,6 +376,14 @@ def test_standardizing(tmp_path):
     z = (data.x_train - np.array(data.input_shift)) / np.array(data.input_scale)
     np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=1e-12)
     np.testing.assert_allclose(z.std(axis=0), [1.0, 1.0, 0.0], atol=1e-12)
+    x[:, 2] = 0.1  # its deviation is 1e-17, by rounding
+    again = load_npz(save(tmp_path / "a.npz", x=x, y=np.arange(100) % 2)).standardize()
+    assert again.input_scale[2] == 1.0
+
+
+def test_labels_in_bytes_are_text(tmp_path):
+    data = load_npz(save(tmp_path / "a.npz", x=np.zeros((4, 2)), y=np.array([b"cat", b"dog"] * 2)), test_share=0.5)
+    assert data.class_names == ("cat", "dog")
 
 
 X, Y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
@@ -386,6 +394,7 @@ BAD_TABLES = {
     "lengths": ({"x": X, "y": Y[:3]}, r"y must have one label for each of 4 rows, and has the shape \(3,\)"),
     "two labels": ({"x": X, "y": X}, "y must have one label for each"),
     "fractions": ({"x": X, "y": Y + 0.5}, "y must hold classes"),
+    "infinite label": ({"x": X, "y": np.array([0, np.inf, 0, 1])}, "y must hold classes"),
     "no rows": ({"x": X[:0], "y": Y[:0]}, "x has no rows"),
     "no features": ({"x": X[:, :0], "y": Y}, "x has no features"),
     "nan": ({"x": np.where(X == 0, np.nan, X), "y": Y}, "x must be finite: row 0, column 0 is nan"),

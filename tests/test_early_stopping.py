@@ -45,6 +45,7 @@ def test_each_replica_goes_back_to_its_own(held, device):
     losses = np.array([row["validation_loss"] for row in history])
     assert both.best_epoch == (losses.argmin(axis=0) + 1).tolist()
     assert both.best_epoch[0] != both.best_epoch[1]
+    assert len(history) == max(both.best_epoch) + 5 < 60, "it must go on while any replica improves, and no longer"
     np.testing.assert_allclose(evaluate(both.model, *validation)[0], losses.min(axis=0), rtol=1e-12)
     for r, rate in enumerate(rates):
         one = Trainer(MLP([64, 40, 10], seed=r, dtype="float64"), Adam(rate), batch_size=20)
@@ -70,6 +71,29 @@ def test_validation_alone_is_only_reported(held):
     assert trainer.best_epoch is None
     assert list(history[0])[-4:] == ["validation_loss", "validation_accuracy", "test_loss", "test_accuracy"]
     assert history[0]["validation_loss"] == history[0]["test_loss"]
+
+
+def test_fitting_again_starts_from_the_best_so_far(held):
+    x, y, validation = held
+    trainer = Trainer(model(), Adam(0.02), batch_size=20)
+    trainer.fit(x, y, epochs=60, validation=validation, early_stop=4)
+    best, loss = trainer.best_epoch, evaluate(trainer.model, *validation)[0]
+    trainer.fit(x, y, epochs=60, validation=validation, early_stop=4)
+    assert evaluate(trainer.model, *validation)[0] <= loss
+    trainer.fit(x, y)
+    assert best is not None
+    assert trainer.best_epoch is None
+
+
+def test_where_no_validation_loss_is_finite_the_last_model_stays(held):
+    x, y, (vx, vy) = held
+    vx = vx.copy()
+    vx[0] = 1e308
+    trainer = Trainer(model(), SGD(0.1), batch_size=20)
+    before = trainer.model.network.values.copy()
+    trainer.fit(x, y, epochs=3, validation=(vx, vy), early_stop=2)
+    assert trainer.best_epoch is None
+    assert (trainer.model.network.values != before).any()
 
 
 def test_bad_early_stopping(held):
@@ -126,7 +150,10 @@ def test_the_command(tmp_path, capsys):
     digits = load_digits()
     kept = MLP.load(out / "model.safetensors")
     assert evaluate(kept, digits.x_test, digits.y_test)[1] == best["test_accuracy"]
-    assert json.loads((out / "config.json").read_text())["data"]["rows"] == 1437 - 144
+    assert json.loads((out / "config.json").read_text())["data"]["rows"] == 1437
+    assert train.main([*options[:-1], str(tmp_path / "other"), "--seed", "1"]) == 0
+    others = [json.loads(line) for line in (tmp_path / "other" / "history.jsonl").read_text().splitlines()]
+    assert others[0]["validation_loss"] != rows[0]["validation_loss"]
     again = tmp_path / "again"
     assert train.main(["--config", str(out / "config.json"), "--quiet", "--out", str(again)]) == 0
     assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()

@@ -228,6 +228,19 @@ def test_an_input_of_another_type_is_cast(rng):
     assert network.layers[0].x.dtype == np.float32
 
 
+def test_numbers_of_numpy_do_not_widen_the_type():
+    layers = [Linear(I, I, np.float32(0.1)), BatchNorm(I, eps=np.float64(1e-5)), LayerNorm(I, np.float64(1e-5))]
+    layers += [ACTIVATIONS["leaky-relu"](np.float64(0.1)), ACTIVATIONS["elu"](np.float64(1.0)), Linear(I, O)]
+    network = Sequential(layers)
+    z = network.forward(np.ones((B, I), dtype=np.float32), train=True)
+    loss = SoftmaxCrossEntropy(np.float64(0.1))(np, z, np.arange(B) % O)
+    assert z.dtype == loss[2].dtype == LOSSES["huber"](np.float64(1))(np, z, z * 2)[2].dtype == np.float32
+    json.dumps([layer.settings() for layer in layers])
+    for bad in (lambda: BatchNorm(3, eps=-1), lambda: ACTIVATIONS["leaky-relu"]("x"), lambda: LOSSES["huber"](0)):
+        with pytest.raises((TypeError, ValueError), match="must be"):
+            bad()
+
+
 def test_relu_lets_nan_through():
     """A NaN that became 0 would hide that training has diverged."""
     network = Sequential([ReLU()])

@@ -76,6 +76,8 @@ def _read_rows(model: MLP, source: Path, invert: bool | None) -> HostArray:
         cli.tell(f"{source}: its border is light, so it was inverted to light on dark (--no-invert leaves it)")
     # In the units that the model was trained in: a scale of 16 stands for levels from 0 to 16. Where there is none, or
     # one for each feature, bytes are taken to be what they are.
+    if isinstance(model.input_scale, tuple):
+        cli.tell(f"{source}: the model's inputs were standardized; its pixels are taken to have been from 0 to 255")
     levels = model.input_scale if isinstance(model.input_scale, float) and model.input_scale != 1.0 else 255.0
     return pixels[None] * (levels / 255.0)
 
@@ -111,6 +113,7 @@ def _choose(arrays: dict[str, HostArray], names: tuple[str, ...], source: Path) 
 def _read_labels(source: Path, rows: int, names: tuple[str, ...]) -> HostArray:
     """Return true labels as numbers of classes, (N,), from a file that holds their names or their numbers."""
     labels = _choose(read_npz(source), ("y", "y_test"), source) if _kind(source) == "npz" else read_idx(source)
+    labels = np.strings.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
     if labels.shape != (rows,):
         raise DataError(f"{source} has labels of shape {labels.shape}, and there are {rows} rows")
     codes = {name: code for code, name in enumerate(names)}

@@ -16,8 +16,9 @@ from typing import Any
 
 from . import cli
 from .data import DATASETS, Dataset, load_named
-from .device import Device, limit_threads
-from .errors import DivergedError
+from .data.arrays import check_features
+from .device import CPU, Device, limit_threads
+from .errors import DataError, DivergedError
 from .nn import ACTIVATIONS, INITIALIZERS
 from .nn.network import DTYPES
 from .optim import OPTIMIZERS, SCHEDULES
@@ -57,29 +58,45 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     folder = None if options.out is None else RunFolder(options.out, overwrite=options.overwrite)
     if config.data_dir is None and os.environ.get("XPNET_DATA_DIR"):
         config = dataclasses.replace(config, data_dir=os.environ["XPNET_DATA_DIR"])
-    data = _load(config, options)
-    if config.held_out is not None:
-        data = data.hold_out(config.held_out, config.seed)
-    if config.standardize:
-        data = data.standardize()
-    sizes = [data.x_train[0].size, *config.hidden, len(data.class_names)]
-    threads = config.threads or default_threads(sizes, config.batch_size)
-
-    with folder or contextlib.nullcontext(), limit_threads(threads):
-        trainer, total = _trainer(config, data, sizes, device)
+    loaded = _load(config, options)
+    with limit_threads(1), folder or contextlib.nullcontext():
+        try:  # all that can be wrong with the data is found before the folder's old run makes way
+            data = _prepare(config, loaded)
+            sizes = [data.x_train[0].size, *config.hidden, len(data.class_names)]
+            threads = config.threads or default_threads(sizes, config.batch_size)
+            trainer, total = _trainer(config, data, sizes, device)
+        except DataError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise cli.UsageError(f"{loaded.source}: {error}") from error
         if folder is not None:
-            folder.start(config, device, threads, data)
+            folder.start(config, device, threads, loaded)
         if not options.quiet:
             shape = " x ".join(map(str, data.x_train.shape))
             scaled = "standardized" if config.standardize else f"divided by {data.input_scale:g}"
             cli.tell(f"{data.name}: {shape}, flattened and {scaled}, from {data.source}")
             threads_too = f", BLAS threads: {threads}" if device.index is None else ""
             cli.tell(f"training on {device.name}{threads_too}, {total} steps")
-        _fit(trainer, data, total, config.early_stop, folder, quiet=options.quiet)
+        with limit_threads(threads):
+            _fit(trainer, data, total, config.early_stop, folder, quiet=options.quiet)
 
     result = _result(config, data, trainer, folder, time.perf_counter() - started)
     print(json.dumps(finite(result)) if options.json else _sentence(result))
     return 0
+
+
+def _prepare(config: Config, data: Dataset) -> Dataset:
+    """Hold out validation rows, standardize, and check; raise ValueError where that cannot be done."""
+    if config.held_out is not None:
+        data = data.hold_out(config.held_out, config.seed)
+    if config.standardize:
+        data = data.standardize()
+    dtype = "float64" if config.standardize else config.dtype
+    for name in ("x_train", "x_validation", "x_test"):
+        x = getattr(data, name)
+        if x is not None:
+            check_features(x, CPU, features=data.x_train[0].size, dtype=dtype, name=name)
+    return data
 
 
 def _trainer(config: Config, data: Dataset, sizes: list[int], device: Device) -> tuple[Trainer, int]:
@@ -276,7 +293,11 @@ def _parser() -> cli.Parser:
     add = parser.add_argument_group("data").add_argument
     names = "|".join((*DATASETS, "FILE.npz"))
     add("--dataset", metavar=names, help="(default: mnist, or digits where MNIST cannot be had)")
-    add("--standardize", action="store_true", help="give each feature mean 0 and deviation 1, by the training rows")
+    add(
+        "--standardize",
+        action=argparse.BooleanOptionalAction,
+        help="give each feature mean 0 and deviation 1, by the training rows",
+    )
     add("--data-dir", metavar="DIR", help="look for the data in DIR alone (default: $XPNET_DATA_DIR, cache, download)")
     add("--offline", action="store_true", default=False, help="do not download")
 
@@ -290,7 +311,8 @@ def _parser() -> cli.Parser:
         metavar="NAME",
         help=f"of all hidden layers, or of each (default: relu): {_names(ACTIVATIONS)}",
     )
-    add("--batch-norm", action="store_true", help="batch normalization before each activation")
+    flag = argparse.BooleanOptionalAction
+    add("--batch-norm", action=flag, help="batch normalization before each activation")
     add("--dropout", type=cli.number, metavar="RATE", help="behind each activation (default: 0)")
     add(
         "--init",

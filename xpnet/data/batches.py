@@ -16,15 +16,15 @@ class Rows:
         x: inputs as they came (bytes stay bytes: a quarter of the memory, and of what is gathered), (N, I).
         t: labels, (N,).
         w: weights, (N,) or (R, N), or None.
-        shift, scale: what is taken off inputs, and what they are then divided by: numbers, or (I,).
+        shift, scale: what is taken off inputs, and what they are then divided by.
         dtype: what a batch is made of.
     """
 
     x: Array
     t: Array
     w: Array | None
-    shift: float | Array
-    scale: float | Array
+    shift: float
+    scale: float
     dtype: str
 
     def __len__(self) -> int:
@@ -42,9 +42,8 @@ class Rows:
     def inputs(self, x: Array) -> Array:
         """Return rows as they came as what a network takes: of the right type, and scaled."""
         x = x.astype(self.dtype)
-        if not (isinstance(self.shift, float) and self.shift == 0.0):
-            x = x - self.shift
-        return x if isinstance(self.scale, float) and self.scale == 1.0 else x / self.scale
+        x = x if self.shift == 0.0 else x - self.shift
+        return x if self.scale == 1.0 else x / self.scale
 
 
 def spans(rows: int, size: int, least: int = 1) -> list[slice]:

@@ -60,11 +60,16 @@ class Dataset:
     def standardize(self) -> Dataset:
         """Return the data set with a shift and a scale that give each feature mean 0 and deviation 1 in training.
 
-        A feature that never changes is only shifted.
+        A feature that never changes, or by no more than rounding, is only shifted. Raises ValueError where a deviation
+        is not finite.
         """
         x = self.x_train.reshape(len(self.x_train), -1).astype(np.float64)
-        deviation = x.std(axis=0)
-        scale = np.where(deviation > 0, deviation, 1.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            deviation = x.std(axis=0)
+        if not np.isfinite(deviation).all():
+            raise ValueError(f"column {int(np.argmin(np.isfinite(deviation)))} is too large to be standardized")
+        varies = deviation > 1e-13 * np.abs(x).max(axis=0)
+        scale = np.where(varies, deviation, 1.0)
         return replace(self, input_shift=tuple(x.mean(axis=0).tolist()), input_scale=tuple(scale.tolist()))
 
     def fingerprint(self) -> str:

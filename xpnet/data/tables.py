@@ -44,6 +44,7 @@ def load_npz(path: Path | str, *, seed: int = 0, test_share: float = TEST_SHARE)
         else:
             held = ", ".join(arrays) or "nothing"
             raise ValueError(f"it holds {held}; wanted are x_train, y_train, x_test, y_test, or x, y")
+        y_train, y_test = (np.strings.decode(y, "utf-8") if y.dtype.kind == "S" else y for y in (y_train, y_test))
         _check(x_train, y_train, "x_train", "y_train")
         _check(x_test, y_test, "x_test", "y_test")
         if x_train.shape[1:] != x_test.shape[1:]:
@@ -72,5 +73,5 @@ def _check(x: HostArray, y: HostArray, x_name: str, y_name: str) -> None:
     check_rows(x, x_name)
     if y.shape != (len(x),):
         raise ValueError(f"{y_name} must have one label for each of {len(x)} rows, and has the shape {y.shape}")
-    if y.dtype.kind not in "buiUS" and not (y.dtype.kind == "f" and (y == np.floor(y)).all()):
+    if y.dtype.kind not in "buiUS" and not (y.dtype.kind == "f" and np.isfinite(y).all() and (y == np.floor(y)).all()):
         raise ValueError(f"{y_name} must hold classes, whole numbers or strings, and not {y.dtype}")

@@ -46,13 +46,13 @@ BY_ACTIVATION = {"selu": "lecun"} | dict.fromkeys(("identity", "step", "sigmoid"
 """The initializer that suits an activation, where it is not He's."""
 
 
-def check_init(init: Any) -> None:
-    """Raise TypeError or ValueError unless `init` is a name in `INITIALIZERS`, or a standard deviation."""
+def check_init(init: Any) -> str | float:
+    """Return `init`; raise TypeError or ValueError unless it is a name in `INITIALIZERS`, or a standard deviation."""
     if isinstance(init, str):
         if init not in INITIALIZERS:
             raise ValueError(f"unknown initializer {init!r}: {did_you_mean(init, INITIALIZERS)}")
-    else:
-        number("init", init, above=0.0)
+        return init
+    return number("init", init, above=0.0)
 
 
 def draw(init: str | float, generator: Any, shape: Shape) -> Any:

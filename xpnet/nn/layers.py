@@ -121,8 +121,8 @@ class Linear(Layer):
     n_outputs: int
 
     def __init__(self, inputs: int, outputs: int, init: str | float = "he") -> None:
-        check_init(init)
-        self.n_inputs, self.n_outputs, self.init = whole("inputs", inputs), whole("outputs", outputs), init
+        self.n_inputs, self.n_outputs = whole("inputs", inputs), whole("outputs", outputs)
+        self.init = check_init(init)
 
     def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
         """Return x W + b, (..., B, O)."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..checks import number
 from ..device import Array
 from .activations import sigmoid, softmax, softplus
 
@@ -40,16 +41,15 @@ class SoftmaxCrossEntropy:
     """-sum over classes of q log softmax(z), with q the target: for a label t, -log softmax(z)[t].
 
     Computed as logsumexp(z) - sum q z, with the row's maximum taken off z first, so that no exponential overflows.
-    Targets are integer labels, (B,), or a distribution over the classes for each row (one-hot, say), (B, C).
+    Targets are integer labels, (B,), or a distribution over the classes for each row (one-hot, say), (B, C), which must
+    sum to 1.
 
     Args:
         label_smoothing: the share of q that is spread evenly over all classes. Szegedy et al., 2016, section 7.
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be from 0 to below 1, not {label_smoothing!r}")
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = number("label_smoothing", label_smoothing, least=0.0, below=1.0)
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
         """Return sum, weight and gradient; t is (B,) integers from 0 to C-1, or (B, C)."""
@@ -118,9 +118,7 @@ class Huber:
     """
 
     def __init__(self, delta: float = 1.0) -> None:
-        if not delta > 0:
-            raise ValueError(f"delta must be above 0, not {delta!r}")
-        self.delta = delta
+        self.delta = number("delta", delta, above=0.0)
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
         """Return sum, weight and gradient; t is (B, O)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..checks import whole
+from ..checks import number, whole
 from ..device import Array
 from .layers import Layer
 from .parameters import Buffer, Parameter
@@ -32,7 +32,8 @@ class BatchNorm(Layer):
 
     def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         self.features = self.n_inputs = whole("features", features)
-        self.eps, self.momentum = eps, momentum
+        self.eps = number("eps", eps, above=0.0)
+        self.momentum = number("momentum", momentum, least=0.0)
 
     def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
         """Return the normalized x; with `train`, by the batch, which goes into the running statistics."""
@@ -92,7 +93,7 @@ class LayerNorm(Layer):
 
     def __init__(self, features: int, eps: float = 1e-5) -> None:
         self.features = self.n_inputs = whole("features", features)
-        self.eps = eps
+        self.eps = number("eps", eps, above=0.0)
 
     def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
         """Return the normalized x."""

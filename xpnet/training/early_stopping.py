@@ -1,4 +1,4 @@
-"""Early stopping: the best epoch by validation loss, and what the network was like then."""
+"""Early stopping: the best epoch by validation loss, and what everything was like then."""
 
 from __future__ import annotations
 
@@ -6,40 +6,46 @@ from typing import Any
 
 import numpy as np
 
-from ..nn import Sequential
+from ..device import Array, Device
 
 
 class Best:
-    """The epoch of the lowest validation loss, of each replica, with the values and buffers the network had.
+    """The epoch of the lowest validation loss, of each replica, with a copy of some arrays as they were then.
+
+    Args:
+        device: where the arrays are.
+        replicas: R, or None.
+        arrays: what is kept and restored, (...,) or (R, ...): values, buffers, the optimizer's state.
 
     Attributes:
-        loss, epoch: the lowest loss and its epoch, () or (R,).
+        loss, epoch: the lowest loss and its epoch, () or (R,); epoch -1 where no loss was finite.
         waited: for how many epochs no replica has improved.
     """
 
-    def __init__(self, network: Sequential) -> None:
-        shape = () if network.replicas is None else (network.replicas,)
+    def __init__(self, device: Device, replicas: int | None, arrays: list[Array]) -> None:
+        shape = () if replicas is None else (replicas,)
         self.loss = np.full(shape, np.inf)
-        self.epoch = np.zeros(shape, dtype=int)
+        self.epoch = np.full(shape, -1)
         self.waited = 0
-        self._network = network
-        self._kept = network.snapshot()
+        self._device = device
+        self._arrays = arrays
+        self._kept = [array.copy() for array in arrays]
 
     def look(self, epoch: int, loss: Any) -> None:
-        """Compare the validation loss after an epoch, a number or R of them, and keep the network where it is lower."""
+        """Compare the validation loss after an epoch, a number or R of them, and keep the arrays where it is lower."""
         better = np.asarray(loss) < self.loss  # false for NaN
         self.waited = 0 if better.any() else self.waited + 1
-        if not better.any():
-            return
-        self.loss = np.where(better, loss, self.loss)
-        self.epoch = np.where(better, epoch, self.epoch)
-        pick = self._network.device.asarray(better[..., None])  # (1,) or (R, 1)
-        where = self._network.xp.where
-        values, buffers = (
-            where(pick, now, kept) for now, kept in zip(self._network.snapshot(), self._kept, strict=True)
-        )
-        self._kept = values, buffers
+        if better.any():
+            self.loss = np.where(better, loss, self.loss)
+            self.epoch = np.where(better, epoch, self.epoch)
+            self._copy(better, self._arrays, self._kept)
 
-    def restore(self) -> None:
-        """Make the network what it was after the best epoch."""
-        self._network.restore(self._kept)
+    def restore(self) -> int | list[int] | None:
+        """Make the arrays what they were after the best epoch, where there is one; return that epoch (of each replica)."""
+        self._copy(self.epoch >= 0, self._kept, self._arrays)
+        return None if (self.epoch < 0).all() else self.epoch.tolist()
+
+    def _copy(self, which: Any, source: list[Array], target: list[Array]) -> None:
+        pick = self._device.asarray(np.asarray(which)[..., None])  # (1,) or (R, 1)
+        for ours, theirs in zip(source, target, strict=True):
+            theirs[...] = self._device.xp.where(pick, ours, theirs)

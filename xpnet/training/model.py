@@ -82,7 +82,7 @@ class MLP:
             layers.append(Linear(inputs, outputs, suits if init is None else init))
             layers += [BatchNorm(outputs)] if batch_norm else []
             layers.append(ACTIVATIONS[name]())
-            layers += [Dropout(dropout)] if dropout != 0.0 else []
+            layers += [Dropout(dropout)] if np.any(dropout) else []
         layers.append(Linear(sizes[-2], sizes[-1], suits if init is None else init))
         network = Sequential(layers, replicas=replicas, seed=seed, dtype=dtype, device=device)
         self._set(network, input_shape, input_shift, input_scale, class_names)
@@ -132,6 +132,12 @@ class MLP:
         self.input_scale = self._scaling("input_scale", input_scale, above=0.0)
         self.class_names = names
 
+    @property
+    def takes(self) -> str:
+        """The type that inputs must be finite in: the network's, or float64 where they are standardized in that."""
+        per_feature = isinstance(self.input_shift, tuple) or isinstance(self.input_scale, tuple)
+        return "float64" if per_feature else self.network.dtype
+
     def _scaling(self, name: str, value: Any, **bounds: float) -> Scaling:
         """Return a checked shift or scale: a number, or a tuple of one for each feature."""
         if isinstance(value, str) or not hasattr(value, "__len__"):
@@ -153,18 +159,22 @@ class MLP:
     def rows(self, x: Array, t: Array, w: Array | None = None) -> Rows:
         """Put checked rows, labels and weights on the device, as they came, for batches in this model's scaling."""
         device, dtype = self.device, self.network.dtype
-        kept = x if x.dtype == np.uint8 else x.astype(dtype)
         weights = None if w is None else device.asarray(w, dtype=dtype)
-        return self._rows(device.asarray(kept), device.asarray(t), weights)
+        x, shift, scale = self._scaled(x)
+        kept = x if x.dtype == np.uint8 else x.astype(dtype)
+        return Rows(device.asarray(kept), device.asarray(t), weights, shift, scale, dtype)
 
-    def _rows(self, x: Array, t: Array, w: Array | None) -> Rows:
-        """Return rows with this model's scaling, of which what is per feature is put on the device."""
-        dtype = self.network.dtype
-        shift, scale = (
-            self.device.asarray(value, dtype=dtype) if isinstance(value, tuple) else value
-            for value in (self.input_shift, self.input_scale)
-        )
-        return Rows(x, t, w, shift, scale, dtype)
+    def _scaled(self, x: Array) -> tuple[Array, float, float]:
+        """Return rows, and the shift and scale that batches of them still need.
+
+        What is per feature is applied here and now, in float64, because a column whose mean is large next to its
+        deviation would lose the latter in float32.
+        """
+        if not isinstance(self.input_shift, tuple) and not isinstance(self.input_scale, tuple):
+            return x, self.input_shift, self.input_scale
+        xp = np if isinstance(x, np.ndarray) else self.device.xp
+        shift, scale = (xp.asarray(value, dtype="float64") for value in (self.input_shift, self.input_scale))
+        return ((x.astype("float64") - shift) / scale).astype(self.network.dtype), 0.0, 1.0
 
     def forward(self, x: Array, train: bool = False) -> Array:
         """Return logits, (B, C) or (R, B, C), for inputs already scaled, (B, I), an array of this model's device."""
@@ -179,12 +189,13 @@ class MLP:
         """
         device = self.device
         with device.activate(), np.errstate(all="ignore"):
-            rows = check_features(x, device, features=self.n_inputs, dtype=self.network.dtype)
+            rows = check_features(x, device, features=self.n_inputs, dtype=self.takes)
             stays = device.index is not None and not isinstance(rows, np.ndarray)
-            ready = self._rows(rows, None, None)
             pieces = []
             for span in spans(len(rows), PREDICT_ROWS):
-                z = self.network.forward(ready.inputs(device.asarray(rows[span])))
+                part, shift, scale = self._scaled(rows[span])
+                ready = Rows(device.asarray(part), None, None, shift, scale, self.network.dtype)
+                z = self.network.forward(ready.inputs(ready.x))
                 p = self.loss.output(device.xp, z)
                 pieces.append(p if stays else device.to_host(p))
             xp = device.xp if stays else np

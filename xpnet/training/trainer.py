@@ -89,7 +89,8 @@ class Trainer:
     Attributes:
         epoch, step: how many were taken.
         history: a row per epoch, a dict, as `fit` returns it.
-        best_epoch: the epoch (of each replica) that early stopping went back to; None without it.
+        best_epoch: the epoch (of each replica, -1 for one that never had a finite loss) that the last `fit` went back to;
+            None if it did not.
     """
 
     def __init__(
@@ -174,7 +175,14 @@ class Trainer:
                 for name, pair in (("validation", validation), ("test", test))
                 if pair is not None
             }
-            best = None if early_stop is None else Best(self.model.network)
+            self.best_epoch = None
+            best = None
+            if early_stop is not None:
+                network = self.model.network
+                arrays = [network.values, network.buffers, *self.optimizer.state.values()]
+                best = Best(network.device, network.replicas, arrays)
+                if self.epoch:  # what was trained already may be the best there will be
+                    best.look(self.epoch, _evaluate(self.model, held["validation"])[0])
             good = self._snapshot()
             for length in _epoch_lengths(self.steps_in_epoch(len(rows)), epochs, steps):
                 try:
@@ -203,8 +211,7 @@ class Trainer:
                     if best.waited >= early_stop:
                         break
             if best is not None:
-                best.restore()
-                self.best_epoch = best.epoch.tolist()
+                self.best_epoch = best.restore()
         return self.history
 
     def _train_epoch(self, rows: Rows, length: int, on_step: Callable[[int], None] | None) -> Row:
@@ -236,7 +243,14 @@ class Trainer:
 
     def _batches(self, rows: int) -> list[slice]:
         """Return the spans of an epoch's batches; one that is too small to train on is joined to the one before."""
-        return spans(rows, self.batch_size, self.model.network.least_rows)
+        least = self.model.network.least_rows
+        batches = spans(rows, self.batch_size, least)
+        if min(self.batch_size, rows) < least:
+            raise ValueError(
+                f"batches of {min(self.batch_size, rows)} rows are too small: batch normalization needs {least}, to have a"
+                " variance"
+            )
+        return batches
 
     def _rates(self, taken: int) -> float | list[float]:
         """Return the learning rate (of each replica) of the step after `taken` steps."""
@@ -341,7 +355,7 @@ def _evaluate(model: MLP, rows: Rows) -> tuple[Any, Any]:
 def checked_rows(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = None) -> Rows:
     """Check what a user brings, and put it on the model's device."""
     device = model.device
-    x = check_features(x, device, features=model.n_inputs, dtype=model.network.dtype)
+    x = check_features(x, device, features=model.n_inputs, dtype=model.takes)
     check_rows(x)
     t = check_labels(y, device, rows=len(x), classes=len(model.class_names))
     if class_weight is not None:
