@@ -59,7 +59,7 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     if config.data_dir is None and os.environ.get("XPNET_DATA_DIR"):
         config = dataclasses.replace(config, data_dir=os.environ["XPNET_DATA_DIR"])
     loaded = _load(config, options)
-    with limit_threads(1), folder or contextlib.nullcontext():
+    with folder or contextlib.nullcontext():
         try:  # all that can be wrong with the data is found before the folder's old run makes way
             data = _prepare(config, loaded)
             sizes = [data.x_train[0].size, *config.hidden, len(data.class_names)]
@@ -293,11 +293,8 @@ def _parser() -> cli.Parser:
     add = parser.add_argument_group("data").add_argument
     names = "|".join((*DATASETS, "FILE.npz"))
     add("--dataset", metavar=names, help="(default: mnist, or digits where MNIST cannot be had)")
-    add(
-        "--standardize",
-        action=argparse.BooleanOptionalAction,
-        help="give each feature mean 0 and deviation 1, by the training rows",
-    )
+    flag = argparse.BooleanOptionalAction
+    add("--standardize", action=flag, help="give each feature mean 0 and deviation 1, by the training rows")
     add("--data-dir", metavar="DIR", help="look for the data in DIR alone (default: $XPNET_DATA_DIR, cache, download)")
     add("--offline", action="store_true", default=False, help="do not download")
 
@@ -311,7 +308,6 @@ def _parser() -> cli.Parser:
         metavar="NAME",
         help=f"of all hidden layers, or of each (default: relu): {_names(ACTIVATIONS)}",
     )
-    flag = argparse.BooleanOptionalAction
     add("--batch-norm", action=flag, help="batch normalization before each activation")
     add("--dropout", type=cli.number, metavar="RATE", help="behind each activation (default: 0)")
     add(

@@ -41,7 +41,7 @@ class Best:
             self._copy(better, self._arrays, self._kept)
 
     def restore(self) -> int | list[int] | None:
-        """Make the arrays what they were after the best epoch, where there is one; return that epoch (of each replica)."""
+        """Make the arrays what they were after the best epoch, where there is one; return it (for each replica)."""
         self._copy(self.epoch >= 0, self._kept, self._arrays)
         return None if (self.epoch < 0).all() else self.epoch.tolist()
 

@@ -89,8 +89,8 @@ class Trainer:
     Attributes:
         epoch, step: how many were taken.
         history: a row per epoch, a dict, as `fit` returns it.
-        best_epoch: the epoch (of each replica, -1 for one that never had a finite loss) that the last `fit` went back to;
-            None if it did not.
+        best_epoch: the epoch that the last `fit` went back to (of each replica; -1 for one that never had a finite
+            loss); None if it did not.
     """
 
     def __init__(
@@ -245,10 +245,10 @@ class Trainer:
         """Return the spans of an epoch's batches; one that is too small to train on is joined to the one before."""
         least = self.model.network.least_rows
         batches = spans(rows, self.batch_size, least)
-        if min(self.batch_size, rows) < least:
+        smallest = min(self.batch_size, rows)
+        if smallest < least:
             raise ValueError(
-                f"batches of {min(self.batch_size, rows)} rows are too small: batch normalization needs {least}, to have a"
-                " variance"
+                f"batches of {smallest} rows are too small: a variance, in batch normalization, needs {least}"
             )
         return batches
 
