@@ -16,14 +16,29 @@ __version__ = "0.1.0"
 from .data import Dataset, load_digits, load_fashion_mnist, load_mnist, load_npz
 from .device import Device, get_device
 from .errors import DataError, DeviceError, DeviceUnavailable, DivergedError, ModelFileError, XpnetError
-from .nn import Layer, Linear, Parameter, ReLU, Sequential, SoftmaxCrossEntropy
-from .optim import SGD, Adam, Optimizer
+from .nn import (
+    BatchNorm,
+    Buffer,
+    Dropout,
+    Layer,
+    LayerNorm,
+    Linear,
+    Parameter,
+    ReLU,
+    Sequential,
+    SoftmaxCrossEntropy,
+)
+from .optim import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop, schedules
 from .training import MLP, Config, Trainer, evaluate
 
 __all__ = [
     "MLP",
     "SGD",
+    "AdaGrad",
     "Adam",
+    "AdamW",
+    "BatchNorm",
+    "Buffer",
     "Config",
     "DataError",
     "Dataset",
@@ -31,11 +46,16 @@ __all__ = [
     "DeviceError",
     "DeviceUnavailable",
     "DivergedError",
+    "Dropout",
     "Layer",
+    "LayerNorm",
     "Linear",
     "ModelFileError",
+    "Momentum",
+    "Nesterov",
     "Optimizer",
     "Parameter",
+    "RMSprop",
     "ReLU",
     "Sequential",
     "SoftmaxCrossEntropy",
@@ -47,4 +67,5 @@ __all__ = [
     "load_fashion_mnist",
     "load_mnist",
     "load_npz",
+    "schedules",
 ]
