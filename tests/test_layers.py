@@ -144,13 +144,15 @@ def test_losses_do_not_overflow(name):
 
 @pytest.mark.parametrize("weights", ["none", "shared", "per replica"])
 @pytest.mark.parametrize("replicas", REPLICAS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", LOSSES)
-def test_loss_gradients(name, replicas, weights, device, rng):
+def test_loss_gradients(name, layout, replicas, weights, device, rng):
     loss = LOSSES[name]()
     if weights == "per replica" and replicas is None:
         pytest.skip("one network has no replica axis")
     z_host = rng.normal(size=(*lead(replicas), B, O))
-    z, t = device.asarray(z_host), device.asarray(TARGETS[name](rng))
+    t_host = TARGETS[name](rng)
+    z, t = put(device, z_host, layout), device.asarray(t_host)
     w_host = rng.uniform(size=(B,) if weights == "shared" else (*lead(replicas), B))
     w = None if weights == "none" else device.asarray(w_host)
     xp = device.xp
@@ -166,7 +168,8 @@ def test_loss_gradients(name, replicas, weights, device, rng):
         assert weight == B
     else:
         np.testing.assert_allclose(device.to_host(weight), w_host.sum(axis=-1))
-    assert (device.to_host(z) == z_host).all()
+    for array, before in ((z, z_host), (t, t_host), *(() if w is None else ((w, w_host),))):
+        assert (device.to_host(array) == before).all(), "the loss has changed its input"
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
