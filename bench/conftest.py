@@ -9,7 +9,7 @@ import pytest
 from xpnet.device import CPU, get_device, limit_threads
 from xpnet.doctor import BLAS_VARIABLES, examine
 from xpnet.errors import DeviceError
-from xpnet.training.config import MOST_DEFAULT_THREADS, usable_processors
+from xpnet.training.config import most_threads
 
 
 def pytest_configure(config):
@@ -33,5 +33,5 @@ def device(request):
         except DeviceError as error:
             pytest.skip(f"no usable GPU: {error}")
     else:
-        with limit_threads(min(usable_processors(), MOST_DEFAULT_THREADS)):
+        with limit_threads(most_threads()):
             yield CPU

@@ -19,7 +19,7 @@ from . import __version__, cli
 from .data.mnist import FILES, MNIST, cache_folder, find
 from .device import cupy_distributions, get_device
 from .errors import DataError, DeviceError, one_line
-from .training.config import MOST_DEFAULT_THREADS, usable_processors
+from .training.config import most_threads, usable_processors
 
 # What these hold a processor below, it does not reach.
 BLAS_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")
@@ -94,8 +94,8 @@ def _blas() -> str:
 
 
 def _processor() -> Result:
-    threads = min(usable_processors(), MOST_DEFAULT_THREADS)
-    return f"{platform.machine()}, {usable_processors()} usable; runs of large networks use {threads} threads", None
+    usable = f"{usable_processors()} usable; runs of large networks use {most_threads()} threads"
+    return f"{platform.machine()}, {usable}", None
 
 
 def _blas_variables() -> Result:

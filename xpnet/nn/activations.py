@@ -243,7 +243,7 @@ def normal_cdf(xp: Any, x: Array) -> Array:
     """Return Phi(x) = (1 + erf(x / sqrt 2)) / 2, to rounding in float64; NumPy and CuPy have no erf in common.
 
     erf on |u| <= 0.46875, and erfc beyond, by the rational functions of W. J. Cody, "Rational Chebyshev approximations
-    for the error function", 1969. His third one, for u > 4, is not needed: there, the second's error is below 1e-20.
+    for the error function", 1969. His third one, for u > 4, is not needed: there, the second's error is below 1e-19.
     """
     u = x * math.sqrt(0.5)
     a = xp.abs(u)

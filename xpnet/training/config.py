@@ -38,13 +38,18 @@ def usable_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def most_threads() -> int:
+    """Return how many BLAS threads a run of a large network uses: one for each usable processor, and at most 8."""
+    return min(usable_processors(), MOST_DEFAULT_THREADS)
+
+
 def default_threads(sizes: Sequence[int], batch_size: int) -> int:
     """Return how many BLAS threads a run of a network of these sizes uses unless told.
 
-    One where all of its products are small; else one for each processor this process may use, and at most 8.
+    One where all of its products are small; `most_threads()` else.
     """
     largest = max(batch_size * inputs * outputs for inputs, outputs in pairwise(sizes))
-    return 1 if largest < WORTH_THREADS else min(usable_processors(), MOST_DEFAULT_THREADS)
+    return 1 if largest < WORTH_THREADS else most_threads()
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,7 @@ class MLP:
 
     def forward(self, x: Array, train: bool = False) -> Array:
         """Return logits, (B, C) or (R, B, C), for inputs already scaled, (B, I), an array of this model's device."""
-        with self.device.activate():
-            return self.network.forward(x, train)
+        return self.network.forward(x, train)
 
     def predict(self, x: Any) -> Array:
         """Return the probability of each class, (N, C) or (R, N, C), for rows as they come: pictures, lists, bytes.
