@@ -81,6 +81,12 @@ def row_losses() -> dict[str, Any]:
             bits,
             lambda z, t: functions.binary_cross_entropy_with_logits(z, t, reduction="none").mean(dim=1),
         ),
+        "binary-cross-entropy, weighted": (
+            bits,
+            lambda z, t: functions.binary_cross_entropy_with_logits(
+                z, t, reduction="none", pos_weight=torch.tensor([0.5, 2.0, 3.0])
+            ).mean(dim=1),
+        ),
         "mean-squared-error": (real, lambda z, t: functions.mse_loss(z, t, reduction="none").mean(dim=1)),
         "mean-absolute-error": (real, lambda z, t: functions.l1_loss(z, t, reduction="none").mean(dim=1)),
         "huber": (real, lambda z, t: functions.huber_loss(z, t, reduction="none").mean(dim=1)),

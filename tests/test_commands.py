@@ -461,7 +461,7 @@ def test_out_of_memory(run, monkeypatch):
     def full(*args, **kwargs):
         raise MemoryError("Out of memory allocating 9,000 bytes (allocated so far: 5 bytes)")
 
-    monkeypatch.setattr(train, "Trainer", full)
+    monkeypatch.setattr(train, "build", full)
     code, out, err = run(train, *SHORT, "--quiet")
     assert (code, out) == (1, "")
     assert "allocating 9,000 bytes (allocated so far: 5 bytes)" in err
@@ -580,7 +580,7 @@ def test_predicting_idx_npz_and_folders(run, trained, tmp_path):
             code, out, err = run(predict, path, source, "--labels", truth)
             assert code == 0, err
             assert err.splitlines()[0] == f"accuracy {right:.4f} ({round(right * 360)} of 360)"
-            assert len(err.splitlines()) == 13
+            assert len(err.splitlines()) == 14
             outputs.add(out)
     (out,) = outputs
     for index, line in enumerate(out.splitlines()):
@@ -604,10 +604,136 @@ def test_confusion_matrix_by_hand(run, tmp_path):
     assert [line.split() for line in err.splitlines()] == [
         ["accuracy", "0.3333", "(1", "of", "3)"],
         ["true", "\\", "predicted"],
-        ["a", "b"],
-        ["a", "0", "2"],
-        ["b", "0", "1"],
+        ["a", "b", "accuracy"],
+        ["a", "0", "2", "0.0000"],
+        ["b", "0", "1", "1.0000"],
     ]
+
+
+def test_every_task_trains_and_predicts(run, tmp_path, rng):
+    """By what the targets look like: the task, the metric, the run folder, and the predictions with their report."""
+    x = rng.normal(size=(200, 3))
+    y = {
+        "classification": np.where(x[:, 0] > 0, "yes", "no"),
+        "multilabel": (x[:, :2] > 0).astype(int),
+        "regression": np.stack([x[:, 0] * 1e4 + 5e4, x[:, 1]], axis=1),
+    }
+    for task, targets in y.items():
+        path, out = tmp_path / f"{task}.npz", tmp_path / task
+        np.savez(path, x=x, y=targets)
+        options = ("--dataset", path, "--hidden", "16", "--lr", "0.01", "--epochs", "150", "--out", out)
+        code, stdout, err = run(train, *options, "--json")
+        assert code == 0, err
+        result = json.loads(stdout)
+        metric = "r2" if task == "regression" else "accuracy"
+        assert result["task"] == task
+        assert result[f"test_{metric}"] > 0.9
+        assert f"{task}, " in err.splitlines()[1]
+        assert {"test_loss", "train_loss"} <= set(result)
+        row = json.loads((out / "history.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        assert row[f"test_{metric}"] == result[f"test_{metric}"]
+        assert (out / "curves.png").stat().st_size > 10_000
+        code, stdout, _ = run(train, *options, "--quiet", "--overwrite")
+        assert f"test {'R2' if metric == 'r2' else 'accuracy'} 0.9" in stdout or " 1.0000" in stdout
+
+        model = MLP.load(out / "model.safetensors")
+        p = model.predict(x)
+        code, stdout, err = run(predict, out, path, "--labels", path)
+        assert code == 0, err
+        assert len(stdout.splitlines()) == 200
+        first = stdout.splitlines()[0].split("\t")
+        code, stdout, _ = run(predict, out, path, "--json")
+        answer = json.loads(stdout.splitlines()[0])
+        if task == "classification":
+            assert first == ["0", ("no", "yes")[p[0].argmax()], f"{p[0].max():.6f}"]
+            assert (answer["label"], len(answer["probabilities"])) == (first[1], 2)
+            assert err.startswith(("accuracy 0.9", "accuracy 1"))
+        elif task == "multilabel":
+            names = [str(i) for i in np.flatnonzero(p[0] > 0.5)]
+            assert first[:2] == ["0", ",".join(names)]
+            assert answer["labels"] == names
+            assert np.allclose(answer["probabilities"], p[0], atol=1e-6)
+            assert len(err.splitlines()) == 4
+        else:
+            assert [float(word) for word in first[1:]] == pytest.approx(p[0].tolist(), rel=1e-6)
+            assert answer["values"] == pytest.approx(p[0].tolist(), rel=1e-6)
+            error = p[:, 0] - y[task][:, 0]
+            numbers = [float(word) for word in err.splitlines()[2].split()]
+            assert numbers[2:] == pytest.approx([np.sqrt((error**2).mean()), np.abs(error).mean()], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--task", "regression"), "digits is a data set for classification, and not for regression"),
+        (("--loss", "poisson"), "the loss poisson does not go with the task classification"),
+        (("--output", "tanh", "--loss", "softmax-cross-entropy"), "output tanh does not go with the loss"),
+        (("--output", "relu"), "unknown output 'relu'"),
+        (("--label-smoothing", "1"), "label_smoothing must be finite and at least 0 and below 1"),
+        (("--label-smoothing", "0.1", "--loss", "huber"), "label_smoothing (0.1) goes with softmax-cross-entropy"),
+        (("--class-weight", "rare"), "unknown class_weight 'rare'"),
+        (("--warmup", "-1"), "warmup must be at least 0"),
+        (("--warmup", "30"), "warmup (30) must be shorter than the run, which has 30 steps"),
+        (("--task", "clustering"), "unknown task 'clustering'"),
+    ],
+)
+def test_options_that_do_not_go_together(run, tmp_path, options, words):
+    out = tmp_path / "run"
+    code, stdout, err = run(train, *SHORT, *options, "--out", out)
+    assert (code, stdout) == (2, "")
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert not (out / "config.json").exists()
+
+
+def test_options_of_tasks_change_the_run(run, tmp_path, rng):
+    """Each of them has an effect, and is in config.json; the rerun from there is the same run."""
+    x = rng.normal(size=(200, 3))
+    np.savez(tmp_path / "two.npz", x=x, y=(x[:, 0] > 1.0).astype(int))
+    np.savez(tmp_path / "many.npz", x=x, y=(x > 1.0).astype(int))
+    losses = {}
+    for name, file, *options in (
+        ("plain", "two"),
+        ("softmax", "two", "--loss", "softmax-cross-entropy"),
+        ("smoothed", "two", "--label-smoothing", "0.1"),
+        ("balanced", "two", "--class-weight", "balanced"),
+        ("warm", "two", "--warmup", "50"),
+        ("tanh", "two", "--output", "tanh"),
+        ("numbers", "two", "--task", "regression"),
+        ("many", "many"),
+        ("many balanced", "many", "--class-weight", "balanced"),
+    ):
+        out = tmp_path / name
+        common = ("--dataset", tmp_path / f"{file}.npz", "--steps", "100", "--hidden", "8", "--quiet", "--out", out)
+        assert run(train, *common, *options)[0] == 0
+        losses[name] = (out / "model.safetensors").read_bytes()
+        code, _, err = run(
+            train, "--config", out / "config.json", "--out", tmp_path / "again", "--overwrite", "--quiet"
+        )
+        assert code == 0, err
+        assert (tmp_path / "again" / "model.safetensors").read_bytes() == losses[name], name
+    assert len(set(losses.values())) == len(losses)
+
+
+def test_a_picture_of_mistakes(run, trained, tmp_path):
+    digits = load_digits()
+    np.savez(tmp_path / "d.npz", x=digits.x_test, y=digits.y_test)
+    path = tmp_path / "mistakes.png"
+    code, _, err = run(predict, trained, tmp_path / "d.npz", "--labels", tmp_path / "d.npz", "--mistakes", path)
+    assert code == 0, err
+    assert path.read_bytes().startswith(b"\x89PNG")
+    model = MLP.load(trained / "model.safetensors")
+    perfect = model.predict(digits.x_test).argmax(axis=1)
+    np.savez(tmp_path / "d.npz", x=digits.x_test, y=perfect)
+    before = path.stat().st_size
+    assert run(predict, trained, tmp_path / "d.npz", "--labels", tmp_path / "d.npz", "--mistakes", path)[0] == 0
+    assert path.stat().st_size < before, "no mistakes, no pictures"
+    code, _, err = run(predict, trained, tmp_path / "d.npz", "--mistakes", path)
+    assert (code, "--mistakes needs --labels" in err) == (2, True)
+    MLP([3, 2]).save(tmp_path / "m")
+    np.savez(tmp_path / "t.npz", x=np.eye(3), y=[0, 1, 1])
+    code, _, err = run(predict, tmp_path / "m", tmp_path / "t.npz", "--labels", tmp_path / "t.npz", "--mistakes", path)
+    assert (code, "the model takes rows of shape (3,), and no grey pictures" in err) == (2, True)
 
 
 def test_replicas_are_averaged_and_said_so(run, tmp_path):
@@ -616,7 +742,7 @@ def test_replicas_are_averaged_and_said_so(run, tmp_path):
     np.savez(tmp_path / "x.npz", x=np.eye(3))
     code, out, err = run(predict, tmp_path / "m", tmp_path / "x.npz", "--json")
     assert code == 0
-    assert err == "the model has 3 replicas: probabilities are their mean\n"
+    assert err == "the model has 3 replicas: predictions are their mean\n"
     answers = [json.loads(line)["probabilities"] for line in out.splitlines()]
     np.testing.assert_allclose(answers, model.predict(np.eye(3)).mean(axis=0), atol=1e-6)
 
@@ -701,7 +827,7 @@ def test_a_model_that_had_diverged_says_so(run, tmp_path):
     np.savez(tmp_path / "x.npz", x=np.eye(3))
     code, out, err = run(predict, tmp_path / "m", tmp_path / "x.npz", "--json")
     assert code == 0
-    assert err == f"{tmp_path / 'm'} gives probabilities that are not finite: its training had diverged\n"
+    assert err == f"{tmp_path / 'm'} gives predictions that are not finite: its training had diverged\n"
     assert json.loads(out.splitlines()[0])["probabilities"] == [None, None]
 
 

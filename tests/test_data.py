@@ -20,9 +20,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xpnet.data import NotFound, load_digits, load_fashion_mnist, load_mnist, load_named, load_npz, mnist
+from xpnet.data import (
+    NotFound,
+    load_digits,
+    load_fashion_mnist,
+    load_idx_folder,
+    load_mnist,
+    load_named,
+    load_npz,
+    mnist,
+)
 from xpnet.data.files import read_npz
 from xpnet.data.idx import TYPES, read_idx
+from xpnet.data.targets import guess_task
 from xpnet.errors import DataError
 
 CODES = {np.dtype(name): code for code, name in TYPES.items()}
@@ -386,21 +396,121 @@ def test_labels_in_bytes_are_text(tmp_path):
     assert data.class_names == ("cat", "dog")
 
 
+@pytest.mark.parametrize(
+    ("y", "task"),
+    [
+        (["a", "b"], "classification"),
+        ([b"a", b"b"], "classification"),
+        ([True, False], "classification"),
+        ([3, -7], "classification"),
+        ([[3], [4]], "classification"),
+        ([1.0, 2.0], "classification"),
+        (np.arange(100.0), "classification"),
+        (np.arange(101), "regression"),
+        ([1.0, 2.5], "regression"),
+        ([1.0, np.nan], "regression"),
+        ([[0, 1], [1, 0]], "classification"),
+        ([[0, 1], [1, 1]], "multilabel"),
+        ([[0, 0], [1, 0]], "multilabel"),
+        ([[0, 2], [1, 0]], "regression"),
+    ],
+)
+def test_the_task_is_read_off_the_targets(y, task):
+    assert guess_task(np.array(y)) == task
+
+
+def test_targets_of_every_task(tmp_path):
+    x = np.arange(12.0).reshape(6, 2)
+    onehot = np.eye(3, dtype=int)[[0, 1, 2, 2, 1, 0]]
+    data = load_npz(save(tmp_path / "a.npz", x_train=x, y_train=onehot, x_test=x, y_test=onehot[:, ::-1]))
+    assert (data.task, data.class_names) == ("classification", ("0", "1", "2"))
+    assert data.y_test.tolist() == [2, 1, 0, 0, 1, 2]
+    data = load_npz(save(tmp_path / "a.npz", x=x, y=onehot), task="multilabel")
+    assert (data.task, data.class_names, data.y_train.shape) == ("multilabel", ("0", "1", "2"), (5, 3))
+    data = load_npz(save(tmp_path / "a.npz", x=x, y=np.arange(6)), task="regression")
+    assert (data.task, data.class_names, data.y_train.dtype, data.y_train.shape) == ("regression", (), float, (5, 1))
+    assert data.hold_out(0.4, 0).y_validation.shape == (2, 1)
+    data = load_npz(save(tmp_path / "a.npz", x=x, y=np.arange(6) + 1000.0), task="classification")
+    assert data.class_names[0] == "1000"
+
+
+def write_idx(folder, **arrays):
+    folder.mkdir(exist_ok=True)
+    for name, array in arrays.items():
+        (folder / name.replace("_", "-")).write_bytes(idx_bytes(np.asarray(array)))
+    return folder
+
+
+def test_a_folder_of_idx_files(tmp_path):
+    """Any shape, any number of classes, classes that only the test set has, and pictures that are scaled."""
+    pictures = np.random.default_rng(0).integers(0, 256, (12, 3, 5, 2), dtype=np.uint8)
+    folder = write_idx(
+        tmp_path / "set",
+        emnist_letters_train_images_idx4_ubyte=pictures[:8],
+        emnist_letters_train_labels_idx1_ubyte=np.uint8([1, 26, 1, 26, 7, 7, 1, 1]),
+        emnist_letters_test_images_idx4_ubyte=pictures[8:],
+        emnist_letters_test_labels_idx1_ubyte=np.uint8([26, 30, 1, 31]),
+    )
+    data = load_idx_folder(folder)
+    assert data.class_names == ("1", "7", "26", "30", "31")
+    assert data.y_test.tolist() == [2, 3, 0, 4]
+    assert (data.input_shape, data.input_scale) == ((3, 5, 2), 255.0)
+    assert (data.x_train == pictures[:8]).all()
+    assert load_named(str(folder), None)[0].fingerprint() == data.fingerprint()
+
+    floats = np.linspace(0, 1, 40, dtype=np.float32).reshape(10, 4)
+    folder = write_idx(
+        tmp_path / "numbers", train_images_idx2_float=floats, train_labels_idx1_float=floats[:, 0] * np.float32(2.5)
+    )
+    data = load_idx_folder(folder)
+    assert (data.task, len(data.x_train), len(data.x_test), data.input_scale) == ("regression", 8, 2, 1.0)
+    (folder / "train-images-idx2-float.gz").write_bytes(b"damaged, and not looked at beside the plain file")
+    assert load_idx_folder(folder).fingerprint() == data.fingerprint()
+
+
+def test_mnist_as_a_folder(mnist_dir):
+    one, other = load_idx_folder(mnist_dir / "mnist"), load_mnist(mnist_dir)
+    assert (one.x_train == other.x_train).all()
+    assert (one.y_test == other.y_test).all()
+    assert (one.class_names, one.input_scale) == (other.class_names, other.input_scale)
+
+
+def test_bad_idx_folders(tmp_path):
+    x, y = np.zeros((4, 2), dtype=np.uint8), np.uint8([0, 1, 0, 1])
+    folder = tmp_path / "a"
+    with pytest.raises(DataError, match="a cannot be read: No such file"):
+        load_idx_folder(folder)
+    folder.mkdir()
+    with pytest.raises(DataError, match="a has no train-images"):
+        load_named(str(folder), None)
+    write_idx(folder, train_images_idx2_ubyte=x, train_labels_idx1_ubyte=y, t10k_images_idx2_ubyte=x)
+    with pytest.raises(DataError, match="has one of the two files for testing, .*t10k-images-idx2-ubyte"):
+        load_idx_folder(folder)
+    write_idx(folder, t10k_labels_idx1_ubyte=y[:3])
+    with pytest.raises(DataError, match="y_test must hold targets for each of 4 rows"):
+        load_idx_folder(folder)
+    write_idx(folder, digits_train_images_idx2_ubyte=x)
+    with pytest.raises(DataError, match="holds several data sets"):
+        load_idx_folder(folder)
+
+
 X, Y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
 BAD_TABLES = {
     "other names": ({"a": X, "b": Y}, "it holds a, b; wanted are x_train"),
     "nothing": ({}, "it holds nothing; wanted are"),
     "half": ({"x": X}, "wanted are"),
-    "lengths": ({"x": X, "y": Y[:3]}, r"y must have one label for each of 4 rows, and has the shape \(3,\)"),
-    "two labels": ({"x": X, "y": X}, "y must have one label for each"),
-    "fractions": ({"x": X, "y": Y + 0.5}, "y must hold classes"),
-    "infinite label": ({"x": X, "y": np.array([0, np.inf, 0, 1])}, "y must hold classes"),
+    "lengths": ({"x": X, "y": Y[:3]}, r"y must hold targets for each of 4 rows, .* and is int64 of shape \(3,\)"),
+    "cubes": ({"x": X, "y": np.zeros((4, 2, 2))}, r"y must hold targets .* is float64 of shape \(4, 2, 2\)"),
+    "no targets": ({"x": X, "y": np.zeros((4, 0))}, r"y must hold targets .* is float64 of shape \(4, 0\)"),
+    "dates": ({"x": X, "y": Y.astype("M8[D]")}, "y must hold targets .* numbers or strings"),
+    "infinite target": ({"x": X, "y": np.array([0, np.inf, 0, 1])}, "targets of a regression must be finite numbers"),
+    "other targets": ({"x_train": X, "y_train": X, "x_test": X, "y_test": Y}, "a row of training has the shape"),
     "no rows": ({"x": X[:0], "y": Y[:0]}, "x has no rows"),
     "no features": ({"x": X[:, :0], "y": Y}, "x has no features"),
     "nan": ({"x": np.where(X == 0, np.nan, X), "y": Y}, "x must be finite: row 0, column 0 is nan"),
     "text": ({"x": X.astype(str), "y": Y}, "x must hold real numbers"),
     "one class": ({"x": X, "y": Y * 0}, "one class alone"),
-    "shapes": ({"x_train": X, "y_train": Y, "x_test": X[:, :1], "y_test": Y}, "a row of x_train has the shape"),
+    "shapes": ({"x_train": X, "y_train": Y, "x_test": X[:, :1], "y_test": Y}, "a row of training has the shape"),
 }
 
 

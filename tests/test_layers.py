@@ -114,7 +114,9 @@ def test_every_loss_is_checked():
 def test_losses_are_pytorchs(name, device):
     golden = GOLDEN["row_losses"][name]
     kind, _, variant = name.partition(", ")
-    loss = LOSSES[kind](label_smoothing=0.1) if variant == "smoothed" else LOSSES[kind]()
+    options = {"smoothed": {"label_smoothing": 0.1}, "weighted": {"positive_weight": [0.5, 2.0, 3.0]}}
+    loss = LOSSES[kind](**options.get(variant, {}))
+    loss.bind(device.xp, "float64", 3)
     z, t, w = (device.asarray(np.array(a)) for a in (GOLDEN["row_losses"]["z"], golden["t"], GOLDEN["row_losses"]["w"]))
     total, weight, dz = loss(device.xp, z, t, w)
     assert float(total / weight) == pytest.approx(golden["loss"], rel=1e-12)
@@ -123,9 +125,13 @@ def test_losses_are_pytorchs(name, device):
 
 def test_one_hot_targets_are_labels(rng):
     z, t = rng.normal(size=(6, 4)), np.arange(6) % 4
-    for smoothing in (0.0, 0.2):
-        loss = SoftmaxCrossEntropy(smoothing)
+    losses = [SoftmaxCrossEntropy(0.2), *(kind() for name, kind in LOSSES.items() if name != "poisson")]
+    for loss in losses:
         for ours, theirs in zip(loss(np, z, t), loss(np, z, np.eye(4)[t]), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-14)
+    for name in ("binary-cross-entropy", "mean-squared-error"):  # one output stands for class 1
+        pairs = zip(LOSSES[name]()(np, z[:, :1], t % 2), LOSSES[name]()(np, z[:, :1], t[:, None] % 2), strict=True)
+        for ours, theirs in pairs:
             np.testing.assert_allclose(ours, theirs, rtol=1e-14)
 
 

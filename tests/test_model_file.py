@@ -133,7 +133,7 @@ CHANGES = {
     "format": (lambda m, t: m.update(format=99), "has the format 99, and this version reads 1"),
     "unknown layer": (
         lambda m, t: m["layers"].__setitem__(1, {"type": "Conv"}),
-        "has a layer 'Conv'",
+        "has 'Conv', which is none of xpnet's layers",
     ),
     "layers do not fit": (lambda m, t: m["layers"][2].update(inputs=4), "takes 4 features, and would get 3"),
     "other shape": (lambda m, t: m["layers"][2].update(outputs=5), "W has the shape"),
@@ -215,7 +215,7 @@ class Scale(Layer):
 def test_a_layer_of_ones_own(tmp_path):
     model = MLP.of(Sequential([Linear(4, 5), Scale(3.0), Linear(5, 2)]))
     model.save(tmp_path / "m")
-    with pytest.raises(ModelFileError, match="a layer 'Scale', which is none of xpnet's: give load its class"):
+    with pytest.raises(ModelFileError, match="has 'Scale', which is none of xpnet's layers: give load its class"):
         MLP.load(tmp_path / "m")
     again = MLP.load(tmp_path / "m", layers={"Scale": Scale})
     assert (again.predict(np.eye(4)) == model.predict(np.eye(4))).all()

@@ -614,4 +614,5 @@ def test_bad_models(options, error, words):
 def test_summary():
     text = MLP([6, 5, 3], input_shape=(2, 3), input_scale=255, replicas=4).summary()
     assert text.splitlines()[1].split() == ["0", "Linear", "5", "35"]
-    assert text.endswith("53 parameters in each of 4 replicas, float32, on cpu; input (2, 3) divided by 255")
+    last = "53 parameters in each of 4 replicas, float32, on cpu; input (2, 3) divided by 255; classification by "
+    assert text.endswith(last + "softmax-cross-entropy")

@@ -13,7 +13,15 @@ True
 
 __version__ = "0.1.0"
 
-from .data import Dataset, load_digits, load_fashion_mnist, load_mnist, load_npz
+from .data import (
+    Dataset,
+    load_digits,
+    load_fashion_mnist,
+    load_idx_folder,
+    load_mnist,
+    load_npz,
+    standard_scaling,
+)
 from .device import Device, get_device
 from .errors import DataError, DeviceError, DeviceUnavailable, DivergedError, ModelFileError, XpnetError
 from .nn import (
@@ -23,13 +31,14 @@ from .nn import (
     Layer,
     LayerNorm,
     Linear,
+    Loss,
     Parameter,
     ReLU,
     Sequential,
     SoftmaxCrossEntropy,
 )
 from .optim import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop, schedules
-from .training import MLP, Config, Trainer, evaluate
+from .training import MLP, Config, Trainer, evaluate, metrics
 
 __all__ = [
     "MLP",
@@ -50,6 +59,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "Linear",
+    "Loss",
     "ModelFileError",
     "Momentum",
     "Nesterov",
@@ -65,7 +75,10 @@ __all__ = [
     "get_device",
     "load_digits",
     "load_fashion_mnist",
+    "load_idx_folder",
     "load_mnist",
     "load_npz",
+    "metrics",
     "schedules",
+    "standard_scaling",
 ]

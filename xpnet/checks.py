@@ -53,3 +53,14 @@ def number(
             f"{name} must be {' and '.join(wanted)}, not {shown if len(shown) < 40 else 'a larger number'}"
         )
     return result
+
+
+def number_or_numbers(name: str, value: Any, **bounds: float) -> float | list[float]:
+    """Return `value` as a float, or, of a sequence, a list of floats; each as `number` checks it.
+
+    >>> number_or_numbers("rate", [0, 0.5], least=0)
+    [0.0, 0.5]
+    """
+    if isinstance(value, str) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0:
+        return number(name, value, **bounds)
+    return [number(f"{name}[{i}]", one, **bounds) for i, one in enumerate(value)]

@@ -1,4 +1,4 @@
-"""python -m xpnet.predict: label pictures or arrays with a trained model."""
+"""python -m xpnet.predict: what a trained model makes of pictures or arrays."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import cli
+from .data.arrays import check_targets
+from .data.dataset import HostArray
 from .data.files import open_regular, read_npz
 from .data.idx import read_idx
 from .data.pictures import read_picture
+from .data.targets import guess_task
+from .device import CPU
 from .errors import DataError
-from .training import MLP
+from .training import MLP, metrics
+from .training.files import write_atomically
 from .training.run_folder import finite
 
-HostArray = np.ndarray[Any, Any]
+TOP = 5  # accuracy among so many classes is reported where there are more
+MISTAKES = 40  # at the most, in a picture
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,39 +36,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.mistakes is not None and options.labels is None:
+        parser.error("--mistakes needs --labels: without them there are none")
     device = cli.choose_device(options.device, require=options.require_device)
     # os.path.isdir, because Path.is_dir raises where it may not look; load then says so.
     path = options.model / "model.safetensors" if os.path.isdir(options.model) else options.model  # noqa: PTH112
     model = MLP.load(path, device=device)
-    probabilities = np.concatenate([_predict(model, source, options.invert) for source in options.input])
-    labels = None if options.labels is None else _read_labels(options.labels, len(probabilities), model.class_names)
-    if not np.isfinite(probabilities).all():
-        cli.tell(f"{path} gives probabilities that are not finite: its training had diverged")
-    names = [" ".join(name.split()) for name in model.class_names]  # a name must not break a line, or a column
-    best = probabilities.argmax(axis=-1)
-    for index, (row, label) in enumerate(zip(probabilities, best, strict=True)):
-        if options.json:
-            answer = {"index": index, "label": model.class_names[label], "probabilities": finite(row.tolist())}
-            print(json.dumps(answer))
-        else:
-            print(f"{index}\t{names[label]}\t{row[label]:.6f}")
-    if labels is not None:
-        _report(labels, best, names)
+    rows = [_read_rows(model, source, options.invert) for source in options.input]
+    predictions = np.concatenate(
+        [_predict(model, part, source) for part, source in zip(rows, options.input, strict=True)]
+    )
+    targets = None if options.labels is None else _read_targets(options.labels, model, len(predictions))
+    if not np.isfinite(predictions).all():
+        cli.tell(f"{path} gives predictions that are not finite: its training had diverged")
+    show = {"classification": _classes, "multilabel": _labels, "regression": _numbers}[model.task.name]
+    for index, (answer, line) in enumerate(show(predictions, model.class_names)):
+        print(json.dumps({"index": index} | answer) if options.json else f"{index}\t{line}")
+    if targets is not None:
+        report = {"classification": _report_classes, "multilabel": _report_labels, "regression": _report_numbers}
+        names = [_one_line(name) for name in model.class_names]
+        print("\n".join(report[model.task.name](targets, predictions, names)), file=sys.stderr)
+    if options.mistakes is not None:
+        _draw_mistakes(options.mistakes, model, [row for part in rows for row in part], targets, predictions)
     return 0
 
 
-def _predict(model: MLP, source: Path, invert: bool | None) -> HostArray:
-    """Return the probabilities of each class, (N, C), for the rows in the file `source`."""
-    rows = _read_rows(model, source, invert)
+Answers = Iterator[tuple[dict[str, Any], str]]
+
+
+def _classes(predictions: HostArray, names: Sequence[str]) -> Answers:
+    """Yield the most probable class of each row: for JSON, and for a line."""
+    for row, best in zip(predictions, predictions.argmax(axis=-1).tolist(), strict=True):
+        yield (
+            {"label": names[best], "probabilities": finite(row.tolist())},
+            f"{_one_line(names[best])}\t{row[best]:.6f}",
+        )
+
+
+def _labels(predictions: HostArray, names: Sequence[str]) -> Answers:
+    """Yield the labels of each row that are more probable than not."""
+    for row in predictions:
+        yes = np.flatnonzero(row > 0.5).tolist()
+        yield (
+            {"labels": [names[i] for i in yes], "probabilities": finite(row.tolist())},
+            ",".join(_one_line(names[i]) for i in yes) + "\t" + ",".join(f"{row[i]:.6f}" for i in yes),
+        )
+
+
+def _numbers(predictions: HostArray, names: Sequence[str]) -> Answers:
+    """Yield the numbers predicted for each row."""
+    for row in predictions:
+        yield {"values": finite(row.tolist())}, "\t".join(f"{value:.7g}" for value in row)
+
+
+def _predict(model: MLP, rows: HostArray, source: Path) -> HostArray:
+    """Return predictions for the rows of the file `source`: (N, C), or of regression (N, O)."""
     try:
-        probabilities: HostArray = model.predict(rows)
+        predictions: HostArray = model.predict(rows)
     except (TypeError, ValueError) as error:
         raise DataError(f"{source}: {error}") from error
     if model.replicas is not None:
-        cli.tell(f"the model has {model.replicas} replicas: probabilities are their mean")
-        return np.asarray(probabilities.mean(axis=0))
-    return probabilities
+        cli.tell(f"the model has {model.replicas} replicas: predictions are their mean")
+        return np.asarray(predictions.mean(axis=0))
+    return predictions
 
 
 def _read_rows(model: MLP, source: Path, invert: bool | None) -> HostArray:
@@ -110,48 +148,127 @@ def _choose(arrays: dict[str, HostArray], names: tuple[str, ...], source: Path) 
     raise DataError(f"{source} has the arrays {', '.join(arrays) or '(none)'}, and none called {' or '.join(names)}")
 
 
-def _read_labels(source: Path, rows: int, names: tuple[str, ...]) -> HostArray:
-    """Return true labels as numbers of classes, (N,), from a file that holds their names or their numbers."""
-    labels = _choose(read_npz(source), ("y", "y_test"), source) if _kind(source) == "npz" else read_idx(source)
+def _read_targets(source: Path, model: MLP, rows: int) -> HostArray:
+    """Return the true targets in a file, checked: of classes, the numbers of their names, (N,); else (N, O)."""
+    targets = _choose(read_npz(source), ("y", "y_test"), source) if _kind(source) == "npz" else read_idx(source)
+    try:
+        if model.task.name == "classification":
+            return _class_numbers(targets, rows, model.class_names)
+        checked = check_targets(targets, CPU, rows, model.n_outputs, "float64")
+        if model.task.name == "multilabel" and not ((checked == 0) | (checked == 1)).all():
+            raise ValueError("several labels at once must be rows of 0 and 1")
+        return checked
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{source}: {error}") from error
+
+
+def _class_numbers(labels: HostArray, rows: int, names: Sequence[str]) -> HostArray:
+    """Return labels, which are names or numbers of classes, or one-hot rows, as numbers of classes, (N,)."""
+    if labels.ndim == 2 and labels.shape[1] > 1 and guess_task(labels) == "classification":
+        labels = labels.argmax(axis=1)
     labels = np.strings.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
-    if labels.shape != (rows,):
-        raise DataError(f"{source} has labels of shape {labels.shape}, and there are {rows} rows")
+    if labels.shape not in ((rows,), (rows, 1)):
+        raise ValueError(f"it has labels of shape {labels.shape}, and there are {rows} rows")
+    labels = labels.reshape(rows)
+    if labels.dtype.kind == "f" and (labels == np.floor(labels)).all():
+        labels = labels.astype(np.int64)
     codes = {name: code for code, name in enumerate(names)}
     if labels.dtype.kind in "ui" and not {str(label) for label in labels} <= set(codes):
         codes = {str(code): code for code in range(len(names))}  # numbers of classes that have other names
     called = [str(label) for label in labels]
     for row, name in enumerate(called):
         if name not in codes:
-            raise DataError(f"{source} has the label {name} in row {row}, which is none of {', '.join(codes)}")
+            raise ValueError(f"it has the label {name} in row {row}, which is none of {', '.join(codes)}")
     return np.array([codes[name] for name in called], dtype=np.int64)
 
 
-def _report(labels: HostArray, best: HostArray, names: list[str]) -> None:
-    """Print accuracy and the confusion matrix on stderr."""
-    confusion = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(confusion, (labels, best), 1)
-    right = int((labels == best).sum())
-    width = max(map(len, [*names, str(confusion.max(initial=0))])) + 2
-    lines = [f"accuracy {right / max(len(labels), 1):.4f} ({right} of {len(labels)})", "true \\ predicted"]
-    lines.append(" " * width + "".join(name.rjust(width) for name in names))
-    lines += [
-        name.rjust(width) + "".join(str(count).rjust(width) for count in row)
-        for name, row in zip(names, confusion, strict=True)
+def _report_classes(labels: HostArray, predictions: HostArray, names: list[str]) -> list[str]:
+    """Return lines: accuracy, among the first five, the confusion matrix, and accuracy by class."""
+    predicted = predictions.argmax(axis=-1)
+    right = int((labels == predicted).sum())
+    lines = [f"accuracy {metrics.accuracy(labels, predicted):.4f} ({right} of {len(labels)})"]
+    if len(names) > TOP:
+        among = metrics.top_k_accuracy(labels, predictions, TOP)
+        lines.append(f"top-{TOP} accuracy {among:.4f}: the true class is among the {TOP} most probable")
+    confusion = metrics.confusion_matrix(labels, predicted, len(names))
+    width = max(map(len, [*names, str(confusion.max(initial=0)), "accuracy"])) + 2
+    lines += ["true \\ predicted", " " * width + "".join(name.rjust(width) for name in [*names, "accuracy"])]
+    for name, row, hits in zip(names, confusion, confusion.diagonal(), strict=True):
+        share = f"{hits / row.sum():.4f}" if row.sum() else "-"
+        lines.append(name.rjust(width) + "".join(str(count).rjust(width) for count in row) + share.rjust(width))
+    return lines
+
+
+def _report_labels(targets: HostArray, predictions: HostArray, names: list[str]) -> list[str]:
+    """Return lines: how many rows have all labels right; and of each label how often it is right, found, and given."""
+    yes, truth = predictions > 0.5, targets > 0.5
+    right = int((yes == truth).all(axis=1).sum())
+    lines = [f"accuracy {right / len(truth):.4f} ({right} of {len(truth)} rows have all labels right)"]
+    width = max(map(len, [*names, "label"])) + 2
+    lines.append("label".rjust(width) + "  accuracy  precision    recall      rows")
+    for name, given, true in zip(names, yes.T, truth.T, strict=True):
+        both = (given & true).sum()
+        precision, recall = (f"{both / part.sum():.4f}" if part.any() else "-" for part in (given, true))
+        lines.append(f"{name.rjust(width)}{(given == true).mean():10.4f}{precision:>11}{recall:>10}{true.sum():>10}")
+    return lines
+
+
+def _report_numbers(targets: HostArray, predictions: HostArray, names: list[str]) -> list[str]:
+    """Return lines: R2, and, in the targets' units, the root of the mean squared error and the mean absolute error."""
+    errors = predictions - targets
+    lines = [
+        f"R2 {metrics.r2(targets, predictions):.4f} ({len(targets)} rows)",
+        "output        R2          RMSE           MAE",
     ]
-    print("\n".join(lines), file=sys.stderr)
+    for i, error in enumerate(errors.T):
+        rmse, mae = math.sqrt((error**2).mean()), np.abs(error).mean()
+        lines.append(f"{i:>6}{metrics.r2(targets[:, i], predictions[:, i]):10.4f}{rmse:14.6g}{mae:14.6g}")
+    return lines
+
+
+def _draw_mistakes(
+    path: Path, model: MLP, rows: list[HostArray], labels: HostArray | None, predictions: HostArray
+) -> None:
+    """Draw the rows whose true class was thought least probable, as pictures, into a PNG file."""
+    if model.task.name != "classification" or labels is None:
+        raise DataError(f"{path}: mistakes are drawn of classes, and the model's task is {model.task.name}")
+    try:
+        from .plots import draw_mistakes
+    except ImportError:
+        raise DataError(f"{path} was not drawn: matplotlib is missing; pip install 'xpnet[plot]'") from None
+    size = _picture_size(model)
+    predicted = predictions.argmax(axis=-1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(predictions[wrong, labels[wrong]], kind="stable")][:MISTAKES]
+    drawn = [
+        (
+            np.asarray(rows[i]).reshape(size),
+            f"row {i}: {model.class_names[labels[i]]} ({predictions[i, labels[i]]:.1%})",
+            f"taken for {model.class_names[predicted[i]]} ({predictions[i, predicted[i]]:.1%})",
+        )
+        for i in worst
+    ]
+    write_atomically(path, draw_mistakes(drawn, len(wrong), len(labels)))
+
+
+def _one_line(name: str) -> str:
+    """Return a class's name so that it breaks no line, and no column."""
+    return " ".join(name.split())
 
 
 def _parser() -> cli.Parser:
     parser = cli.Parser(
         "predict",
-        description="Label the rows of files with a trained model: a line a row, INDEX<TAB>LABEL<TAB>PROBABILITY.",
+        description="Predict the rows of files with a trained model: a line a row, INDEX<TAB>LABEL<TAB>PROBABILITY"
+        " (of several labels at once, with commas between them; of regression, INDEX<TAB>VALUE...).",
         epilog="Exit codes: 0; 1 the run failed; 2 arguments, data, models or devices; 130 Ctrl-C.",
     )
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL", help="a model file, or the folder of a run")
     add("input", type=Path, nargs="+", metavar="INPUT", help="IDX files, npz files (array x or x_test), or pictures")
-    add("--labels", type=Path, metavar="FILE", help="true labels (IDX or npz): accuracy and confusion matrix on stderr")
-    add("--json", action="store_true", help="print a JSON object a row: index, label, probabilities")
+    add("--labels", type=Path, metavar="FILE", help="true targets (IDX or npz): how good predictions are, on stderr")
+    add("--mistakes", type=Path, metavar="FILE.png", help="draw the worst mistakes (needs --labels)")
+    add("--json", action="store_true", help="print a JSON object a row: index, label(s) and probabilities, or values")
     add(
         "--invert",
         action=argparse.BooleanOptionalAction,

@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from . import cli
-from .data import DATASETS, Dataset, load_named
-from .data.arrays import check_features
-from .device import CPU, Device, limit_threads
-from .errors import DataError, DivergedError
-from .nn import ACTIVATIONS, INITIALIZERS
+from .data import DATASETS, TASKS, Dataset, load_named
+from .device import limit_threads
+from .errors import DivergedError
+from .nn import ACTIVATIONS, INITIALIZERS, LOSSES
 from .nn.network import DTYPES
 from .optim import OPTIMIZERS, SCHEDULES
 from .training import MLP, Config, Trainer
+from .training.build import build, fit_options, network_sizes, prepare
 from .training.config import default_threads, read_options
+from .training.metrics import TITLES
 from .training.run_folder import RunFolder, finite
+from .training.tasks import OUTPUTS
 
 NOT_COMPILED = "every step of this version runs eagerly"
 
@@ -60,15 +62,16 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
         config = dataclasses.replace(config, data_dir=os.environ["XPNET_DATA_DIR"])
     loaded = _load(config, options)
     with folder or contextlib.nullcontext():
-        try:  # all that can be wrong with the data is found before the folder's old run makes way
-            data = _prepare(config, loaded)
-            sizes = [data.x_train[0].size, *config.hidden, len(data.class_names)]
-            threads = config.threads or default_threads(sizes, config.batch_size)
-            trainer, total = _trainer(config, data, sizes, device)
-        except DataError:
-            raise
+        # All that can be wrong with the data is found before the folder's old run makes way.
+        try:
+            data = prepare(config, loaded)
         except (TypeError, ValueError) as error:
             raise cli.UsageError(f"{loaded.source}: {error}") from error
+        try:
+            trainer, total = build([config], data, device)
+        except (TypeError, ValueError) as error:
+            raise cli.UsageError(str(error)) from error
+        threads = config.threads or default_threads(network_sizes(config, data), config.batch_size)
         if folder is not None:
             folder.start(config, device, threads, loaded)
         if not options.quiet:
@@ -76,59 +79,27 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
             scaled = "standardized" if config.standardize else f"divided by {data.input_scale:g}"
             cli.tell(f"{data.name}: {shape}, flattened and {scaled}, from {data.source}")
             threads_too = f", BLAS threads: {threads}" if device.index is None else ""
-            cli.tell(f"training on {device.name}{threads_too}, {total} steps")
+            cli.tell(f"{_aim(trainer.model)}, on {device.name}{threads_too}, {total} steps")
         with limit_threads(threads):
-            _fit(trainer, data, total, config.early_stop, folder, quiet=options.quiet)
+            _fit(trainer, data, total, fit_options(config, data), folder, quiet=options.quiet)
 
     result = _result(config, data, trainer, folder, time.perf_counter() - started)
     print(json.dumps(finite(result)) if options.json else _sentence(result))
     return 0
 
 
-def _prepare(config: Config, data: Dataset) -> Dataset:
-    """Hold out validation rows, standardize, and check; raise ValueError where that cannot be done."""
-    if config.held_out is not None:
-        data = data.hold_out(config.held_out, config.seed)
-    if config.standardize:
-        data = data.standardize()
-    dtype = "float64" if config.standardize else config.dtype
-    for name in ("x_train", "x_validation", "x_test"):
-        x = getattr(data, name)
-        if x is not None:
-            check_features(x, CPU, features=data.x_train[0].size, dtype=dtype, name=name)
-    return data
-
-
-def _trainer(config: Config, data: Dataset, sizes: list[int], device: Device) -> tuple[Trainer, int]:
-    """Return a trainer of a new model for this data, and the number of steps to take."""
-    model = MLP(
-        sizes,
-        activation=config.activation * (len(config.hidden) if len(config.activation) == 1 else 1),
-        batch_norm=config.batch_norm,
-        dropout=config.dropout,
-        init=config.init,
-        seed=config.seed,
-        dtype=config.dtype,
-        device=device,
-        input_shape=data.input_shape,
-        input_shift=data.input_shift,
-        input_scale=data.input_scale,
-        class_names=data.class_names,
-    )
-    options = {"learning_rate": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
-    options |= {"l1": config.l1, "clip_norm": config.clip_norm, "clip_value": config.clip_value}
-    optimizer = OPTIMIZERS[config.optimizer](**{name: value for name, value in options.items() if value is not None})
-    trainer = Trainer(model, optimizer, batch_size=config.batch_size, seed=config.seed)
-    total = config.total_steps(trainer.steps_in_epoch(len(data.x_train)))
-    trainer.schedule = SCHEDULES[config.schedule](total)
-    return trainer, total
+def _aim(model: MLP) -> str:
+    """Say what a model is trained for."""
+    if model.task.name == "regression":
+        return f"regression, {model.n_outputs} number{'s' * (model.n_outputs > 1)}"
+    return f"{model.task.name}, {len(model.class_names)} {'labels' if model.task.name == 'multilabel' else 'classes'}"
 
 
 def _fit(
     trainer: Trainer,
     data: Dataset,
     total: int,
-    early_stop: int | None,
+    options: dict[str, Any],
     folder: RunFolder | None,
     *,
     quiet: bool,
@@ -145,18 +116,8 @@ def _fit(
             if folder is not None:
                 folder.add(row)
 
-        validation = None if data.x_validation is None else (data.x_validation, data.y_validation)
         try:
-            trainer.fit(
-                data.x_train,
-                data.y_train,
-                steps=total,
-                validation=validation,
-                test=(data.x_test, data.y_test),
-                early_stop=early_stop,
-                on_epoch=on_epoch,
-                on_step=on_step,
-            )
+            trainer.fit(data.x_train, data.y_train, steps=total, on_epoch=on_epoch, on_step=on_step, **options)
         except (DivergedError, KeyboardInterrupt) as error:
             if folder is None:
                 raise
@@ -177,7 +138,12 @@ def _fit(
 def _load(config: Config, options: argparse.Namespace) -> Dataset:
     folder = None if config.data_dir is None else Path(config.data_dir)
     data, note = load_named(
-        config.dataset, folder, seed=config.seed, offline=options.offline, progress=not options.quiet
+        config.dataset,
+        folder,
+        task=config.task,
+        seed=config.seed,
+        offline=options.offline,
+        progress=not options.quiet,
     )
     if note:
         cli.tell(note)
@@ -196,14 +162,14 @@ def _result(
         "device": trainer.model.device.name,
         "requested_device": config.device,
         "dataset": data.name,
-        "task": "classification",
+        "task": data.task,
         "epochs": trainer.epoch,
         "steps": trainer.step,
         "seconds": seconds,
         "total_seconds": total_seconds,
         "samples_per_second": samples / seconds,
         "best_epoch": trainer.best_epoch,
-        **{name: kept[name] for name in kept if name.endswith(("_loss", "_accuracy"))},
+        **{name: kept[name] for name in kept if name.endswith(("_loss", trainer.model.task.metric))},
         "model": None if folder is None else str(folder.model_path),
         "compiled": NOT_COMPILED,
     }
@@ -212,9 +178,11 @@ def _result(
 def _sentence(result: dict[str, Any]) -> str:
     best = f", of epoch {result['best_epoch']}, the best" if result["best_epoch"] is not None else ""
     kept = f"; the run is in {Path(result['model']).parent}" if result["model"] else ""
+    metric = next(name for name in TITLES if f"test_{name}" in result)
     return (
-        f"test accuracy {result['test_accuracy']:.4f}, test loss {result['test_loss']:.4f} on {result['dataset']},"
-        f" after {result['steps']} steps in {result['seconds']:.1f} s on {result['device']}{best}{kept}"
+        f"test {TITLES[metric]} {result[f'test_{metric}']:.4f}, test loss {result['test_loss']:.4f}"
+        f" on {result['dataset']}, after {result['steps']} steps in {result['seconds']:.1f} s"
+        f" on {result['device']}{best}{kept}"
     )
 
 
@@ -244,10 +212,11 @@ class Progress:
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Show an epoch's row."""
-        figures = f"loss {row['train_loss']:.4f}, accuracy {row['train_accuracy']:.4f}"
+        metric = next(name for name in TITLES if f"train_{name}" in row)
+        figures = f"loss {row['train_loss']:.4f}, {TITLES[metric]} {row[f'train_{metric}']:.4f}"
         if "validation_loss" in row:
             figures += f", validation loss {row['validation_loss']:.4f}"
-        figures += f", test accuracy {row['test_accuracy']:.4f}"
+        figures += f", test {TITLES[metric]} {row[f'test_{metric}']:.4f}"
         if self.bar is not None:
             self.bar.set_description(f"epoch {min(row['epoch'] + 1, self.epochs)}/{self.epochs}", refresh=False)
             self.bar.set_postfix_str(figures, refresh=False)
@@ -287,12 +256,13 @@ def _parser() -> cli.Parser:
     parser = cli.Parser(
         "train",
         argument_default=argparse.SUPPRESS,
-        description="Train a multilayer perceptron on pictures of handwritten digits.",
+        description="Train a multilayer perceptron, on pictures of handwritten digits or on data of your own.",
         epilog="Exit codes: 0; 1 the run failed; 2 arguments, data or devices; 130 Ctrl-C.",
     )
     add = parser.add_argument_group("data").add_argument
-    names = "|".join((*DATASETS, "FILE.npz"))
+    names = "|".join((*DATASETS, "FILE.npz", "FOLDER"))
     add("--dataset", metavar=names, help="(default: mnist, or digits where MNIST cannot be had)")
+    add("--task", metavar="|".join(("auto", *TASKS)), help="(default: auto, by the targets)")
     flag = argparse.BooleanOptionalAction
     add("--standardize", action=flag, help="give each feature mean 0 and deviation 1, by the training rows")
     add("--data-dir", metavar="DIR", help="look for the data in DIR alone (default: $XPNET_DATA_DIR, cache, download)")
@@ -316,9 +286,21 @@ def _parser() -> cli.Parser:
         metavar="NAME",
         help=f"of weights (default: by activation): a deviation, or {_names(INITIALIZERS)}",
     )
+    add(
+        "--output",
+        metavar="NAME",
+        help=f"behind the last layer (default: the task's own): {_names(OUTPUTS)} (which is for predictions alone)",
+    )
     add("--dtype", metavar="|".join(DTYPES), help="(default: float32)")
 
     add = parser.add_argument_group("training").add_argument
+    add("--loss", metavar="NAME", help=f"(default: by task and output): {_names(LOSSES)}")
+    add("--label-smoothing", type=cli.number, metavar="SHARE", help="of softmax cross entropy (default: 0)")
+    add(
+        "--class-weight",
+        metavar="balanced",
+        help="rare classes count as much as frequent ones",
+    )
     add("--optimizer", metavar="NAME", help=f"(default: adam): {_names(OPTIMIZERS)}")
     add(
         "--lr",
@@ -327,6 +309,7 @@ def _parser() -> cli.Parser:
         help="learning rate, or a schedule's peak (default: the optimizer's own)",
     )
     add("--schedule", metavar="NAME", help=f"of the learning rate (default: constant): {_names(SCHEDULES)}")
+    add("--warmup", type=cli.whole_number, metavar="STEPS", help="rise to the schedule's start in so many (default: 0)")
     add("--momentum", type=cli.number, metavar="SHARE", help="of the optimizers momentum and nesterov (default: 0.9)")
     add("--weight-decay", type=cli.number, metavar="DECAY", help="L2, on weights alone (default: adamw 0.01, others 0)")
     add("--l1", type=cli.number, metavar="DECAY", help="L1, on weights alone (default: 0)")

@@ -6,41 +6,57 @@ import os
 from pathlib import Path
 
 from ..errors import DataError
-from .dataset import Dataset
+from .dataset import Dataset, standard_scaling
 from .digits import load_digits
 from .mnist import MNIST, SOURCES, NotFound, load, load_fashion_mnist, load_mnist
-from .tables import load_npz
+from .tables import load_idx_folder, load_npz
+from .targets import TASKS
 
 DATASETS = (*SOURCES, "digits")
 """Every data set that has a name."""
 
 __all__ = [
     "DATASETS",
+    "TASKS",
     "DataError",
     "Dataset",
     "NotFound",
     "load_digits",
     "load_fashion_mnist",
+    "load_idx_folder",
     "load_mnist",
     "load_named",
     "load_npz",
+    "standard_scaling",
 ]
 
 
 def load_named(
-    name: str | None, data_dir: Path | None, *, seed: int = 0, offline: bool = False, progress: bool = False
+    name: str | None,
+    data_dir: Path | None,
+    *,
+    task: str = "auto",
+    seed: int = 0,
+    offline: bool = False,
+    progress: bool = False,
 ) -> tuple[Dataset, str | None]:
-    """Return a data set by name, or by the path of an npz file, and a sentence about it where it is not what was hoped.
+    """Return a data set by name or path, and a sentence about it where it is not what was hoped.
+
+    A path is that of an npz file, or of a folder of IDX files; `task` says what its targets are for. Those that have a
+    name are for classification.
 
     Without a name it is MNIST, and the bundled digits where MNIST cannot be had; the sentence then says so.
 
     Raises:
         DataError: the data set that was named cannot be had, or files are damaged.
     """
+    if name is not None and name not in DATASETS:
+        load_path = load_npz if name.endswith(".npz") else load_idx_folder
+        return load_path(name, task=task, seed=seed), None
+    if task not in ("auto", "classification"):
+        raise DataError(f"{name or 'mnist'} is a data set for classification, and not for {task}")
     if name == "digits":
         return load_digits(), None
-    if name is not None and name not in DATASETS:
-        return load_npz(name, seed=seed), None
     if data_dir is not None and not os.path.isdir(data_dir):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         raise DataError(f"{data_dir} is no folder that can be read: there is no data to be found there")
     try:

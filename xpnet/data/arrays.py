@@ -70,6 +70,22 @@ def check_labels(y: Any, device: Device, rows: int, classes: int, name: str = "y
     return labels
 
 
+def check_targets(y: Any, device: Device, rows: int, outputs: int, dtype: str, name: str = "y") -> HostArray:
+    """Return y as numbers, float64 on the host, (rows, outputs), finite in `dtype`; (rows,) will do for one output."""
+    y = _numeric(y, device, name)
+    if y.ndim == 1 and outputs == 1:
+        y = y.reshape(len(y), 1)
+    if y.ndim != 2 or y.shape[1] != outputs:
+        wanted = "(rows,)" if outputs == 1 else f"(rows, {outputs})"
+        raise ValueError(f"{name} must have the shape {wanted}, not {y.shape}")
+    if len(y) != rows:
+        raise ValueError(f"{name} has {len(y)} targets, and there are {rows} rows")
+    if y.dtype.kind == "f":
+        _check_finite(y, device, dtype, name)
+    targets: HostArray = _on_host(y, device).astype(np.float64)
+    return targets
+
+
 def check_weights(w: Any, device: Device, rows: int, replicas: int | None, name: str = "sample_weight") -> HostArray:
     """Return w as weights with a mean of 1, float64 on the host, (rows,) or (R, rows).
 

@@ -10,11 +10,11 @@ from ..device import Array
 
 @dataclass(frozen=True)
 class Rows:
-    """Inputs, labels and weights on a device, from which batches are gathered and scaled there.
+    """Inputs, targets and weights on a device, from which batches are gathered and scaled there.
 
     Attributes:
         x: inputs as they came (bytes stay bytes: a quarter of the memory, and of what is gathered), (N, I).
-        t: labels, (N,).
+        t: labels, (N,), or numbers, (N, O).
         w: weights, (N,) or (R, N), or None.
         shift, scale: what is taken off inputs, and what they are then divided by.
         dtype: what a batch is made of.
@@ -31,9 +31,9 @@ class Rows:
         return len(self.x)
 
     def batch(self, index: Array) -> tuple[Array, Array, Array | None]:
-        """Gather the rows `index`, (B,): inputs (B, I), labels (B,) and weights (B,) or (R, B)."""
+        """Gather the rows `index`, (B,): inputs (B, I), targets (B,) or (B, O), and weights (B,) or (R, B)."""
         w = None if self.w is None else self.w.take(index, axis=-1)
-        return self.inputs(self.x.take(index, axis=0)), self.t.take(index), w
+        return self.inputs(self.x.take(index, axis=0)), self.t.take(index, axis=0), w
 
     def piece(self, span: slice) -> tuple[Array, Array, Array | None]:
         """Return the rows of a span, as `batch` does."""

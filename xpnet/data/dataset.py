@@ -1,4 +1,4 @@
-"""A data set: training and test rows with their labels, on the host, as they came."""
+"""A data set: training and test rows with their targets, on the host, as they came."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ class Dataset:
     Attributes:
         name: what it is called on the command line.
         x_train, x_test: inputs, (N, ...), in the type they came in; the axes after the first are a row's shape.
-        y_train, y_test: labels from 0 to C-1, (N,).
-        class_names: C names.
+        y_train, y_test: labels from 0 to C-1, (N,); of several labels at once, 0 and 1, (N, O); of regression, numbers,
+            (N, O).
+        class_names: C names, or O names of labels; none for regression.
         input_shift, input_scale: what is taken off inputs, and what they are then divided by, on the way into a
             network: numbers (0 and 255 for pictures of bytes), or one for each feature.
         source: where it came from, for people.
+        task: "classification", "multilabel" or "regression".
         x_validation, y_validation: rows held out of the training rows, or None.
     """
 
@@ -38,6 +40,7 @@ class Dataset:
     input_scale: Scaling
     source: str
     input_shift: Scaling = 0.0
+    task: str = "classification"
     x_validation: HostArray | None = None
     y_validation: HostArray | None = None
 
@@ -47,8 +50,9 @@ class Dataset:
         return tuple(self.x_train.shape[1:])
 
     def hold_out(self, fraction: float, seed: int) -> Dataset:
-        """Return the data set with a stratified share of its training rows held out for validation."""
-        kept, held = stratified_split(self.y_train, fraction, seed)
+        """Return the data set with a share of its training rows, stratified by class, held out for validation."""
+        rows = self.y_train if self.task == "classification" else len(self.y_train)
+        kept, held = stratified_split(rows, fraction, seed)
         return replace(
             self,
             x_train=self.x_train[kept],
@@ -58,19 +62,9 @@ class Dataset:
         )
 
     def standardize(self) -> Dataset:
-        """Return the data set with a shift and a scale that give each feature mean 0 and deviation 1 in training.
-
-        A feature that never changes, or by no more than rounding, is only shifted. Raises ValueError where a deviation
-        is not finite.
-        """
-        x = self.x_train.reshape(len(self.x_train), -1).astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            deviation = x.std(axis=0)
-        if not np.isfinite(deviation).all():
-            raise ValueError(f"column {int(np.argmin(np.isfinite(deviation)))} is too large to be standardized")
-        varies = deviation > 1e-13 * np.abs(x).max(axis=0)
-        scale = np.where(varies, deviation, 1.0)
-        return replace(self, input_shift=tuple(x.mean(axis=0).tolist()), input_scale=tuple(scale.tolist()))
+        """Return the data set with a shift and a scale that give each feature mean 0 and deviation 1 in training."""
+        shift, scale = standard_scaling(self.x_train)
+        return replace(self, input_shift=shift, input_scale=scale)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over shapes, types and contents: equal for equal data, whatever file it came from."""
@@ -79,3 +73,18 @@ class Dataset:
             digest.update(f"{array.shape}{array.dtype.newbyteorder('<').str}".encode())
             digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
         return digest.hexdigest()
+
+
+def standard_scaling(x: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the standard deviation of each column of x, (N, ...): a shift and a scale for `xpnet.MLP`.
+
+    A column that never changes, or by no more than rounding, has a scale of 1. Raises ValueError where a deviation is
+    not finite.
+    """
+    x = np.asarray(x, dtype=np.float64).reshape(len(x), -1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviation = x.std(axis=0)
+    if not np.isfinite(deviation).all():
+        raise ValueError(f"column {int(np.argmin(np.isfinite(deviation)))} is too large to be standardized")
+    varies = deviation > 1e-13 * np.abs(x).max(axis=0)
+    return tuple(x.mean(axis=0).tolist()), tuple(np.where(varies, deviation, 1.0).tolist())

@@ -1,4 +1,4 @@
-"""Dividing rows in two, so that each class is divided alike."""
+"""Dividing rows in two, and, where they are of classes, so that each class is divided alike."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from ..rng import Purpose, stream
 Rows = NDArray[np.int64]
 
 
-def stratified_split(y: NDArray[Any], fraction: float, seed: int) -> tuple[Rows, Rows]:
+def stratified_split(y: NDArray[Any] | int, fraction: float, seed: int) -> tuple[Rows, Rows]:
     """Return the numbers of the rows to keep and of those to hold out, each in ascending order.
 
     A pure function of its arguments: of each class, a share of `fraction` is held out, drawn by `seed`; the classes
     with the largest remainders give one more until the whole share is right. At least one row stays on either side.
 
     Args:
-        y: labels, (N,).
+        y: labels, (N,); or a number of rows, of no classes.
         fraction: the share to hold out, above 0 and below 1.
         seed: of the draw.
     """
     number("fraction", fraction, above=0.0, below=1.0)
+    if isinstance(y, int):
+        y = np.zeros(y, dtype=np.int64)
     rows = len(y)
     if rows < 2:
         raise ValueError(f"{rows} rows cannot be divided in two")

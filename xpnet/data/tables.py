@@ -1,77 +1,130 @@
-"""Tables in npz files: rows of numbers, and labels of any kind."""
+"""Data sets of one's own: tables in npz files, and folders of IDX files."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ..checks import number
 from ..device import CPU
-from ..errors import DataError
+from ..errors import DataError, did_you_mean
 from .arrays import check_features, check_rows
 from .dataset import Dataset, HostArray
 from .files import read_npz
+from .idx import read_idx
 from .split import stratified_split
+from .targets import TASKS, encode, guess_task
 
-TEST_SHARE = 0.2  # of a file that is not divided
+TEST_SHARE = 0.2  # of data that are not divided
+DIVIDED = ("x_train", "y_train", "x_test", "y_test")
+# As in train-images-idx3-ubyte.gz, emnist-letters-test-labels-idx1-ubyte.
+IDX_NAME = re.compile(r"(?:(?P<set>.+)[-_.])?(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx\d-\w+(?:\.gz)?")
+IDX_ARRAYS = {
+    ("train", "images"): "x_train",
+    ("train", "labels"): "y_train",
+    ("test", "images"): "x_test",
+    ("test", "labels"): "y_test",
+}
 
 
-def load_npz(path: Path | str, *, seed: int = 0, test_share: float = TEST_SHARE) -> Dataset:
-    """Return the data set in an npz file, for classification.
+def load_npz(path: Path | str, *, task: str = "auto", seed: int = 0, test_share: float = TEST_SHARE) -> Dataset:
+    """Return the data set in an npz file.
 
-    The file holds `x_train, y_train, x_test, y_test`; or `x, y`, of which a stratified share becomes the test set.
-    Inputs are taken as they are, never scaled unasked. Labels may be numbers or strings; the classes are all that
-    occur, in training or test, in their sorted order, and `class_names` says what they were called.
+    The file holds `x_train, y_train, x_test, y_test`; or `x, y`, of which a share, stratified by class, becomes the
+    test set. Inputs are taken as they are, never scaled unasked.
 
     Args:
         path: the file.
+        task: "classification", "multilabel" or "regression"; "auto" for what the targets look like, as
+            `xpnet.data.targets.guess_task` has it. Classes may be numbers or strings, or one-hot rows.
         seed: of the division of `x, y`.
         test_share: of the division of `x, y`.
 
     Raises:
         DataError: the file cannot be read, or does not hold such arrays; the message names it.
     """
-    number("test_share", test_share, above=0.0, below=1.0)
-    arrays = read_npz(path)
+    return _dataset(Path(path), read_npz(path), task, seed, test_share, input_scale=1.0)
+
+
+def load_idx_folder(path: Path | str, *, task: str = "auto", seed: int = 0, test_share: float = TEST_SHARE) -> Dataset:
+    """Return the data set in a folder of IDX files that are named like MNIST's, gzipped or not, of any shape.
+
+    Files for testing may be called `t10k-...` or `test-...`; without them, a share of the rows, stratified by class,
+    becomes the test set. Names may begin with the data set's: `emnist-letters-train-images-idx3-ubyte`. Bytes are taken
+    for pictures, and divided by 255 on the way into a network. The other arguments, and the errors, are `load_npz`'s.
+    """
+    path = Path(path)
     try:
-        if {"x_train", "y_train", "x_test", "y_test"} <= set(arrays):
-            x_train, y_train, x_test, y_test = (arrays[name] for name in ("x_train", "y_train", "x_test", "y_test"))
-        elif {"x", "y"} <= set(arrays):
-            _check(arrays["x"], arrays["y"], "x", "y")
-            kept, out = stratified_split(arrays["y"], test_share, seed)
-            x_train, y_train, x_test, y_test = (arrays[name][rows] for rows in (kept, out) for name in ("x", "y"))
-        else:
-            held = ", ".join(arrays) or "nothing"
-            raise ValueError(f"it holds {held}; wanted are x_train, y_train, x_test, y_test, or x, y")
-        y_train, y_test = (np.strings.decode(y, "utf-8") if y.dtype.kind == "S" else y for y in (y_train, y_test))
-        _check(x_train, y_train, "x_train", "y_train")
-        _check(x_test, y_test, "x_test", "y_test")
-        if x_train.shape[1:] != x_test.shape[1:]:
-            raise ValueError(f"a row of x_train has the shape {x_train.shape[1:]}, one of x_test {x_test.shape[1:]}")
-        classes, codes = np.unique(np.concatenate([y_train, y_test]), return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(f"there is one class alone, {classes[0]!r}: nothing is to be learnt")
+        matches = [(IDX_NAME.fullmatch(file.name), file) for file in sorted(path.iterdir(), reverse=True)]
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    found = [(match["set"], match["part"], match["what"], file) for match, file in matches if match]
+    sets = sorted({str(name) for name, *_ in found})
+    if len(sets) > 1:
+        raise DataError(f"{path} holds several data sets ({', '.join(sets)}): give each a folder of its own")
+    # In reverse order, so that a plain file wins over the gzipped one beside it.
+    files = {IDX_ARRAYS["train" if part == "train" else "test", what]: file for _, part, what, file in found}
+    if not {"x_train", "y_train"} <= set(files):
+        raise DataError(f"{path} has no train-images-idx3-ubyte(.gz) and train-labels-idx1-ubyte(.gz)")
+    if len(files) == 3:
+        raise DataError(f"{path} has one of the two files for testing, {files.get('x_test') or files['y_test']}")
+    arrays = {name: read_idx(file) for name, file in files.items()}
+    if len(arrays) == 2:
+        arrays = {"x": arrays["x_train"], "y": arrays["y_train"]}
+    scale = 255.0 if arrays.get("x_train", arrays.get("x")).dtype == np.uint8 else 1.0  # type: ignore[union-attr]
+    return _dataset(path, arrays, task, seed, test_share, input_scale=scale)
+
+
+def _dataset(
+    path: Path, arrays: Mapping[str, HostArray], task: str, seed: int, test_share: float, *, input_scale: float
+) -> Dataset:
+    """Return the data set in arrays called `x_train, y_train, x_test, y_test`, or `x, y`."""
+    number("test_share", test_share, above=0.0, below=1.0)
+    if task not in ("auto", *TASKS):
+        raise ValueError(f"unknown task {task!r}: {did_you_mean(task, ('auto', *TASKS))}")
+    try:
+        names = DIVIDED if set(DIVIDED) <= set(arrays) else ("x", "y")
+        if not set(names) <= set(arrays):
+            raise ValueError(f"it holds {', '.join(arrays) or 'nothing'}; wanted are {', '.join(DIVIDED)}, or x, y")
+        for x, y in zip(names[::2], names[1::2], strict=True):
+            _check(arrays[x], arrays[y], x, y)
+        shapes = [arrays[name].shape[1:] for name in names]
+        for first, second in zip(shapes[:2], shapes[2:], strict=False):
+            if first != second:
+                raise ValueError(f"a row of training has the shape {first}, and one of testing {second}")
+        every = [arrays[name] for name in names[1::2]]
+        task = guess_task(np.concatenate(every)) if task == "auto" else task
+        targets, class_names = encode(every, task)
+        x_train, x_test = arrays[names[0]], arrays[names[-2]]
+        y_train, y_test = targets[0], targets[-1]
+        if names == ("x", "y"):
+            kept, out = stratified_split(y_train if task == "classification" else len(y_train), test_share, seed)
+            x_train, x_test, y_train, y_test = x_train[kept], x_test[out], y_train[kept], y_test[out]
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: {error}") from error
     return Dataset(
         name=str(path),
         x_train=x_train,
-        y_train=codes[: len(y_train)],
+        y_train=y_train,
         x_test=x_test,
-        y_test=codes[len(y_train) :],
-        class_names=tuple(str(one) for one in classes),
-        input_scale=1.0,
+        y_test=y_test,
+        class_names=class_names,
+        input_scale=input_scale,
         source=str(path),
+        task=task,
     )
 
 
 def _check(x: HostArray, y: HostArray, x_name: str, y_name: str) -> None:
-    """Raise TypeError or ValueError unless x is rows of finite numbers, and y a label for each."""
+    """Raise TypeError or ValueError unless x is rows of finite numbers, and y as many rows of targets."""
     features = int(np.prod(x.shape[1:]))
     check_features(x, CPU, features=features, dtype="float64", name=x_name)
     check_rows(x, x_name)
-    if y.shape != (len(x),):
-        raise ValueError(f"{y_name} must have one label for each of {len(x)} rows, and has the shape {y.shape}")
-    if y.dtype.kind not in "buiUS" and not (y.dtype.kind == "f" and np.isfinite(y).all() and (y == np.floor(y)).all()):
-        raise ValueError(f"{y_name} must hold classes, whole numbers or strings, and not {y.dtype}")
+    if y.ndim not in (1, 2) or len(y) != len(x) or 0 in y.shape or y.dtype.kind not in "buifUS":
+        raise ValueError(
+            f"{y_name} must hold targets for each of {len(x)} rows, numbers or strings, of shape ({len(x)},) or"
+            f" ({len(x)}, outputs), and is {y.dtype} of shape {y.shape}"
+        )

@@ -23,7 +23,16 @@ from .dropout import Dropout
 from .gradient_check import numerical_gradient
 from .initializers import BY_ACTIVATION, INITIALIZERS
 from .layers import Layer, Linear
-from .losses import LOSSES, BinaryCrossEntropy, Huber, MeanAbsoluteError, MeanSquaredError, Poisson, SoftmaxCrossEntropy
+from .losses import (
+    LOSSES,
+    BinaryCrossEntropy,
+    Huber,
+    Loss,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Poisson,
+    SoftmaxCrossEntropy,
+)
 from .network import Sequential
 from .normalization import BatchNorm, LayerNorm
 from .parameters import Buffer, Parameter
@@ -53,6 +62,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "Loss",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Parameter",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..checks import number
+from ..checks import number_or_numbers
 from ..device import Array
 from .layers import Layer
 
@@ -22,9 +22,7 @@ class Dropout(Layer):
     random = True
 
     def __init__(self, rate: Any) -> None:
-        many = hasattr(rate, "__len__") and not isinstance(rate, str)
-        rates = [number("rate", one, least=0.0, below=1.0) for one in (rate if many else [rate])]
-        self.rate = rates if many else rates[0]
+        self.rate = number_or_numbers("rate", rate, least=0.0, below=1.0)
 
     def prepare(self) -> None:
         """Make what masks are compared with, and what they are scaled by: numbers, or (R, 1, 1)."""

@@ -2,23 +2,14 @@
 
 The sum and the weights are given apart, so that batches (and parts of a batch) of different sizes add up to one mean.
 A row's loss is the mean over its outputs where a row has several targets, as PyTorch has it.
-
-Every loss is called as `loss(xp, z, t, w)`:
-
-    xp: the array module.
-    z: the network's last outputs: logits, log rates or values, (..., B, O).
-    t: targets: labels (B,), or one number for each output, (B, O).
-    w: a weight per row, (B,) or (R, B); None for ones.
-
-and returns the weighted sum of row losses, (...); the sum of weights, (...), or a number; and the gradient of their
-quotient with respect to z, (..., B, O). `output(xp, z)` says what z means: probabilities, rates, or plain values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ..checks import number
+from ..checks import number, number_or_numbers
 from ..device import Array
 from .activations import sigmoid, softmax, softplus
 
@@ -37,7 +28,51 @@ def weighted(xp: Any, rows: Array, dz: Array, w: Array | None) -> Result:
     return (w * rows).sum(axis=-1), total, dz * share[..., None]
 
 
-class SoftmaxCrossEntropy:
+def by_output(xp: Any, z: Array, t: Array) -> Array:
+    """Return targets as a number for each output, (B, O).
+
+    Labels, (B,), become one-hot; where there is one output, it stands for class 1, and labels are 0 and 1.
+    """
+    if t.ndim == 2:
+        return t
+    if z.shape[-1] == 1:
+        return t[:, None].astype(z.dtype)
+    return (t[:, None] == xp.arange(z.shape[-1])).astype(z.dtype)
+
+
+class Loss:
+    """The base of all losses: called as `loss(xp, z, t, w)`, on the network's last outputs.
+
+    The arguments are the array module; z, logits, log rates or values, (..., B, O); targets t, labels (B,), or one
+    number for each output, (B, O); and a weight per row w, (B,) or (R, B), or None for ones. The answer is the weighted
+    sum of row losses, (...); the sum of weights, (...), or a number; and the gradient of their quotient with respect to
+    z, (..., B, O). A loss of your own keeps its constructor's arguments as attributes, for model files.
+    """
+
+    link = "identity"  # what `output` is: "identity", or the function that the loss has built in
+    middle = 0.5  # the z above which an output, taken alone, says yes
+    least: float | None = None  # the least target that makes sense
+
+    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
+        """Return sum, weight and gradient."""
+        raise NotImplementedError
+
+    def output(self, xp: Any, z: Array) -> Array:
+        """Return what z means: probabilities, rates, or, here, z itself."""
+        return z
+
+    def bind(self, xp: Any, dtype: str, outputs: int) -> None:
+        """Make constants that the loss needs on the device of a model with so many outputs."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's arguments that make this loss again, as JSON values."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings().items())})"
+
+
+class SoftmaxCrossEntropy(Loss):
     """-sum over classes of q log softmax(z), with q the target: for a label t, -log softmax(z)[t].
 
     Computed as logsumexp(z) - sum q z, with the row's maximum taken off z first, so that no exponential overflows.
@@ -48,13 +83,15 @@ class SoftmaxCrossEntropy:
         label_smoothing: the share of q that is spread evenly over all classes. Szegedy et al., 2016, section 7.
     """
 
+    link = "softmax"
+
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = number("label_smoothing", label_smoothing, least=0.0, below=1.0)
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
         """Return sum, weight and gradient; t is (B,) integers from 0 to C-1, or (B, C)."""
         classes = z.shape[-1]
-        q = (t[:, None] == xp.arange(classes)).astype(z.dtype) if t.ndim == 1 else t  # (B, C)
+        q = by_output(xp, z, t)  # (B, C)
         if self.label_smoothing:
             q = (1.0 - self.label_smoothing) * q + self.label_smoothing / classes
         z = z - z.max(axis=-1, keepdims=True)
@@ -68,49 +105,64 @@ class SoftmaxCrossEntropy:
         return softmax(xp, z)
 
 
-class BinaryCrossEntropy:
-    """-(t log s + (1 - t) log(1 - s)) with s = sigmoid(z), per output, computed as softplus(z) - t z."""
+class BinaryCrossEntropy(Loss):
+    """-(k t log s + (1 - t) log(1 - s)) with s = sigmoid(z), per output, computed as softplus(z) - t z.
+
+    Args:
+        positive_weight: k, what the target 1 counts next to the target 0: a number, or one for each output. (PyTorch
+            calls it pos_weight.)
+    """
+
+    link = "sigmoid"
+    middle = 0.0
+
+    def __init__(self, positive_weight: float | Sequence[float] = 1.0) -> None:
+        self.positive_weight = number_or_numbers("positive_weight", positive_weight, least=0.0)
+        self._k: Any = self.positive_weight
+
+    def bind(self, xp: Any, dtype: str, outputs: int) -> None:
+        """Put a list of weights on the device."""
+        if isinstance(self.positive_weight, list):
+            if len(self.positive_weight) != outputs:
+                raise ValueError(f"positive_weight has {len(self.positive_weight)} numbers, for {outputs} outputs")
+            self._k = xp.asarray(self.positive_weight, dtype=dtype)  # (O,)
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
-        """Return sum, weight and gradient; t is (B, O), from 0 to 1."""
+        """Return sum, weight and gradient; t is (B, O), from 0 to 1, or labels (B,)."""
         outputs = float(z.shape[-1])
-        rows = (softplus(xp, z) - t * z).sum(axis=-1) / outputs  # (..., B)
-        return weighted(xp, rows, (sigmoid(xp, z) - t) / outputs, w)
+        t = by_output(xp, z, t)
+        losses, d = softplus(xp, z) - t * z, sigmoid(xp, z) - t
+        if self.positive_weight != 1.0:
+            more = (self._k - 1.0) * t
+            losses, d = losses + more * softplus(xp, -z), d - more * sigmoid(xp, -z)
+        return weighted(xp, losses.sum(axis=-1) / outputs, d / outputs, w)
 
     def output(self, xp: Any, z: Array) -> Array:
         """Return sigmoid(z), the probability of each output by itself."""
         return sigmoid(xp, z)
 
 
-class MeanSquaredError:
+class MeanSquaredError(Loss):
     """(z - t)^2, per output."""
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
-        """Return sum, weight and gradient; t is (B, O)."""
+        """Return sum, weight and gradient; t is (B, O), or labels (B,)."""
         outputs = float(z.shape[-1])
-        d = z - t
+        d = z - by_output(xp, z, t)
         return weighted(xp, (d * d).sum(axis=-1) / outputs, d * (2.0 / outputs), w)
 
-    def output(self, xp: Any, z: Array) -> Array:
-        """Return z."""
-        return z
 
-
-class MeanAbsoluteError:
+class MeanAbsoluteError(Loss):
     """|z - t|, per output: the median rather than the mean, and no fear of outliers."""
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
-        """Return sum, weight and gradient; t is (B, O)."""
+        """Return sum, weight and gradient; t is (B, O), or labels (B,)."""
         outputs = float(z.shape[-1])
-        d = z - t
+        d = z - by_output(xp, z, t)
         return weighted(xp, xp.abs(d).sum(axis=-1) / outputs, xp.sign(d) / outputs, w)
 
-    def output(self, xp: Any, z: Array) -> Array:
-        """Return z."""
-        return z
 
-
-class Huber:
+class Huber(Loss):
     """d^2 / 2 where |d| <= delta, and delta (|d| - delta / 2) beyond, with d = z - t, per output. Huber, 1964.
 
     Args:
@@ -121,19 +173,18 @@ class Huber:
         self.delta = number("delta", delta, above=0.0)
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
-        """Return sum, weight and gradient; t is (B, O)."""
+        """Return sum, weight and gradient; t is (B, O), or labels (B,)."""
         outputs = float(z.shape[-1])
-        d = z - t
+        d = z - by_output(xp, z, t)
         near = xp.maximum(xp.minimum(d, self.delta), -self.delta)  # d, cut off at delta: the derivative
         return weighted(xp, (near * (d - 0.5 * near)).sum(axis=-1) / outputs, near / outputs, w)
 
-    def output(self, xp: Any, z: Array) -> Array:
-        """Return z."""
-        return z
 
-
-class Poisson:
+class Poisson(Loss):
     """exp(z) - t z, per output: the negative log likelihood of a count t whose rate is exp(z), but for log t!."""
+
+    link = "exp"
+    least = 0.0
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
         """Return sum, weight and gradient; t is (B, O), not negative."""
@@ -146,7 +197,7 @@ class Poisson:
         return xp.exp(z)
 
 
-LOSSES: dict[str, type] = {
+LOSSES: dict[str, type[Loss]] = {
     "softmax-cross-entropy": SoftmaxCrossEntropy,
     "binary-cross-entropy": BinaryCrossEntropy,
     "mean-squared-error": MeanSquaredError,

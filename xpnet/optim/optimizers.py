@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..checks import number
+from ..checks import number, number_or_numbers
 from ..device import Array
 from ..nn import Sequential
 
@@ -325,8 +325,7 @@ def check_hyperparameter(name: str, value: Any, **bounds: float) -> float | tupl
     """Return `value` as a float, or as a tuple of floats where it is a sequence (one for each replica, or (R, 1))."""
     if getattr(value, "ndim", 0) == 2 and value.shape[1] == 1:
         value = value[:, 0]
-    if isinstance(value, str) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0:
-        return number(name, value, **bounds)
-    if not len(value):
+    checked = number_or_numbers(name, value, **bounds)
+    if checked == []:
         raise ValueError(f"{name} must have a number for each replica, and is empty")
-    return tuple(number(f"{name}[{i}]", one, **bounds) for i, one in enumerate(value))
+    return tuple(checked) if isinstance(checked, list) else checked

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import number, whole
-from ..data import DATASETS
+from ..data import DATASETS, TASKS
 from ..device import check_request
 from ..errors import did_you_mean
-from ..nn import ACTIVATIONS
+from ..nn import ACTIVATIONS, LOSSES
 from ..nn.initializers import check_init
 from ..nn.network import DTYPES
 from ..optim import OPTIMIZERS, SCHEDULES
 from ..rng import check_seed
+from .tasks import OUTPUTS
 
 DEFAULT_EPOCHS = 5
 DEFAULT_STEPS = 2000  # at the least, where neither epochs nor steps are given: small data needs more than 5 epochs
@@ -58,18 +59,24 @@ class Config:
 
     Attributes:
         device: "auto", "cpu", "cuda" or "cuda:N".
-        dataset: "mnist", "fashion-mnist" or "digits", or the path of an npz file; None for MNIST, or the bundled digits
-            where MNIST cannot be had.
+        dataset: "mnist", "fashion-mnist" or "digits", or the path of an npz file, or of a folder of IDX files; None for
+            MNIST, or the bundled digits where MNIST cannot be had.
+        task: "classification", "multilabel" or "regression"; "auto" for what the targets look like.
         standardize: give each input feature mean 0 and deviation 1, by the training rows.
         data_dir: the folder to look for data in, instead of cache and download.
         hidden: units of each hidden layer.
         activation: a name in `xpnet.nn.ACTIVATIONS`, or one for each hidden layer.
         batch_norm: batch normalization before each activation.
         dropout: the rate of dropout behind each activation.
+        output: the activation behind the last layer, where it is not the task's own, as `MLP` has it.
+        loss: a name in `xpnet.nn.LOSSES`; None for what suits task and output.
+        label_smoothing: the share of a class that softmax cross entropy spreads over all classes.
+        class_weight: "balanced", for classes (or each label's yes and no) that count alike, however rare they are.
         init: a name in `xpnet.nn.INITIALIZERS`, or a standard deviation; None for what suits the activation.
         optimizer: a name in `xpnet.optim.OPTIMIZERS`.
         lr: the learning rate, of a schedule its peak; None for the optimizer's own.
         schedule: a name in `xpnet.optim.SCHEDULES`.
+        warmup: steps in which the rate rises to where the schedule starts.
         momentum: of the optimizers "momentum" and "nesterov"; None for their own.
         weight_decay, l1: how fast weights shrink; None for the optimizer's own.
         clip_norm, clip_value: bounds of the gradient's norm, and of its elements.
@@ -87,14 +94,20 @@ class Config:
     dataset: str | None = None
     data_dir: str | None = None
     standardize: bool = False
+    task: str = "auto"
     hidden: tuple[int, ...] = (100, 100, 100, 100)
     activation: tuple[str, ...] = ("relu",)
     batch_norm: bool = False
     dropout: float = 0.0
+    output: str | None = None
+    loss: str | None = None
+    label_smoothing: float = 0.0
+    class_weight: str | None = None
     init: str | float | None = None
     optimizer: str = "adam"
     lr: float | None = None
     schedule: str = "constant"
+    warmup: int = 0
     momentum: float | None = None
     weight_decay: float | None = None
     l1: float = 0.0
@@ -112,9 +125,9 @@ class Config:
     def __post_init__(self) -> None:
         _check_types(self)
         check_request(self.device)
-        if self.dataset is not None and self.dataset not in DATASETS and not self.dataset.endswith(".npz"):
+        if self.dataset is not None and self.dataset not in DATASETS and not _is_path(self.dataset):
             hint = did_you_mean(self.dataset, DATASETS)
-            raise ValueError(f"unknown dataset {self.dataset!r}: {hint} (or give the path of a file FILE.npz)")
+            raise ValueError(f"unknown dataset {self.dataset!r}: {hint} (or give the path of a FILE.npz or a folder)")
         for name, known in _CHOICES.items():
             value = getattr(self, name)
             for word in value if isinstance(value, tuple) else (value,):
@@ -134,6 +147,11 @@ class Config:
         for name, bounds in _BOUNDS.items():
             if getattr(self, name) is not None:
                 number(name, getattr(self, name), **bounds)
+        whole("warmup", self.warmup, least=0)
+        if self.label_smoothing and self.loss not in (None, "softmax-cross-entropy"):
+            raise ValueError(
+                f"label_smoothing ({self.label_smoothing}) goes with softmax-cross-entropy, not {self.loss}"
+            )
         if self.momentum is not None and self.optimizer not in ("momentum", "nesterov"):
             raise ValueError(f"momentum ({self.momentum}) goes with the optimizers momentum and nesterov")
         if self.epochs is not None and self.steps is not None:
@@ -159,7 +177,11 @@ class Config:
 
 
 _CHOICES: dict[str, typing.Iterable[str]] = {
+    "task": ("auto", *TASKS),
     "activation": ACTIVATIONS,
+    "output": OUTPUTS,
+    "loss": LOSSES,
+    "class_weight": ("balanced",),
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "dtype": DTYPES,
@@ -174,8 +196,14 @@ _BOUNDS: dict[str, dict[str, float]] = {
     "clip_norm": {"above": 0.0},
     "clip_value": {"above": 0.0},
     "dropout": {"least": 0.0, "below": 1.0},
+    "label_smoothing": {"least": 0.0, "below": 1.0},
     "validation": {"above": 0.0, "below": 1.0},
 }
+
+
+def _is_path(dataset: str) -> bool:
+    """Whether the name of a data set is a path: of an npz file, or of a folder, which a name without a / must be."""
+    return dataset.endswith(".npz") or Path(dataset).name != dataset or os.path.isdir(dataset)  # noqa: PTH112
 
 
 def _check_types(config: Config) -> None:

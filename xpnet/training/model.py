@@ -11,19 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import number, whole
+from ..checks import number_or_numbers, whole
 from ..data.arrays import check_features
 from ..data.batches import Rows, spans
 from ..data.dataset import Scaling
 from ..device import Array, Device
 from ..errors import did_you_mean
-from ..nn import ACTIVATIONS, BY_ACTIVATION, BatchNorm, Dropout, Layer, Linear, Sequential, SoftmaxCrossEntropy
+from ..nn import ACTIVATIONS, BY_ACTIVATION, LOSSES, BatchNorm, Dropout, Layer, Linear, Loss, Sequential
+from .tasks import Classification, Multilabel, Regression, Task, choose_loss
 
 PREDICT_ROWS = 1024  # rows in a piece of a long prediction: enough to fill a device, little to keep in memory
 
 
 class MLP:
-    """A multilayer perceptron that classifies: Linear layers, an activation between them, softmax at the end.
+    """A multilayer perceptron: Linear layers, an activation between them, and what the outputs stand for.
+
+    It classifies, by softmax at the end, unless told: `task` makes it say yes or no to several labels at once, or
+    predict numbers.
 
     >>> model = MLP([784, 100, 10], seed=0)
     >>> print(model.summary())
@@ -31,10 +35,16 @@ class MLP:
     0      Linear  100     78500
     1      ReLU    100     0
     2      Linear  10      1010
-    79510 parameters, float32, on cpu; input (784,)
+    79510 parameters, float32, on cpu; input (784,); classification by softmax-cross-entropy
 
     Args:
-        sizes: the number of inputs, of units in each hidden layer, and of classes.
+        sizes: the number of inputs, of units in each hidden layer, and of outputs: classes, labels or numbers. Two
+            classes may be one output, the logit of the second.
+        task: "classification", "multilabel" or "regression".
+        loss: a name in `xpnet.nn.LOSSES`, or a `Loss`; None for what suits task and output: cross entropy, or the mean
+            squared error for numbers.
+        output: the activation behind the last layer, where it is not the task's own: "identity", "sigmoid", "tanh",
+            "softmax", or "step" for predictions of 0 and 1.
         activation: behind each hidden layer, a name in `xpnet.nn.ACTIVATIONS`, or a sequence of them, one a layer.
         batch_norm: whether batch normalization stands before each activation.
         dropout: the rate of dropout behind each activation; 0 for none, a sequence for a rate of each replica.
@@ -47,13 +57,23 @@ class MLP:
         input_shape: the shape of a row as it comes, such as (28, 28); its product is sizes[0].
         input_shift, input_scale: what is taken off inputs, and what they are then divided by, on the way into the
             network: numbers, such as 0 and 255 for bytes, or sequences of one for each feature.
-        class_names: what the classes are called; by default "0", "1", ...
+        class_names: what the classes, or labels, are called; by default "0", "1", ...
+        target_shift, target_scale: of regression: what is taken off targets, and what they are then divided by, on the
+            way to the loss, and what predictions are given back with; numbers, or sequences of one for each output.
+
+    Attributes:
+        network: the layers.
+        loss: what training makes small.
+        task: what outputs stand for, and the metric: a `Classification`, `Multilabel` or `Regression`.
     """
 
     def __init__(
         self,
         sizes: Sequence[int],
         *,
+        task: str = "classification",
+        loss: str | Loss | None = None,
+        output: str | None = None,
         activation: str | Sequence[str] = "relu",
         batch_norm: bool = False,
         dropout: float | Sequence[float] = 0.0,
@@ -66,9 +86,12 @@ class MLP:
         input_shift: float | Sequence[float] = 0.0,
         input_scale: float | Sequence[float] = 1.0,
         class_names: Sequence[str] | None = None,
+        target_shift: float | Sequence[float] = 0.0,
+        target_scale: float | Sequence[float] = 1.0,
     ) -> None:
         if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2:
-            raise ValueError(f"sizes must be the inputs, the hidden layers' units and the classes, not {sizes!r}")
+            raise ValueError(f"sizes must be the inputs, the hidden layers' units and the outputs, not {sizes!r}")
+        chosen, behind = choose_loss(task, loss, output, single=sizes[-1] == 1)
         names = [activation] * (len(sizes) - 2) if isinstance(activation, str) else list(activation)
         if len(names) != len(sizes) - 2:
             raise ValueError(f"activation has {len(names)} names, and there are {len(sizes) - 2} hidden layers")
@@ -84,34 +107,63 @@ class MLP:
             layers.append(ACTIVATIONS[name]())
             layers += [Dropout(dropout)] if np.any(dropout) else []
         layers.append(Linear(sizes[-2], sizes[-1], suits if init is None else init))
+        layers += [] if behind is None else [ACTIVATIONS[behind]()]
         network = Sequential(layers, replicas=replicas, seed=seed, dtype=dtype, device=device)
-        self._set(network, input_shape, input_shift, input_scale, class_names)
+        self._set(
+            network,
+            task,
+            chosen,
+            step=output == "step",
+            input_shape=input_shape,
+            input_shift=input_shift,
+            input_scale=input_scale,
+            class_names=class_names,
+            target_shift=target_shift,
+            target_scale=target_scale,
+        )
 
     @classmethod
     def of(
         cls,
         network: Sequential,
         *,
-        input_shape: Sequence[int] | None = None,
-        input_shift: float | Sequence[float] = 0.0,
-        input_scale: float | Sequence[float] = 1.0,
-        class_names: Sequence[str] | None = None,
+        task: str = "classification",
+        loss: str | Loss | None = None,
+        output: str | None = None,
+        **use: Any,
     ) -> MLP:
-        """Return a model of a network that was built by hand, of any layers, whose outputs are logits of classes."""
+        """Return a model of a network that was built by hand, of any layers, whose outputs are what the loss takes.
+
+        Args:
+            network: the layers; with softmax or sigmoid in its loss, it ends in logits.
+            task, loss: as for a new model.
+            output: None, or "step" for predictions of 0 and 1; other activations are layers of the network.
+            use: `input_shape`, `input_shift`, `input_scale`, `class_names`, `target_shift` and `target_scale`, as for a
+                new model.
+        """
+        if not isinstance(network, Sequential):
+            raise TypeError(f"network must be a Sequential, not {network!r}")
+        chosen, behind = choose_loss(task, loss, output, single=network.outputs == 1)
+        if behind is not None:
+            raise ValueError(f"the output {behind} must be a layer of the network, its last one")
         model = cls.__new__(cls)
-        model._set(network, input_shape, input_shift, input_scale, class_names)
+        model._set(network, task, chosen, step=output == "step", **use)
         return model
 
     def _set(
         self,
         network: Sequential,
-        input_shape: Sequence[int] | None,
-        input_shift: float | Sequence[float],
-        input_scale: float | Sequence[float],
-        class_names: Sequence[str] | None,
+        task: str,
+        loss: Loss,
+        *,
+        step: bool,
+        input_shape: Sequence[int] | None = None,
+        input_shift: float | Sequence[float] = 0.0,
+        input_scale: float | Sequence[float] = 1.0,
+        class_names: Sequence[str] | None = None,
+        target_shift: float | Sequence[float] = 0.0,
+        target_scale: float | Sequence[float] = 1.0,
     ) -> None:
-        if not isinstance(network, Sequential):
-            raise TypeError(f"network must be a Sequential, not {network!r}")
         if input_shape is None and network.inputs is None:
             raise ValueError("input_shape must be given: the network's layers do not say how many features come in")
         given = [network.inputs] if input_shape is None else input_shape
@@ -121,30 +173,27 @@ class MLP:
         self.n_inputs = math.prod(shape)
         if network.inputs not in (None, self.n_inputs):
             raise ValueError(f"input_shape {shape} does not make {network.inputs} features")
-        n_outputs = network.check_widths(self.n_inputs)
-        names = tuple(map(str, range(n_outputs) if class_names is None else class_names))
-        if len(names) != n_outputs:
-            raise ValueError(f"class_names has {len(names)} names, and there are {n_outputs} classes")
+        self.n_outputs = n_outputs = network.check_widths(self.n_inputs)
         self.network = network
-        self.loss = SoftmaxCrossEntropy()
+        self.loss = copy.copy(loss)  # it is bound to this model's device
+        self.step = step
         self.input_shape = shape
-        self.input_shift = self._scaling("input_shift", input_shift)
-        self.input_scale = self._scaling("input_scale", input_scale, above=0.0)
-        self.class_names = names
+        self.input_shift = _scaling("input_shift", input_shift, self.n_inputs, "features")
+        self.input_scale = _scaling("input_scale", input_scale, self.n_inputs, "features", above=0.0)
+        self.task = _task(task, n_outputs, loss, class_names, target_shift, target_scale)
+        with network.device.activate():
+            self.loss.bind(network.xp, network.dtype, n_outputs)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes, or labels, are called; empty for regression."""
+        return getattr(self.task, "class_names", ())
 
     @property
     def takes(self) -> str:
         """The type that inputs must be finite in: the network's, or float64 where they are standardized in that."""
         per_feature = isinstance(self.input_shift, tuple) or isinstance(self.input_scale, tuple)
         return "float64" if per_feature else self.network.dtype
-
-    def _scaling(self, name: str, value: Any, **bounds: float) -> Scaling:
-        """Return a checked shift or scale: a number, or a tuple of one for each feature."""
-        if isinstance(value, str) or not hasattr(value, "__len__"):
-            return number(name, value, **bounds)
-        if len(value) != self.n_inputs:
-            raise ValueError(f"{name} has {len(value)} numbers, and there are {self.n_inputs} features")
-        return tuple(number(f"{name}[{i}]", one, **bounds) for i, one in enumerate(value))
 
     @property
     def device(self) -> Device:
@@ -157,11 +206,12 @@ class MLP:
         return self.network.replicas
 
     def rows(self, x: Array, t: Array, w: Array | None = None) -> Rows:
-        """Put checked rows, labels and weights on the device, as they came, for batches in this model's scaling."""
+        """Put checked rows, targets and weights on the device, as they came, for batches in this model's scaling."""
         device, dtype = self.device, self.network.dtype
         weights = None if w is None else device.asarray(w, dtype=dtype)
         x, shift, scale = self._scaled(x)
         kept = x if x.dtype == np.uint8 else x.astype(dtype)
+        t = t.astype(dtype) if t.dtype.kind == "f" else t
         return Rows(device.asarray(kept), device.asarray(t), weights, shift, scale, dtype)
 
     def _scaled(self, x: Array) -> tuple[Array, float, float]:
@@ -177,14 +227,15 @@ class MLP:
         return ((x.astype("float64") - shift) / scale).astype(self.network.dtype), 0.0, 1.0
 
     def forward(self, x: Array, train: bool = False) -> Array:
-        """Return logits, (B, C) or (R, B, C), for inputs already scaled, (B, I), an array of this model's device."""
+        """Return the last outputs, (B, O) or (R, B, O), for inputs already scaled, (B, I), an array of its device."""
         return self.network.forward(x, train)
 
     def predict(self, x: Any) -> Array:
-        """Return the probability of each class, (N, C) or (R, N, C), for rows as they come: pictures, lists, bytes.
+        """Return predictions for rows as they come: pictures, lists, bytes.
 
-        Inputs are scaled as they were in training. The answer is a NumPy array, unless x is an array of this model's
-        device: then so is the answer. No rows give an empty answer.
+        They are the probability of each class (or label), (N, C), or, of regression, numbers in the targets' units,
+        (N, O); of replicas, (R, N, C). Inputs are scaled as they were in training. The answer is a NumPy array, unless
+        x is an array of this model's device: then so is the answer. No rows give an empty answer.
         """
         device = self.device
         with device.activate(), np.errstate(all="ignore"):
@@ -194,12 +245,17 @@ class MLP:
             for span in spans(len(rows), PREDICT_ROWS):
                 part, shift, scale = self._scaled(rows[span])
                 ready = Rows(device.asarray(part), None, None, shift, scale, self.network.dtype)
-                z = self.network.forward(ready.inputs(ready.x))
-                p = self.loss.output(device.xp, z)
+                p = self.output(self.network.forward(ready.inputs(ready.x)))
                 pieces.append(p if stays else device.to_host(p))
             xp = device.xp if stays else np
-            empty = xp.zeros((*self.network.values.shape[:-1], 0, len(self.class_names)), dtype=self.network.dtype)
+            width = len(self.class_names) or self.n_outputs
+            empty = xp.zeros((*self.network.values.shape[:-1], 0, width), dtype=self.network.dtype)
             return xp.concatenate([empty, *pieces], axis=-2)
+
+    def output(self, z: Array) -> Array:
+        """Return predictions, (..., B, C), for the network's last outputs, (..., B, O)."""
+        p = (z > 0.0).astype(z.dtype) if self.step else self.loss.output(self.network.xp, z)
+        return self.task.decode(self.network.xp, p)
 
     def save(self, path: Path | str, *, replica: int | None = None) -> None:
         """Write the model to a safetensors file that PyTorch's `nn.Sequential` of the same layers can load.
@@ -214,18 +270,23 @@ class MLP:
 
     @classmethod
     def load(
-        cls, path: Path | str, *, device: str | Device = "cpu", layers: Mapping[str, type[Layer]] | None = None
+        cls,
+        path: Path | str,
+        *,
+        device: str | Device = "cpu",
+        layers: Mapping[str, type[Layer]] | None = None,
+        losses: Mapping[str, type[Loss]] | None = None,
     ) -> MLP:
         """Return the model in a file that `save` wrote; raise `ModelFileError`, naming it, if it is damaged.
 
         Args:
             path: the file.
             device: where the model is to live.
-            layers: classes of layers of your own by their names; `settings()` must hold their arguments.
+            layers, losses: classes of your own by their names; `settings()` must hold their arguments.
         """
         from .model_file import load_model
 
-        return load_model(Path(path), device, layers or {})
+        return load_model(Path(path), device, layers or {}, losses or {})
 
     def summary(self) -> str:
         """Return a table of the layers and their sizes, for people."""
@@ -244,7 +305,8 @@ class MLP:
         else:
             scale = "" if self.input_scale == 1.0 else f" divided by {self.input_scale:g}"
         table.append(
-            f"{total} parameters{each}, {self.network.dtype}, on {self.device.name}; input {self.input_shape}{scale}"
+            f"{total} parameters{each}, {self.network.dtype}, on {self.device.name}; input {self.input_shape}{scale};"
+            f" {self.task.name} by {_called(self.loss)}"
         )
         return "\n".join(table)
 
@@ -252,7 +314,53 @@ class MLP:
         return copy.deepcopy(self)
 
     def __repr__(self) -> str:
-        return f"MLP.of({self.network!r})"
+        return f"MLP.of({self.network!r}, task={self.task.name!r}, loss={self.loss!r})"
+
+    # A copy's, and a pickle's, loss is bound where its network comes to live.
+    def __getstate__(self) -> dict[str, Any]:
+        loss = type(self.loss), self.loss.settings()
+        return vars(self) | {"loss": loss}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        kind, settings = state.pop("loss")
+        vars(self).update(state)
+        self.loss = kind(**settings)
+        with self.device.activate():
+            self.loss.bind(self.network.xp, self.network.dtype, self.n_outputs)
+
+
+def _scaling(name: str, value: Any, count: int, of: str, **bounds: float) -> Scaling:
+    """Return a checked shift or scale: a number, or a tuple of `count` numbers."""
+    checked = number_or_numbers(name, value, **bounds)
+    if isinstance(checked, float):
+        return checked
+    if len(checked) != count:
+        raise ValueError(f"{name} has {len(checked)} numbers, and there are {count} {of}")
+    return tuple(checked)
+
+
+def _task(name: str, outputs: int, loss: Loss, class_names: Sequence[str] | None, shift: Any, scale: Any) -> Task:
+    """Return the task `name` of a model with so many outputs."""
+    if name == "regression":
+        if class_names is not None:
+            raise ValueError("class_names goes with classification and multilabel, and the task is regression")
+        shift = _scaling("target_shift", shift, outputs, "outputs")
+        scale = _scaling("target_scale", scale, outputs, "outputs", above=0.0)
+        every = [value if isinstance(value, tuple) else (value,) * outputs for value in (shift, scale)]
+        return Regression(every[0], every[1], loss.least)
+    if (shift, scale) != (0.0, 1.0):
+        raise ValueError(f"target_shift and target_scale go with regression, and the task is {name}")
+    single = name == "classification" and outputs == 1
+    classes = 2 if single else outputs
+    names = tuple(map(str, range(classes) if class_names is None else class_names))
+    if len(names) != classes:
+        raise ValueError(f"class_names has {len(names)} names, and there are {classes} classes")
+    return Classification(names, single) if name == "classification" else Multilabel(names)
+
+
+def _called(loss: Loss) -> str:
+    """Return the name of a loss, as the command line knows it."""
+    return next((name for name, kind in LOSSES.items() if type(loss) is kind), type(loss).__name__)
 
 
 def describe(model: MLP) -> dict[str, Any]:
@@ -264,5 +372,6 @@ def describe(model: MLP) -> dict[str, Any]:
         "input_shape": list(model.input_shape),
         "input_shift": model.input_shift,
         "input_scale": model.input_scale,
-        "class_names": list(model.class_names),
-    }
+        "loss": {"type": _called(model.loss)} | model.loss.settings(),
+        "step": model.step,
+    } | model.task.settings()

@@ -22,7 +22,7 @@ import numpy as np
 from ..checks import whole
 from ..device import Device
 from ..errors import ModelFileError, one_line
-from ..nn import LAYERS, Layer, Sequential
+from ..nn import LAYERS, LOSSES, Layer, Loss, Sequential
 from .files import write_atomically
 from .model import MLP, describe
 
@@ -58,7 +58,9 @@ def save_model(model: MLP, path: Path, *, replica: int | None = None) -> None:
     write_atomically(path, save(tensors, metadata={"xpnet": _json(metadata)}))
 
 
-def load_model(path: Path, device: str | Device, own: Mapping[str, type[Layer]]) -> MLP:
+def load_model(
+    path: Path, device: str | Device, layers: Mapping[str, type[Layer]], losses: Mapping[str, type[Loss]]
+) -> MLP:
     """Return the model in the file `path`; raise `ModelFileError`, naming it, where it is not whole and sound."""
     from safetensors import SafetensorError, safe_open
 
@@ -81,20 +83,20 @@ def load_model(path: Path, device: str | Device, own: Mapping[str, type[Layer]])
     if metadata.get("sha256") != _digest(metadata, tensors):
         raise ModelFileError(f"{path} is damaged: its contents do not match the SHA-256 it holds")
     try:
-        return _build(metadata, tensors, device, LAYERS | dict(own))
+        return _build(metadata, tensors, device, LAYERS | dict(layers), LOSSES | dict(losses))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} does not describe a model: {one_line(error)}") from error
 
 
 def _build(
-    metadata: dict[str, Any], tensors: HostArrays, device: str | Device, known: Mapping[str, type[Layer]]
+    metadata: dict[str, Any],
+    tensors: HostArrays,
+    device: str | Device,
+    known_layers: Mapping[str, type[Layer]],
+    known_losses: Mapping[str, type[Loss]],
 ) -> MLP:
-    layers = []
-    for settings in metadata["layers"]:
-        name = settings.pop("type")
-        if name not in known:
-            raise ValueError(f"it has a layer {name!r}, which is none of xpnet's: give load its class, layers={{...}}")
-        layers.append(known[name](**settings))
+    layers = [_made(settings, known_layers, "layers") for settings in metadata["layers"]]
+    loss = _made(metadata["loss"], known_losses, "losses")
     network = Sequential(layers, replicas=metadata["replicas"], seed=None, dtype=metadata["dtype"], device=device)
     slots = network.layout.slots + network.buffer_layout.slots
     names = sorted(slot.torch_name for slot in slots)
@@ -102,13 +104,18 @@ def _build(
         raise ValueError(f"its layers have {', '.join(names)}, and its tensors are {', '.join(sorted(tensors))}")
     for slot in slots:
         setattr(network.layers[slot.layer], slot.parameter.name, slot.parameter.from_torch(tensors[slot.torch_name]))
-    return MLP.of(
-        network,
-        input_shape=metadata["input_shape"],
-        input_shift=metadata["input_shift"],
-        input_scale=metadata["input_scale"],
-        class_names=metadata["class_names"],
-    )
+    options = ("task", "input_shape", "input_shift", "input_scale", "class_names", "target_shift", "target_scale")
+    use = {name: metadata[name] for name in options if name in metadata}
+    return MLP.of(network, loss=loss, output="step" if metadata["step"] else None, **use)
+
+
+def _made(description: dict[str, Any], known: Mapping[str, type[Any]], kinds: str) -> Any:
+    """Return the layer or loss that `describe` has described."""
+    settings = dict(description)
+    name = settings.pop("type")
+    if name not in known:
+        raise ValueError(f"it has {name!r}, which is none of xpnet's {kinds}: give load its class, {kinds}={{...}}")
+    return known[name](**settings)
 
 
 def _json(value: object) -> str:

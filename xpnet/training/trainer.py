@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import whole
-from ..data.arrays import check_class_weights, check_features, check_labels, check_rows, check_weights
+from ..data.arrays import check_features, check_rows, check_weights
 from ..data.batches import Rows, spans
 from ..device import Array
 from ..errors import DivergedError
@@ -22,7 +22,7 @@ from .early_stopping import Best
 from .model import MLP
 
 Row = dict[str, Any]
-Examples = tuple[Any, Any]  # rows and their labels
+Examples = tuple[Any, Any]  # rows and their targets
 
 EVALUATE_ROWS = 1024
 
@@ -31,30 +31,33 @@ EVALUATE_ROWS = 1024
 class Totals:
     """What an epoch adds up, on the device, in float64: the device is asked for it once, at the epoch's end.
 
-    Each is () or (R,): the weighted sum of losses, the sum of weights, and the number of rows that are right.
+    Attributes:
+        loss, weight: the weighted sum of losses, and the sum of weights, () or (R,).
+        tally: what the task's metric adds up, () or (R,), or for each output, (O,) or (R, O).
     """
 
     loss: Array
     weight: Array
-    right: Array
+    tally: Array
 
     @classmethod
     def zeros(cls, model: MLP) -> Totals:
         """Return totals of nothing."""
         shape = () if model.replicas is None else (model.replicas,)
-        return cls(*(model.device.zeros(shape, "float64") for _ in range(3)))
+        shapes = (shape, shape, shape + (model.n_outputs,) * model.task.by_output)
+        return cls(*(model.device.zeros(shape, "float64") for shape in shapes))
 
-    def add(self, loss: Array, weight: Array, z: Array, t: Array) -> None:
-        """Add a batch: its loss and weight, and its logits z, (..., B, C), with labels t, (B,)."""
+    def add(self, loss: Array, weight: Array, tally: Array) -> None:
+        """Add a batch: its loss and weight, and its part of the metric."""
         self.loss[...] = self.loss + loss
         self.weight[...] = self.weight + weight
-        self.right[...] = self.right + (z.argmax(axis=-1) == t).sum(axis=-1)
+        self.tally[...] = self.tally + tally
 
-    def means(self, model: MLP, rows: int) -> tuple[Any, Any]:
-        """Return mean loss and accuracy over `rows` rows, as floats or lists of R floats; waits for the device."""
-        loss, weight, right = (model.device.to_host(a) for a in (self.loss, self.weight, self.right))
+    def means(self, model: MLP, t: Array) -> tuple[Any, Any]:
+        """Return mean loss and metric over the rows with targets t, as floats or lists of R; waits for the device."""
+        loss, weight = (model.device.to_host(a) for a in (self.loss, self.weight))
         with np.errstate(invalid="ignore"):
-            return (loss / weight).tolist(), (right / rows).tolist()
+            return (loss / weight).tolist(), model.task.score(model.device, self.tally, t)
 
 
 def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, h: State, totals: Totals) -> None:
@@ -68,7 +71,7 @@ def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, h:
     loss, weight, dz = model.loss(network.xp, z, t, w)
     network.backward(dz)
     optimizer.step(network.xp, network.values, network.gradients, optimizer.state, h)
-    totals.add(loss, weight, z, t)
+    totals.add(loss, weight, model.task.tally(network.xp, model.loss, z, t))
 
 
 class Trainer:
@@ -137,19 +140,21 @@ class Trainer:
 
         A row holds `epoch, step, learning_rate, seconds` (of training steps alone), `train_loss, train_accuracy`
         (means over the epoch's rows, each as it was seen in training) and `validation_loss, validation_accuracy,
-        test_loss, test_accuracy` where there is such data. With replicas, losses and accuracies are lists of R numbers.
+        test_loss, test_accuracy` where there is such data; for regression, `r2` in place of `accuracy`, and losses are
+        of scaled targets. With replicas, each of these is a list of R numbers.
 
         Args:
             x: rows as they come, (N, ...): pictures and lists are flattened; the model's scaling is applied.
-            y: labels from 0 to C-1, (N,).
+            y: labels from 0 to C-1, (N,); of several labels at once, 0 and 1, (N, O); of regression, numbers in their
+                own units, (N, O), or (N,) for one output.
             epochs: how many epochs to train for; 1 unless `steps` is given.
             steps: how many steps to train for. The last epoch may end early, and is not taken up again: the next call
                 begins another one.
             sample_weight: a weight per row, (N,) or (R, N).
-            class_weight: "balanced", a mapping from classes to weights, or a weight for each class; multiplies the
-                weights of the rows.
-            validation: rows and labels to report on after each epoch, and to stop by.
-            test: rows and labels to report on after each epoch; nothing is chosen by them.
+            class_weight: of classification: "balanced", a mapping from classes to weights, or a weight for each class;
+                multiplies the weights of the rows. (Several labels at once are weighted by their loss.)
+            validation: rows and targets to report on after each epoch, and to stop by.
+            test: rows and targets to report on after each epoch; nothing is chosen by them.
             early_stop: stop once the validation loss (of every replica) has not improved for so many epochs. In the
                 end the model is that of its best epoch (each replica of its own), which is then in `best_epoch`.
             on_epoch: called with each row of the history.
@@ -162,7 +167,7 @@ class Trainer:
         """
         for name, pair in (("validation", validation), ("test", test)):
             if pair is not None and (not isinstance(pair, tuple) or len(pair) != 2):
-                raise TypeError(f"{name} must be a pair of rows and labels")
+                raise TypeError(f"{name} must be a pair of rows and targets")
         if early_stop is not None:
             whole("early_stop", early_stop)
             if validation is None:
@@ -188,7 +193,7 @@ class Trainer:
                 try:
                     row = self._train_epoch(rows, length, on_step)
                     for name, data in held.items():
-                        row[f"{name}_loss"], row[f"{name}_accuracy"] = _evaluate(self.model, data)
+                        row[f"{name}_loss"], row[f"{name}_{self.model.task.metric}"] = _evaluate(self.model, data)
                     wrong = self._divergence(row)
                 except KeyboardInterrupt:
                     self._restore(good)
@@ -227,14 +232,14 @@ class Trainer:
             self.step += 1
             if on_step is not None:
                 on_step(self.step)
-        loss, accuracy = totals.means(model, batches[-1].stop)
+        loss, score = totals.means(model, rows.t.take(order[: batches[-1].stop], axis=0))
         return {
             "epoch": self.epoch + 1,
             "step": self.step,
             "learning_rate": rate,
             "seconds": time.perf_counter() - start,
             "train_loss": loss,
-            "train_accuracy": accuracy,
+            f"train_{model.task.metric}": score,
         }
 
     def steps_in_epoch(self, rows: int) -> int:
@@ -325,7 +330,10 @@ class Trainer:
 
 
 def evaluate(model: MLP, x: Any, y: Any) -> tuple[Any, Any]:
-    """Return mean loss and accuracy on rows as they come, (N, ...), with labels (N,): floats, or lists of R floats."""
+    """Return mean loss and accuracy (of regression, R2) on rows as they come, (N, ...), with their targets.
+
+    They are floats, or lists of R floats; the loss of regression is of scaled targets.
+    """
     with model.device.activate(), np.errstate(all="ignore"):
         return _evaluate(model, checked_rows(model, x, y))
 
@@ -348,8 +356,8 @@ def _evaluate(model: MLP, rows: Rows) -> tuple[Any, Any]:
         x, t, w = rows.piece(span)
         z = model.network.forward(x)
         loss, weight, _ = model.loss(model.network.xp, z, t, w)
-        totals.add(loss, weight, z, t)
-    return totals.means(model, len(rows))
+        totals.add(loss, weight, model.task.tally(model.network.xp, model.loss, z, t))
+    return totals.means(model, rows.t)
 
 
 def checked_rows(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = None) -> Rows:
@@ -357,9 +365,9 @@ def checked_rows(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = 
     device = model.device
     x = check_features(x, device, features=model.n_inputs, dtype=model.takes)
     check_rows(x)
-    t = check_labels(y, device, rows=len(x), classes=len(model.class_names))
+    t = model.task.targets(y, device, len(x), model.network.dtype)
     if class_weight is not None:
-        of_rows = check_class_weights(class_weight, t, len(model.class_names))[t]
+        of_rows = model.task.row_weights(class_weight, t)
         w = of_rows if w is None else check_weights(w, device, len(x), model.replicas) * of_rows
     weights = None if w is None else check_weights(w, device, len(x), model.replicas)
     return model.rows(x, t, weights)

@@ -1,0 +1,70 @@
+"""Targets as files hold them: what task they are for, and how they become labels or numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .dataset import HostArray
+
+TASKS = ("classification", "multilabel", "regression")
+"""What a network may be trained for."""
+
+MOST_CLASSES = 100  # more different whole numbers than this are taken for measurements
+
+
+def guess_task(y: HostArray) -> str:
+    """Return the task that targets are for, by what they look like.
+
+    Strings are classes, and so are whole numbers (of any type) of which there are at most 100 different ones, and rows
+    of 0 with a single 1 (one-hot). Other rows of 0 and 1 are several labels at once. All other numbers are regression.
+    """
+    if y.dtype.kind not in "buif":
+        return "classification"
+    if y.ndim == 2 and y.shape[1] > 1:
+        if not ((y == 0) | (y == 1)).all():
+            return "regression"
+        return "classification" if (y.sum(axis=1) == 1).all() else "multilabel"
+    return "classification" if _whole(y) and len(np.unique(y)) <= MOST_CLASSES else "regression"
+
+
+def encode(parts: Sequence[HostArray], task: str) -> tuple[list[HostArray], tuple[str, ...]]:
+    """Return the targets of each part of a data set as a network takes them, and the names of the classes.
+
+    Classes are all that occur in any part, in their sorted order, and become labels from 0 to C-1, (N,); of one-hot
+    rows they are the columns. Several labels at once are 0 and 1, (N, O); regression is numbers, (N, O), and has no
+    names.
+
+    Raises ValueError where they are no targets for this task.
+    """
+    y = np.concatenate(parts)
+    if task == "regression":
+        if y.dtype.kind not in "buif" or not np.isfinite(y).all():
+            raise ValueError(f"the targets of a regression must be finite numbers, and not {_shown(y)}")
+        return [part.reshape(len(part), -1).astype(np.float64) for part in parts], ()
+    if task == "multilabel":
+        if y.ndim != 2 or y.dtype.kind not in "buif" or not ((y == 0) | (y == 1)).all():
+            raise ValueError(f"several labels at once must be rows of 0 and 1, and not {_shown(y)}")
+        return [part.astype(np.uint8) for part in parts], tuple(map(str, range(y.shape[1])))
+    if y.ndim == 2 and y.shape[1] > 1:
+        if y.dtype.kind not in "buif" or not (((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()):
+            raise ValueError(f"there must be one class for each row, or a one-hot row, and not {_shown(y)}")
+        return [part.argmax(axis=1) for part in parts], tuple(map(str, range(y.shape[1])))
+    if y.dtype.kind not in "buiUS" and not _whole(y):
+        raise ValueError(f"classes must be whole numbers or strings, and not {_shown(y)}")
+    named = np.strings.decode(y, "utf-8") if y.dtype.kind == "S" else y.astype(np.int64) if y.dtype.kind == "f" else y
+    classes, labels = np.unique(named.reshape(-1), return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"there is one class alone, {str(classes[0])!r}: nothing is to be learnt")
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    return np.split(labels, ends), tuple(str(one) for one in classes)
+
+
+def _whole(y: HostArray) -> bool:
+    return y.dtype.kind in "bui" or (y.dtype.kind == "f" and bool((np.isfinite(y) & (y == np.floor(y))).all()))
+
+
+def _shown(y: HostArray) -> str:
+    """Return what an array holds, for an error."""
+    return f"{y.dtype} of shape {y.shape}, such as {y[0].tolist()!r}"

@@ -1,0 +1,141 @@
+"""From options and data to a trainer of a new model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data import Dataset, standard_scaling
+from ..data.arrays import check_features
+from ..data.dataset import HostArray, Scaling
+from ..device import CPU, Device
+from ..nn import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
+from ..optim import OPTIMIZERS, SCHEDULES
+from ..optim.schedules import warmup
+from .config import Config
+from .model import MLP
+from .tasks import choose_loss
+from .trainer import Trainer
+
+PER_REPLICA = ("lr", "weight_decay", "l1", "dropout", "seed")
+"""The options in which networks that train together, as replicas, may differ."""
+
+
+def prepare(config: Config, data: Dataset) -> Dataset:
+    """Hold out validation rows, standardize, and check; raise TypeError or ValueError where that cannot be done."""
+    if config.held_out is not None:
+        data = data.hold_out(config.held_out, config.seed)
+    if config.standardize:
+        data = data.standardize()
+    dtype = "float64" if config.standardize else config.dtype
+    for name in ("x_train", "x_validation", "x_test"):
+        x = getattr(data, name)
+        if x is not None:
+            check_features(x, CPU, features=data.x_train[0].size, dtype=dtype, name=name)
+    return data
+
+
+def network_sizes(config: Config, data: Dataset) -> list[int]:
+    """Return the number of inputs, of units in each hidden layer, and of outputs, of a network for this data."""
+    outputs = data.y_train.shape[1] if data.y_train.ndim == 2 else len(data.class_names)
+    own = config.loss in (None, "binary-cross-entropy") and config.output in (None, "sigmoid", "step")
+    if data.task == "classification" and outputs == 2 and own and not config.label_smoothing:
+        outputs = 1  # two classes are one sigmoid
+    return [data.x_train[0].size, *config.hidden, outputs]
+
+
+def build(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Trainer, int]:
+    """Return a trainer of a new model for data that was prepared, and the number of steps to take.
+
+    Several configs, which differ in nothing but `PER_REPLICA`, are as many replicas; rows come in the order of the
+    first one's seed. Raises TypeError or ValueError for options that do not go together, or not with the data.
+    """
+    config = configs[0]
+    sizes = network_sizes(config, data)
+    chosen, _ = choose_loss(data.task, _loss(config, data), config.output, single=sizes[-1] == 1)
+    targets: dict[str, Any] = {"class_names": data.class_names}
+    if data.task == "regression":
+        shift, scale = _target_scaling(data.y_train, chosen, config.output)
+        targets = {"target_shift": shift, "target_scale": scale}
+    model = MLP(
+        sizes,
+        task=data.task,
+        loss=chosen,
+        output=config.output,
+        activation=config.activation * (len(config.hidden) if len(config.activation) == 1 else 1),
+        batch_norm=config.batch_norm,
+        dropout=_each(configs, "dropout"),
+        init=config.init,
+        replicas=None if len(configs) == 1 else len(configs),
+        seed=_each(configs, "seed"),
+        dtype=config.dtype,
+        device=device,
+        input_shape=data.input_shape,
+        input_shift=data.input_shift,
+        input_scale=data.input_scale,
+        **targets,
+    )
+    options = {"learning_rate": _each(configs, "lr"), "momentum": config.momentum}
+    options |= {name: _each(configs, name) for name in ("weight_decay", "l1")}
+    options |= {"clip_norm": config.clip_norm, "clip_value": config.clip_value}
+    optimizer = OPTIMIZERS[config.optimizer](**{name: value for name, value in options.items() if value is not None})
+    for name in ("y_train", "y_validation", "y_test"):
+        y = getattr(data, name)
+        if y is not None:
+            model.task.targets(y, CPU, len(y), config.dtype, name)
+    trainer = Trainer(model, optimizer, batch_size=config.batch_size, seed=config.seed)
+    total = config.total_steps(trainer.steps_in_epoch(len(data.x_train)))
+    if config.warmup >= total:
+        raise ValueError(f"warmup ({config.warmup}) must be shorter than the run, which has {total} steps")
+    schedule = SCHEDULES[config.schedule](total - config.warmup)
+    trainer.schedule = warmup(config.warmup, schedule) if config.warmup else schedule
+    return trainer, total
+
+
+def fit_options(config: Config, data: Dataset) -> dict[str, Any]:
+    """Return the arguments of `Trainer.fit` that a run's options stand for, but for how long it trains."""
+    return {
+        "validation": None if data.x_validation is None else (data.x_validation, data.y_validation),
+        "test": (data.x_test, data.y_test),
+        "class_weight": config.class_weight if data.task == "classification" else None,
+        "early_stop": config.early_stop,
+    }
+
+
+def _each(configs: Sequence[Config], name: str) -> Any:
+    """Return an option: of one config its value, of several a list, or None where none has it."""
+    values = [getattr(config, name) for config in configs]
+    return values[0] if len(values) == 1 or values[0] is None else values
+
+
+def _loss(config: Config, data: Dataset) -> str | Loss | None:
+    """Return the loss that the options ask for: a name, a loss with settings, or None for the task's own."""
+    if config.label_smoothing:
+        return SoftmaxCrossEntropy(config.label_smoothing)
+    if config.class_weight is None or data.task == "classification":  # there, rows have the weight of their class
+        return config.loss
+    if data.task == "regression":
+        raise ValueError("class_weight goes with classes, and the task is regression")
+    if config.loss not in (None, "binary-cross-entropy"):
+        raise ValueError(f"class_weight of several labels goes with binary cross entropy, and not with {config.loss}")
+    yes = data.y_train.sum(axis=0)
+    no = len(data.y_train) - yes
+    return BinaryCrossEntropy(np.where((yes > 0) & (no > 0), no / np.maximum(yes, 1), 1.0).tolist())
+
+
+def _target_scaling(y: HostArray, loss: Loss, output: str | None) -> tuple[Scaling, Scaling]:
+    """Return the shift and scale of a regression's targets, (N, O).
+
+    They get mean 0 and deviation 1; behind a sigmoid or tanh, the range that it can reach. What a loss or an output
+    takes as it is, such as counts or shares, is left alone.
+    """
+    if loss.link != "identity" or output == "softmax":
+        return 0.0, 1.0
+    if output not in ("sigmoid", "tanh"):
+        return standard_scaling(y)
+    low, high = y.min(axis=0), y.max(axis=0)
+    span = np.where(high > low, high - low, 1.0)
+    shift, scale = (low, span) if output == "sigmoid" else ((low + high) / 2.0, span / 2.0)
+    return tuple(shift.tolist()), tuple(scale.tolist())

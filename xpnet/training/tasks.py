@@ -1,0 +1,224 @@
+"""What a network's outputs stand for: one class of several, several labels at once, or numbers.
+
+A task checks targets and encodes them for the loss, adds up what its metric needs, on the device, and says what the
+outputs mean to the user.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data.arrays import check_class_weights, check_labels, check_targets
+from ..data.dataset import HostArray
+from ..device import Array, Device
+from ..errors import did_you_mean
+from ..nn import LOSSES
+from ..nn.losses import Loss
+from .metrics import r2_of_sums
+
+OUTPUTS = ("identity", "sigmoid", "tanh", "softmax", "step")
+"""The activations that may be asked for behind the last layer."""
+
+
+class Task:
+    """The base of the three tasks."""
+
+    name: str
+    metric: str
+    by_output = False  # whether the metric adds up something for each output
+
+    def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
+        """Return what a user brings as targets for the loss, on the host: labels (N,), or numbers (N, O).
+
+        Raises TypeError or ValueError, calling them `name`, where they are not such targets, finite in `dtype`.
+        """
+        raise NotImplementedError
+
+    def row_weights(self, class_weight: Any, t: HostArray) -> HostArray:
+        """Return the weight of each row, (N,), for weights of classes."""
+        raise ValueError(f"class_weight goes with classification, and the task is {self.name}")
+
+    def tally(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
+        """Return what a batch adds to the metric's sum, (...) or (..., O), for outputs z and targets t."""
+        raise NotImplementedError
+
+    def score(self, device: Device, tally: Array, t: Array) -> Any:
+        """Return the metric, a float or a list of R floats, from the sum over batches with the targets t."""
+        raise NotImplementedError
+
+    def decode(self, xp: Any, p: Array) -> Array:
+        """Return outputs, (..., B, O), in the user's terms."""
+        return p
+
+    def settings(self) -> dict[str, Any]:
+        """Return what makes this task again, as JSON values."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Classification(Task):
+    """One class of several for each row; two classes may be one output, the logit of the second.
+
+    Attributes:
+        class_names: C names.
+        single: whether the two classes are one output.
+    """
+
+    class_names: tuple[str, ...]
+    single: bool = False
+    name = "classification"
+    metric = "accuracy"
+
+    def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
+        """Return labels, int64, (N,)."""
+        return check_labels(y, device, rows, len(self.class_names), name)
+
+    def row_weights(self, class_weight: Any, t: HostArray) -> HostArray:
+        """Return the weight of each row's class."""
+        return check_class_weights(class_weight, t, len(self.class_names))[t]
+
+    def tally(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
+        """Return how many rows are right, (...)."""
+        predicted = z[..., 0] > loss.middle if self.single else z.argmax(axis=-1)  # (..., B)
+        return (predicted == t).sum(axis=-1)
+
+    def score(self, device: Device, tally: Array, t: Array) -> Any:
+        """Return the share of rows that are right."""
+        return (device.to_host(tally) / len(t)).tolist()
+
+    def decode(self, xp: Any, p: Array) -> Array:
+        """Return the probability of each class, (..., B, C)."""
+        return xp.concatenate([1.0 - p, p], axis=-1) if self.single else p
+
+    def settings(self) -> dict[str, Any]:
+        """Return the class names."""
+        return {"task": self.name, "class_names": list(self.class_names)}
+
+
+@dataclass(frozen=True)
+class Multilabel(Task):
+    """Any number of labels at once for each row, each a yes or a no.
+
+    Attributes:
+        class_names: O names.
+    """
+
+    class_names: tuple[str, ...]
+    name = "multilabel"
+    metric = "accuracy"
+
+    def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
+        """Return 0 and 1, (N, O)."""
+        t = check_targets(y, device, rows, len(self.class_names), dtype, name)
+        wrong = (t != 0) & (t != 1)
+        if wrong.any():
+            row, column = (int(i) for i in np.argwhere(wrong)[0])
+            raise ValueError(f"{name} must hold 0 and 1: row {row}, column {column} is {t[row, column]:g}")
+        return t
+
+    def tally(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
+        """Return how many rows have all labels right, (...)."""
+        return ((z > loss.middle) == (t > 0.5)).all(axis=-1).sum(axis=-1)
+
+    def score(self, device: Device, tally: Array, t: Array) -> Any:
+        """Return the share of rows that have all labels right."""
+        return (device.to_host(tally) / len(t)).tolist()
+
+    def settings(self) -> dict[str, Any]:
+        """Return the labels' names."""
+        return {"task": self.name, "class_names": list(self.class_names)}
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    """Numbers. Inside, targets are (t - shift) / scale; predictions come back in the user's units.
+
+    Attributes:
+        shift, scale: of each output, O numbers.
+        least: the least target that makes sense to the loss, in the user's units; None for none.
+    """
+
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    least: float | None = None
+    name = "regression"
+    metric = "r2"
+    by_output = True
+
+    def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
+        """Return scaled targets, float64, (N, O)."""
+        t = check_targets(y, device, rows, len(self.shift), "float64", name)
+        if self.least is not None and (t < self.least).any():
+            raise ValueError(f"{name} must be at least {self.least:g} for this loss: it holds {t.min():g}")
+        return check_targets((t - self.shift) / self.scale, device, rows, len(self.shift), dtype, name)
+
+    def tally(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
+        """Return the sum of squared errors of each output, (..., O)."""
+        d = loss.output(xp, z) - t
+        return (d * d).sum(axis=-2)
+
+    def score(self, device: Device, tally: Array, t: Array) -> Any:
+        """Return R2, the mean over outputs."""
+        t_host = device.to_host(t).astype(np.float64)
+        distances = ((t_host - t_host.mean(axis=0)) ** 2).sum(axis=0)  # (O,)
+        return r2_of_sums(device.to_host(tally), distances).mean(axis=-1).tolist()
+
+    def decode(self, xp: Any, p: Array) -> Array:
+        """Return predictions in the user's units."""
+        shift, scale = (xp.asarray(value, dtype="float64") for value in (self.shift, self.scale))
+        return (p.astype("float64") * scale + shift).astype(p.dtype)  # a shift may dwarf the scale
+
+    def settings(self) -> dict[str, Any]:
+        """Return shift and scale."""
+        return {"task": self.name, "target_shift": list(self.shift), "target_scale": list(self.scale)}
+
+
+TASKS = {task.name: task for task in (Classification, Multilabel, Regression)}
+"""Every task by its name."""
+
+
+def choose_loss(task: str, loss: str | Loss | None, output: str | None, *, single: bool) -> tuple[Loss, str | None]:
+    """Return the loss, and the activation that has to stand behind the last Linear layer, or None.
+
+    None has to where the loss has it built in, as all that end in probabilities do, or where it is `step`, which is for
+    predictions alone. Raises ValueError for what does not go together.
+
+    Args:
+        task: a name in `TASKS`.
+        loss: a name in `LOSSES`, or a loss; None for what suits task and output.
+        output: a name in `OUTPUTS`, or None for the task's own.
+        single: whether a classification's two classes are one output.
+    """
+    for name, value, known in (("task", task, TASKS), ("loss", loss, LOSSES), ("output", output, OUTPUTS)):
+        if value is not None and not isinstance(value, Loss) and value not in known:
+            raise ValueError(f"unknown {name} {value!r}: {did_you_mean(str(value), known)}")
+    if loss is None:
+        loss = _suitable(task, output, single)
+    chosen = LOSSES[loss]() if isinstance(loss, str) else loss
+    called = loss if isinstance(loss, str) else repr(loss)
+    kinds = {"softmax": ("classification",), "sigmoid": ("classification", "multilabel"), "exp": ("regression",)}
+    if task not in kinds.get(chosen.link, TASKS):
+        raise ValueError(f"the loss {called} does not go with the task {task}")
+    if single and task == "classification" and chosen.link != "sigmoid":
+        raise ValueError(f"one output tells two classes apart by binary cross entropy, not by {called}")
+    if output == "step" and chosen.link != "sigmoid":
+        raise ValueError(f"the output step goes with binary cross entropy, and the loss is {called}")
+    if output in (None, "step", chosen.link):
+        return chosen, None
+    if chosen.link != "identity":
+        raise ValueError(f"the output {output} does not go with the loss {called}, which has {chosen.link} built in")
+    return chosen, output
+
+
+def _suitable(task: str, output: str | None, single: bool) -> str:
+    """Return the name of the loss for a task and its output."""
+    if task == "regression":
+        return "mean-squared-error"
+    if output in ("sigmoid", "step") or (output is None and (single or task == "multilabel")):
+        return "binary-cross-entropy"
+    if task == "classification" and output in (None, "softmax"):
+        return "softmax-cross-entropy"
+    return "mean-squared-error"
