@@ -25,7 +25,8 @@ FLOORS = [
     {"compile"},
     {"training", "plots"},
     {"cli"},
-    {"train", "predict", "doctor", "__main__"},
+    {"options"},
+    {"train", "predict", "doctor", "lab", "__main__"},
 ]
 HEAVY = {
     "cupy",

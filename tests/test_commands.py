@@ -173,7 +173,7 @@ def test_run_folder(run, tmp_path):
 def test_a_folder_that_holds_a_run_is_refused(run, trained, tmp_path, monkeypatch):
     before = (trained / "model.safetensors").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(train, "load_named", lambda *a, **k: pytest.fail("data was read before the folder was tried"))
+        patch.setattr(train, "load_data", lambda *a, **k: pytest.fail("data was read before the folder was tried"))
         code, out, err = run(train, *SHORT, "--out", trained)
     assert (code, out) == (2, "")
     assert err == f"error: {trained} already holds a run; choose another folder, or give --overwrite\n"
@@ -206,7 +206,7 @@ def test_two_runs_do_not_share_a_folder(run, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "load_named", lambda *a, **k: pytest.fail("data was read before the folder was tried"))
+    monkeypatch.setattr(train, "load_data", lambda *a, **k: pytest.fail("data was read before the folder was tried"))
     (tmp_path / "file").write_text("")
     for folder in (
         tmp_path / "file",
@@ -461,7 +461,7 @@ def test_out_of_memory(run, monkeypatch):
     def full(*args, **kwargs):
         raise MemoryError("Out of memory allocating 9,000 bytes (allocated so far: 5 bytes)")
 
-    monkeypatch.setattr(train, "build", full)
+    monkeypatch.setattr(train, "build_trainer", full)
     code, out, err = run(train, *SHORT, "--quiet")
     assert (code, out) == (1, "")
     assert "allocating 9,000 bytes (allocated so far: 5 bytes)" in err
@@ -628,7 +628,7 @@ def test_every_task_trains_and_predicts(run, tmp_path, rng):
         metric = "r2" if task == "regression" else "accuracy"
         assert result["task"] == task
         assert result[f"test_{metric}"] > 0.9
-        assert f"{task}, " in err.splitlines()[1]
+        assert f"; {task}, " in err.splitlines()[0]
         assert {"test_loss", "train_loss"} <= set(result)
         row = json.loads((out / "history.jsonl").read_text(encoding="utf-8").splitlines()[-1])
         assert row[f"test_{metric}"] == result[f"test_{metric}"]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import math
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -95,6 +96,38 @@ def choose_device(request: str, *, require: bool = False) -> Device:
             raise
         tell(f"{request} cannot be used: {error}; going on with the CPU")
         return CPU
+
+
+def dispatch(
+    program: str, what: str, purposes: Mapping[str, str], modules: Mapping[str, str], arguments: Sequence[str] | None
+) -> int:
+    """Run the `main` of the module that the first argument names, or list what there is; return the exit code.
+
+    Args:
+        program: the package that was run.
+        what: what the first argument is called in its usage.
+        purposes: what each name is for.
+        modules: the module of each name.
+        arguments: by default those of the process.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words and words[0] in modules:
+        code: int = importlib.import_module(modules[words[0]]).main(words[1:])
+        return code
+
+    def list_them(words: Sequence[str] | None) -> int:
+        if not words or words[0] in ("-h", "--help"):
+            print(f"usage: python -m {program} {what} [OPTION ...]      (or: python -m {program}.{what} ...)\n")
+            for name, purpose in purposes.items():
+                print(f"  {name:<9} {purpose}")
+            print(f"\npython -m {program} {what} --help lists the options of one.")
+        elif words[0] == "--version":
+            print(f"xpnet {__version__}")
+        else:
+            raise UsageError(f"unknown {what.lower()} {words[0]!r}: {did_you_mean(words[0], purposes)}")
+        return 0
+
+    return run(list_them, words)
 
 
 def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str] | None = None) -> int:

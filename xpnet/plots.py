@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -54,6 +55,44 @@ def draw_mistakes(mistakes: Sequence[tuple[Any, str, str]], wrong: int, rows: in
         axes.set(xticks=[], yticks=[])
     for axes in list(grid):  # what is left of the last line
         axes.set_axis_off()
+    return png(figure)
+
+
+def draw_trials(trials: Sequence[dict[str, Any]], varied: Sequence[str], metric: str) -> bytes:
+    """Return a picture of the validation loss of trials against each thing that was varied.
+
+    Losses above three times the median are cut off, and drawn, as those that are not finite, as crosses at the top.
+    """
+    losses = np.array([trial["validation_loss"] for trial in trials])
+    good = np.isfinite(losses)
+    best = int(np.nanargmin(np.where(good, losses, np.inf)))
+    top = 3.0 * float(np.median(losses[good])) if good.any() else 1.0
+    shown = good & (losses <= top)
+    columns = min(max(len(varied), 1), 3)
+    lines = -(-max(len(varied), 1) // columns)
+    figure = Figure(figsize=(4.2 * columns + 1.0, 3.6 * lines), dpi=120, layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=True).flat
+    scores = np.array([trial[f"validation_{metric}"] for trial in trials])
+    for name, axes in zip(varied, grid, strict=False):
+        x = np.array([trial[name] for trial in trials], dtype=float)
+        points = axes.scatter(x[shown], losses[shown], c=scores[shown], s=24, cmap="viridis")
+        if not shown.all():
+            axes.plot(x[~shown], np.full((~shown).sum(), top), "x", color="#d62728", label="diverged, or above")
+        axes.plot(
+            x[best], losses[best], "o", markersize=12, fillstyle="none", color="black", label=f"best: {x[best]:g}"
+        )
+        if name in ("lr", "weight_decay"):
+            axes.set_xscale("symlog", linthresh=x[x > 0.0].min())  # as log, with room for a 0
+        if isinstance(trials[0][name], int):
+            axes.set_xticks(np.unique(x), [f"{value:g}" for value in np.unique(x)])
+        axes.set_xlabel(name.replace("_", " "))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    for axes in list(grid):
+        axes.set_axis_off()
+    if varied:
+        figure.axes[0].set_ylabel("validation loss")
+        figure.colorbar(points, ax=figure.axes[: len(varied)], label=f"validation {TITLES[metric]}")
     return png(figure)
 
 

@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     PERMUTATION = 2  # index: the epoch
     MASK = 3  # index: the step
     SPLIT = 4  # index: 0
+    SEARCH = 5  # index: 0
 
 
 def check_seed(seed: Any, name: str = "seed") -> int:

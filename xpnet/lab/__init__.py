@@ -1,0 +1,1 @@
+"""Experiments: python -m xpnet.lab NAME, one file each."""

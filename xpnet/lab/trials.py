@@ -1,0 +1,138 @@
+"""What searches share: running trials with progress, and writing what was found."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .. import cli
+from ..options import build_trainer, load_data, prepare_data, sentence
+from ..training import Config
+from ..training.files import write_atomically
+from ..training.metrics import TITLES
+from ..training.run_folder import finite
+from ..training.search import Trial, groups_of, train_all
+
+VALIDATION = 0.1  # of the training rows, unless told
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What a search has found.
+
+    Attributes:
+        configs: what was to be trained.
+        trials: what came of those that were trained, in their order: their `number`, what was varied, and the results.
+    """
+
+    configs: list[Config]
+    trials: list[Trial]
+
+    def finite(self) -> list[Trial]:
+        """Return the trials that have a validation loss."""
+        return [trial for trial in self.trials if finite(trial["validation_loss"]) is not None]
+
+    def varied(self) -> list[str]:
+        """Return the names of what was varied and has more than one value."""
+        skipped = {"number", "epoch", "seconds"}
+        names = [
+            name for name in self.trials[0] if name not in skipped and "loss" not in name and "validation" not in name
+        ]
+        return [name for name in names if len({trial[name] for trial in self.trials}) > 1]
+
+    def write(self, out: Path, name: str) -> None:
+        """Write the trials into the folder `out` as NAME.json, and their picture as NAME.png."""
+        out.mkdir(parents=True, exist_ok=True)
+        content = {"options": self.configs[0].as_dict(), "trials": self.trials}
+        write_atomically(out / f"{name}.json", json.dumps(finite(content), indent=2) + "\n")
+        try:
+            from ..plots import draw_trials
+        except ImportError:
+            cli.tell(f"{name}.png was not drawn: matplotlib is missing; pip install 'xpnet[plot]'")
+        else:
+            write_atomically(out / f"{name}.png", draw_trials(self.trials, self.varied(), metric_of(self.trials)))
+        cli.tell(f"{name}.json and {name}.png are in {out}")
+
+
+def metric_of(trials: list[Trial]) -> str:
+    """Return the name of the metric in trials."""
+    return next(name for name in TITLES if f"validation_{name}" in trials[0])
+
+
+def run_trials(configs: Sequence[Config], options: argparse.Namespace, points: Sequence[Trial] | None = None) -> Trials:
+    """Train a network for each config, with progress on stderr, and return what came of them.
+
+    `points` holds what was varied in each; by default it is the learning rate. After Ctrl-C, the trials of the groups
+    that were done are returned; where there are none, it is raised.
+    """
+    if configs[0].held_out is None:
+        configs = [replace(config, validation=VALIDATION) for config in configs]
+    base, groups = configs[0], groups_of(configs)
+    device = cli.choose_device(base.device, require=options.require_device)
+    data = prepare_data(base, load_data(base, offline=options.offline, quiet=options.quiet))
+    for members in groups:  # all that can be wrong with the options is found before hours of training
+        build_trainer([configs[members[0]]], data, device)
+    if not options.quiet:
+        cli.tell(sentence(base, data))
+        cli.tell(f"{len(configs)} networks, of which {max(map(len, groups))} at most train together, on {device.name}")
+    varied = points or [{"lr": config.lr} for config in configs]
+    trials: dict[int, Trial] = {}
+    with Progress(len(configs), quiet=options.quiet) as progress, cli.Interruptions() as interruptions:
+        try:
+            for group in train_all(
+                configs, data, device, on_epoch=progress.epoch, on_step=lambda step: interruptions.check()
+            ):
+                trials |= {number: {"number": number} | varied[number] | trial for number, trial in group.items()}
+                progress.group(len(trials), [trial["validation_loss"] for trial in trials.values()])
+        except KeyboardInterrupt:
+            if not trials:
+                raise
+            cli.tell(f"interrupted: {len(trials)} of {len(configs)} networks were trained")
+    return Trials(list(configs), [trials[number] for number in sorted(trials)])
+
+
+class Progress:
+    """Progress on stderr: a live line on a terminal, one plain line a group elsewhere, nothing where `quiet`."""
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        self.total = total
+        self.plain = not quiet and not sys.stderr.isatty()
+        self.bar: Any = None
+        if not quiet and not self.plain:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, unit=" networks", dynamic_ncols=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Show that a group has trained for an epoch."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"epoch {row['epoch']}, {row['seconds']:.2f} s each")
+
+    def group(self, done: int, losses: list[float]) -> None:
+        """Show that a group is done, and the lowest of the validation losses so far."""
+        lowest = min((loss for loss in losses if math.isfinite(loss)), default=math.nan)
+        if self.bar is not None:
+            self.bar.update(done - self.bar.n)
+        elif self.plain:
+            cli.tell(f"{done}/{self.total} networks: lowest validation loss {lowest:.4f}")
+
+
+def add_output_options(parser: cli.Parser, folder: Callable[[str], Path], files: str) -> None:
+    """Add --out, --json and --quiet."""
+    add = parser.add_argument_group("output").add_argument
+    add("--out", type=folder, default=None, metavar="DIR", help=f"write {files} into DIR")
+    add("--json", action="store_true", default=False, help="print one JSON object on stdout: best, and trials")
+    add("--quiet", action="store_true", default=False, help="no progress on stderr")

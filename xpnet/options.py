@@ -1,0 +1,209 @@
+"""The options of a run on the command line, for every command that trains."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import shlex
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import cli
+from .data import DATASETS, TASKS, Dataset, load_named
+from .device import Device
+from .nn import ACTIVATIONS, INITIALIZERS, LOSSES
+from .nn.network import DTYPES
+from .optim import OPTIMIZERS, SCHEDULES
+from .training import Config, Trainer
+from .training.build import build, prepare
+from .training.config import read_options
+from .training.tasks import OUTPUTS
+
+
+def add_options(parser: cli.Parser, without: Collection[str] = ()) -> None:
+    """Add an option for each attribute of `Config`, but for those named in `without`, and those that go with them.
+
+    The parser must have `argument_default=argparse.SUPPRESS`: an option that is absent unless given overrides --config,
+    which overrides Config's defaults.
+    """
+
+    def group(title: str) -> Callable[..., None]:
+        add_argument = parser.add_argument_group(title).add_argument
+
+        def add(option: str, **how: Any) -> None:
+            if option.removeprefix("--").replace("-", "_") not in without:
+                add_argument(option, **how)
+
+        return add
+
+    add = group("data")
+    names = "|".join((*DATASETS, "FILE.npz", "FOLDER"))
+    add("--dataset", metavar=names, help="(default: mnist, or digits where MNIST cannot be had)")
+    add("--task", metavar="|".join(("auto", *TASKS)), help="(default: auto, by the targets)")
+    flag = argparse.BooleanOptionalAction
+    add("--standardize", action=flag, help="give each feature mean 0 and deviation 1, by the training rows")
+    add("--data-dir", metavar="DIR", help="look for the data in DIR alone (default: $XPNET_DATA_DIR, cache, download)")
+    add("--offline", action="store_true", default=False, help="do not download")
+
+    add = group("model")
+    add(
+        "--hidden", nargs="*", action=_Hidden, metavar="UNITS", help='of each layer; "" none (default: 100 100 100 100)'
+    )
+    add(
+        "--activation",
+        nargs="+",
+        metavar="NAME",
+        help=f"of all hidden layers, or of each (default: relu): {_names(ACTIVATIONS)}",
+    )
+    add("--batch-norm", action=flag, help="batch normalization before each activation")
+    add("--dropout", type=cli.number, metavar="RATE", help="behind each activation (default: 0)")
+    add(
+        "--init",
+        type=_init,
+        metavar="NAME",
+        help=f"of weights (default: by activation): a deviation, or {_names(INITIALIZERS)}",
+    )
+    add(
+        "--output",
+        metavar="NAME",
+        help=f"behind the last layer (default: the task's own): {_names(OUTPUTS)} (which is for predictions alone)",
+    )
+    add("--dtype", metavar="|".join(DTYPES), help="(default: float32)")
+
+    add = group("training")
+    add("--loss", metavar="NAME", help=f"(default: by task and output): {_names(LOSSES)}")
+    add("--label-smoothing", type=cli.number, metavar="SHARE", help="of softmax cross entropy (default: 0)")
+    add("--class-weight", metavar="balanced", help="rare classes count as much as frequent ones")
+    add("--optimizer", metavar="NAME", help=f"(default: adam): {_names(OPTIMIZERS)}")
+    add(
+        "--lr",
+        type=cli.number,
+        metavar="RATE",
+        help="learning rate, or a schedule's peak (default: the optimizer's own)",
+    )
+    add("--schedule", metavar="NAME", help=f"of the learning rate (default: constant): {_names(SCHEDULES)}")
+    add("--warmup", type=cli.whole_number, metavar="STEPS", help="rise to the schedule's start in so many (default: 0)")
+    add("--momentum", type=cli.number, metavar="SHARE", help="of the optimizers momentum and nesterov (default: 0.9)")
+    add("--weight-decay", type=cli.number, metavar="DECAY", help="L2, on weights alone (default: adamw 0.01, others 0)")
+    add("--l1", type=cli.number, metavar="DECAY", help="L1, on weights alone (default: 0)")
+    add("--clip-norm", type=cli.number, metavar="NORM", help="bound of the gradient's norm (default: none)")
+    add("--clip-value", type=cli.number, metavar="VALUE", help="bound of the gradient's elements (default: none)")
+    add("--batch-size", type=cli.whole_number, metavar="ROWS", help="(default: 128)")
+    add("--epochs", type=cli.whole_number, metavar="N", help="(default: 5, or as many as make 2,000 steps)")
+    add("--steps", type=cli.whole_number, metavar="N", help="train for N steps instead")
+    add("--validation", type=cli.number, metavar="SHARE", help="hold out a share of the training rows (default: none)")
+    add("--early-stop", type=cli.whole_number, metavar="N", help="stop after N epochs without a lower validation loss")
+    add("--seed", type=cli.whole_number, metavar="N", help="of weights and order of rows (default: 0)")
+
+    add = group("machine")
+    cli.add_device_options(add, default=argparse.SUPPRESS)
+    add(
+        "--threads",
+        type=cli.whole_number,
+        metavar="N",
+        help="BLAS threads (default: 1, for large networks one a processor)",
+    )
+
+    add = group("options from a file")
+    add("--config", type=Path, metavar="FILE", help="a TOML file, or a run's config.json; options given here win")
+
+
+def folder(text: str) -> Path:
+    """Return the path of a folder, which must have a name."""
+    if not text:
+        raise argparse.ArgumentTypeError("a folder must have a name")
+    return Path(text)
+
+
+def config_of(parser: cli.Parser, options: argparse.Namespace) -> Config:
+    """Return the config that a command's options, and its --config, stand for; errors end the command."""
+    try:
+        given = {
+            field.name: getattr(options, field.name) for field in dataclasses.fields(Config) if field.name in options
+        }
+        chosen = read_options(options.config) if "config" in options else {}
+        for name, other in (("steps", "epochs"), ("epochs", "steps")):
+            if name in given and other not in given:  # what is given overrides the file's other way to say it
+                chosen.pop(other, None)
+        config = Config(**(chosen | given))
+        named = config.data_dir or os.environ.get("XPNET_DATA_DIR") or None
+        return dataclasses.replace(config, data_dir=named)
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+
+
+def load_data(config: Config, *, offline: bool, quiet: bool) -> Dataset:
+    """Return the data set that a config names, as it came; say so where it is not the one that was hoped for."""
+    folder = None if config.data_dir is None else Path(config.data_dir)
+    data, note = load_named(
+        config.dataset, folder, task=config.task, seed=config.seed, offline=offline, progress=not quiet
+    )
+    if note:
+        cli.tell(note)
+    return data
+
+
+def prepare_data(config: Config, data: Dataset) -> Dataset:
+    """Return the data set divided, scaled and checked; what is wrong with it ends the command."""
+    try:
+        return prepare(config, data)
+    except (TypeError, ValueError) as error:
+        raise cli.UsageError(f"{data.source}: {error}") from error
+
+
+def build_trainer(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Trainer, int]:
+    """Return what `build` does; options that do not go together, or not with the data, end the command."""
+    try:
+        return build(configs, data, device)
+    except (TypeError, ValueError) as error:
+        raise cli.UsageError(str(error)) from error
+
+
+def command_line(config: Config) -> str:
+    """Return the options that make `config`, as they are typed; what is as by default is left out."""
+    words = []
+    for field in dataclasses.fields(Config):
+        value, option = getattr(config, field.name), "--" + field.name.replace("_", "-")
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(option if value else f"--no-{option[2:]}")
+        elif isinstance(value, tuple):
+            words += [option, *(shlex.quote(str(one)) for one in value or ("",))]
+        else:
+            words += [option, shlex.quote(str(value))]
+    return " ".join(words)
+
+
+def sentence(config: Config, data: Dataset) -> str:
+    """Say what data are trained on, and for what."""
+    shape = " x ".join(map(str, data.x_train.shape))
+    scaled = "standardized" if config.standardize else f"divided by {data.input_scale:g}"
+    if data.task == "regression":
+        aim = f"regression, {data.y_train.shape[1]} number{'s' * (data.y_train.shape[1] > 1)}"
+    else:
+        aim = f"{data.task}, {len(data.class_names)} {'labels' if data.task == 'multilabel' else 'classes'}"
+    return f"{data.name}: {shape}, flattened and {scaled}, from {data.source}; {aim}"
+
+
+def _units(words: list[str]) -> list[int]:
+    return [cli.whole_number(word) for word in re.split(r"[\s,]+", " ".join(words)) if word]
+
+
+def _init(text: str) -> str | float:
+    return text if text in INITIALIZERS or not re.match(r"[+-.\d]", text) else cli.number(text)
+
+
+def _names(table: Iterable[str]) -> str:
+    return ", ".join(table)
+
+
+class _Hidden(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        try:
+            setattr(namespace, self.dest, _units(values))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
