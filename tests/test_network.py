@@ -280,7 +280,8 @@ def test_init_is_chosen_by_the_activation():
     def inits(activation, **options):
         return [layer.init for layer in MLP([4, 5, 6, 3], activation=activation, **options).network.layers[::2]]
 
-    assert inits("relu") == ["he", "he", "he"]
+    assert inits("relu") == ["xavier", "he", "xavier"], "He's between layers of ReLU alone"
+    assert inits("relu", init="he") == ["he", "he", "he"]
     assert inits("tanh") == ["xavier", "xavier", "xavier"]
-    assert inits(["selu", "gelu"]) == ["lecun", "he", "he"]
+    assert inits(["selu", "gelu"]) == ["lecun", "he", "xavier"]
     assert inits("tanh", init=0.01) == [0.01, 0.01, 0.01]

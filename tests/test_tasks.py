@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
+from problems import PROBLEMS, divided
 
-from xpnet import MLP, SGD, Adam, Linear, Sequential, Trainer, data, evaluate, metrics
+from xpnet import MLP, SGD, Adam, Linear, Sequential, Trainer, data, evaluate, metrics, standard_scaling
 from xpnet.nn import LOSSES, BinaryCrossEntropy, Loss, SoftmaxCrossEntropy, Tanh
 from xpnet.training.tasks import OUTPUTS, TASKS, choose_loss
 
+SKLEARN = json.loads(Path(__file__).with_name("golden").joinpath("sklearn.json").read_text(encoding="utf-8"))
 CROSS, BINARY, SQUARED = "softmax-cross-entropy", "binary-cross-entropy", "mean-squared-error"
 
 
@@ -325,6 +329,25 @@ def test_other_refusals():
     for task in ("multilabel", "regression"):
         with pytest.raises(ValueError, match=f"class_weight goes with classification, and the task is {task}"):
             Trainer(MLP([1, 1], task=task)).fit([[0.0]], [1.0], class_weight="balanced")
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_scores_are_scikit_learns_within_noise(name):
+    """On problems made by formula, the mean over seeds is not below that of scikit-learn's MLP, as in the golden file.
+
+    scripts/compare_sklearn.py made it, and says what both train, and how.
+    """
+    golden = SKLEARN[name]
+    x, y, x_test, y_test = divided(*PROBLEMS[name]())
+    options = {}
+    if golden["task"] == "regression":
+        options["target_shift"], options["target_scale"] = standard_scaling(y)
+    outputs = y.shape[1] if y.ndim == 2 else 1
+    model = MLP([x.shape[1], 100, outputs], task=golden["task"], replicas=5, **options)
+    Trainer(model, Adam(0.001), batch_size=200).fit(x, y, epochs=100)
+    ours, theirs = np.array(evaluate(model, x_test, y_test)[1]), np.array(golden["scores"])
+    error = np.sqrt(ours.var(ddof=1) / len(ours) + theirs.var(ddof=1) / len(theirs))
+    assert ours.mean() > theirs.mean() - 3.0 * error
 
 
 def test_metrics_by_hand():

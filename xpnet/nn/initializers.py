@@ -12,7 +12,7 @@ A uniform distribution of the same variance lies between -sqrt(3 variance) and s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..checks import number
@@ -44,6 +44,19 @@ INITIALIZERS: dict[str, Initializer] = {
 
 BY_ACTIVATION = {"selu": "lecun"} | dict.fromkeys(("identity", "step", "sigmoid", "tanh", "softmax"), "xavier")
 """The initializer that suits an activation, where it is not He's."""
+
+
+def suitable(activations: Sequence[str]) -> list[str]:
+    """Return the initializer of each Linear layer in a row of them, with these activations between.
+
+    Each hidden layer has the one that suits its activation. He's makes up for what a ReLU took off a layer's inputs: of
+    the first layer's nothing was taken, and large outputs at the start are noise that has to be unlearnt, so those two
+    have Xavier's in its place.
+    """
+    inits = [BY_ACTIVATION.get(name, "he") for name in activations]
+    inits.append(inits[-1] if inits else "xavier")
+    ends = (0, len(inits) - 1)
+    return ["xavier" if place in ends and init == "he" else init for place, init in enumerate(inits)]
 
 
 def check_init(init: Any) -> str | float:

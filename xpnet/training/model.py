@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from ..data.batches import Rows, spans
 from ..data.dataset import Scaling
 from ..device import Array, Device
 from ..errors import did_you_mean
-from ..nn import ACTIVATIONS, BY_ACTIVATION, LOSSES, BatchNorm, Dropout, Layer, Linear, Loss, Sequential
+from ..nn import ACTIVATIONS, LOSSES, BatchNorm, Dropout, Layer, Linear, Loss, Sequential
+from ..nn.initializers import suitable
 from .tasks import Classification, Multilabel, Regression, Task, choose_loss
 
 PREDICT_ROWS = 1024  # rows in a piece of a long prediction: enough to fill a device, little to keep in memory
@@ -48,8 +48,8 @@ class MLP:
         activation: behind each hidden layer, a name in `xpnet.nn.ACTIVATIONS`, or a sequence of them, one a layer.
         batch_norm: whether batch normalization stands before each activation.
         dropout: the rate of dropout behind each activation; 0 for none, a sequence for a rate of each replica.
-        init: how weights are drawn, a name in `xpnet.nn.INITIALIZERS`, or a standard deviation; None for what suits the
-            activation.
+        init: how weights are drawn, a name in `xpnet.nn.INITIALIZERS`, or a standard deviation, for all layers; None
+            for what suits each (`xpnet.nn.initializers.suitable`): He's between hidden layers of ReLU, say.
         replicas: R, for R models trained at once, each with values of its own; None for one model.
         seed: of the weights; replica r is drawn as the single model with seed + r. A sequence gives each its own.
         dtype: "float32" or "float64".
@@ -99,14 +99,13 @@ class MLP:
             if name not in ACTIVATIONS:
                 raise ValueError(f"unknown activation {name!r}: {did_you_mean(str(name), ACTIVATIONS)}")
         layers: list[Layer] = []
-        suits = "he"
-        for (inputs, outputs), name in zip(pairwise(sizes[:-1]), names, strict=True):
-            suits = BY_ACTIVATION.get(name, "he")
-            layers.append(Linear(inputs, outputs, suits if init is None else init))
+        inits = suitable(names) if init is None else [init] * (len(sizes) - 1)
+        for inputs, outputs, name, drawn in zip(sizes, sizes[1:-1], names, inits, strict=False):
+            layers.append(Linear(inputs, outputs, drawn))
             layers += [BatchNorm(outputs)] if batch_norm else []
             layers.append(ACTIVATIONS[name]())
             layers += [Dropout(dropout)] if np.any(dropout) else []
-        layers.append(Linear(sizes[-2], sizes[-1], suits if init is None else init))
+        layers.append(Linear(sizes[-2], sizes[-1], inits[-1]))
         layers += [] if behind is None else [ACTIVATIONS[behind]()]
         network = Sequential(layers, replicas=replicas, seed=seed, dtype=dtype, device=device)
         self._set(
