@@ -59,3 +59,20 @@ def blobs(rng):
     y = np.arange(90) % 3
     x = rng.normal(size=(90, 4)) + 2.0 * np.eye(4)[y]
     return x.astype(np.float32), y
+
+
+@pytest.fixture
+def run_lab(tmp_path, capsys):
+    """Run an experiment of the lab with pictures; give what it printed, and the names of the pictures, each sound."""
+    from xpnet.lab import __main__ as lab
+
+    def run(*words):
+        out = tmp_path / "pictures"
+        code = lab.main([*words, "--out", str(out), "--quiet"])
+        printed, err = capsys.readouterr()
+        assert (code, err) == (0, "")
+        pictures = sorted(out.iterdir())
+        assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+        return printed, [path.name for path in pictures]
+
+    return run

@@ -118,6 +118,12 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def named_folder(data_dir: str | None) -> Path | None:
+    """Return the folder to look for data in, by the option, else by XPNET_DATA_DIR; None for cache and download."""
+    named = data_dir or os.environ.get("XPNET_DATA_DIR")
+    return Path(named) if named else None
+
+
 def config_of(parser: cli.Parser, options: argparse.Namespace) -> Config:
     """Return the config that a command's options, and its --config, stand for; errors end the command."""
     try:
@@ -129,8 +135,8 @@ def config_of(parser: cli.Parser, options: argparse.Namespace) -> Config:
             if name in given and other not in given:  # what is given overrides the file's other way to say it
                 chosen.pop(other, None)
         config = Config(**(chosen | given))
-        named = config.data_dir or os.environ.get("XPNET_DATA_DIR") or None
-        return dataclasses.replace(config, data_dir=named)
+        named = named_folder(config.data_dir)
+        return dataclasses.replace(config, data_dir=None if named is None else str(named))
     except (TypeError, ValueError) as error:
         parser.error(str(error))
 

@@ -4,19 +4,59 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .training.metrics import TITLES
 
-COLORS = {"train": "#1f77b4", "validation": "#2ca02c", "test": "#ff7f0e"}
+# Eight colours that a colour-blind reader can tell apart: M. Okabe and K. Ito, "Color universal design", 2008.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+COLORS = {"train": PALETTE[0], "validation": PALETTE[2], "test": PALETTE[1]}
+SURFACE = "cividis"  # the colours of contours
+HANGUL = ("NanumGothic", "Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic")
 
 # Where curves of these leave room for a legend.
 CORNERS = {"loss": "upper right", "accuracy": "lower right", "r2": "lower right"}
+
+
+def new_figure(
+    rows: int, columns: int, *, width: float = 4.6, height: float = 3.6, **options: Any
+) -> tuple[Figure, Any]:
+    """Return a figure in the one style, and its axes, (rows, columns).
+
+    Args:
+        rows, columns: of axes.
+        width, height: of one of them, in inches.
+        options: for `Figure.subplots`.
+    """
+    figure = Figure(figsize=(width * columns, height * rows), dpi=120, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    for one in axes.flat:
+        one.set_prop_cycle(color=PALETTE)
+        one.grid(alpha=0.3)
+    return figure, axes
+
+
+def add_heading(figure: Figure, english: str, korean: str) -> None:
+    """Put a heading over a figure, in Korean too where a font has it."""
+    font = korean_font()
+    if font is None:
+        figure.suptitle(english)
+    else:
+        figure.suptitle(f"{english}\n{korean}", fontfamily=["DejaVu Sans", font])
+
+
+@cache
+def korean_font() -> str | None:
+    """Return the name of an installed font that has Korean letters, or None."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in HANGUL if name in installed), None)
 
 
 def draw_curves(history: list[dict[str, Any]]) -> bytes:
@@ -77,7 +117,7 @@ def draw_trials(trials: Sequence[dict[str, Any]], varied: Sequence[str], metric:
         x = np.array([trial[name] for trial in trials], dtype=float)
         points = axes.scatter(x[shown], losses[shown], c=scores[shown], s=24, cmap="viridis")
         if not shown.all():
-            axes.plot(x[~shown], np.full((~shown).sum(), top), "x", color="#d62728", label="diverged, or above")
+            axes.plot(x[~shown], np.full((~shown).sum(), top), "x", color=PALETTE[1], label="diverged, or above")
         axes.plot(
             x[best], losses[best], "o", markersize=12, fillstyle="none", color="black", label=f"best: {x[best]:g}"
         )

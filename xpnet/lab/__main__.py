@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from .. import cli
 
 EXPERIMENTS = {
+    "zigzag": "why plain descent wastes steps in a long valley, and what other rules do about it",
     "rates": "which learning rates work: many at once, and a picture of what came of each",
     "search": "grid and random search over rate, decay, dropout, depth, width and batch size",
 }

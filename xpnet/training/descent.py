@@ -1,0 +1,130 @@
+"""Descent on a function of points, with the update rules that train networks: what learners look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..checks import number, whole
+from ..data.dataset import HostArray
+from ..device import CPU, Array, Device
+from ..optim import Optimizer, Schedule
+from ..optim.schedules import constant
+
+Function = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """A descent, or many side by side.
+
+    Attributes:
+        path: the points after each step, with the start: (steps + 1, ..., D), or (1, ..., D), the last ones alone.
+        values: the function there: (steps + 1, ...), or (1, ...).
+        steps: how many were taken.
+        reason: why it stopped: "converged", "diverged", where a value is not finite or above that of the start, or
+            "steps used up".
+    """
+
+    path: HostArray
+    values: HostArray
+    steps: int
+    reason: str
+
+    @property
+    def x(self) -> HostArray:
+        """Where it ended, (..., D)."""
+        return np.asarray(self.path[-1])
+
+
+def descend(
+    f: Function,
+    start: Any,
+    optimizer: Optimizer,
+    steps: int,
+    *,
+    gradient: Function | None = None,
+    schedule: Schedule | None = None,
+    tolerance: float | None = None,
+    keep_path: bool = True,
+    device: Device = CPU,
+) -> Descent:
+    """Walk down f from `start` with an update rule; each of many starts walks as it would alone.
+
+    Args:
+        f: takes points, (..., D), and returns a number for each, (...).
+        start: one point, (D,), or many, (S, D). It is not changed; integers become floats.
+        optimizer: an update rule of its own, bound to nothing else.
+        steps: how many to take at the most.
+        gradient: takes points and returns gradients, (..., D); None for central differences of f.
+        schedule: a factor of the rate by the number of steps taken.
+        tolerance: stop as converged where no component of any gradient is larger; None takes all steps.
+        keep_path: whether every point on the way is kept, or the last ones alone.
+        device: where to compute.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong, or a function's answer has the wrong shape, or is not a number at
+            the start.
+    """
+    whole("steps", steps, least=0)
+    if tolerance is not None:
+        number("tolerance", tolerance, least=0.0)
+    host = np.array(start, dtype=np.float64)
+    if host.ndim not in (1, 2) or host.size == 0 or not np.isfinite(host).all():
+        raise ValueError(f"start must be a point of finite numbers, (D,), or many, (S, D), not {start!r}")
+    slope = gradient or (lambda points: central_differences(f, points))
+    schedule = constant() if schedule is None else schedule
+    with device.activate(), np.errstate(all="ignore"):
+        x = device.asarray(host.copy())
+        state = {name: device.zeros(host.shape, "float64") for name in optimizer.state_names}
+        first = _checked(device, f(x.copy()), host.shape[:-1], "f")
+        if not np.isfinite(first).all():
+            raise ValueError(f"f is {first[~np.isfinite(first)].flat[0]} at the start: there is no way down from there")
+        path, values, reason, taken = [host], [first], "steps used up", 0
+        while taken < steps and np.isfinite(values[-1]).any():
+            g = slope(x.copy())
+            if taken == 0:
+                _checked(device, g, host.shape, "gradient")
+            if tolerance is not None and bool(device.to_host(device.xp.abs(g).max()) <= tolerance):
+                reason = "converged"
+                break
+            optimizer.step(device.xp, x, g, state, _row(optimizer, schedule, taken, device))
+            taken += 1
+            if keep_path:
+                path.append(device.to_host(x).copy())
+                values.append(_checked(device, f(x.copy()), host.shape[:-1], "f"))
+        if not keep_path:
+            path, values = [device.to_host(x).copy()], [_checked(device, f(x.copy()), host.shape[:-1], "f")]
+        if reason != "converged" and not (values[-1] <= first).all():
+            reason = "diverged"
+        return Descent(np.stack(path), np.stack(values), taken, reason)
+
+
+def central_differences(f: Function, x: Array, h: float = 1e-6) -> Array:
+    """Return the gradient of f at each of many points, (..., D): (f(x + h) - f(x - h)) / 2h for each coordinate."""
+    gradient = x * 0.0
+    for i in range(x.shape[-1]):
+        above, below = x.copy(), x.copy()
+        above[..., i] = above[..., i] + h
+        below[..., i] = below[..., i] - h
+        gradient[..., i] = (f(above) - f(below)) / (2.0 * h)
+    return gradient
+
+
+def _row(optimizer: Optimizer, schedule: Schedule, taken: int, device: Device) -> dict[str, Array]:
+    """Return what a step reads: the rule's table for one step, with a rate for each start where it has several."""
+    table = optimizer.step_table(np.float64(taken + 1))
+    arrays = {name: np.asarray(value, dtype=np.float64) for name, value in table.items()}
+    arrays["learning_rate"] = arrays["learning_rate"] * schedule(taken)
+    return {name: device.asarray(a[:, None] if a.ndim else a) for name, a in arrays.items()}
+
+
+def _checked(device: Device, answer: Any, shape: tuple[int, ...], name: str) -> HostArray:
+    """Return what a user's function answered, on the host; raise ValueError where it has another shape."""
+    found = np.shape(answer) if isinstance(answer, float | int) else getattr(answer, "shape", None)
+    if found != shape:
+        raise ValueError(f"{name} must return an array of shape {shape}, not {answer!r}")
+    return np.asarray(answer) if isinstance(answer, float | int | np.ndarray | np.generic) else device.to_host(answer)
