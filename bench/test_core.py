@@ -15,7 +15,7 @@ import pytest
 from networks import NETWORKS
 
 from xpnet import MLP, Adam, Trainer
-from xpnet.training.trainer import Totals, training_step
+from xpnet.training.trainer import Totals, step_table, training_step
 
 ROWS = 4096
 
@@ -42,7 +42,7 @@ class Setting:
         self.model.network.backward(self.model.loss(network.xp, self.forward(), self.t)[2])
 
     def step(self):
-        (h,) = self.trainer._step_table(1)
+        (h,) = step_table(self.model.network, self.trainer.optimizer, self.trainer.schedule, 0, 1)
         totals = Totals.zeros(self.model)
         return lambda: training_step(self.model, self.trainer.optimizer, self.rows, self.index, h, totals)
 

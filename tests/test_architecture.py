@@ -26,7 +26,7 @@ FLOORS = [
     {"training", "plots"},
     {"cli"},
     {"options"},
-    {"train", "predict", "doctor", "lab", "__main__"},
+    {"train", "predict", "doctor", "lab", "tutorial", "__main__"},
 ]
 HEAVY = {
     "cupy",

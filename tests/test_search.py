@@ -202,7 +202,7 @@ def test_the_rates_command(run, tmp_path):
 def test_the_lab_lists_and_refuses(run, tmp_path):
     code, out, _ = run()
     assert code == 0
-    for name in lab.EXPERIMENTS:
+    for name in lab.EXPERIMENTS | lab.TOOLS:
         assert name in out
         assert run(name, "--help")[0] == 0
     for words, message in (

@@ -119,7 +119,7 @@ def dispatch(
         if not words or words[0] in ("-h", "--help"):
             print(f"usage: python -m {program} {what} [OPTION ...]      (or: python -m {program}.{what} ...)\n")
             for name, purpose in purposes.items():
-                print(f"  {name:<9} {purpose}")
+                print(f"  {name:<11} {purpose}")
             print(f"\npython -m {program} {what} --help lists the options of one.")
         elif words[0] == "--version":
             print(f"xpnet {__version__}")

@@ -8,7 +8,23 @@ from collections.abc import Sequence
 from .. import cli
 
 EXPERIMENTS = {
+    "descent": "the gradient, and walking down it: rates that creep, arrive and diverge",
+    "line": "a line fitted to points by descent on slope and intercept",
     "zigzag": "why plain descent wastes steps in a long valley, and what other rules do about it",
+    "minima": "local minima and a saddle: many starts at once, restarts and kicks of the rate",
+    "gradients": "the numerical gradient against backpropagation, by layer",
+    "neuron": "one neuron; AND, OR and NAND, and XOR, which needs two layers",
+    "activations": "every activation with its derivative; why step cannot learn; units that die",
+    "vanishing": "a deep network by activation and initialization, with and without batch normalization",
+    "batchnorm": "what batch normalization does to what enters an activation, and to training",
+    "depth": "shallow against deep, narrow against wide",
+    "logistic": "logistic regression, the smallest network: its boundary, and its graph by hand",
+    "race": "SGD, Momentum, AdaGrad, RMSprop and Adam from the same weights on the same batches",
+    "minibatch": "the four steps of stochastic gradient descent, number by number",
+    "outputs": "each kind of output layer, on data that it suits",
+}
+TOOLS = {
+    "all": "every experiment above, and a page that shows them",
     "rates": "which learning rates work: many at once, and a picture of what came of each",
     "search": "grid and random search over rate, decay, dropout, depth, width and batch size",
 }
@@ -16,8 +32,9 @@ EXPERIMENTS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment that `arguments` begin with, or list them; return the exit code."""
-    modules = {name: f"xpnet.lab.{name}" for name in EXPERIMENTS}
-    return cli.dispatch("xpnet.lab", "NAME", EXPERIMENTS, modules, arguments)
+    purposes = EXPERIMENTS | TOOLS
+    modules = {name: f"xpnet.lab.{name}" for name in purposes} | {"all": "xpnet.lab.page"}
+    return cli.dispatch("xpnet.lab", "NAME", purposes, modules, arguments)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,8 @@ class Lab:
         """Return MNIST, or the bundled digits where it cannot be had, saying so."""
         quiet = self.options.quiet
         place = named_folder(self.options.data_dir)
-        data, note = load_named(None, place, offline=self.options.offline, progress=not quiet)
+        name = getattr(self.options, "dataset", None)
+        data, note = load_named(name, place, offline=self.options.offline, progress=not quiet)
         if note:
             cli.tell(note)
         return data
@@ -125,16 +126,20 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(experiment: Experiment, arguments: Sequence[str] | None) -> int:
-    options = parser(experiment).parse_args(arguments)
-    lab = open_lab(options)
+    lab = open_lab(parser(experiment).parse_args(arguments))
+    conduct(experiment, lab)
+    for picture in lab.pictures:
+        lab.progress(f"{picture.path}: {picture.caption.english}")
+    return 0
+
+
+def conduct(experiment: Experiment, lab: Lab) -> None:
+    """Run an experiment; without matplotlib, pictures end the command."""
     try:
         experiment.run(lab)
     except ImportError as error:
         reason = f"pictures need matplotlib ({error}): pip install 'xpnet[plot]', or leave out --out"
         raise cli.UsageError(reason) from None
-    for picture in lab.pictures:
-        lab.progress(f"{picture.path}: {picture.caption.english}")
-    return 0
 
 
 def parser(experiment: Experiment) -> cli.Parser:

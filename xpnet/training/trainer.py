@@ -15,6 +15,7 @@ from ..data.arrays import check_features, check_rows, check_weights
 from ..data.batches import Rows, spans
 from ..device import Array
 from ..errors import DivergedError
+from ..nn import Sequential
 from ..optim import Adam, Optimizer, Schedule, State
 from ..optim.schedules import constant
 from ..rng import check_seed, mask_keys, permutation
@@ -72,6 +73,34 @@ def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, h:
     network.backward(dz)
     optimizer.step(network.xp, network.values, network.gradients, optimizer.state, h)
     totals.add(loss, weight, model.task.tally(network.xp, model.loss, z, t))
+
+
+def step_table(
+    network: Sequential, optimizer: Optimizer, schedule: Schedule, taken: int, length: int
+) -> Iterator[State]:
+    """Yield what each of the `length` steps after `taken` steps reads: arrays () or (R, 1), all from one upload.
+
+    They are made in float64 on the host and cast once. Where the network draws random numbers there is also `mask_key`,
+    uint32, (1, 1) or (R, 1, 1).
+    """
+    one = network.replicas is None
+    numbers = range(taken, taken + length)
+    t = np.array(numbers, dtype=np.float64) + 1.0  # (steps,)
+    shape = (length,) if network.replicas is None else (length, network.replicas, 1)
+    table = {
+        name: np.broadcast_to(np.reshape(value, (-1, 1)) if isinstance(value, tuple) else value, shape)
+        for name, value in optimizer.step_table(t if one else t[:, None, None]).items()
+    }
+    factors = np.array([schedule(number) for number in numbers])
+    table["learning_rate"] = table["learning_rate"] * (factors if one else factors[:, None, None])
+    arrays = network.device.asarray(np.stack(list(table.values())).astype(network.dtype))  # (names, steps, ...)
+    keys = None
+    if network.random:
+        host = np.stack([mask_keys(seed, taken, length) for seed in network.seeds], axis=1)  # (steps, R)
+        keys = network.device.asarray(host.reshape((length, 1, 1) if one else (length, -1, 1, 1)))
+    for i in range(length):
+        h = {name: arrays[k, i, ...] for k, name in enumerate(table)}
+        yield h if keys is None else h | {"mask_key": keys[i]}
 
 
 class Trainer:
@@ -227,7 +256,8 @@ class Trainer:
         totals = Totals.zeros(model)
         batches = self._batches(len(rows))[:length]
         rate = self._rates(self.step + length - 1)
-        for span, h in zip(batches, self._step_table(length), strict=True):
+        table = step_table(model.network, self.optimizer, self.schedule, self.step, length)
+        for span, h in zip(batches, table, strict=True):
             training_step(model, self.optimizer, rows, order[span], h, totals)
             self.step += 1
             if on_step is not None:
@@ -261,32 +291,6 @@ class Trainer:
         """Return the learning rate (of each replica) of the step after `taken` steps."""
         rate, factor = self.optimizer.learning_rate, self.schedule(taken)
         return [one * factor for one in rate] if isinstance(rate, tuple) else rate * factor
-
-    def _step_table(self, length: int) -> Iterator[State]:
-        """Yield what each of the next steps reads: arrays () or (R, 1), all from one upload.
-
-        They are made in float64 on the host and cast once. Where the network draws random numbers there is also
-        `mask_key`, uint32, (1, 1) or (R, 1, 1).
-        """
-        network = self.model.network
-        one = network.replicas is None
-        taken = range(self.step, self.step + length)
-        t = np.array(taken, dtype=np.float64) + 1.0  # (steps,)
-        shape = (length,) if network.replicas is None else (length, network.replicas, 1)
-        table = {
-            name: np.broadcast_to(np.reshape(value, (-1, 1)) if isinstance(value, tuple) else value, shape)
-            for name, value in self.optimizer.step_table(t if one else t[:, None, None]).items()
-        }
-        factors = np.array([self.schedule(step) for step in taken])
-        table["learning_rate"] = table["learning_rate"] * (factors if one else factors[:, None, None])
-        arrays = network.device.asarray(np.stack(list(table.values())).astype(network.dtype))  # (names, steps, ...)
-        keys = None
-        if network.random:
-            host = np.stack([mask_keys(seed, self.step, length) for seed in network.seeds], axis=1)  # (steps, R)
-            keys = network.device.asarray(host.reshape((length, 1, 1) if one else (length, -1, 1, 1)))
-        for i in range(length):
-            h = {name: arrays[k, i, ...] for k, name in enumerate(table)}
-            yield h if keys is None else h | {"mask_key": keys[i]}
 
     def _divergence(self, row: Row) -> str | None:
         """Say what is not finite after an epoch, in every replica; None where there is one that is all right."""

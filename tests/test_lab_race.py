@@ -1,0 +1,102 @@
+"""The race: against the same race in PyTorch, and what its command prints."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpnet import load_digits, load_mnist
+from xpnet.device import CPU
+from xpnet.lab import race
+
+GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("race.json").read_text(encoding="utf-8"))
+
+
+def track(data, dtype, iterations=race.ITERATIONS, device=CPU):
+    parts = []
+    for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
+        flat = (x.reshape(len(x), -1) / data.input_scale).astype(dtype)
+        parts += [device.asarray(flat), device.asarray(y.astype(np.int64))]
+    batches = race.draw_batches(0, race.ITERATIONS, len(data.x_train), race.BATCH)[:iterations]
+    sizes = (parts[0].shape[1], *race.HIDDEN, 10)
+    return race.Track(sizes, tuple(parts), batches, device, dtype=dtype)
+
+
+def test_the_first_losses_are_pytorchs(mnist_dir):
+    """In float64, for each rule, the first 20 to 1e-8."""
+    start = track(load_mnist(mnist_dir), "float64", iterations=20)
+    for name, expected in GOLDEN["first"].items():
+        losses, _ = race.run_race(start, race.RACERS[name].make(race.RACERS[name].rate))
+        np.testing.assert_allclose(losses, expected, rtol=1e-8, err_msg=name)
+
+
+def test_the_end_is_pytorchs(mnist_dir):
+    """In float32, the mean loss of the last 100 of 2,000 iterations within a quarter; and who is clearly ahead."""
+    start = track(load_mnist(mnist_dir), "float32")
+    ends = {}
+    for name, expected in GOLDEN["last"].items():
+        losses, accuracy = race.run_race(start, race.RACERS[name].make(race.RACERS[name].rate))
+        ends[name] = losses[-race.LAST :].mean()
+        assert ends[name] == pytest.approx(expected, rel=0.25), name
+        assert accuracy > 0.92
+    for one, other in itertools.permutations(GOLDEN["last"], 2):
+        if GOLDEN["last"][one] > 1.4 * GOLDEN["last"][other]:
+            assert ends[one] > ends[other], (one, other)
+
+
+def test_rates_race_side_by_side_as_alone(stand_in):
+    """Replicas with rates of their own, from the same weights; and the same on the stand-in device, bit for bit."""
+    digits = load_digits()
+    start = track(digits, "float64", iterations=30)
+    rates = (0.001, 0.01)
+    together, scores = race.run_race(start, race.Adam(rates))
+    for i, rate in enumerate(rates):
+        alone, score = race.run_race(start, race.Adam(rate))
+        np.testing.assert_allclose(together[:, i], alone, rtol=1e-10)
+        assert scores[i] == score
+    there, _ = race.run_race(track(digits, "float64", iterations=30, device=stand_in), race.Adam(rates))
+    assert (there == together).all()
+
+
+def test_smoothing():
+    np.testing.assert_allclose(race.smooth(np.full(30, 2.0)), 2.0)
+    assert len(race.smooth(np.arange(50.0))) == 50
+
+
+def test_the_command(run_lab, monkeypatch):
+    monkeypatch.setattr("xpnet.lab.experiment.load_named", lambda *a, **k: (load_digits(), None))
+    short = ("--iterations", "120", "--hidden", "20", "--batch-size", "50", "--optimizers", "sgd", "adam")
+    out, pictures = run_lab("race", *short)
+    assert pictures == ["race-best.png", "race.png"]
+    lines = out.splitlines()
+    assert lines[0] == "64-20-10, relu, batches of 50, 120 iterations, float32"
+    assert [line.split()[0] for line in lines[3:6]] == ["0", "100", "119"]
+    best = {line.split()[0]: float(line.split()[2]) for line in lines[-2:] if "end" not in line}
+    book = {line.split()[0]: float(line.split()[2]) for line in lines[8:10]}
+    for name, loss in best.items():
+        assert loss <= book[name] + 1e-4, "the book's rate is among those tried"
+    out, pictures = run_lab("race", *short, "--book-rates-only", "--dtype", "float64", "--activation", "tanh")
+    assert "several rates" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--optimizers", "adamm"), "unknown optimizer 'adamm': did you mean 'adam'"),
+        (("--activation", "rellu"), "unknown activation 'rellu'"),
+        (("--iterations", "0"), "iterations must be at least 1"),
+        (("--init", "hee"), "unknown initializer 'hee'"),
+        (("--schedule", "cosin"), "unknown schedule 'cosin'"),
+        (("--hidden", "0"), "each number in hidden must be at least 1"),
+    ],
+)
+def test_bad_options(words, message, monkeypatch, capsys):
+    monkeypatch.setattr("xpnet.lab.experiment.load_named", lambda *a, **k: (load_digits(), None))
+    assert race.main(list(words)) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert (out, len(err.splitlines())) == ("", 1)

@@ -1,0 +1,309 @@
+"""The posts' names: their programs run, and what can be worked out by hand comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_in import Array
+
+import xpnet.tutorial as t
+from xpnet.device import CPU
+
+PROGRAMS = Path(__file__).with_name("tutorials")
+
+
+@pytest.fixture(autouse=True)
+def nothing_chosen(monkeypatch):
+    monkeypatch.setattr(t, "_chosen", None)
+    monkeypatch.delenv("XPNET_DEVICE", raising=False)
+
+
+def run_program(name, monkeypatch, **replace):
+    """Run a program of the posts as it stands, but for constants that make it long; give its names."""
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("Agg")
+    monkeypatch.setattr(pyplot, "show", lambda: None)
+    text = (PROGRAMS / f"{name}.py").read_text(encoding="utf-8")
+    for old, new in replace.items():
+        assert text.count(f"{old} = ") == 1
+        start = text.index(f"{old} = ")
+        text = f"{text[:start]}{old} = {new}{text[text.index(chr(10), start) :]}"
+    names = {}
+    exec(compile(text, name, "exec"), names)
+    figures = [pyplot.figure(number).axes[0] for number in pyplot.get_fignums()]
+    pyplot.close("all")
+    return names, figures
+
+
+def test_post_000(monkeypatch):
+    """x0^2 + x1^2: the gradient is 2x; a step of rate 0.1 is a factor of 0.8; 10 diverges, and 1e-10 stays."""
+    names, _ = run_program("post_000_gradient_descent", monkeypatch)
+    np.testing.assert_allclose(names["gradient"], [-6.0, 8.0], atol=1e-8)
+    np.testing.assert_allclose(names["found"], np.array([-3.0, 4.0]) * 0.8**100, atol=1e-13)
+    assert np.abs(names["too_large"]).min() > 1e10
+    np.testing.assert_allclose(names["too_small"], [-3.0, 4.0], atol=1e-6)
+    assert names["init_x"].tolist() == [-3.0, 4.0], "unlike the book's, the start is kept"
+
+
+def test_post_001(monkeypatch):
+    names, figures = run_program("post_001_parabola", monkeypatch)
+    factors = [0.98**5, (-1.4) ** 5, 0.8**5, 0.8**50, 0.98**500]
+    np.testing.assert_allclose(names["ends"], 4.0 * np.array(factors), rtol=1e-10)
+    assert len(figures) == 5
+
+
+def test_post_002(monkeypatch, mnist_dir, capsys):
+    """All four rules learn; the smoothed curves are as long as the losses."""
+    np.random.seed(0)  # noqa: NPY002 (the program's own generator)
+    names, figures = run_program("post_002_optimizers", monkeypatch, max_iterations=101)
+    for key, losses in names["train_loss"].items():
+        assert len(losses) == 101
+        assert isinstance(losses[0], float)
+        assert np.mean(losses[-10:]) < np.mean(losses[:10]), key
+    assert np.mean(names["train_loss"]["AdaGrad"][-10:]) < 0.5
+    assert [len(line.get_xdata()) for line in figures[0].lines] == [101] * 4
+    assert "iteration:100" in capsys.readouterr().out
+
+
+def test_the_star_import():
+    names = {}
+    exec("from xpnet.tutorial import *", names)
+    assert names["np"] is np
+    assert set(t.__all__) <= set(names)
+
+
+# ---- numerical gradients
+
+
+@pytest.mark.parametrize("start", [[3, 4], [3.0, 4.0], np.array([3, 4]), np.float32([3, 4])])
+def test_starts_of_any_type(start):
+    """In the naive form, a step of 1e-4 on whole numbers is lost, and the gradient is nonsense."""
+    gradient = t.numerical_gradient(lambda x: (np.asarray(x, dtype=float) ** 2).sum(), start)
+    np.testing.assert_allclose(gradient, [6.0, 8.0], rtol=1e-2 if getattr(start, "dtype", None) == np.float32 else 1e-8)
+    end = t.gradient_descent(lambda x: (x**2).sum(), start, lr=0.5, step_num=1)
+    np.testing.assert_allclose(end, [0.0, 0.0], atol=1e-2)
+    assert list(start) == [3, 4]
+
+
+def test_functions_that_read_what_is_moved():
+    """As the book does with a network: f ignores its argument, and reads the array that is moved."""
+    w = np.array([[1.0, -2.0], [0.5, 3.0]])
+    gradient = t.numerical_gradient(lambda _: (w**3).sum(), w)
+    np.testing.assert_allclose(gradient, 3.0 * w**2, atol=1e-6)
+    assert w.tolist() == [[1.0, -2.0], [0.5, 3.0]]
+
+
+def test_bad_functions():
+    with pytest.raises(ValueError, match="what f returns must be finite, not nan"):
+        t.numerical_gradient(lambda x: np.nan, [1.0])
+    with pytest.raises(ValueError, match=r"f must return one number, not an array of shape \(2,\)"):
+        t.numerical_gradient(lambda x: x, [1.0, 2.0])
+    with pytest.raises(TypeError, match="x must hold numbers"):
+        t.numerical_gradient(lambda x: 0.0, ["a"])
+    with pytest.raises(ValueError, match="lr must be finite and above 0"):
+        t.gradient_descent(lambda x: 0.0, [1.0], lr=0)
+    with pytest.raises(ValueError, match="step_num must be at least 0"):
+        t.gradient_descent(lambda x: 0.0, [1.0], step_num=-1)
+
+
+# ---- functions
+
+
+def test_functions_by_hand():
+    x = np.array([-1.0, 0.0, 2.0])
+    assert t.step_function(x).tolist() == [0, 0, 1]
+    assert t.relu(x).tolist() == [0.0, 0.0, 2.0]
+    np.testing.assert_allclose(t.sigmoid(x), 1.0 / (1.0 + np.exp(-x)), rtol=1e-14)
+    np.testing.assert_allclose(t.tanh(x), 2.0 * t.sigmoid(2.0 * x) - 1.0, rtol=1e-14)
+    np.testing.assert_allclose(t.softmax([0.3, 2.9, 4.0]), [0.01821127, 0.24519181, 0.73659691], atol=1e-8)
+    assert t.softmax([[1e4, 0.0], [0.0, 0.0]]).tolist() == [[1.0, 0.0], [0.5, 0.5]]
+    assert t.identity_function(x) is x
+    y = np.array([0.1, 0.05, 0.6, 0.0, 0.05, 0.1, 0.0, 0.1, 0.0, 0.0])  # the book's example
+    assert t.sum_squared_error(y, np.eye(10)[2]) == pytest.approx(0.0975)
+    assert t.cross_entropy_error(y, np.eye(10)[2]) == pytest.approx(0.510825457099338)
+    assert t.cross_entropy_error(np.stack([y, y]), np.array([2, 2])) == pytest.approx(0.510825457099338)
+
+
+def test_smooth_curve():
+    rng = np.random.default_rng(0)
+    flat, noisy = t.smooth_curve([3.0] * 40), t.smooth_curve(rng.normal(size=500))
+    np.testing.assert_allclose(flat, 3.0)
+    assert (len(flat), len(noisy)) == (40, 500)
+    assert noisy.std() < 0.4, "eleven points averaged: about 1 over the root of 11"
+    line = t.smooth_curve(np.arange(40.0))
+    np.testing.assert_allclose(line[10:30], np.arange(10.0, 30.0), rtol=1e-12), "it does not shift"
+    with pytest.raises(ValueError, match="a curve of 5 points is too short"):
+        t.smooth_curve([1.0] * 5)
+
+
+# ---- update rules
+
+FIRST = {  # x = 1, gradient 2, lr 0.1: by hand
+    "SGD": 1.0 - 0.1 * 2.0,
+    "Momentum": 1.0 - 0.1 * 2.0,
+    "Nesterov": 1.0 - 0.1 * (2.0 + 0.9 * 2.0),
+    "AdaGrad": 1.0 - 0.1 * 2.0 / (2.0 + 1e-7),
+    "RMSprop": 1.0 - 0.1 * 2.0 / (0.2 + 1e-7),  # h = 0.01 * 4
+    "Adam": 1.0 - 0.1 * 2.0 / (2.0 + 1e-8),
+}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_first_updates(name):
+    params, grads = {"x": np.array([1.0])}, {"x": np.array([2.0])}
+    kept = params["x"]
+    rule = getattr(t, name)(lr=0.1)
+    rule.update(params, grads)
+    assert params["x"][0] == pytest.approx(FIRST[name], rel=1e-12)
+    assert params["x"] is kept, "changed in place"
+    assert grads["x"].tolist() == [2.0]
+    if name == "Momentum":
+        rule.update(params, grads)
+        assert params["x"][0] == pytest.approx(0.8 - 0.1 * (2.0 + 0.9 * 2.0))
+        rule.lr = 1e-300  # as programs do
+        before = params["x"][0]
+        rule.update(params, grads)
+        assert params["x"][0] == before
+
+
+def test_bad_updates():
+    with pytest.raises(TypeError, match=r"params\['x'\] must be an array of floats, not int64"):
+        t.SGD().update({"x": np.array([1])}, {"x": np.array([1.0])})
+    with pytest.raises(ValueError, match=r"grads\['x'\] has the shape \(2,\)"):
+        t.SGD().update({"x": np.array([1.0])}, {"x": np.array([1.0, 2.0])})
+    for bad in (0.0, -1.0, np.nan):
+        with pytest.raises(ValueError, match="finite and above 0"):
+            t.SGD(lr=bad)
+
+
+# ---- networks
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"activation": "sigmoid", "weight_init_std": "xavier"},
+        {"weight_decay_lambda": 0.3},
+        {"use_batchnorm": True, "activation": "tanh"},
+        {"use_dropout": True, "dropout_ration": 0.4, "activation": "tanh"},
+    ],
+)
+def test_backpropagation_against_numerical_gradients(options, rng):
+    net = t.MultiLayerNet(4, [5, 6], 3, seed=1, **options)
+    x, labels = rng.normal(size=(7, 4)), np.arange(7) % 3
+    before = net.network.snapshot()
+    numeric, exact = net.numerical_gradient(x, labels), net.gradient(x, labels)
+    assert list(exact) == list(net.params) == list(numeric)
+    for name in exact:
+        np.testing.assert_allclose(exact[name], numeric[name], atol=1e-6, err_msg=name)
+    assert (net.network.values == before[0]).all()
+
+
+def test_names_and_views():
+    net = t.MultiLayerNet(4, [5], 3, use_batchnorm=True, seed=0)
+    assert {name: view.shape for name, view in net.params.items()} == {
+        "W1": (4, 5), "b1": (5,), "gamma1": (5,), "beta1": (5,), "W2": (5, 3), "b2": (3,),
+    }  # fmt: skip
+    net.params["b1"] += 1.0
+    net.params["W2"] = np.ones((5, 3))
+    net.params["b2"] -= 2.0 * np.ones(3)
+    assert net.network.layers[0].b.tolist() == [[1.0] * 5]
+    assert net.network.layers[3].W.tolist() == [[1.0] * 3] * 5
+    assert net.predict(np.zeros(4)).shape == (1, 3)
+    with pytest.raises(ValueError, match=r"params\['b1'\] has the shape \(5,\), and what is assigned \(1, 5\)"):
+        net.params["b1"] = np.zeros((1, 5))
+    with pytest.raises(KeyError, match="there is no parameter 'w1': choose from: W1, b1"):
+        net.params["w1"] = 0.0
+
+
+def test_initial_deviations_and_seeds():
+    for std, expected in (("relu", (2 / 500) ** 0.5), ("sigmoid", (1 / 500) ** 0.5), (0.01, 0.01)):
+        net = t.MultiLayerNet(500, [400], 3, weight_init_std=std, seed=0)
+        assert net.params["W1"].std() == pytest.approx(expected, rel=0.02)
+    np.random.seed(5)  # noqa: NPY002
+    one, other = t.MultiLayerNet(4, [5], 3), t.MultiLayerNet(4, [5], 3)
+    np.random.seed(5)  # noqa: NPY002
+    again = t.MultiLayerNet(4, [5], 3)
+    assert (one.params["W1"] == again.params["W1"]).all()
+    assert (one.params["W1"] != other.params["W1"]).any()
+
+
+def test_loss_and_accuracy(rng):
+    net = t.MultiLayerNet(4, [5], 3, weight_decay_lambda=0.5, seed=0)
+    x, labels = rng.normal(size=(6, 4)), np.arange(6) % 3
+    p = t.softmax(net.predict(x))
+    decay = 0.25 * sum((net.params[name] ** 2).sum() for name in ("W1", "W2"))
+    assert net.loss(x, labels) == pytest.approx(-np.log(p[np.arange(6), labels]).mean() + decay, rel=1e-12)
+    assert net.loss(x, np.eye(3)[labels]) == pytest.approx(net.loss(x, labels), rel=1e-12)
+    assert net.accuracy(x, labels) == net.accuracy(x, np.eye(3)[labels]) == (p.argmax(axis=1) == labels).mean()
+    with pytest.raises(ValueError, match="t must hold whole numbers from 0 to 2: row 0 is 3"):
+        net.loss(x, labels + 3)
+
+
+def test_dropout_draws_anew_for_each_gradient_alone(rng):
+    net = t.MultiLayerNet(4, [50], 3, use_dropout=True, seed=0)
+    x, labels = rng.normal(size=(6, 4)), np.arange(6) % 3
+    assert (net.predict(x, train_flg=True) == net.predict(x, train_flg=True)).all()
+    one, other = net.gradient(x, labels), net.gradient(x, labels)
+    assert (one["W2"] != other["W2"]).any()
+    assert net.loss(x, labels) == net.loss(x, labels)
+
+
+def test_bad_networks():
+    with pytest.raises(ValueError, match="unknown activation 'rellu': did you mean 'relu'"):
+        t.MultiLayerNet(4, [5], 3, activation="rellu")
+    with pytest.raises(ValueError, match="weight_init_std must be a number, or one of relu, he, sigmoid, xavier"):
+        t.MultiLayerNet(4, [5], 3, weight_init_std="xaver")
+    with pytest.raises(ValueError, match="dropout_ration|rate must be"):
+        t.MultiLayerNet(4, [5], 3, use_dropout=True, dropout_ration=1.0)
+
+
+# ---- devices and data
+
+
+def test_the_device_is_chosen_once(stand_in, monkeypatch, rng):
+    """Networks follow it, arrays of the host go in, losses are floats; and the numbers are NumPy's."""
+    x, labels = rng.normal(size=(6, 4)), np.arange(6) % 3
+    here = t.MultiLayerNet(4, [5], 3, seed=0, use_batchnorm=True)
+    monkeypatch.setattr(t, "get_device", lambda name: CPU if name == "cpu" else stand_in)
+    assert t.use("cuda") is stand_in
+    there = t.MultiLayerNet(4, [5], 3, seed=0, use_batchnorm=True)
+    assert isinstance(there.params["W1"], Array)
+    for rows, truth in ((x, labels), (stand_in.asarray(x), stand_in.asarray(labels))):
+        for net, rule in ((here, t.Adam()), (there, t.Adam())):
+            rule.update(net.params, net.gradient(x if net is here else rows, labels if net is here else truth))
+        assert isinstance(there.loss(rows, truth), float)
+        assert there.loss(rows, truth) == here.loss(x, labels)
+        assert there.accuracy(rows, truth) == here.accuracy(x, labels)
+    assert (stand_in.to_host(there.params["W1"]) == here.params["W1"]).all()
+    there.params["b1"] = np.ones(5)
+    assert stand_in.to_host(there.params["b1"]).tolist() == [1.0] * 5
+    start = stand_in.asarray(np.array([3.0, 4.0]))
+    end = t.gradient_descent(lambda v: float((v * v).sum()), start, lr=0.1, step_num=3)
+    assert isinstance(end, Array)
+    np.testing.assert_allclose(stand_in.to_host(end), np.array([3.0, 4.0]) * 0.8**3, atol=1e-9)
+
+
+def test_the_environment_chooses_too(monkeypatch):
+    monkeypatch.setenv("XPNET_DEVICE", "cpu")
+    assert t.MultiLayerNet(2, [], 2).network.device.name == "cpu"
+    monkeypatch.setattr(t, "_chosen", None)
+    monkeypatch.setenv("XPNET_DEVICE", "gpu")
+    with pytest.raises(ValueError, match="device must be auto, cpu, cuda or cuda:N, not 'gpu'"):
+        t.MultiLayerNet(2, [], 2)
+
+
+def test_load_mnist(mnist_dir, stand_in, monkeypatch):
+    (x_train, t_train), (x_test, t_test) = t.load_mnist()
+    assert (x_train.shape, x_train.dtype, float(x_train.max())) == ((60000, 784), np.float32, 1.0)
+    assert (t_train.shape, x_test.shape) == ((60000,), (10000, 784))
+    (raw, onehot), _ = t.load_mnist(normalize=False, flatten=False, one_hot_label=True)
+    assert (raw.shape, raw.dtype, onehot.shape) == ((60000, 1, 28, 28), np.uint8, (60000, 10))
+    assert (onehot.argmax(axis=1) == t_train).all()
+    monkeypatch.setattr(t, "_chosen", stand_in)
+    (there, _), _ = t.load_mnist()
+    assert isinstance(there, Array)
+    assert t_test[0] == 7

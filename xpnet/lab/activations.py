@@ -1,0 +1,290 @@
+"""python -m xpnet.lab activations: every activation with its derivative; why step cannot learn; units that die."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..data.dataset import HostArray
+from ..device import Array
+from ..nn import ACTIVATIONS, Layer, Linear, Sequential
+from ..optim import Adam
+from ..training import MLP, Trainer, evaluate
+from ..training.descent import central_differences
+from . import experiment
+from .experiment import Experiment, Lab, Words
+
+POINTS = np.linspace(-4.0, 4.0, 801)
+KINK = 1e-3  # so near to 0 no difference quotient is compared: some slopes jump there
+TANH_AT = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
+TRAIN_ROWS, TEST_ROWS = 10000, 5000  # at the most
+BATCH = 100
+STEP_HIDDEN = (100,)
+STEP_STEPS = 500
+DYING_HIDDEN = (100, 100, 100)
+DYING_STEPS = 500
+DYING_EVERY = 10  # steps between two counts
+DYING_RATES = (0.001, 0.01, 0.03, 0.1)  # of Adam, whose default is the first
+SAMPLE = 1000  # rows; a unit that is off for all of them counts as dead
+
+Data = tuple[Array, Array, Array, Array]  # training rows and labels, test rows and labels
+
+
+def curve(lab: Lab, name: str) -> tuple[HostArray, HostArray, float]:
+    """Return an activation and its derivative at POINTS, and how far that is from central differences.
+
+    Rows are (x, 0), and what is looked at is the first output by the first input: that is y(x) where each element is
+    on its own, and shows softmax, which is not, for two classes. The derivative is the layer's own backward.
+    """
+    network = Sequential([ACTIVATIONS[name]()], dtype="float64", device=lab.device)
+    x = lab.device.asarray(np.stack([POINTS, 0.0 * POINTS], axis=-1))  # (points, 2)
+    y = lab.device.to_host(network.forward(x, train=True))[:, 0]
+    first = lab.device.asarray(np.tile([1.0, 0.0], (len(POINTS), 1)))
+    slope = lab.device.to_host(network.backward(first, input_gradient=True))[:, 0]
+    difference = lab.device.to_host(central_differences(lambda points: network.forward(points)[..., 0], x))[:, 0]
+    return y, slope, float(np.abs(slope - difference)[np.abs(POINTS) > KINK].max())
+
+
+def tanh_by_sigmoid(lab: Lab) -> list[tuple[float, float, float, float]]:
+    """Return x, tanh(x), 2 sigmoid(2 x) - 1 and 2 sigmoid(x) - 1 for each x of TANH_AT."""
+    x = np.array(TANH_AT)[:, None]
+
+    def at(name: str, points: HostArray) -> HostArray:
+        network = Sequential([ACTIVATIONS[name]()], dtype="float64", device=lab.device)
+        return lab.device.to_host(network.forward(lab.device.asarray(points)))[:, 0]
+
+    columns = (x[:, 0], at("tanh", x), 2.0 * at("sigmoid", 2.0 * x) - 1.0, 2.0 * at("sigmoid", x) - 1.0)
+    return [(float(a), float(b), float(c), float(d)) for a, b, c, d in zip(*columns, strict=True)]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What training did to a network.
+
+    Attributes:
+        gradients: the norm of the gradient of each layer's weights, in the last step.
+        weights: how far each layer's weights moved, as a share of their norm at the start.
+        accuracy: on the test rows.
+    """
+
+    gradients: list[float]
+    weights: list[float]
+    accuracy: float
+
+
+def train(lab: Lab, activation: str, hidden: Sequence[int], data: Data) -> Moved:
+    """Train a network with these hidden layers, and say what moved."""
+    x, y, *test = data
+    model = MLP([x.shape[1], *hidden, 10], activation=activation, seed=lab.seed, device=lab.device)
+    linears = [layer for layer in model.network.layers if isinstance(layer, Linear)]
+    before = [layer.W.copy() for layer in linears]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that nothing below a step learns is what this is about
+        trainer = Trainer(model, Adam(), batch_size=BATCH, seed=lab.seed)
+    trainer.fit(x, y, steps=STEP_STEPS)
+
+    def norm(array: Array) -> float:
+        return float(np.linalg.norm(lab.device.to_host(array)))
+
+    gradients = [norm(layer.grads["W"]) for layer in linears]
+    weights = [norm(layer.W - old) / norm(old) for layer, old in zip(linears, before, strict=True)]
+    return Moved(gradients, weights, evaluate(model, *test)[1])
+
+
+def outputs_of(network: Sequential, kind: type[Layer], x: Array, train: bool = False) -> list[Array]:
+    """Return what each layer of a kind puts out, (..., B, O), for rows x, (B, I)."""
+    found = []
+    with network.device.activate(), np.errstate(all="ignore"):
+        for layer in network.layers:
+            x = layer.forward(x, train)
+            if isinstance(layer, kind):
+                found.append(x)
+    return found
+
+
+@dataclass(frozen=True)
+class Dying:
+    """Units over a training at each of DYING_RATES.
+
+    Attributes:
+        steps: after which units were looked at.
+        off: whether a unit was off for all rows of the sample, (steps, rates, units).
+        accuracy: on the test rows, (rates,).
+    """
+
+    steps: list[int]
+    off: HostArray
+    accuracy: list[float]
+
+    @property
+    def shares(self) -> HostArray:
+        """The share of units that were off, (steps, rates)."""
+        return np.asarray(self.off.mean(axis=-1))
+
+    def returned(self) -> list[tuple[int, int]]:
+        """Return, for each rate, how many units were ever off, and how many of these were on in the end."""
+        ever = self.off.any(axis=0)  # (rates, units)
+        back = ever & ~self.off[-1]
+        return list(zip(ever.sum(axis=-1).tolist(), back.sum(axis=-1).tolist(), strict=True))
+
+
+def watch(lab: Lab, activation: str, data: Data) -> Dying:
+    """Train networks of one activation, one for each of DYING_RATES, and count the units that are off."""
+    x, y, *test = data
+    count = len(DYING_RATES)
+    sizes = [x.shape[1], *DYING_HIDDEN, 10]
+    model = MLP(sizes, activation=activation, replicas=count, seed=[lab.seed] * count, device=lab.device)
+    sample = x[:SAMPLE]
+    steps: list[int] = []
+    looks: list[Array] = []
+
+    def look(step: int) -> None:
+        if step % DYING_EVERY == 0:
+            outputs = outputs_of(model.network, ACTIVATIONS[activation], sample)
+            steps.append(step)
+            looks.append(model.network.xp.concatenate([out.max(axis=-2) <= 0.0 for out in outputs], axis=-1))
+
+    look(0)
+    trainer = Trainer(model, Adam(DYING_RATES), batch_size=BATCH, seed=lab.seed)
+    trainer.fit(x, y, steps=DYING_STEPS, on_step=look)
+    off = np.stack([lab.device.to_host(one) for one in looks])
+    return Dying(steps, off, evaluate(model, *test)[1])
+
+
+def run(lab: Lab) -> None:
+    """Tabulate the activations, try to train through a step, and count the units that die."""
+    curves = {name: curve(lab, name) for name in ACTIVATIONS}
+    lab.say("each activation, and its slope by its own backward, held against central differences")
+    rows: list[tuple[str, ...]] = []
+    for name, (y, slope, error) in curves.items():
+        values = (y[0], y[len(y) // 2], y[-1], slope[0], slope.max(), slope[-1])
+        rows.append((name, *(f"{value:.4f}" for value in values), f"{error:.0e}"))
+    lab.table(("activation", "y(-4)", "y(0)", "y(4)", "slope(-4)", "steepest", "slope(4)", "error"), rows)
+    lab.draw("activations", CURVES_CAPTION, partial(_draw_curves, curves))
+
+    lab.say()
+    lab.say("tanh as a sigmoid: 2 sigmoid(2x) - 1, and not 2 sigmoid(x) - 1, which is tanh(x / 2)")
+    head = ("x", "tanh(x)", "2 sigmoid(2x) - 1", "2 sigmoid(x) - 1")
+    lab.table(head, [tuple(f"{number:.6f}" for number in row) for row in tanh_by_sigmoid(lab)])
+
+    x, y, x_test, y_test = lab.pixels(lab.mnist())
+    data = (x[:TRAIN_ROWS], y[:TRAIN_ROWS], x_test[:TEST_ROWS], y_test[:TEST_ROWS])
+    lab.say()
+    lab.say(f"one hidden layer of {STEP_HIDDEN[0]} units, {STEP_STEPS} steps: what reaches its weights")
+    found = [(name, train(lab, name, STEP_HIDDEN, data)) for name in ("step", "sigmoid")]
+    rows = []
+    for name, moved in found:
+        numbers = (moved.gradients[0], moved.weights[0], moved.gradients[1], moved.weights[1])
+        rows.append((name, *(f"{number:.4g}" for number in numbers), f"{moved.accuracy:.4f}"))
+    rows.append(("no hidden layer", "", "", "", "", f"{train(lab, 'identity', (), data).accuracy:.4f}"))
+    lab.table(("hidden units", "gradient", "moved by", "gradient above", "moved by", "test accuracy"), rows)
+
+    lab.say()
+    units = sum(DYING_HIDDEN)
+    lab.say(f"units, of {units} in {len(DYING_HIDDEN)} hidden layers, that are off for all of {len(data[0][:SAMPLE])}")
+    lab.say(f"training rows: after {DYING_STEPS} steps of Adam, ever, and how many of these are on again")
+    dying = {name: watch(lab, name, data) for name in ("relu", "leaky-relu")}
+    rows = []
+    for name, one in dying.items():
+        for i, (rate, (ever, back)) in enumerate(zip(DYING_RATES, one.returned(), strict=True)):
+            off = int(one.off[-1, i].sum())
+            rows.append((name, f"{rate:g}", str(off), str(ever), str(back), f"{one.accuracy[i]:.4f}"))
+    lab.table(("activation", "rate", "off at the end", "ever off", "on again", "test accuracy"), rows)
+    lab.draw("activations-dying", DYING_CAPTION, partial(_draw_dying, dying))
+
+
+def _draw_curves(curves: dict[str, tuple[HostArray, HostArray, float]]) -> Any:
+    """Draw each activation and its derivative."""
+    from ..plots import PALETTE, new_figure
+
+    figure, grid = new_figure(3, 5, width=2.9, height=2.6)
+    for axes, (name, (y, slope, _)) in zip(grid.flat, curves.items(), strict=False):
+        axes.plot(POINTS, _gaps(y), color=PALETTE[0], linewidth=2.0)
+        axes.plot(POINTS, _gaps(slope), color=PALETTE[1], linestyle="--", linewidth=1.6)
+        axes.set_ylim(-2.2, 2.2)
+        axes.set_yticks(range(-2, 3))
+        axes.set_title("softmax of (x, 0)" if name == "softmax" else name)
+    for axes in grid.flat[len(curves) :]:
+        axes.set_axis_off()
+    grid.flat[len(curves)].legend(grid[0, 0].lines, ["y", "slope dy/dx"], loc="center", fontsize=12)
+    figure.supxlabel("x")
+    return figure
+
+
+def _gaps(values: HostArray) -> HostArray:
+    """Return values with a gap at each jump, which would be drawn as a steep line."""
+    return np.where(np.abs(np.diff(values, prepend=values[0])) > 0.5, np.nan, values)
+
+
+def _draw_dying(dying: dict[str, Dying]) -> Any:
+    """Draw the share of units that are off against the step."""
+    from ..plots import PALETTE, new_figure
+
+    figure, grid = new_figure(1, len(dying), sharey=True)
+    styles = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"))
+    for axes, (name, one) in zip(grid.flat, dying.items(), strict=True):
+        for i, rate in enumerate(DYING_RATES):
+            line, marker = styles[i]
+            axes.plot(
+                one.steps,
+                100.0 * one.shares[:, i],
+                color=PALETTE[i],
+                linestyle=line,
+                marker=marker,
+                markevery=(2 * i, 10),
+                markersize=5,
+                label=f"rate {rate:g}",
+            )
+        axes.set_title(name)
+        axes.set_xlabel("step")
+        axes.set_ylim(-3.0, 103.0)
+    grid[0, 0].set_ylabel("units that are off for every row, %")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+CURVES_CAPTION = Words(
+    "Every activation, and its slope as the layer's backward gives it",
+    "모든 활성화 함수와, 층의 역전파가 계산한 기울기",
+)
+DYING_CAPTION = Words(
+    "Units that are off for every row, by learning rate",
+    "모든 행에서 꺼져 있는 유닛의 비율, 학습률별",
+)
+
+EXPERIMENT = Experiment(
+    name="activations",
+    title=Words("Activations", "활성화 함수"),
+    text=Words(
+        "Each panel has an activation, and the slope that its layer passes back. tanh is a sigmoid stretched both"
+        " ways, 2 sigmoid(2x) - 1: the post's sigmoid*2-1 lacks the 2 inside, and is tanh(x/2). A step has slope 0"
+        " wherever it has one: the gradient below it is exactly 0, its hidden weights do not move at all, and only"
+        " the layer above learns, from features that stay as they were drawn. A ReLU that is off for every row gets"
+        " no gradient either. Such units are counted here. On MNIST, the higher the rate, the more there are, and the"
+        " smaller the share that comes back. Leaky ReLU does not keep units from going off, but at high rates more of"
+        " them return.",
+        "각 칸은 활성화 함수와, 그 층이 뒤로 넘겨 주는 기울기입니다. tanh는 시그모이드를 두 방향으로 늘인 2"
+        " sigmoid(2x) - 1입니다. 글의 sigmoid*2-1에는 안쪽의 2가 빠져 있는데, 그 식은 tanh(x/2)입니다. 계단"
+        " 함수의 기울기는 어디서나 0이므로 그 아래로 가는 기울기는 정확히 0이고, 은닉층의 가중치는 전혀 움직이지"
+        " 않습니다. 처음 뽑힌 그대로인 특징 위에서 마지막 층만 학습합니다. 모든 행에서 꺼져 있는 ReLU 유닛도"
+        " 기울기를 받지 못합니다. 여기서 그런 유닛을 세어 보면, MNIST에서는 학습률이 높을수록 많고, 다시 켜지는"
+        " 비율은 낮아집니다. Leaky ReLU도 유닛이 꺼지는 것을 막지는 못하지만, 학습률이 높을 때 더 많은 유닛이"
+        " 되돌아옵니다.",
+    ),
+    run=run,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the experiment with `arguments` (by default those of the process); return its exit code."""
+    return experiment.main(EXPERIMENT, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""python -m xpnet.lab batchnorm: what batch normalization does to what enters an activation, and to training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..data.dataset import HostArray
+from ..nn import BatchNorm, Linear, Sequential
+from ..optim import SGD
+from ..training import MLP, Trainer, evaluate
+from . import experiment
+from .activations import Data, outputs_of
+from .experiment import Experiment, Lab, Words
+
+HIDDEN = (100,) * 4
+SCALES = (0.01, 0.03, 0.1, 0.3, 1.0)  # standard deviations of the weights at the start
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # of plain descent
+STEPS = 150
+BATCH = 100
+TRAIN_ROWS, TEST_ROWS = 10000, 2000  # at the most
+TRAINED = (0.1, 0.3)  # the deviation and the rate at which gamma and beta are looked at
+SAMPLE = 500  # rows, for the distributions
+STEEP = 2.0  # so far from 0, a sigmoid's slope is down to 0.10, from 0.25 at 0
+
+
+def build(lab: Lab, data: Data, init: float, **options: Any) -> MLP:
+    """Return a network, or several, of sigmoids, with weights of this deviation."""
+    sizes = [data[0].shape[1], *HIDDEN, 10]
+    return MLP(sizes, activation="sigmoid", init=init, device=lab.device, **options)
+
+
+def before_and_after(lab: Lab, data: Data, init: float) -> tuple[HostArray, HostArray]:
+    """Return what goes into batch normalization and what comes out, at the start, each (layers, rows, units)."""
+    model = build(lab, data, init, seed=lab.seed, batch_norm=True)
+    sample = data[0][:SAMPLE]
+    before, after = (
+        np.stack(
+            [lab.device.to_host(out) for out in outputs_of(model.network, kind, sample, train=True)[: len(HIDDEN)]]
+        )
+        for kind in (Linear, BatchNorm)
+    )
+    return before, after
+
+
+def learnt(lab: Lab, data: Data) -> list[tuple[HostArray, HostArray]]:
+    """Return gamma and beta of each hidden layer after training, each (units,)."""
+    scale, rate = TRAINED
+    model = build(lab, data, scale, seed=lab.seed, batch_norm=True)
+    Trainer(model, SGD(rate), batch_size=BATCH, seed=lab.seed).fit(data[0], data[1], steps=STEPS)
+    norms = [layer for layer in model.network.layers if isinstance(layer, BatchNorm)]
+    return [(lab.device.to_host(layer.gamma)[0], lab.device.to_host(layer.beta)[0]) for layer in norms]
+
+
+def restored(lab: Lab, z: HostArray) -> tuple[float, float]:
+    """Return the most by which batch normalization changes an element of z, (rows, units).
+
+    As it starts, with gamma = 1 and beta = 0; and with gamma = the batch's deviation, sqrt(variance + eps), and
+    beta = its mean, where y = gamma (z - mean) / sqrt(variance + eps) + beta = z.
+    """
+    layer = BatchNorm(z.shape[-1])
+    network = Sequential([layer], dtype="float64", device=lab.device)
+    x = lab.device.asarray(z.astype(np.float64))
+    changes = []
+    for gamma, beta in ((1.0, 0.0), (np.sqrt(z.var(axis=0) + layer.eps), z.mean(axis=0))):
+        layer.gamma, layer.beta = np.broadcast_to(gamma, (1, z.shape[-1])), np.broadcast_to(beta, (1, z.shape[-1]))
+        changes.append(float(np.abs(lab.device.to_host(network.forward(x, train=True)) - z).max()))
+    return changes[0], changes[1]
+
+
+def accuracies(lab: Lab, data: Data, batch_norm: bool) -> HostArray:
+    """Return the test accuracy for each of SCALES and RATES, (scales, rates); NaN where the network diverged."""
+    x, y, *test = data
+    pairs = [(scale, rate) for scale in SCALES for rate in RATES]
+    options = {"replicas": len(pairs), "seed": [lab.seed] * len(pairs), "batch_norm": batch_norm}
+    model = build(lab, data, 1.0, **options)
+    scales = lab.device.asarray(np.array([[[scale]] for scale, _ in pairs], dtype=np.float32))  # (R, 1, 1)
+    for layer in model.network.layers:
+        if isinstance(layer, Linear):
+            layer.W = layer.W * scales
+    trainer = Trainer(model, SGD([rate for _, rate in pairs]), batch_size=BATCH, seed=lab.seed)
+    trainer.fit(x, y, steps=STEPS)
+    loss, accuracy = evaluate(model, *test)
+    return np.where(np.isfinite(loss), accuracy, np.nan).reshape(len(SCALES), len(RATES))
+
+
+def run(lab: Lab) -> None:
+    """Look at distributions, at gamma and beta, and at training over rates and scales."""
+    x, y, x_test, y_test = lab.pixels(lab.mnist())
+    data = (x[:TRAIN_ROWS], y[:TRAIN_ROWS], x_test[:TEST_ROWS], y_test[:TEST_ROWS])
+    layers = f"{len(HIDDEN)} hidden layers of {HIDDEN[0]} sigmoids"
+    lab.say(f"{layers}, before training: deviation of what goes into batch normalization and of")
+    lab.say(f"what comes out, and the share that is within {STEEP:g} of 0, where a sigmoid is steep")
+    found = {scale: before_and_after(lab, data, scale) for scale in (SCALES[0], SCALES[-1])}
+    rows = []
+    for scale, (before, after) in found.items():
+        for i in range(len(HIDDEN)):
+            cells = [f"{z[i].std():.4f}" for z in (before, after)]
+            cells += [f"{(np.abs(z[i]) < STEEP).mean():.1%}" for z in (before, after)]
+            rows.append((f"{scale:g}", str(i + 1), *cells))
+    lab.table(("weights", "layer", "deviation in", "out", "within, in", "out"), rows)
+    lab.draw("batchnorm-distributions", DISTRIBUTIONS_CAPTION, partial(_draw_distributions, found))
+
+    lab.say()
+    lab.say(f"gamma starts at 1 and beta at 0; after {STEPS} steps at rate {TRAINED[1]:g} (deviation {TRAINED[0]:g}):")
+    rows = []
+    for i, (gamma, beta) in enumerate(learnt(lab, data)):
+        cells = [f"{value:.3f}" for row in (gamma, beta) for value in (row.min(), row.mean(), row.max())]
+        rows.append((str(i + 1), *cells))
+    lab.table(("layer", "gamma, least", "mean", "most", "beta, least", "mean", "most"), rows)
+    changed, left = restored(lab, found[SCALES[-1]][0][0].astype(np.float64))
+    lab.say(f"what goes into layer 1's is changed by up to {changed:.1f}; with gamma = the batch's deviation and")
+    lab.say(f"beta = its mean, by up to {left:.0e}: batch normalization can be the identity")
+
+    lab.say()
+    lab.say(f"test accuracy of {layers} after {STEPS} steps, by deviation of the weights and rate")
+    grids = {}
+    for batch_norm in (False, True):
+        grids[batch_norm] = accuracies(lab, data, batch_norm)
+        name = "with" if batch_norm else "without"
+        head = (name, *(f"rate {rate:g}" for rate in RATES))
+        lab.table(head, [(f"{s:g}", *map(_cell, row)) for s, row in zip(SCALES, grids[batch_norm], strict=True)])
+    lab.draw("batchnorm-training", TRAINING_CAPTION, partial(_draw_training, grids))
+
+
+def _cell(accuracy: float) -> str:
+    return "diverged" if np.isnan(accuracy) else f"{accuracy:.3f}"
+
+
+def _draw_distributions(found: dict[float, tuple[HostArray, HostArray]]) -> Any:
+    """Draw histograms of what goes in and what comes out, over the slope of the sigmoid."""
+    from ..plots import PALETTE, new_figure
+
+    figure, grid = new_figure(len(found), len(HIDDEN), width=3.2, height=2.6, sharex=True, sharey=True)
+    edges = np.arange(-60.0, 60.25, 0.25)  # wider than what is shown, so that no curve ends in it
+    x = np.linspace(-8.0, 8.0, 200)
+    slope = 1.0 / (2.0 + np.exp(x) + np.exp(-x))
+    for line, (scale, (before, after)) in zip(grid, found.items(), strict=True):
+        for i, axes in enumerate(line):
+            axes.plot(x, 4.0 * slope, color=PALETTE[6], linestyle=":", label="slope of the sigmoid, scaled")
+            for z, color, fill, name in (
+                (after[i], PALETTE[5], True, "after batch normalization"),
+                (before[i], PALETTE[1], False, "before"),
+            ):
+                counts, _ = np.histogram(z, edges)
+                options = {"alpha": 0.7} if fill else {"linewidth": 1.6}
+                axes.stairs(counts / counts.max(), edges, color=color, fill=fill, label=name, **options)
+            axes.set_xlim(x[0], x[-1])
+            axes.set_title(f"deviation {scale:g}, layer {i + 1}")
+    for axes in grid[-1]:
+        axes.set_xlabel("input of the activation")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("share of the highest")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _draw_training(grids: dict[bool, HostArray]) -> Any:
+    """Draw the accuracy over rates and scales, with numbers in the cells."""
+    from ..plots import SURFACE, new_figure
+
+    figure, grid = new_figure(1, 2, width=5.4, height=4.0, sharey=True)
+    for axes, (batch_norm, values) in zip(grid.flat, grids.items(), strict=True):
+        image = axes.imshow(values, vmin=0.0, vmax=1.0, cmap=SURFACE, origin="lower", aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            text = "-" if np.isnan(value) else f"{value:.2f}"
+            axes.text(column, row, text, ha="center", va="center", color="black" if value > 0.5 else "white")
+        axes.set_xticks(range(len(RATES)), [f"{rate:g}" for rate in RATES])
+        axes.set_yticks(range(len(SCALES)), [f"{scale:g}" for scale in SCALES])
+        axes.grid(False)
+        axes.set_xlabel("learning rate")
+        axes.set_title(f"{'with' if batch_norm else 'without'} batch normalization")
+    grid[0, 0].set_ylabel("deviation of the weights at the start")
+    figure.colorbar(image, ax=grid, label="test accuracy")
+    return figure
+
+
+DISTRIBUTIONS_CAPTION = Words(
+    "What enters the activations, before and after batch normalization",
+    "배치 정규화 전과 후, 활성화 함수에 들어가는 값의 분포",
+)
+TRAINING_CAPTION = Words(
+    "Test accuracy by learning rate and initial weights",
+    "학습률과 초기 가중치에 따른 테스트 정확도",
+)
+
+EXPERIMENT = Experiment(
+    name="batchnorm",
+    title=Words("Batch normalization", "배치 정규화"),
+    text=Words(
+        "Batch normalization stands before an activation, and gives each unit's input mean 0 and deviation 1 over the"
+        " batch. With large weights that brings it back to where a sigmoid is steep, as the post says. With small"
+        " weights it was there all along, but so narrow that the unit says nearly the same for every picture: there"
+        " the gain is the spread. gamma and beta can put back a scale and a shift where these mean something: with"
+        " the batch's own deviation and mean the layer does nothing at all, and training moves both away from 1 and"
+        " 0. Without it, most pairs of rate and initial weights below learn next to nothing; with it, all of them"
+        " learn, if not equally fast.",
+        "배치 정규화는 활성화 함수 앞에서 각 유닛에 들어가는 값을 배치 안에서 평균 0, 표준편차 1로 맞춥니다."
+        " 가중치가 크면 글에서 말한 대로 시그모이드의 기울기가 큰 구간으로 값을 되돌려 놓습니다. 가중치가 작으면"
+        " 값은 처음부터 그 구간에 있었지만, 너무 좁게 모여 있어 유닛이 모든 그림에 거의 같은 답을 합니다. 이때"
+        " 얻는 것은 값이 퍼진다는 점입니다. 크기와 위치에 뜻이 있을 때에는 감마와 베타가 그것을 되돌릴 수"
+        " 있습니다. 감마를 배치의 표준편차로, 베타를 평균으로 두면 이 층은 아무 일도 하지 않으며, 학습하는 동안"
+        " 둘은 1과 0에서 벗어납니다. 배치 정규화가 없으면 아래의 학습률과 초기 가중치 대부분에서 거의 배우지"
+        " 못하고, 있으면 빠르기는 달라도 모두 학습됩니다.",
+    ),
+    run=run,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the experiment with `arguments` (by default those of the process); return its exit code."""
+    return experiment.main(EXPERIMENT, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,317 @@
+"""python -m xpnet.lab minima: local minima and a saddle: many starts at once, restarts and kicks of the rate."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..data.dataset import HostArray
+from ..device import Array
+from ..optim import SGD, Schedule
+from ..optim.schedules import constant, cosine_restarts, join
+from ..training.descent import Descent, descend
+from . import experiment
+from .experiment import Experiment, Lab, Words
+
+BOX = 3.0  # starts are drawn from -BOX to BOX in both coordinates
+SHOWN = 100  # starts in the picture: the post's number
+STARTS = 100_000
+FEWER = 10_000  # of them, in the second landscape
+PIECE = 25_000  # starts in one array: on the CPU, of 100,000 most of the time goes into fetching them from memory
+STEPS = 1000
+NEAR = 0.1  # from a minimum or a saddle: there it has ended
+
+RATE = 0.2  # small enough for every place of both landscapes
+PEAK = 3.0  # too large for the dents, and not for the bowl
+SETTLE = 250  # steps at RATE, after which every walk has settled somewhere, before the rate grows
+PERIOD = 250  # steps from one restart to the next
+KICK = 100  # steps for which a kick lasts
+H = 1e-6  # the step of central differences
+NUDGES = (0.0, 1e-12, 1e-9, 1e-6, 1e-3)
+ON_THE_AXIS = (-2.9, 0.0)
+CAUGHT = (-2.6, 1.2)  # a start from which a constant rate ends in the upper dent
+
+KINDS = ("bowl", "upper dent", "lower dent", "saddle", "elsewhere")  # of places; the last is -1
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """A round bowl around the origin, with two dents on its side, at (x, y) and (x, -y).
+
+    f(p) = bowl |p|^2 / 2 - depth (1 - |p - d|^2 / radius^2)^2, the latter for each dent d, and only within its radius.
+    It is the same on both sides of the axis y = 0, so that what starts on the axis never leaves it.
+    """
+
+    depth: float
+    bowl: float = 0.2
+    x: float = -2.0
+    y: float = 0.6
+    radius: float = 0.9
+
+    def __call__(self, points: Array) -> Array:
+        """Return the height at points, (..., 2)."""
+        x, y = points[..., 0], points[..., 1]
+        height = (x * x + y * y) * (0.5 * self.bowl)
+        for side in (self.y, -self.y):
+            inside = 1.0 - ((x - self.x) * (x - self.x) + (y - side) * (y - side)) * (1.0 / self.radius**2)
+            inside = inside * (inside > 0.0)
+            height = height - self.depth * inside * inside
+        return height
+
+    def gradient(self, points: Array) -> Array:
+        """Return the gradient, (..., 2), with few operations on whole arrays."""
+        x, y = points[..., 0], points[..., 1]
+        g = points * self.bowl
+        strength = 4.0 * self.depth / self.radius**2
+        for side in (self.y, -self.y):
+            dx, dy = x - self.x, y - side
+            pull = strength - (dx * dx + dy * dy) * (strength / self.radius**2)
+            pull = pull * (pull > 0.0)
+            g[..., 0] = g[..., 0] + pull * dx
+            g[..., 1] = g[..., 1] + pull * dy
+        return g
+
+
+SHALLOW = Landscape(depth=0.3)  # the dents are local minima, and the bowl is the global one
+DEEP = Landscape(depth=0.8)  # the dents are the global minima, narrower than the bowl
+
+
+def schedules() -> dict[str, Schedule]:
+    """Return each schedule by its name: a factor of RATE, all of them 1 until the walks have settled."""
+    settle = (SETTLE, constant())
+    annealing = cosine_restarts(PERIOD)
+    return {
+        "constant": constant(),
+        "cosine restarts": join([settle], lambda taken: PEAK / RATE * annealing(taken)),
+        "kick, 1 step": join([settle, (1, _peak)], constant()),
+        f"kick, {KICK} steps": join([settle, (KICK, _peak)], constant()),
+    }
+
+
+def _peak(taken: int) -> float:
+    return PEAK / RATE
+
+
+def walk(
+    lab: Lab,
+    landscape: Landscape,
+    start: Any,
+    schedule: str = "constant",
+    *,
+    steps: int = STEPS,
+    tolerance: float | None = None,
+    keep_path: bool = True,
+) -> Descent:
+    """Return the descent from one point or many, by the name of a schedule."""
+    return descend(
+        landscape,
+        start,
+        SGD(RATE),
+        steps,
+        gradient=landscape.gradient,
+        schedule=schedules()[schedule],
+        tolerance=tolerance,
+        keep_path=keep_path,
+        device=lab.device,
+    )
+
+
+def ends(lab: Lab, landscape: Landscape, starts: HostArray, schedule: str) -> HostArray:
+    """Return where starts, (S, 2), end, (S, 2), a piece of them at a time."""
+    pieces = (starts[i : i + PIECE] for i in range(0, len(starts), PIECE))
+    return np.concatenate([walk(lab, landscape, piece, schedule, keep_path=False).x for piece in pieces])
+
+
+def places(lab: Lab, landscape: Landscape) -> HostArray:
+    """Return the bowl's minimum, those of the upper and the lower dent, and the saddle between them, (4, 2).
+
+    Descent finds each to rounding, from where its basin is known to be; the saddle from a point on the axis.
+    """
+    x, y = landscape.x, landscape.y
+    starts = [[1.0, 0.0], [x, y], [x, -y], list(ON_THE_AXIS)]
+    return walk(lab, landscape, starts, steps=10 * STEPS, tolerance=1e-12, keep_path=False).x
+
+
+def curvatures(landscape: Landscape, point: HostArray) -> HostArray:
+    """Return the least and the greatest curvature at a point, (2,): the eigenvalues of the second derivatives."""
+    beside = point + H * np.array([[[1.0, 0.0], [0.0, 1.0]], [[-1.0, 0.0], [0.0, -1.0]]])  # (2, 2, 2)
+    above, below = landscape.gradient(beside)
+    return np.asarray(np.linalg.eigvalsh((above - below) / (2.0 * H)))
+
+
+def basins(points: HostArray, known: HostArray) -> HostArray:
+    """Return which of the known places, (K, 2), each point, (S, 2), is near, (S,); -1 for none."""
+    distances = np.linalg.norm(points[:, None] - known, axis=-1)  # (S, K)
+    return np.where(distances.min(axis=-1) < NEAR, distances.argmin(axis=-1), -1)
+
+
+def run(lab: Lab) -> None:
+    """List the places, walk from the saddle's axis, then from many starts under each schedule."""
+    known = {landscape: places(lab, landscape) for landscape in (SHALLOW, DEEP)}
+    for landscape, words in ((SHALLOW, "shallow dents"), (DEEP, "deep dents")):
+        lab.say(f"a bowl with two {words}: its low places, and the largest rate at which descent can stay there")
+        rows = []
+        for name, place in zip(KINDS, known[landscape], strict=False):
+            least, greatest = curvatures(landscape, place)
+            where = f"({place[0] + 0.0:.3f}, {place[1] + 0.0:.3f})"
+            limit = f"{2.0 / greatest:.2f}" if least > 0.0 else "none"
+            height = float(landscape(place))
+            rows.append((name, where, f"{height:.4f}", f"{least:.2f} to {greatest:.2f}", limit))
+        lab.table(("place", "(x, y)", "height", "curvature", "largest rate"), rows)
+        lab.say()
+
+    nudged = walk(lab, SHALLOW, [(ON_THE_AXIS[0], nudge) for nudge in NUDGES])
+    lab.say(f"from ({ON_THE_AXIS[0]:g}, nudge), at rate {RATE:g}: steps until it is {NEAR:g} off the axis, and the end")
+    walks = []
+    for i, nudge in enumerate(NUDGES):
+        away = np.abs(nudged.path[:, i, 1]) > NEAR
+        place = int(basins(nudged.x[i : i + 1], known[SHALLOW])[0])
+        steps = str(int(away.argmax())) if away.any() else "never"
+        walks.append((f"{nudge:g}", steps, KINDS[place]))
+    lab.table(("nudge", "steps", "end"), walks)
+    lab.say()
+
+    starts = np.random.default_rng(lab.seed).uniform(-BOX, BOX, size=(STARTS, 2))
+    shown = {}
+    lab.say(f"{STARTS} starts, {STEPS} steps: the share that ends in the global minimum (with deep dents: in either)")
+    shares = []
+    for schedule in schedules():
+        deep = basins(ends(lab, DEEP, starts[:FEWER], schedule), known[DEEP])
+        begun = time.perf_counter()
+        found = basins(ends(lab, SHALLOW, starts, schedule), known[SHALLOW])
+        seconds = time.perf_counter() - begun
+        shown[schedule] = found[:SHOWN]
+        first = int((found[:SHOWN] == 0).sum())
+        cells = (f"{(found == 0).mean():.2%}", f"{seconds:.1f}", f"{np.isin(deep, (1, 2)).mean():.2%}")
+        shares.append((schedule, f"{first} of {len(found[:SHOWN])}", *cells))
+        lab.progress(f"{schedule}: done")
+    head = ("schedule", "shallow dents", f"of {STARTS}", "seconds", f"deep dents, of {min(FEWER, STARTS)}")
+    lab.table(head, shares)
+
+    lab.draw("minima-starts", BASINS, partial(_draw_starts, starts[:SHOWN], shown, known[SHALLOW]))
+    lab.draw("minima-saddle", SADDLE, partial(_draw_saddle, nudged, known[SHALLOW]))
+    caught = {schedule: walk(lab, SHALLOW, CAUGHT, schedule) for schedule in schedules()}
+    lab.draw("minima-schedules", ESCAPE, partial(_draw_schedules, caught, known[SHALLOW]))
+
+
+def _draw_starts(starts: HostArray, shown: dict[str, HostArray], known: HostArray) -> Any:
+    """Draw each start in the colour of the place where it ends, under each schedule."""
+    from ..plots import PALETTE, new_figure
+
+    figure, grid = new_figure(2, 2, width=4.4, height=4.2)
+    for axes, (schedule, found) in zip(grid.flat, shown.items(), strict=True):
+        _draw_contours(axes)
+        for place, (marker, color) in enumerate((("o", 0), ("^", 1), ("v", 4))):
+            chosen = starts[found == place]
+            axes.plot(chosen[:, 0], chosen[:, 1], marker, color=PALETTE[color], markersize=6, label=KINDS[place])
+            axes.plot(*known[place], "*", color=PALETTE[color], markersize=18, markeredgecolor="black")
+        axes.set_title(f"{schedule}: {(found == 0).sum()} of {len(found)} in the bowl")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, title="ends in (stars)")
+    return figure
+
+
+def _draw_saddle(nudged: Descent, known: HostArray) -> Any:
+    """Draw the paths from beside the axis, and how far off it they are by step."""
+    from ..plots import PALETTE, new_figure
+
+    figure, grid = new_figure(1, 2, width=5.2, height=4.2)
+    plane, curve = grid[0]
+    _draw_contours(plane, across=(-3.0, 0.2), up=(-1.7, 1.5))
+    plane.plot(*nudged.path[:, 0].T, "o-", color=PALETTE[6], markersize=4, label="on the axis")
+    plane.plot(*nudged.path[:, -1].T, "^--", color=PALETTE[1], markersize=4, label=f"nudged by {NUDGES[-1]:g}")
+    plane.plot(*known[3], "X", color=PALETTE[3], markersize=12, markeredgecolor="black", label="saddle")
+    plane.plot(*known[1:3].T, "*", color=PALETTE[0], markersize=15, markeredgecolor="black", label="local minima")
+    plane.legend(loc="lower left", ncols=2, fontsize=8)
+    for i, style in zip(range(1, len(NUDGES)), ("-", "--", "-.", ":"), strict=False):
+        curve.semilogy(nudged.path[:200, i, 1], style, color=PALETTE[i - 1], label=f"{NUDGES[i]:g}")
+    curve.set(xlabel="step", ylabel="distance from the axis, y", title="without a nudge, y stays 0")
+    curve.legend(loc="lower right", title="nudge")
+    return figure
+
+
+def _draw_schedules(caught: dict[str, Descent], known: HostArray) -> Any:
+    """Draw the walks from one start under each schedule: the rates, the heights, and the path that is kicked."""
+    from ..plots import PALETTE, new_figure
+
+    figure, grid = new_figure(1, 3, width=4.8, height=4.2)
+    rates, heights, plane = grid[0]
+    # Wide lines first, so that those which lie on each other are all seen.
+    looks = ((6, "-", 5.0, 0.3), (0, "-", 1.0, 1.0), (4, "--", 2.0, 1.0), (1, ":", 2.0, 1.0))
+    for (schedule, found), (color, style, width, alpha) in zip(caught.items(), looks, strict=True):
+        look = {"color": PALETTE[color], "linestyle": style, "linewidth": width, "alpha": alpha}
+        rates.plot([RATE * schedules()[schedule](step) for step in range(STEPS)], **look)
+        heights.plot(found.values, **look, label=schedule)
+    rates.set(xlabel="step", ylabel="learning rate")
+    heights.set(xlabel="step", ylabel="height")
+    heights.legend(loc="upper right")
+    _draw_contours(plane)
+    path = caught[f"kick, {KICK} steps"].path
+    plane.plot(*path[: SETTLE + 1].T, "o-", color=PALETTE[4], markersize=4, label="before the kick")
+    plane.plot(*path[SETTLE:].T, "^--", color=PALETTE[1], markersize=4, linewidth=1.0, label="from the kick on")
+    plane.plot(*known[:3].T, "*", color=PALETTE[0], markersize=15, markeredgecolor="black", label="minima")
+    plane.set_title(f"kick, {KICK} steps")
+    plane.legend(loc="lower right")
+    return figure
+
+
+def _draw_contours(axes: Any, across: tuple[float, float] = (-BOX, BOX), up: tuple[float, float] = (-BOX, BOX)) -> None:
+    """Draw the shallow landscape."""
+    from ..plots import SURFACE
+
+    x, y = np.meshgrid(np.linspace(*across, 240), np.linspace(*up, 240))
+    axes.contour(x, y, SHALLOW(np.stack([x, y], axis=-1)), levels=16, cmap=SURFACE, linewidths=0.8)
+    axes.set_aspect("equal")
+    axes.set(xlabel="x", ylabel="y")
+
+
+BASINS = Words(
+    "A hundred starts, coloured by where they end under each schedule",
+    "학습률 일정별로, 끝나는 곳에 따라 색을 입힌 시작점 100개",
+)
+SADDLE = Words(
+    "A start on the axis stays at the saddle; a nudge along y leaves it",
+    "축 위에서 출발하면 안장점에 머물고, y 방향으로 조금만 밀면 빠져나온다",
+)
+ESCAPE = Words(
+    "Out of a local minimum: restarts, and a kick of the rate that lasts",
+    "지역 최솟값에서 빠져나오기: 재시작, 그리고 한동안 크게 키운 학습률",
+)
+
+EXPERIMENT = Experiment(
+    name="minima",
+    title=Words("Three kinds of low places", "세 종류의 낮은 곳"),
+    text=Words(
+        "The function is a round bowl with two dents on its side. Shallow dents are local minima, and between them is"
+        " a saddle: the lowest place along x, the highest along y. What starts exactly on the axis walks to the saddle"
+        " and stays; a tiny nudge along y is enough to leave it. A hundred thousand starts walk side by side, each as"
+        " it would alone. With a small constant rate a start ends in the minimum of the basin in which it lies. At a"
+        " large rate no walk can stay where the function curves steeply: restarts and a kick of the rate throw walks"
+        " out of the narrow dents, and the wide bowl holds them. But a single step at a large rate does nothing, for"
+        " at the bottom the gradient is zero; it takes many. And curvature counts, not depth: where the dents"
+        " are deeper than the bowl, and so the global minima, the same kick throws the walks out of these.",
+        "이 함수는 비탈에 홈이 두 개 파인 둥근 그릇입니다. 홈이 얕으면 지역 최솟값이 되고, 두 홈 사이에는 안장점이"
+        " 있습니다. 안장점은 x 방향으로는 가장 낮고 y 방향으로는 가장 높은 곳입니다. 정확히 축 위에서 출발하면"
+        " 안장점까지 걸어가 머물지만, y 방향으로 아주 조금만 밀어도 빠져나옵니다. 시작점 10만 개를 나란히 움직이는데,"
+        " 각각은 혼자 움직일 때와 똑같이 움직입니다. 학습률이 작고 일정하면 출발한 골의 최솟값에서 끝납니다."
+        " 학습률이 크면 곡률이 큰 곳에는 머물 수 없습니다. 그래서 재시작을 하거나 학습률을 한동안 크게 키우면"
+        " 점들이 좁은 홈에서 빠져나오고, 넓은 그릇은 점들을 붙잡아 둡니다. 그러나 한 걸음만 키워서는 아무 일도"
+        " 일어나지 않습니다. 바닥에서는 기울기가 0이므로 여러 걸음이 필요합니다. 또 중요한 것은 깊이가 아니라"
+        " 곡률입니다. 홈이 그릇보다 깊어 전역 최솟값이 되어도, 같은 방법을 쓰면 점들이 그 홈에서 빠져나옵니다.",
+    ),
+    run=run,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the experiment with `arguments` (by default those of the process); return its exit code."""
+    return experiment.main(EXPERIMENT, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,257 @@
+"""python -m xpnet.lab neuron: one neuron; AND, OR and NAND, and XOR, which needs two layers."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..data.dataset import HostArray
+from ..nn import ACTIVATIONS, BinaryCrossEntropy, Layer, Linear, Sequential, Step
+from ..optim import SGD, Adam
+from ..training import MLP, Trainer, evaluate
+from . import experiment
+from .experiment import Experiment, Lab, Words
+from .plane import draw_points, draw_values, mesh
+
+# One sum on each side of 0, so that activations differ.
+ROWS = ((1.0, 2.0), (-1.0, 0.5))
+WEIGHTS, BIAS = (0.8, -0.3), 0.5
+
+CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
+CORNER_NAMES = tuple(f"{int(a)} {int(b)}" for a, b in CORNERS)
+GATES = {"AND": (0, 0, 0, 1), "OR": (0, 1, 1, 1), "NAND": (1, 1, 1, 0), "XOR": (0, 1, 1, 0)}
+# Weights and bias of the book behind the posts; for XOR there are none.
+BY_HAND = {"AND": ((0.5, 0.5), -0.7), "OR": ((0.5, 0.5), -0.2), "NAND": ((-0.5, -0.5), 0.7)}
+RATE = 1.0  # of each of the four neurons
+STEPS = 2000
+
+SEEDS = 100  # networks of each kind that try XOR
+HIDDEN = (2, 4, 8)
+ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")
+DEEP_RATE = 0.05  # of Adam
+DEEP_STEPS = 1000
+SHOWN = ("tanh", 2)  # whose first network that learnt XOR is drawn
+LOW, HIGH = (-0.5, -0.5), (1.5, 1.5)  # of the pictures
+
+
+def layers_of(lab: Lab, layers: Sequence[Layer], values: Sequence[tuple[Any, Any]]) -> Sequential:
+    """Return a network of these layers, its Linear ones with the given W, (I, O), and b, (O,)."""
+    network = Sequential(layers, seed=None, dtype="float64", device=lab.device)
+    linears = [layer for layer in network.layers if isinstance(layer, Linear)]
+    for linear, (weights, bias) in zip(linears, values, strict=True):
+        linear.W, linear.b = np.array(weights), np.array([bias])
+    return network
+
+
+def neuron(lab: Lab, weights: Sequence[float], bias: float, activation: str) -> Sequential:
+    """Return one neuron: the activation of x w + b."""
+    return layers_of(lab, [Linear(len(weights), 1), ACTIVATIONS[activation]()], [([[w] for w in weights], [bias])])
+
+
+def outputs(lab: Lab, network: Sequential, rows: Any) -> HostArray:
+    """Return what a network of one output gives for rows, (B, I): (B,)."""
+    return lab.device.to_host(network.forward(lab.device.asarray(np.array(rows))))[:, 0]
+
+
+def xor_by_hand(lab: Lab) -> Sequential:
+    """Return XOR of the gates set by hand: AND of NAND and OR."""
+    (nand, nand_bias), (either, either_bias), (both, both_bias) = (BY_HAND[name] for name in ("NAND", "OR", "AND"))
+    hidden = (np.array([nand, either]).T, [nand_bias, either_bias])  # (2, 2): a column for each unit
+    last = (np.array([both]).T, [both_bias])
+    return layers_of(lab, [Linear(2, 2), Step(), Linear(2, 1), Step()], [hidden, last])
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What one layer of four neurons, one for each of GATES, has learnt.
+
+    Attributes:
+        model: the layer, whose outputs are the gates' probabilities.
+        losses: of each gate before and after each step, (steps + 1, 4).
+    """
+
+    model: MLP
+    losses: HostArray
+
+
+def learn_gates(lab: Lab) -> Gates:
+    """Train a neuron for each gate: four in one layer, which share inputs and nothing else."""
+    model = MLP([2, len(GATES)], task="multilabel", dtype="float64", seed=lab.seed, device=lab.device)
+    targets = np.array(list(GATES.values()), dtype=np.float64).T  # (4 rows, 4 gates)
+    corners = lab.device.asarray(np.array(CORNERS))
+    logits = [model.forward(corners)]
+    # The loss is the mean over the four neurons, so that each sees a quarter of the rate.
+    trainer = Trainer(model, SGD(RATE * len(GATES)), batch_size=len(CORNERS), seed=lab.seed)
+    trainer.fit(CORNERS, targets, steps=STEPS, on_step=lambda step: logits.append(model.forward(corners)))
+    z = np.stack([lab.device.to_host(one) for one in logits])  # (steps + 1, 4 rows, 4 gates)
+    loss = BinaryCrossEntropy()
+    sums = [loss(np, z[..., i : i + 1], targets[:, i : i + 1])[0] for i in range(len(GATES))]
+    return Gates(model, np.stack(sums, axis=1) / len(CORNERS))
+
+
+def gradient_at_zero(lab: Lab) -> HostArray:
+    """Return the gradient of the loss on XOR by w1, w2 and b where all three are 0."""
+    network = layers_of(lab, [Linear(2, 1)], [([[0.0], [0.0]], [0.0])])
+    z = network.forward(lab.device.asarray(np.array(CORNERS)), train=True)
+    network.backward(BinaryCrossEntropy()(network.xp, z, lab.device.asarray(np.array(GATES["XOR"])))[2])
+    layer = network.layers[0]
+    return np.concatenate([lab.device.to_host(layer.grads[name]).ravel() for name in ("W", "b")])
+
+
+def learn_xor(lab: Lab, activation: str, hidden: int) -> tuple[MLP, HostArray]:
+    """Train SEEDS networks with one hidden layer on XOR; return them, and whether each has all four right, (SEEDS,)."""
+    model = MLP([2, hidden, 1], activation=activation, replicas=SEEDS, seed=lab.seed, device=lab.device)
+    trainer = Trainer(model, Adam(DEEP_RATE), batch_size=len(CORNERS), seed=lab.seed)
+    trainer.fit(CORNERS, GATES["XOR"], steps=DEEP_STEPS)
+    return model, np.array(evaluate(model, CORNERS, GATES["XOR"])[1]) == 1.0
+
+
+def run(lab: Lab) -> None:
+    """Work one neuron, set and learn gates, and try XOR with one layer and with two."""
+    say_sums(lab)
+    lab.say()
+    say_gates(lab)
+    gates = learn_gates(lab)
+    lab.say()
+    say_learnt(lab, gates)
+    lab.say()
+    lab.say("XOR by two layers set by hand, AND of NAND and OR:")
+    lab.say(" ".join(f"{output:g}" for output in outputs(lab, xor_by_hand(lab), CORNERS)))
+    lab.say()
+    deep = say_xor(lab)
+    lab.draw("neuron", CAPTION, partial(_draw, gates, deep))
+
+
+def say_sums(lab: Lab) -> None:
+    """Print the weighted sum with a bias, and with the bias as a weight on a constant 1; and every activation of it."""
+    lab.say(f"one neuron: w = {WEIGHTS}, b = {BIAS}; the bias as such, and as the weight of an input that is always 1")
+    sums = outputs(lab, neuron(lab, WEIGHTS, BIAS, "identity"), ROWS)
+    as_weight = outputs(lab, neuron(lab, (*WEIGHTS, BIAS), 0.0, "identity"), [(*row, 1.0) for row in ROWS])
+    table = []
+    for row, z, other in zip(ROWS, sums, as_weight, strict=True):
+        products = [f"{w * x:g}" for w, x in zip(WEIGHTS, row, strict=True)]
+        table.append((str(row), *products, f"{BIAS:g}", f"{z:g}", f"{other:g}"))
+    lab.table(("x", "w1 x1", "w2 x2", "b", "sum", "with b as a weight"), table)
+    lab.say()
+    lab.say(
+        "what each activation makes of the two sums (softmax shares 1 among the neurons of a layer: one has it all)"
+    )
+    table = []
+    for name in ACTIVATIONS:
+        table.append((name, *(f"{y:.6f}" for y in outputs(lab, neuron(lab, WEIGHTS, BIAS, name), ROWS))))
+    lab.table(("activation", *(f"of {z:g}" for z in sums)), table)
+
+
+def say_gates(lab: Lab) -> None:
+    """Print the gates that are set by hand."""
+    lab.say("gates by hand: step(w1 x1 + w2 x2 + b)")
+    rows = []
+    for name, (weights, bias) in BY_HAND.items():
+        found = outputs(lab, neuron(lab, weights, bias, "step"), CORNERS)
+        right = "yes" if tuple(found) == GATES[name] else "no"
+        rows.append((name, *(f"{value:g}" for value in (*weights, bias, *found)), right))
+    lab.table(("gate", "w1", "w2", "b", *CORNER_NAMES, "right"), rows)
+
+
+def say_learnt(lab: Lab, gates: Gates) -> None:
+    """Print the gates that one layer has learnt, and why XOR is not among them."""
+    lab.say(f"gates learnt by one neuron each, {STEPS} steps: the probability of a 1 by sigmoid(w1 x1 + w2 x2 + b)")
+    layer = gates.model.network.layers[0]
+    weights, bias = lab.device.to_host(layer.W), lab.device.to_host(layer.b)[0]
+    probabilities = gates.model.predict(CORNERS)
+    rows = []
+    for i, name in enumerate(GATES):
+        numbers = (*weights[:, i], bias[i], *probabilities[:, i])
+        cells = [f"{round(float(value), 3) + 0.0:.3f}" for value in numbers]  # + 0.0 makes 0 of -0
+        rows.append((name, *cells, f"{gates.losses[-1, i]:.6f}"))
+    lab.table(("gate", "w1", "w2", "b", *CORNER_NAMES, "loss"), rows)
+    gradient = ", ".join(f"{value:g}" for value in gradient_at_zero(lab))
+    lab.say(f"log 2 is {math.log(2.0):.6f}; at w1 = w2 = b = 0, the gradient of the loss on XOR is ({gradient})")
+
+
+def say_xor(lab: Lab) -> tuple[MLP, int] | None:
+    """Print how many networks with a hidden layer learn XOR; return those to draw, and which; None where none did."""
+    lab.say(
+        f"XOR with one hidden layer: of {SEEDS} networks, those with all four right after {DEEP_STEPS} steps of Adam"
+    )
+    rows, drawn = [], None
+    for name in ACTIVATION_NAMES:
+        cells = []
+        for hidden in HIDDEN:
+            lab.progress(f"{SEEDS} networks with {hidden} {name} units")
+            model, learnt = learn_xor(lab, name, hidden)
+            cells.append(str(int(learnt.sum())))
+            if (name, hidden) == SHOWN and learnt.any():
+                drawn = model, int(learnt.argmax())
+        rows.append((name, *cells))
+    lab.table(("activation", *(f"{hidden} units" for hidden in HIDDEN)), rows)
+    return drawn
+
+
+def _draw(gates: Gates, deep: tuple[MLP, int] | None) -> Any:
+    """Draw what each neuron says of every point, what two layers say, and the losses of the neurons."""
+    from ..plots import PALETTE, new_figure
+
+    figure, grid = new_figure(2, 3, width=3.9)
+    _, _, points = mesh(LOW, HIGH)
+    answers = {f"{name}, one neuron": (gates.model.predict(points)[:, i], name) for i, name in enumerate(GATES)}
+    if deep is not None:
+        model, replica = deep
+        answers[f"XOR, {SHOWN[1]} hidden {SHOWN[0]} units"] = (model.predict(points)[replica, :, 1], "XOR")
+    for axes, (title, (values, name)) in zip(grid.flat, answers.items(), strict=False):
+        surface = draw_values(axes, LOW, HIGH, values, np.linspace(0.0, 1.0, 12))  # 1/2 is inside a band
+        if np.ptp(values) > 0.1:  # a surface that is flat but for rounding has no boundary
+            first, second, _ = mesh(LOW, HIGH)
+            axes.contour(first, second, values.reshape(first.shape), levels=[0.5], colors="black")
+        draw_points(axes, np.array(CORNERS), np.array(GATES[name]), size=12.0)
+        axes.set(title=title, xlabel="x1", ylabel="x2", aspect="equal", xticks=[0, 1], yticks=[0, 1])
+    text = "probability of a 1 (circle: 0, square: 1)"
+    figure.colorbar(surface, ax=grid, shrink=0.6, ticks=[0.0, 0.5, 1.0], label=text)
+    axes = grid[1, 2]
+    for i, (name, style) in enumerate(zip(GATES, ("-", "--", "-.", ":"), strict=True)):
+        axes.plot(gates.losses[:, i], style, color=PALETTE[i], linewidth=2.0, label=name)
+    axes.axhline(math.log(2.0), color="black", linewidth=0.8)
+    axes.set(title="loss of each neuron (line: log 2)", xlabel="step", ylabel="loss", xscale="symlog", xlim=(0, None))
+    axes.legend()
+    return figure
+
+
+CAPTION = Words(
+    "One neuron cuts the plane along a line; XOR needs a second layer",
+    "뉴런 하나는 평면을 직선으로 나눈다. XOR에는 층이 하나 더 필요하다",
+)
+
+EXPERIMENT = Experiment(
+    name="neuron",
+    title=Words("One neuron, and what it cannot do", "뉴런 하나, 그리고 그것이 할 수 없는 일"),
+    text=Words(
+        "A neuron multiplies each input by a weight, adds the products and a bias, and hands the sum to an activation."
+        " The bias is nothing special: it is the weight of an input that is always 1. One neuron says yes on one side"
+        " of a straight line, which is enough for AND, OR and NAND, set by hand or learnt. For XOR no line will do: the"
+        " loss is convex, and its gradient vanishes where all weights are 0, so the neuron ends at probabilities of 1/2"
+        " and a loss of log 2. NAND and OR, with AND behind them, make XOR: a second layer. Two layers can be learnt"
+        " too, but with just two hidden units not from every start; spare units help.",
+        "뉴런은 입력마다 가중치를 곱해 모두 더하고, 거기에 편향을 더한 값을 활성화 함수에 넘깁니다. 편향은 특별한"
+        " 것이 아니라 항상 1인 입력의 가중치입니다. 뉴런 하나는 직선의 한쪽에서만 1을 내므로 AND, OR, NAND는 손으로"
+        " 정하든 학습하든 표현할 수 있습니다. XOR는 직선 하나로 나눌 수 없습니다. 손실 함수가 볼록하고 가중치가 모두"
+        " 0인 곳에서 기울기가 0이므로, 뉴런은 네 입력 모두에 1/2을 내고 손실은 log 2에서 멈춥니다. NAND와 OR 뒤에"
+        " AND를 놓으면, 곧 층을 하나 더 쌓으면 XOR가 됩니다. 두 층도 학습할 수 있지만, 은닉 유닛이 둘뿐이면 시작점에"
+        " 따라 실패하기도 하고, 유닛에 여유가 있으면 성공하는 경우가 늘어납니다.",
+    ),
+    run=run,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the experiment with `arguments` (by default those of the process); return its exit code."""
+    return experiment.main(EXPERIMENT, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

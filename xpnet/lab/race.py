@@ -1,0 +1,301 @@
+"""python -m xpnet.lab race: update rules from the same weights on the same batches, as in post 002.
+
+Batches are drawn with replacement, and a loss is that of the batch after the update, as in the post.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from .. import cli
+from ..checks import number, whole
+from ..data.dataset import HostArray
+from ..device import Device
+from ..errors import did_you_mean
+from ..nn import ACTIVATIONS, Linear, Sequential, SoftmaxCrossEntropy
+from ..nn.initializers import check_init
+from ..optim import SCHEDULES, SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
+from ..rng import Purpose, stream
+from ..training.trainer import step_table
+from . import experiment
+from .experiment import Experiment, Lab, Words
+
+ITERATIONS, BATCH, HIDDEN = 2000, 128, (100, 100, 100, 100)  # the post's
+LAST = 100  # iterations at the end whose mean loss is compared
+EVERY = 100  # iterations from line to line, and from marker to marker
+
+
+@dataclass(frozen=True)
+class Racer:
+    """An update rule: how it is made for a rate, the book's rate, the rates that are tried, and its marker."""
+
+    make: Callable[[Any], Optimizer]
+    rate: float
+    rates: tuple[float, ...]
+    marker: str
+
+
+RACERS = {
+    "SGD": Racer(SGD, 0.01, (0.01, 0.03, 0.1, 0.3, 1.0), "o"),
+    "Momentum": Racer(Momentum, 0.01, (0.001, 0.003, 0.01, 0.03, 0.1), "x"),
+    "AdaGrad": Racer(partial(AdaGrad, epsilon=1e-7), 0.01, (0.001, 0.003, 0.01, 0.03, 0.1), "s"),
+    "RMSprop": Racer(partial(RMSprop, epsilon=1e-7), 0.01, (0.0001, 0.0003, 0.001, 0.003, 0.01), "^"),
+    "Adam": Racer(Adam, 0.001, (0.0001, 0.0003, 0.001, 0.003, 0.01), "D"),
+    "Nesterov": Racer(Nesterov, 0.01, (0.001, 0.003, 0.01, 0.03, 0.1), "v"),
+    "AdamW": Racer(AdamW, 0.001, (0.0001, 0.0003, 0.001, 0.003, 0.01), "P"),
+}
+STARTERS = ("SGD", "Momentum", "AdaGrad", "RMSprop", "Adam")
+
+
+@dataclass(frozen=True)
+class Track:
+    """What all racers share: the network, the data on the device, and the batches.
+
+    Attributes:
+        sizes: inputs, units of the hidden layers, classes.
+        data: x_train, t_train, x_test, t_test.
+        batches: rows of each iteration, (iterations, B).
+    """
+
+    sizes: tuple[int, ...]
+    data: tuple[Any, Any, Any, Any]
+    batches: HostArray
+    device: Device
+    activation: str = "relu"
+    init: str | float = "he"
+    schedule: str = "constant"
+    dtype: str = "float32"
+    seed: int = 0
+
+    def network(self, replicas: int | None) -> Sequential:
+        """Return the network at the start; every replica has the same weights."""
+        layers: list[Any] = []
+        for inputs, outputs in pairwise(self.sizes):
+            layers += [Linear(inputs, outputs, self.init), ACTIVATIONS[self.activation]()]
+        seeds = self.seed if replicas is None else [self.seed] * replicas
+        return Sequential(layers[:-1], replicas=replicas, seed=seeds, dtype=self.dtype, device=self.device)
+
+
+def draw_batches(seed: int, iterations: int, rows: int, size: int) -> HostArray:
+    """Return the rows of each batch, drawn with replacement, (iterations, size): a pure function of its arguments."""
+    return stream(seed, Purpose.BATCHES, 0).integers(rows, size=(iterations, size))
+
+
+def run_race(track: Track, optimizer: Optimizer) -> tuple[HostArray, HostArray]:
+    """Train with a rule that has one rate, or R of them, as replicas.
+
+    Returns the loss of each batch after its update, (iterations,) or (iterations, R), and test accuracies, () or (R,).
+    """
+    rates = optimizer.learning_rate
+    network = track.network(None if isinstance(rates, float) else len(rates))
+    optimizer.bind(network)
+    x_train, t_train, x_test, t_test = track.data
+    loss, xp = SoftmaxCrossEntropy(), network.xp
+    losses = []
+    schedule = SCHEDULES[track.schedule](len(track.batches))
+    table = step_table(network, optimizer, schedule, 0, len(track.batches))
+    with track.device.activate(), np.errstate(all="ignore"):  # a rate that is too high overflows: that is a result
+        batches = track.device.asarray(track.batches)
+        for i, h in enumerate(table):
+            x, t = x_train.take(batches[i], axis=0), t_train.take(batches[i])
+            _, _, dz = loss(xp, network.forward(x, train=True), t)
+            network.backward(dz)
+            optimizer.step(xp, network.values, network.gradients, optimizer.state, h)
+            total, count, _ = loss(xp, network.forward(x), t)
+            losses.append(total / count)
+        right = network.forward(x_test).argmax(axis=-1) == t_test
+        accuracy = track.device.to_host(right.mean(axis=-1))
+        return track.device.to_host(xp.stack(losses)).astype(np.float64), accuracy
+
+
+def smooth(losses: HostArray, length: int = 11) -> HostArray:
+    """Return losses averaged over a Kaiser window of `length`, mirrored at the ends, as the book draws them."""
+    window = np.kaiser(length, 2)
+    mirrored = np.pad(losses, length // 2, mode="reflect")
+    return np.convolve(window / window.sum(), mirrored, mode="valid")
+
+
+def run(lab: Lab) -> None:
+    """Race at the book's rates, then each racer at the best of its own."""
+    options = lab.options
+    names = _racers(options.optimizers)
+    track = _track(lab)
+    iterations = len(track.batches)
+    sizes = "-".join(map(str, track.sizes))
+    lab.say(f"{sizes}, {track.activation}, batches of {track.batches.shape[1]}, {iterations} iterations, {track.dtype}")
+    lab.say("loss of the batch after the update, at the book's rates:")
+    found = {}
+    for name in names:
+        started = time.perf_counter()
+        found[name] = run_race(track, RACERS[name].make(RACERS[name].rate))
+        lab.progress(f"{name}: {time.perf_counter() - started:.1f} s")
+    steps = sorted({*range(0, iterations, EVERY), iterations - 1})
+    lab.table(("iteration", *names), [(str(i), *(f"{found[name][0][i]:.4f}" for name in names)) for i in steps])
+    lab.say()
+    lab.table(
+        ("rule", "rate", f"mean loss of the last {min(LAST, iterations)}", "test accuracy"),
+        [
+            (name, f"{RACERS[name].rate:g}", f"{_end(losses):.4f}", f"{score:.4f}")
+            for name, (losses, score) in found.items()
+        ],
+    )
+    curves = {f"{name}, rate {RACERS[name].rate:g}": (name, losses) for name, (losses, _) in found.items()}
+    lab.draw(
+        "race",
+        Words("The post's race: each rule at the book's rate", "글의 경주: 각 방법을 책의 학습률로"),
+        partial(_draw, curves),
+    )
+    if options.book_rates_only:
+        return
+
+    lab.say()
+    lab.say("the same with each rule at several rates, and the best of them:")
+    rows, best = [], {}
+    for name in names:
+        started = time.perf_counter()
+        rates = RACERS[name].rates
+        losses, scores = run_race(track, RACERS[name].make(rates))
+        ends = np.array([_end(losses[:, i]) for i in range(len(rates))])
+        winner = int(np.argmin(np.where(np.isfinite(ends), ends, np.inf)))
+        edge = " (at an end of those tried)" if winner in (0, len(rates) - 1) else ""
+        tried = " ".join(f"{end:.3g}" for end in ends)
+        rows.append((name, f"{rates[winner]:g}{edge}", f"{ends[winner]:.4f}", f"{scores[winner]:.4f}", tried))
+        best[f"{name}, rate {rates[winner]:g}"] = (name, losses[:, winner])
+        lab.progress(f"{name} at {len(rates)} rates: {time.perf_counter() - started:.1f} s")
+    head = ("rule", "best rate", "mean loss at the end", "test accuracy", "mean losses at the rates tried")
+    lab.table(head, rows)
+    lab.draw("race-best", Words("Each rule at its own best rate", "각 방법을 가장 좋은 학습률로"), partial(_draw, best))
+
+
+def _end(losses: HostArray) -> float:
+    """Return the mean of the last losses."""
+    return float(losses[-LAST:].mean())
+
+
+def _racers(wanted: Sequence[str]) -> list[str]:
+    """Return the names of racers as they are spelt, from those that were asked for."""
+    known = {name.lower(): name for name in RACERS}
+    for name in wanted:
+        if name.lower() not in known:
+            raise cli.UsageError(f"unknown optimizer {name!r}: {did_you_mean(name.lower(), known)}")
+    return [known[name.lower()] for name in wanted]
+
+
+def _track(lab: Lab) -> Track:
+    options = lab.options
+    data = lab.mnist()
+    try:
+        whole("iterations", options.iterations)
+        whole("batch_size", options.batch_size)
+        if options.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"unknown activation {options.activation!r}: {did_you_mean(options.activation, ACTIVATIONS)}"
+            )
+        if options.schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule {options.schedule!r}: {did_you_mean(options.schedule, SCHEDULES)}")
+        check_init(options.init)
+        hidden = [whole("each number in hidden", units) for units in options.hidden]
+    except (TypeError, ValueError) as error:
+        raise cli.UsageError(str(error)) from error
+    return Track(
+        (data.x_train[0].size, *hidden, len(data.class_names)),
+        lab.pixels(data, options.dtype),
+        draw_batches(lab.seed, options.iterations, len(data.x_train), options.batch_size),
+        lab.device,
+        options.activation,
+        options.init,
+        options.schedule,
+        options.dtype,
+        lab.seed,
+    )
+
+
+def _draw(curves: dict[str, tuple[str, HostArray]]) -> Any:
+    """Draw smoothed losses with the post's size, axes and markers."""
+    from ..plots import PALETTE, new_figure
+
+    figure, grid = new_figure(1, 1, width=20.0, height=8.0)
+    axes = grid[0, 0]
+    for color, (label, (name, losses)) in zip(_cycle(PALETTE), curves.items(), strict=False):
+        line = smooth(losses) if len(losses) > 11 else losses
+        axes.plot(line, color=color, marker=RACERS[name].marker, markevery=EVERY, markersize=8, label=label)
+    axes.set_ylim(0.0, 1.0)
+    axes.set_xlabel("iterations", fontsize=14)
+    axes.set_ylabel("loss", fontsize=14)
+    axes.tick_params(labelsize=12)
+    axes.legend(fontsize=14, loc="upper right")
+    return figure
+
+
+def _cycle(colors: Sequence[str]) -> Iterator[str]:
+    while True:
+        yield from colors
+
+
+def _add_options(parser: cli.Parser) -> None:
+    add = parser.add_argument
+    add(
+        "--optimizers",
+        nargs="+",
+        default=list(STARTERS),
+        metavar="NAME",
+        help=f"of {', '.join(RACERS)} (default: the first five)",
+    )
+    add("--iterations", type=cli.whole_number, default=ITERATIONS, metavar="N", help=f"(default: {ITERATIONS})")
+    add("--batch-size", type=cli.whole_number, default=BATCH, metavar="ROWS", help=f"(default: {BATCH})")
+    add(
+        "--hidden",
+        type=cli.whole_number,
+        nargs="*",
+        default=list(HIDDEN),
+        metavar="UNITS",
+        help="(default: four times 100)",
+    )
+    add("--activation", default="relu", metavar="NAME", help="(default: relu)")
+    add("--init", type=_init, default="he", metavar="NAME", help="a name, or a deviation (default: he, in all layers)")
+    add("--schedule", default="constant", metavar="NAME", help="of the rates (default: constant)")
+    add("--dataset", metavar="NAME", help="mnist, fashion-mnist or digits (default: mnist, or digits without it)")
+    add("--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)")
+    add("--book-rates-only", action="store_true", help="do without the search for the best rates")
+
+
+def _init(text: str) -> str | float:
+    try:
+        return number("init", float(text), above=0.0)
+    except ValueError:
+        return text
+
+
+EXPERIMENT = Experiment(
+    name="race",
+    title=Words("A race of update rules", "최적화 방법들의 경주"),
+    text=Words(
+        "The post's race: SGD, Momentum, AdaGrad, RMSprop and Adam start from the same weights and see the same"
+        " batches. At the book's rates they end far apart, which says as much about the rates as about the rules. So"
+        " each then runs at several rates, and takes its best: what is left between them is the test of the claim that"
+        " Adam is the best of all.",
+        "글의 경주입니다. SGD, 모멘텀, AdaGrad, RMSprop, Adam이 같은 가중치에서 출발해 같은 배치를"
+        " 봅니다. 책의 학습률에서는 결과가 크게 벌어지는데, 이는 방법만큼이나 학습률의 차이이기도 합니다."
+        " 그래서 각 방법을 여러 학습률로 돌려 가장 좋은 것을 고릅니다. 그래도 남는 차이가 'Adam이 가장"
+        " 좋다'는 말에 대한 시험입니다.",
+    ),
+    run=run,
+    add_options=_add_options,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the experiment with `arguments` (by default those of the process); return its exit code."""
+    return experiment.main(EXPERIMENT, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,437 @@
+"""The names and signatures of the posts, and of the book behind them, as a thin face on the library.
+
+A program from the posts runs with nothing changed but its import lines:
+
+    from xpnet.tutorial import *
+
+The posts follow K. Saito, "Deep Learning from Scratch" (O'Reilly Japan, 2016). Where this does otherwise than the book,
+it says so. Networks are in double precision, as there, and live on the device that was chosen with `use`, or with the
+environment variable XPNET_DEVICE: "cpu" (the default), "cuda" or "cuda:N".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from . import data, nn, optim
+from .checks import number, whole
+from .data.arrays import check_labels
+from .device import Array, Device, get_device
+from .errors import did_you_mean
+from .nn.activations import sigmoid as _sigmoid
+from .nn.activations import softmax as _softmax
+from .rng import mask_keys
+
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "Momentum",
+    "MultiLayerNet",
+    "Nesterov",
+    "RMSprop",
+    "cross_entropy_error",
+    "gradient_descent",
+    "identity_function",
+    "load_mnist",
+    "np",
+    "numerical_gradient",
+    "relu",
+    "sigmoid",
+    "smooth_curve",
+    "softmax",
+    "step_function",
+    "sum_squared_error",
+    "tanh",
+    "use",
+]
+
+_chosen: Device | None = None
+
+
+def use(device: str = "auto") -> Device:
+    """Choose the device that networks and data live on from now on, and return it; raise DeviceError without it."""
+    global _chosen
+    _chosen = get_device(device)
+    return _chosen
+
+
+def _device() -> Device:
+    return _chosen or use(os.environ.get("XPNET_DEVICE") or "cpu")
+
+
+# ---- functions of arrays
+
+
+def numerical_gradient(f: Callable[[Any], Any], x: Any, h: float = 1e-4) -> Array:
+    """Return the gradient of f at x: (f(x + h) - f(x - h)) / 2h for each element of x, of any shape.
+
+    As in the book, x itself is moved while f is asked, and put back, so that f may also read it from elsewhere. Whole
+    numbers, of which a step of h would vanish, are taken as floats.
+
+    Raises:
+        ValueError: f does not return one number, or one that is not finite.
+    """
+    x = _floats(x)
+
+    def value() -> float:
+        y = f(x)
+        if getattr(y, "shape", ()) not in ((), (1,)):
+            raise ValueError(f"f must return one number, not an array of shape {y.shape}")
+        return number("what f returns", float(y if np.ndim(y) == 0 else y[0]))
+
+    return nn.numerical_gradient(value, x, h)
+
+
+def gradient_descent(f: Callable[[Any], Any], init_x: Any, lr: float = 0.01, step_num: int = 100) -> Array:
+    """Return where `step_num` steps of x <- x - lr gradient lead from `init_x`, which, unlike the book's, is kept."""
+    number("lr", lr, above=0.0)
+    x = _floats(init_x).copy()
+    for _ in range(whole("step_num", step_num, least=0)):
+        x -= lr * numerical_gradient(f, x)
+    return x
+
+
+def identity_function(x: Any) -> Any:
+    """Return x."""
+    return x
+
+
+def step_function(x: Any) -> Any:
+    """Return 1 where x > 0, and 0 elsewhere, as integers."""
+    return (_array(x) > 0).astype("int64")
+
+
+def sigmoid(x: Any) -> Any:
+    """Return 1 / (1 + exp(-x)), in a form that does not overflow."""
+    x = _floats(x)
+    return _sigmoid(_xp(x), x)
+
+
+def tanh(x: Any) -> Any:
+    """Return tanh(x), which is 2 sigmoid(2x) - 1. (Post 004 writes sigmoid*2-1, without the 2 inside.)"""
+    x = _floats(x)
+    return _xp(x).tanh(x)
+
+
+def relu(x: Any) -> Any:
+    """Return max(x, 0)."""
+    x = _array(x)
+    return _xp(x).maximum(x, 0)
+
+
+def softmax(x: Any) -> Any:
+    """Return exp(x) / sum exp(x) over the last axis."""
+    x = _floats(x)
+    return _softmax(_xp(x), x)
+
+
+def sum_squared_error(y: Any, t: Any) -> float:
+    """Return half the sum of (y - t)^2."""
+    d = _floats(y) - _array(t)
+    return 0.5 * float((d * d).sum())
+
+
+def cross_entropy_error(y: Any, t: Any) -> float:
+    """Return the mean over rows of -log y[t], for probabilities y, (B, C) or (C,), and labels or one-hot rows t."""
+    y, t = _floats(y), _array(t)
+    y = y.reshape(-1, y.shape[-1])
+    onehot = t.reshape(y.shape) if t.size == y.size else t.reshape(-1, 1) == _xp(y).arange(y.shape[-1])
+    return -float((onehot * _xp(y).log(y + 1e-7)).sum()) / len(y)
+
+
+def smooth_curve(x: Sequence[float]) -> Any:
+    """Return a curve smoothed for drawing, as long as x: a Kaiser window over 11 points, mirrored at the ends."""
+    length = 11
+    if len(x) < length:
+        raise ValueError(f"a curve of {len(x)} points is too short to be smoothed over {length}")
+    values = np.asarray(x, dtype=np.float64)
+    ends = np.r_[values[length - 1 : 0 : -1], values, values[-1:-length:-1]]
+    window = np.kaiser(length, 2)
+    return np.convolve(window / window.sum(), ends, mode="valid")[5:-5]
+
+
+# ---- update rules
+
+
+class _Rule:
+    """An update rule of the library for a dictionary of arrays."""
+
+    def __init__(self, lr: float, rule: Callable[..., optim.Optimizer], **options: float) -> None:
+        self.lr = lr
+        self._rule = rule(learning_rate=lr, **options)
+        self._state: dict[str, dict[str, Array]] = {}
+        self._taken = 0
+
+    def update(self, params: MutableMapping[str, Array] | Params, grads: Mapping[str, Array]) -> None:
+        """Take one step: every array in `params` is changed in place, by the one of the same name in `grads`."""
+        self._taken += 1
+        table = self._rule.step_table(self._taken) | {"learning_rate": number("lr", self.lr, above=0.0)}
+        for key in params:
+            p, g = params[key], grads[key]
+            if p.dtype.kind != "f":
+                raise TypeError(f"params[{key!r}] must be an array of floats, not {p.dtype}")
+            if g.shape != p.shape:
+                raise ValueError(f"grads[{key!r}] has the shape {g.shape}, and params[{key!r}] {p.shape}")
+            xp = _xp(p)
+            if key not in self._state:
+                self._state[key] = {name: xp.zeros_like(p) for name in self._rule.state_names}
+            self._rule.update(xp, p, g, self._state[key], table)
+
+
+class SGD(_Rule):
+    """p <- p - lr g."""
+
+    def __init__(self, lr: float = 0.01) -> None:
+        super().__init__(lr, optim.SGD)
+
+
+class Momentum(_Rule):
+    """v <- momentum v + g, p <- p - lr v.
+
+    The book has lr inside v, which at a constant rate is the same. (Post 002 is cut off before the parameters move.)
+    """
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+        super().__init__(lr, optim.Momentum, momentum=momentum)
+
+
+class Nesterov(_Rule):
+    """Momentum that looks ahead, as PyTorch has it."""
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+        super().__init__(lr, optim.Nesterov, momentum=momentum)
+
+
+class AdaGrad(_Rule):
+    """h <- h + g^2, p <- p - lr g / (sqrt(h) + 1e-7)."""
+
+    def __init__(self, lr: float = 0.01) -> None:
+        super().__init__(lr, optim.AdaGrad, epsilon=1e-7)
+
+
+class RMSprop(_Rule):
+    """h <- decay_rate h + (1 - decay_rate) g^2, p <- p - lr g / (sqrt(h) + 1e-7)."""
+
+    def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
+        super().__init__(lr, optim.RMSprop, alpha=decay_rate, epsilon=1e-7)
+
+
+class Adam(_Rule):
+    """Adam as its paper has it: 1e-8 is added to the root of the corrected moment, not 1e-7 to the other's."""
+
+    def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
+        super().__init__(lr, optim.Adam, beta1=beta1, beta2=beta2)
+
+
+# ---- networks and data
+
+
+class Params(Mapping[str, Array]):
+    """The parameters of a network by the book's names, W1, b1, ...: views, and what is assigned is written through.
+
+    Biases, gamma and beta are seen as (O,).
+    """
+
+    def __init__(self, views: dict[str, Array]) -> None:
+        self._views = views
+
+    def __getitem__(self, key: str) -> Array:
+        return self._views[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key not in self._views:
+            raise KeyError(f"there is no parameter {key!r}: {did_you_mean(key, self._views)}")
+        view = self._views[key]
+        if np.shape(value) != view.shape:
+            raise ValueError(f"params[{key!r}] has the shape {view.shape}, and what is assigned {np.shape(value)}")
+        if value is not view:
+            view[...] = _device_of(view).asarray(value)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+
+class MultiLayerNet:
+    """A multilayer perceptron that classifies, by softmax at the end.
+
+    Args:
+        input_size: the number of inputs.
+        hidden_size_list: units of each hidden layer.
+        output_size: the number of classes.
+        activation: a name in `xpnet.nn.ACTIVATIONS`, "relu" or "sigmoid" in the book.
+        weight_init_std: the standard deviation of the weights; "relu" or "he" for He's, "sigmoid" or "xavier" for what
+            the book calls Xavier's, the root of 1/n (LeCun's, in the library).
+        weight_decay_lambda: adds lambda / 2 times the sum of squared weights to the loss.
+        use_dropout: dropout behind each activation.
+        dropout_ration: its rate, spelt as in the book.
+        use_batchnorm: batch normalization before each activation.
+        seed: of the weights; None draws one from np.random, so that np.random.seed makes it the same again.
+        dtype: "float64", or "float32".
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size_list: Sequence[int],
+        output_size: int,
+        activation: str = "relu",
+        weight_init_std: str | float = "relu",
+        weight_decay_lambda: float = 0.0,
+        use_dropout: bool = False,
+        dropout_ration: float = 0.5,
+        use_batchnorm: bool = False,
+        *,
+        seed: int | None = None,
+        dtype: str = "float64",
+    ) -> None:
+        if activation not in nn.ACTIVATIONS:
+            raise ValueError(f"unknown activation {activation!r}: {did_you_mean(activation, nn.ACTIVATIONS)}")
+        named = {"relu": "he", "he": "he", "sigmoid": "lecun", "xavier": "lecun"}
+        if isinstance(weight_init_std, str) and weight_init_std not in named:
+            raise ValueError(f"weight_init_std must be a number, or one of {', '.join(named)}, not {weight_init_std!r}")
+        init = named[weight_init_std] if isinstance(weight_init_std, str) else weight_init_std
+        self.weight_decay_lambda = number("weight_decay_lambda", weight_decay_lambda, least=0.0)
+        sizes = [input_size, *hidden_size_list, output_size]
+        layers: list[nn.Layer] = []
+        for inputs, outputs in pairwise(sizes[:-1]):
+            layers.append(nn.Linear(inputs, outputs, init))
+            layers += [nn.BatchNorm(outputs)] if use_batchnorm else []
+            layers.append(nn.ACTIVATIONS[activation]())
+            layers += [nn.Dropout(dropout_ration)] if use_dropout else []
+        layers.append(nn.Linear(sizes[-2], sizes[-1], init))
+        seed = int(np.random.randint(2**31)) if seed is None else seed  # noqa: NPY002 (the book's own generator)
+        self.network = nn.Sequential(layers, seed=seed, dtype=dtype, device=_device())
+        self.params = Params(self._named(self.network.values))
+        self._criterion = nn.SoftmaxCrossEntropy()
+        self._steps = 0
+
+    def _named(self, vector: Array) -> dict[str, Array]:
+        """Return a view of each parameter in a vector like the network's values, by its name in the book."""
+        views, number_of = {}, 0
+        for slot in self.network.layout.slots:
+            name = slot.parameter.name
+            number_of += name == "W"
+            view = slot.view(vector)
+            views[f"{name}{number_of}"] = view if name == "W" else view[0]
+        return views
+
+    def predict(self, x: Any, train_flg: bool = False) -> Array:
+        """Return the outputs before softmax, (B, C), for rows x, (B, I)."""
+        key = self._key() if train_flg and self.network.random else None
+        return self.network.forward(self._rows(x), train_flg, key)
+
+    def loss(self, x: Any, t: Any, train_flg: bool = False) -> float:
+        """Return the mean cross entropy, with the decay, for labels (B,) or one-hot rows (B, C)."""
+        z = self.predict(x, train_flg)
+        total, weight, _ = self._criterion(self.network.xp, z, self._targets(z, t))
+        return float(total) / float(weight) + self._decay()
+
+    def accuracy(self, x: Any, t: Any) -> float:
+        """Return the share of rows that are right."""
+        z = self.predict(x)
+        t = self._targets(z, t)
+        return float((z.argmax(axis=-1) == (t if t.ndim == 1 else t.argmax(axis=-1))).mean())
+
+    def gradient(self, x: Any, t: Any) -> dict[str, Array]:
+        """Return the gradient of the loss by each parameter's name, by backpropagation."""
+        z = self.predict(x, train_flg=True)
+        self._steps += 1
+        _, _, dz = self._criterion(self.network.xp, z, self._targets(z, t))
+        self.network.backward(dz)
+        grads = {name: view.copy() for name, view in self._named(self.network.gradients).items()}
+        if self.weight_decay_lambda:
+            for name in grads:
+                if name.startswith("W"):
+                    grads[name] += self.weight_decay_lambda * self.params[name]
+        return grads
+
+    def numerical_gradient(self, x: Any, t: Any) -> dict[str, Array]:
+        """Return the same by central differences: two forward passes for each number there is."""
+        kept = self.network.snapshot()  # batch normalization counts what it has seen
+
+        def f(_: Array) -> float:
+            return self.loss(x, t, train_flg=True)
+
+        grads = {name: numerical_gradient(f, view) for name, view in self.params.items()}
+        self.network.restore(kept)
+        return grads
+
+    def _decay(self) -> float:
+        if not self.weight_decay_lambda:
+            return 0.0
+        weights = self.network.values[: self.network.layout.decayed]
+        return 0.5 * self.weight_decay_lambda * float((weights * weights).sum())
+
+    def _key(self) -> Array:
+        """Return what the masks of dropout are drawn from: another one for each gradient."""
+        host = mask_keys(self.network.seeds[0], self._steps, 1).reshape(1, 1)
+        return self.network.device.asarray(host)
+
+    def _rows(self, x: Any) -> Array:
+        rows = self.network.device.asarray(x, dtype=self.network.dtype)
+        return rows.reshape(1, -1) if rows.ndim == 1 else rows.reshape(len(rows), -1)
+
+    def _targets(self, z: Array, t: Any) -> Array:
+        """Return labels or one-hot rows on the device; those that come from the host are checked."""
+        device = self.network.device
+        if isinstance(t, device.xp.ndarray) and device.index is not None:
+            return t
+        t = np.atleast_1d(t)
+        if t.ndim == 2 and t.shape == z.shape:
+            return device.asarray(t, dtype=self.network.dtype)
+        return device.asarray(check_labels(t, device, len(z), z.shape[-1], "t"))
+
+
+def load_mnist(
+    normalize: bool = True, flatten: bool = True, one_hot_label: bool = False
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Return MNIST as (x_train, t_train), (x_test, t_test), on the chosen device.
+
+    It is looked for, and downloaded, as `xpnet.load_mnist` does; XPNET_DATA_DIR may name a folder.
+
+    Args:
+        normalize: pixels from 0 to 1, float32; else bytes.
+        flatten: rows of 784; else (1, 28, 28).
+        one_hot_label: rows of 0 with a single 1; else labels from 0 to 9.
+    """
+    mnist = data.load_mnist(os.environ.get("XPNET_DATA_DIR") or None)
+    device = _device()
+
+    def part(x: Any, t: Any) -> tuple[Array, Array]:
+        x = x.reshape(len(x), -1) if flatten else x[:, None]
+        x = x.astype(np.float32) / np.float32(255.0) if normalize else x
+        return device.asarray(x), device.asarray(np.eye(10)[t] if one_hot_label else t)
+
+    return part(mnist.x_train, mnist.y_train), part(mnist.x_test, mnist.y_test)
+
+
+def _array(x: Any) -> Array:
+    """Return x as an array, where it is."""
+    return x if isinstance(x, _device().xp.ndarray) else np.asarray(x)
+
+
+def _floats(x: Any) -> Array:
+    """Return x as an array of floats, where it is: itself, if it is one."""
+    x = _array(x)
+    if x.dtype.kind not in "buif":
+        raise TypeError(f"x must hold numbers, not {x.dtype}")
+    return x if x.dtype.kind == "f" else x.astype("float64")
+
+
+def _xp(x: Array) -> Any:
+    """Return the array module of x."""
+    return _device_of(x).xp
+
+
+def _device_of(x: Array) -> Device:
+    """Return the device that x is on."""
+    return get_device("cpu") if isinstance(x, np.ndarray | np.generic) else _device()
