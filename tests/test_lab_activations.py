@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pytest
+from labs import give_digits, lab_on
 
 from xpnet import MLP, load_digits
 from xpnet.lab import activations
-from xpnet.lab.experiment import Lab
 from xpnet.nn import ACTIVATIONS
 
 
 @pytest.fixture
 def lab(device):
-    return Lab(device, None, 0, argparse.Namespace(quiet=True))
+    return lab_on(device)
 
 
 @pytest.fixture(autouse=True)
 def digits(monkeypatch):
     """The bundled digits in MNIST's place, and less of everything."""
-    monkeypatch.setattr("xpnet.lab.experiment.load_named", lambda *a, **k: (load_digits(), None))
+    give_digits(monkeypatch)
     for name, value in {"STEP_STEPS": 30, "DYING_STEPS": 20, "DYING_HIDDEN": (12, 9), "STEP_HIDDEN": (20,)}.items():
         monkeypatch.setattr(activations, name, value)
 

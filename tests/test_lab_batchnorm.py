@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pytest
+from labs import give_digits, lab_on
 
 from xpnet import MLP, Trainer, evaluate, load_digits
 from xpnet.lab import batchnorm
-from xpnet.lab.experiment import Lab
 from xpnet.optim import SGD
 
 
 @pytest.fixture
 def lab(device):
-    return Lab(device, None, 0, argparse.Namespace(quiet=True))
+    return lab_on(device)
 
 
 @pytest.fixture(autouse=True)
 def digits(monkeypatch):
     """The bundled digits in MNIST's place, and less of everything."""
-    monkeypatch.setattr("xpnet.lab.experiment.load_named", lambda *a, **k: (load_digits(), None))
+    give_digits(monkeypatch)
     for name, value in {"HIDDEN": (12, 12), "STEPS": 15, "RATES": (0.1, 1.0), "SCALES": (0.1, 1.0)}.items():
         monkeypatch.setattr(batchnorm, name, value)
 

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
-
 import pytest
+from labs import give_digits, lab_on
 
 from xpnet import MLP, Adam, Trainer, evaluate, load_digits
 from xpnet.lab import depth
-from xpnet.lab.experiment import Lab
 from xpnet.optim.schedules import one_cycle
 
 
 @pytest.fixture(autouse=True)
 def digits(monkeypatch):
     """The bundled digits in MNIST's place, and less of everything."""
-    monkeypatch.setattr("xpnet.lab.experiment.load_named", lambda *a, **k: (load_digits(), None))
+    give_digits(monkeypatch)
     for name, value in {"STEPS": 20, "DEPTHS": (1, 2), "WIDTHS": (5, 10)}.items():
         monkeypatch.setattr(depth, name, value)
 
 
 def test_a_size(device):
     """64-10-10-10: 65 times 10, 11 times 10, and 11 times 10 parameters."""
-    lab = Lab(device, None, 7, argparse.Namespace(quiet=True))
+    lab = lab_on(device, seed=7)
     x, y, *test = data = lab.pixels(load_digits())
     point = depth.measure(lab, data, 2, 10)
     assert (point.depth, point.width, point.parameters) == (2, 10, 870)

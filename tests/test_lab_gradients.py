@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pytest
+from labs import give_digits, lab_on
 
 from xpnet import MLP
-from xpnet.data import load_digits
 from xpnet.lab import gradients
-from xpnet.lab.experiment import Lab
 
 
 @pytest.fixture
@@ -19,7 +16,7 @@ def problem(device):
     generator = np.random.default_rng(0)
     x, t = generator.normal(size=(6, 5)), np.arange(6) % 3
     model = MLP([5, 4, 3], activation="tanh", dtype="float64", device=device)
-    lab = Lab(device, None, 0, argparse.Namespace(quiet=True))
+    lab = lab_on(device)
     return lab, model, device.asarray(x), device.asarray(t)
 
 
@@ -83,7 +80,7 @@ def test_samples(problem):
 
 
 def test_gradients(run_lab, monkeypatch):
-    monkeypatch.setattr("xpnet.lab.experiment.load_named", lambda *a, **k: (load_digits(), None))
+    give_digits(monkeypatch)
     monkeypatch.setattr(gradients, "HIDDEN", (12, 12))
     monkeypatch.setattr(gradients, "SAMPLE", 10)
     monkeypatch.setattr(gradients, "SWEPT", 3)

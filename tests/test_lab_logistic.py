@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 
 import numpy as np
 import pytest
+from labs import lab_on
 
 from xpnet.device import CPU
 from xpnet.lab import logistic
-from xpnet.lab.experiment import Lab
 from xpnet.lab.plane import clouds, mesh, moons
-
-
-def lab_on(device):
-    return Lab(device, None, 0, argparse.Namespace(quiet=True))
 
 
 def test_the_graph(device):

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pytest
+from labs import lab_on
 
 from xpnet import MLP, SGD, Trainer, evaluate
 from xpnet.device import CPU
 from xpnet.lab import minibatch
-from xpnet.lab.experiment import Lab
 from xpnet.lab.plane import moons
 from xpnet.nn import numerical_gradient
-
-
-def lab_on(device):
-    return Lab(device, None, 0, argparse.Namespace(quiet=True))
 
 
 @pytest.fixture

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pytest
+from labs import lab_on
 
 from xpnet.device import CPU
 from xpnet.lab import minima
-from xpnet.lab.experiment import Lab
 from xpnet.training.descent import central_differences
-
-
-def lab_on(device):
-    return Lab(device, None, 0, argparse.Namespace(quiet=True))
 
 
 def test_the_landscape(device):

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 
 import numpy as np
 import pytest
+from labs import lab_on
 
 from xpnet.device import CPU
 from xpnet.lab import neuron
-from xpnet.lab.experiment import Lab
 from xpnet.nn import BinaryCrossEntropy
-
-
-def lab_on(device):
-    return Lab(device, None, 0, argparse.Namespace(quiet=True))
 
 
 @pytest.fixture

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pytest
+from labs import lab_on
 
 from xpnet.device import CPU
 from xpnet.lab import outputs
-from xpnet.lab.experiment import Lab
 from xpnet.lab.plane import clouds, mesh, moons
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     monkeypatch.setattr(outputs, "STEPS", 300)
-
-
-def lab_on(device):
-    return Lab(device, None, 0, argparse.Namespace(quiet=True))
 
 
 def test_two_classes(device):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from labs import give_digits
 
 from xpnet import load_digits, load_mnist
 from xpnet.device import CPU
@@ -68,7 +69,7 @@ def test_smoothing():
 
 
 def test_the_command(run_lab, monkeypatch):
-    monkeypatch.setattr("xpnet.lab.experiment.load_named", lambda *a, **k: (load_digits(), None))
+    give_digits(monkeypatch)
     short = ("--iterations", "120", "--hidden", "20", "--batch-size", "50", "--optimizers", "sgd", "adam")
     out, pictures = run_lab("race", *short)
     assert pictures == ["race-best.png", "race.png"]
@@ -95,7 +96,7 @@ def test_the_command(run_lab, monkeypatch):
     ],
 )
 def test_bad_options(words, message, monkeypatch, capsys):
-    monkeypatch.setattr("xpnet.lab.experiment.load_named", lambda *a, **k: (load_digits(), None))
+    give_digits(monkeypatch)
     assert race.main(list(words)) == 2
     out, err = capsys.readouterr()
     assert message in err

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pytest
+from labs import give_digits, lab_on
 
 from xpnet import MLP, Trainer, evaluate, load_digits
 from xpnet.lab import vanishing
-from xpnet.lab.experiment import Lab
 from xpnet.nn import Linear
 from xpnet.optim import SGD
 
 
 @pytest.fixture
 def lab(device):
-    return Lab(device, None, 0, argparse.Namespace(quiet=True))
+    return lab_on(device)
 
 
 @pytest.fixture(autouse=True)
 def digits(monkeypatch):
     """The bundled digits in MNIST's place, and less of everything."""
-    monkeypatch.setattr("xpnet.lab.experiment.load_named", lambda *a, **k: (load_digits(), None))
+    give_digits(monkeypatch)
     for name, value in {"HIDDEN": (12,) * 4, "STEPS": 40, "SHOWN": (1, 4)}.items():
         monkeypatch.setattr(vanishing, name, value)
 

@@ -22,7 +22,7 @@ from .experiment import Experiment, Lab, Words
 BOX = 3.0  # starts are drawn from -BOX to BOX in both coordinates
 SHOWN = 100  # starts in the picture: the post's number
 STARTS = 100_000
-FEWER = 10_000  # of them, in the second landscape
+FEWER = 25_000  # of them, in the second landscape
 PIECE = 25_000  # starts in one array: on the CPU, of 100,000 most of the time goes into fetching them from memory
 STEPS = 1000
 NEAR = 0.1  # from a minimum or a saddle: there it has ended
@@ -182,6 +182,7 @@ def run(lab: Lab) -> None:
     lab.say(f"{STARTS} starts, {STEPS} steps: the share that ends in the global minimum (with deep dents: in either)")
     shares = []
     for schedule in schedules():
+        # The untimed walks come first: in them the C library learns to keep memory instead of giving it back each step.
         deep = basins(ends(lab, DEEP, starts[:FEWER], schedule), known[DEEP])
         begun = time.perf_counter()
         found = basins(ends(lab, SHALLOW, starts, schedule), known[SHALLOW])

@@ -16,7 +16,7 @@ def numerical_gradient(f: Callable[[], Any], x: Array, h: float = 1e-6) -> Array
 
     Args:
         f: a function without arguments that returns one number, or a 0-d array.
-        x: an array of floats, of any shape; changed in place and put back.
+        x: an array of floats, of one axis or more; changed in place and put back.
         h: the step.
     """
     if x.dtype.kind != "f":

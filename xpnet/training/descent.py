@@ -25,8 +25,8 @@ class Descent:
         path: the points after each step, with the start: (steps + 1, ..., D), or (1, ..., D), the last ones alone.
         values: the function there: (steps + 1, ...), or (1, ...).
         steps: how many were taken.
-        reason: why it stopped: "converged", "diverged", where a value is not finite or above that of the start, or
-            "steps used up".
+        reason: "diverged", where a value at the end is not finite, or above that of the start; else why it stopped:
+            "converged" or "steps used up".
     """
 
     path: HostArray
@@ -98,7 +98,7 @@ def descend(
                 values.append(_checked(device, f(x.copy()), host.shape[:-1], "f"))
         if not keep_path:
             path, values = [device.to_host(x).copy()], [_checked(device, f(x.copy()), host.shape[:-1], "f")]
-        if reason != "converged" and not (values[-1] <= first).all():
+        if not (values[-1] <= first + 1e-9 * np.abs(first)).all():  # but for rounding
             reason = "diverged"
         return Descent(np.stack(path), np.stack(values), taken, reason)
 

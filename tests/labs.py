@@ -1,0 +1,18 @@
+"""What tests of the lab's experiments share."""
+
+from __future__ import annotations
+
+import argparse
+
+from xpnet import load_digits
+from xpnet.lab.experiment import Lab
+
+
+def lab_on(device, seed=0, **options):
+    """Return what an experiment works with, on a device, without pictures and without progress."""
+    return Lab(device, None, seed, argparse.Namespace(quiet=True, **options))
+
+
+def give_digits(monkeypatch):
+    """Put the bundled digits in MNIST's place."""
+    monkeypatch.setattr("xpnet.lab.experiment.load_named", lambda *a, **k: (load_digits(), None))
