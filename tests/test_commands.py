@@ -601,7 +601,8 @@ def test_confusion_matrix_by_hand(run, tmp_path):
     np.savez(tmp_path / "data.npz", x=np.zeros((3, 1)), y=np.array([0, 0, 1]))
     code, _, err = run(predict, tmp_path / "m", tmp_path / "data.npz", "--labels", tmp_path / "data.npz")
     assert code == 0
-    assert [line.split() for line in err.splitlines()] == [
+    assert err.startswith("the labels are numbers: they are taken for the places of the classes, of which 0 is a\n")
+    assert [line.split() for line in err.splitlines()[1:]] == [
         ["accuracy", "0.3333", "(1", "of", "3)"],
         ["true", "\\", "predicted"],
         ["a", "b", "accuracy"],
@@ -732,8 +733,75 @@ def test_a_picture_of_mistakes(run, trained, tmp_path):
     assert (code, "--mistakes needs --labels" in err) == (2, True)
     MLP([3, 2]).save(tmp_path / "m")
     np.savez(tmp_path / "t.npz", x=np.eye(3), y=[0, 1, 1])
-    code, _, err = run(predict, tmp_path / "m", tmp_path / "t.npz", "--labels", tmp_path / "t.npz", "--mistakes", path)
-    assert (code, "the model takes rows of shape (3,), and no grey pictures" in err) == (2, True)
+    code, out, err = run(
+        predict, tmp_path / "m", tmp_path / "t.npz", "--labels", tmp_path / "t.npz", "--mistakes", path
+    )
+    assert (code, out, "the model takes rows of shape (3,), and no grey pictures" in err) == (2, "", True)
+    MLP([4, 2]).save(tmp_path / "m")
+    np.savez(tmp_path / "t.npz", x=np.eye(4), y=[0, 1, 1, 1])
+    code, out, err = run(
+        predict, tmp_path / "m", tmp_path / "t.npz", "--labels", tmp_path / "t.npz", "--mistakes", path
+    )
+    assert (code, out, "mistakes are drawn of pictures, and the model takes rows of 4 numbers" in err) == (2, "", True)
+
+
+def test_reports_by_hand(run, tmp_path):
+    """Labels: of two, the first is given in rows 0 and 1 and true in 0; numbers: 1 and 2 for 1 and 4."""
+    labels = MLP([2, 2], task="multilabel", seed=None, class_names=["a", "b"])
+    labels.network.layers[0].W = np.eye(2)
+    labels.save(tmp_path / "m")
+    np.savez(tmp_path / "x.npz", x=np.array([[1.0, -1.0], [1.0, -1.0], [-1.0, -1.0]]), y=[[1, 0], [0, 0], [0, 1]])
+    code, out, err = run(predict, tmp_path / "m", tmp_path / "x.npz", "--labels", tmp_path / "x.npz")
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()[:2]] == [["0", "a"], ["1", "a"]]
+    rows = [line.split() for line in err.splitlines()]
+    assert rows[0][:2] == ["accuracy", "0.3333"]
+    assert rows[1] == ["label", "accuracy", "precision", "recall", "rows"]
+    assert rows[2] == ["a", "0.6667", "0.5000", "1.0000", "1"]
+    assert rows[3] == ["b", "0.6667", "-", "0.0000", "1"]
+
+    numbers = MLP([1, 1], task="regression", seed=None)
+    numbers.network.layers[0].W = [[1.0]]
+    numbers.save(tmp_path / "m")
+    np.savez(tmp_path / "x.npz", x=np.array([[1.0], [2.0]]), y=[1.0, 4.0])
+    code, out, err = run(predict, tmp_path / "m", tmp_path / "x.npz", "--labels", tmp_path / "x.npz")
+    assert out.splitlines() == ["0\t1", "1\t2"]
+    assert err.splitlines()[2].split() == ["0", "0.1111", "1.41421", "1"], "1 - 4 / 4.5; root of 4 / 2; 2 / 2"
+
+
+def test_the_worst_mistakes_come_first():
+    p = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
+    assert predict.worst(np.array([1, 1, 1, 1]), p).tolist() == [1, 3, 0]
+
+
+def test_labels_that_are_no_rows_or_other_numbers(run, tmp_path):
+    MLP([2, 3], class_names=["1", "2", "3"]).save(tmp_path / "numbers")
+    MLP([2, 3], class_names=["a", "b", "c"]).save(tmp_path / "words")
+    MLP([2, 2]).save(tmp_path / "two")
+    np.savez(tmp_path / "none.npz", x=np.zeros((0, 2)), y=np.zeros(0, dtype=int))
+    np.savez(tmp_path / "x.npz", x=np.eye(2), y=[0, 1])
+    np.savez(tmp_path / "bits.npz", x=np.eye(2), y=[False, True])
+    np.savez(tmp_path / "huge.npz", x=np.eye(2), y=[1e300, 0.0])
+
+    def compare(model, file):
+        return run(predict, tmp_path / model, tmp_path / file, "--labels", tmp_path / file)
+
+    assert compare("two", "none.npz") == (0, "", "there are no rows to compare with their targets\n")
+    code, _, err = compare("numbers", "x.npz")
+    assert (code, "it has the label 0 in row 0, which is none of 1, 2, 3" in err) == (2, True)
+    code, _, err = compare("words", "x.npz")
+    assert (code, err.splitlines()[0]) == (
+        0,
+        "the labels are numbers: they are taken for the places of the classes, of which 0 is a",
+    )
+    assert compare("two", "bits.npz")[0] == 0
+    code, _, err = compare("two", "huge.npz")
+    assert (code, len(err.splitlines())) == (2, 1)
+    for path in (".", tmp_path / "no" / "folder.png"):
+        code, out, err = run(
+            predict, tmp_path / "two", tmp_path / "x.npz", "--labels", tmp_path / "x.npz", "--mistakes", path
+        )
+        assert (code, out, "cannot be written" in err) == (2, "", True)
 
 
 def test_replicas_are_averaged_and_said_so(run, tmp_path):

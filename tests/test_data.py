@@ -509,6 +509,10 @@ BAD_TABLES = {
     "no features": ({"x": X[:, :0], "y": Y}, "x has no features"),
     "nan": ({"x": np.where(X == 0, np.nan, X), "y": Y}, "x must be finite: row 0, column 0 is nan"),
     "text": ({"x": X.astype(str), "y": Y}, "x must hold real numbers"),
+    "both kinds": (
+        {"x_train": X, "y_train": list("abab"), "x_test": X, "y_test": Y},
+        "must both be numbers, or both be",
+    ),
     "one class": ({"x": X, "y": Y * 0}, "one class alone"),
     "shapes": ({"x_train": X, "y_train": Y, "x_test": X[:, :1], "y_test": Y}, "a row of training has the shape"),
 }

@@ -157,3 +157,24 @@ def test_the_command(tmp_path, capsys):
     again = tmp_path / "again"
     assert train.main(["--config", str(out / "config.json"), "--quiet", "--out", str(again)]) == 0
     assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("patience", [1, 2, 4])
+def test_replicas_stop_as_they_would_alone(patience, blobs):
+    """With few rows and large rates, each has another best epoch; none goes on because another does."""
+    x, y = blobs
+    validation = (x[60:], y[60:])
+    rates = [0.002, 0.03, 0.3]
+
+    def stopped(rate, **options):
+        model = MLP([4, 20, 3], **options)
+        trainer = Trainer(model, Adam(rate), batch_size=10)
+        trainer.fit(x[:60], y[:60], epochs=60, validation=validation, early_stop=patience)
+        return trainer
+
+    together = stopped(rates, replicas=3, seed=[0, 1, 2])
+    alone = [stopped(rate, seed=seed) for seed, rate in enumerate(rates)]
+    assert together.best_epoch == [trainer.best_epoch for trainer in alone]
+    assert len(set(together.best_epoch)) > 1
+    for r, trainer in enumerate(alone):
+        np.testing.assert_allclose(together.model.predict(x)[r], trainer.model.predict(x), atol=1e-5)

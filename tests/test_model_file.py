@@ -130,7 +130,7 @@ def rewritten(path, change):
 
 
 CHANGES = {
-    "format": (lambda m, t: m.update(format=99), "has the format 99, and this version reads 1"),
+    "format": (lambda m, t: m.update(format=99), "has the format 99, and this version reads 2"),
     "unknown layer": (
         lambda m, t: m["layers"].__setitem__(1, {"type": "Conv"}),
         "has 'Conv', which is none of xpnet's layers",

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from problems import PROBLEMS, divided
 
-from xpnet import MLP, SGD, Adam, Linear, Sequential, Trainer, data, evaluate, metrics, standard_scaling
+from xpnet import MLP, SGD, Adam, Config, Linear, Sequential, Trainer, data, evaluate, metrics, standard_scaling
+from xpnet.device import CPU
 from xpnet.nn import LOSSES, BinaryCrossEntropy, Loss, SoftmaxCrossEntropy, Tanh
+from xpnet.training.build import build
 from xpnet.training.tasks import OUTPUTS, TASKS, choose_loss
 
 SKLEARN = json.loads(Path(__file__).with_name("golden").joinpath("sklearn.json").read_text(encoding="utf-8"))
@@ -61,6 +63,7 @@ def test_the_tables_know_the_same_tasks():
         ("classification", None, "softmax", False, (CROSS, None)),
         ("classification", None, "sigmoid", False, (BINARY, None)),
         ("classification", None, "step", True, (BINARY, None)),
+        ("classification", None, "step", False, "the output step tells two classes apart"),
         ("classification", None, "tanh", False, (SQUARED, "tanh")),
         ("classification", None, "identity", False, (SQUARED, None)),
         ("classification", SQUARED, "sigmoid", False, (SQUARED, "sigmoid")),
@@ -204,7 +207,36 @@ def test_large_targets_keep_their_digits():
     model = MLP([1, 1], task="regression", target_shift=1e6, target_scale=0.5)
     history = Trainer(model, Adam(0.05), batch_size=64).fit(x, y, epochs=500)
     assert history[-1]["train_r2"] > 0.9999
-    np.testing.assert_allclose(model.predict(x), y, atol=0.07)  # half a step of float32 near 1e6 is 0.03
+    p = model.predict(x)
+    assert p.dtype == np.float64
+    np.testing.assert_allclose(p, y, atol=0.02)  # half a step of float32 near 1e6 would be 0.03
+
+
+@pytest.mark.parametrize("unit", [1e-60, 1e60])
+def test_units_beyond_float32(unit):
+    x = np.linspace(-1.0, 1.0, 64)[:, None]
+    model = MLP([1, 1], task="regression", target_scale=unit)
+    Trainer(model, Adam(0.05), batch_size=64).fit(x, x * unit, epochs=300)
+    np.testing.assert_allclose(model.predict(x), x * unit, atol=0.01 * unit)
+    assert metrics.r2(x * unit, model.predict(x)) > 0.99
+
+
+def test_one_hot_rows_are_labels(table):
+    x, targets = table
+    onehot = np.eye(3, dtype=int)[targets["classes"]]
+    losses = [Trainer(MLP([4, 3])).fit(x, y, epochs=2)[-1]["train_loss"] for y in (targets["classes"], onehot)]
+    assert losses[0] == losses[1]
+    with pytest.raises(ValueError, match="y must hold labels, or one-hot rows"):
+        evaluate(MLP([4, 3]), x, onehot * 2)
+
+
+class huber(Loss):
+    """Called like one of the library's."""
+
+
+def test_a_loss_called_like_one_of_the_librarys(tmp_path):
+    with pytest.raises(ValueError, match=r"huber\(\) is called like a loss of xpnet"):
+        MLP([4, 3], task="regression", loss=huber()).save(tmp_path / "m")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -281,6 +313,22 @@ def test_class_weights_of_labels_are_positive_weights(table):
         assert total == pytest.approx(expected, rel=1e-12)
 
 
+def test_what_a_run_makes_of_its_options(tmp_path):
+    """Balanced labels count no / yes; behind a tanh, targets lie from -1 to 1; behind a sigmoid, from 0 to 1."""
+    x = np.arange(20.0)[:, None]
+    some = np.stack([np.arange(20) < 4, np.arange(20) < 15, np.arange(20) < 0], axis=1).astype(int)
+    np.savez(tmp_path / "t.npz", x_train=x, y_train=some, x_test=x, y_test=some)
+    trainer, _ = build([Config(class_weight="balanced")], data.load_npz(tmp_path / "t.npz"), CPU)
+    assert trainer.model.loss.settings() == {"positive_weight": [4.0, pytest.approx(1 / 3), 1.0]}
+    y = np.linspace(10.0, 30.0, 20)
+    np.savez(tmp_path / "t.npz", x_train=x, y_train=y + 0.5, x_test=x, y_test=y + 0.5)
+    for output, low, high in (("tanh", -1.0, 1.0), ("sigmoid", 0.0, 1.0), ("softmax", 10.5, 30.5)):
+        table = data.load_npz(tmp_path / "t.npz")
+        model = build([Config(output=output)], table, CPU)[0].model
+        t = model.task.targets(table.y_train, CPU, 20, "float64")
+        assert (t.min(), t.max()) == pytest.approx((low, high))
+
+
 @pytest.mark.parametrize(
     ("kind", "y", "words"),
     [
@@ -313,10 +361,16 @@ def test_bad_targets(kind, y, words):
         ({"task": "multilabel", "class_names": ["a"]}, "class_names has 1 names, and there are 3 classes"),
         ({"task": "multilabel", "loss": BinaryCrossEntropy([1.0])}, "positive_weight has 1 numbers, for 3 outputs"),
         ({"loss": 3}, "unknown loss 3"),
+        ({"loss": ["huber"]}, "unknown loss"),
+        ({"task": ["x"]}, "unknown task"),
+        ({"task": None}, "unknown task None"),
+        ({"target_shift": np.ones(3)}, "target_shift and target_scale go with regression"),
+        ({"class_names": "abc"}, "class_names must be a sequence of names, not 'abc'"),
+        ({"class_names": 5}, "class_names must be a sequence of names, not 5"),
     ],
 )
 def test_bad_models(options, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         MLP([4, 3], **options)
 
 
@@ -326,6 +380,8 @@ def test_other_refusals():
     MLP.of(Sequential([Linear(4, 3), Tanh()]), task="regression")
     with pytest.raises(ValueError, match="y must be at least 0 for this loss: it holds -1"):
         Trainer(MLP([1, 1], task="regression", loss="poisson")).fit([[0.0]], [-1.0])
+    with pytest.raises(ValueError, match="class_weight is zero for the class of every row"):
+        Trainer(MLP([1, 2])).fit([[0.0]], [1], class_weight=[1.0, 0.0])
     for task in ("multilabel", "regression"):
         with pytest.raises(ValueError, match=f"class_weight goes with classification, and the task is {task}"):
             Trainer(MLP([1, 1], task=task)).fit([[0.0]], [1.0], class_weight="balanced")
@@ -361,5 +417,14 @@ def test_metrics_by_hand():
     for bad in (lambda: metrics.r2([], []), lambda: metrics.accuracy([1], [1, 2])):
         with pytest.raises(ValueError, match="same shape, and rows"):
             bad()
+    assert metrics.r2(np.full(9, 0.1), np.full(9, 0.2)) == 0.0, "0.1 has no exact mean"
+    assert np.isnan(metrics.r2([1.0, np.nan], [1.0, 2.0]))
+    assert np.isnan(metrics.r2([1.0, 1.0], [np.nan, 1.0]))
+    for labels in ([0, -1], [0, 2]):
+        with pytest.raises(ValueError, match="labels must be from 0 to 1"):
+            metrics.confusion_matrix([0, 1], labels, 2)
+    for labels in ([], [0], [0, 1]):
+        with pytest.raises(ValueError, match="a label for each row"):
+            metrics.top_k_accuracy(labels, p, 1)
     with pytest.raises(ValueError, match="k must be at most 3"):
         metrics.top_k_accuracy([1], p[:1], 4)

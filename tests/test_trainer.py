@@ -409,7 +409,7 @@ def test_balanced_classes_count_alike(blobs):
         ({3: 1.0}, ValueError, "a class in class_weight must be at most 2, not 3"),
         ({0: -1.0}, ValueError, r"class_weight\[0\] must be finite and at least 0"),
         ([1, 2, "x"], TypeError, r"class_weight\[2\] must be a number"),
-        ([0, 0, 0], ValueError, "zero for every row"),
+        ([0, 0, 0], ValueError, "class_weight is zero for the class of every row"),
     ],
 )
 def test_bad_class_weights(class_weight, error, words, blobs):

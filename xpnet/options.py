@@ -187,7 +187,9 @@ def command_line(config: Config) -> str:
 def sentence(config: Config, data: Dataset) -> str:
     """Say what data are trained on, and for what."""
     shape = " x ".join(map(str, data.x_train.shape))
-    scaled = "standardized" if config.standardize else f"divided by {data.input_scale:g}"
+    scaled = "standardized" if config.standardize else "as they are"
+    if isinstance(data.input_scale, float) and data.input_scale != 1.0:
+        scaled = f"divided by {data.input_scale:g}"
     if data.task == "regression":
         aim = f"regression, {data.y_train.shape[1]} number{'s' * (data.y_train.shape[1] > 1)}"
     else:

@@ -21,8 +21,7 @@ COLORS = {"train": PALETTE[0], "validation": PALETTE[2], "test": PALETTE[1]}
 SURFACE = "cividis"  # the colours of contours
 HANGUL = ("NanumGothic", "Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic")
 
-# Where curves of these leave room for a legend.
-CORNERS = {"loss": "upper right", "accuracy": "lower right", "r2": "lower right"}
+QUANTITIES = ("loss", *TITLES)  # that a history has
 
 
 def new_figure(
@@ -62,7 +61,7 @@ def korean_font() -> str | None:
 def draw_curves(history: list[dict[str, Any]]) -> bytes:
     """Return a picture of loss and metric by epoch, for each set of rows that the history has."""
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
-    quantities = [name for name in CORNERS if not history or f"train_{name}" in history[0]][:2]
+    quantities = [name for name in QUANTITIES if not history or f"train_{name}" in history[0]][:2]
     for axes, quantity in zip(figure.subplots(1, 2), quantities, strict=True):
         for name, color in COLORS.items():
             points = [(row["epoch"], row[f"{name}_{quantity}"]) for row in history if f"{name}_{quantity}" in row]
@@ -78,7 +77,7 @@ def draw_curves(history: list[dict[str, Any]]) -> bytes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend(loc=CORNERS[quantity])
+            axes.legend(loc="best")
     return png(figure)
 
 
@@ -101,12 +100,14 @@ def draw_mistakes(mistakes: Sequence[tuple[Any, str, str]], wrong: int, rows: in
 def draw_trials(trials: Sequence[dict[str, Any]], varied: Sequence[str], metric: str) -> bytes:
     """Return a picture of the validation loss of trials against each thing that was varied.
 
-    Losses above three times the median are cut off, and drawn, as those that are not finite, as crosses at the top.
+    Losses that are more than three times as far from the best as the median is are cut off, and drawn, as those that
+    are not finite, as crosses at the top.
     """
     losses = np.array([trial["validation_loss"] for trial in trials])
     good = np.isfinite(losses)
     best = int(np.nanargmin(np.where(good, losses, np.inf)))
-    top = 3.0 * float(np.median(losses[good])) if good.any() else 1.0
+    lowest, middle = (losses[good].min(), np.median(losses[good])) if good.any() else (0.0, 1.0)
+    top = float(lowest + 3.0 * (middle - lowest)) if middle > lowest else float(losses[good].max())
     shown = good & (losses <= top)
     columns = min(max(len(varied), 1), 3)
     lines = -(-max(len(varied), 1) // columns)

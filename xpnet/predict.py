@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +30,7 @@ from .training.run_folder import finite
 
 TOP = 5  # accuracy among so many classes is reported where there are more
 MISTAKES = 40  # at the most, in a picture
+LEAST_PIXELS = 5  # along a side: what is smaller is a row of a table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,10 +43,13 @@ def _main(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(arguments)
     if options.mistakes is not None and options.labels is None:
         parser.error("--mistakes needs --labels: without them there are none")
+    if options.mistakes is not None and (options.mistakes.is_dir() or not options.mistakes.parent.is_dir()):
+        parser.error(f"--mistakes {options.mistakes} cannot be written: it must be a file, in a folder that is there")
     device = cli.choose_device(options.device, require=options.require_device)
     # os.path.isdir, because Path.is_dir raises where it may not look; load then says so.
     path = options.model / "model.safetensors" if os.path.isdir(options.model) else options.model  # noqa: PTH112
     model = MLP.load(path, device=device)
+    size = None if options.mistakes is None else _mistakes_size(options.mistakes, model)
     rows = [_read_rows(model, source, options.invert) for source in options.input]
     predictions = np.concatenate(
         [_predict(model, part, source) for part, source in zip(rows, options.input, strict=True)]
@@ -54,12 +60,15 @@ def _main(arguments: Sequence[str] | None) -> int:
     show = {"classification": _classes, "multilabel": _labels, "regression": _numbers}[model.task.name]
     for index, (answer, line) in enumerate(show(predictions, model.class_names)):
         print(json.dumps({"index": index} | answer) if options.json else f"{index}\t{line}")
-    if targets is not None:
+    if targets is not None and not len(targets):
+        cli.tell("there are no rows to compare with their targets")
+    elif targets is not None:
         report = {"classification": _report_classes, "multilabel": _report_labels, "regression": _report_numbers}
         names = [_one_line(name) for name in model.class_names]
         print("\n".join(report[model.task.name](targets, predictions, names)), file=sys.stderr)
-    if options.mistakes is not None:
-        _draw_mistakes(options.mistakes, model, [row for part in rows for row in part], targets, predictions)
+    if size is not None and targets is not None:
+        pictures = [np.asarray(row).reshape(size) for part in rows for row in part]
+        _draw_mistakes(options.mistakes, pictures, targets, predictions, model.class_names)
     return 0
 
 
@@ -88,7 +97,7 @@ def _labels(predictions: HostArray, names: Sequence[str]) -> Answers:
 def _numbers(predictions: HostArray, names: Sequence[str]) -> Answers:
     """Yield the numbers predicted for each row."""
     for row in predictions:
-        yield {"values": finite(row.tolist())}, "\t".join(f"{value:.7g}" for value in row)
+        yield {"values": finite(row.tolist())}, "\t".join(f"{value:.9g}" for value in row)
 
 
 def _predict(model: MLP, rows: HostArray, source: Path) -> HostArray:
@@ -170,11 +179,14 @@ def _class_numbers(labels: HostArray, rows: int, names: Sequence[str]) -> HostAr
     if labels.shape not in ((rows,), (rows, 1)):
         raise ValueError(f"it has labels of shape {labels.shape}, and there are {rows} rows")
     labels = labels.reshape(rows)
-    if labels.dtype.kind == "f" and (labels == np.floor(labels)).all():
+    if labels.dtype.kind == "b" or (
+        labels.dtype.kind == "f" and (labels == np.floor(labels)).all() and (np.abs(labels) < 2.0**53).all()
+    ):
         labels = labels.astype(np.int64)
     codes = {name: code for code, name in enumerate(names)}
-    if labels.dtype.kind in "ui" and not {str(label) for label in labels} <= set(codes):
-        codes = {str(code): code for code in range(len(names))}  # numbers of classes that have other names
+    if labels.dtype.kind in "ui" and not any(re.fullmatch(r"-?[0-9]+", name) for name in names):
+        codes = {str(code): code for code in range(len(names))}
+        cli.tell(f"the labels are numbers: they are taken for the places of the classes, of which 0 is {names[0]}")
     called = [str(label) for label in labels]
     for row, name in enumerate(called):
         if name not in codes:
@@ -226,27 +238,39 @@ def _report_numbers(targets: HostArray, predictions: HostArray, names: list[str]
     return lines
 
 
-def _draw_mistakes(
-    path: Path, model: MLP, rows: list[HostArray], labels: HostArray | None, predictions: HostArray
-) -> None:
-    """Draw the rows whose true class was thought least probable, as pictures, into a PNG file."""
-    if model.task.name != "classification" or labels is None:
+def _mistakes_size(path: Path, model: MLP) -> tuple[int, int]:
+    """Return height and width of the pictures of mistakes; raises where there can be none."""
+    if model.task.name != "classification":
         raise DataError(f"{path}: mistakes are drawn of classes, and the model's task is {model.task.name}")
-    try:
-        from .plots import draw_mistakes
-    except ImportError:
-        raise DataError(f"{path} was not drawn: matplotlib is missing; pip install 'xpnet[plot]'") from None
     size = _picture_size(model)
-    predicted = predictions.argmax(axis=-1)
-    wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(predictions[wrong, labels[wrong]], kind="stable")][:MISTAKES]
+    if min(size) < LEAST_PIXELS:
+        raise DataError(f"{path}: mistakes are drawn of pictures, and the model takes rows of {model.n_inputs} numbers")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise DataError(f"{path} cannot be drawn: matplotlib is missing; pip install 'xpnet[plot]'")
+    return size
+
+
+def worst(labels: HostArray, predictions: HostArray) -> HostArray:
+    """Return the rows that are wrong, those first whose true class was thought least probable."""
+    wrong = np.flatnonzero(predictions.argmax(axis=-1) != labels)
+    return wrong[np.argsort(predictions[wrong, labels[wrong]], kind="stable")]
+
+
+def _draw_mistakes(
+    path: Path, pictures: list[HostArray], labels: HostArray, predictions: HostArray, names: Sequence[str]
+) -> None:
+    """Draw the worst mistakes into a PNG file, (H, W) each, with what they are and were taken for."""
+    from .plots import draw_mistakes
+
+    wrong = worst(labels, predictions)
+    taken = predictions.argmax(axis=-1)
     drawn = [
         (
-            np.asarray(rows[i]).reshape(size),
-            f"row {i}: {model.class_names[labels[i]]} ({predictions[i, labels[i]]:.1%})",
-            f"taken for {model.class_names[predicted[i]]} ({predictions[i, predicted[i]]:.1%})",
+            pictures[i],
+            f"row {i}: {names[labels[i]]} ({predictions[i, labels[i]]:.1%})",
+            f"taken for {names[taken[i]]} ({predictions[i, taken[i]]:.1%})",
         )
-        for i in worst
+        for i in wrong[:MISTAKES]
     ]
     write_atomically(path, draw_mistakes(drawn, len(wrong), len(labels)))
 

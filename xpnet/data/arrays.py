@@ -52,11 +52,17 @@ def check_rows(x: Array, name: str = "x") -> None:
 def check_labels(y: Any, device: Device, rows: int, classes: int, name: str = "y") -> HostArray:
     """Return y as labels, int64, (rows,); raise TypeError or ValueError unless they are whole numbers in 0..classes-1.
 
-    Out of range, a label would be silent corruption on a GPU, where indices wrap around.
+    One-hot rows, (rows, classes), become labels too. Out of range, a label would be silent corruption on a GPU, where
+    indices wrap around.
     """
     y = _numeric(y, device, name)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
+    if y.ndim == 2 and y.shape[1] == classes:
+        onehot = _on_host(y, device)
+        if not (((onehot == 0) | (onehot == 1)).all() and (onehot.sum(axis=1) == 1).all()):
+            raise ValueError(f"{name} must hold labels, or one-hot rows: 0, and a single 1")
+        y = onehot.argmax(axis=1)
     if y.ndim != 1:
         raise ValueError(f"{name} must hold one label for each row, with the shape (rows,), not {y.shape}")
     if len(y) != rows:

@@ -38,10 +38,15 @@ def encode(parts: Sequence[HostArray], task: str) -> tuple[list[HostArray], tupl
 
     Raises ValueError where they are no targets for this task.
     """
+    if len({part.dtype.kind in "US" for part in parts}) > 1:
+        raise ValueError("the targets for training and for testing must both be numbers, or both be strings")
     y = np.concatenate(parts)
     if task == "regression":
-        if y.dtype.kind not in "buif" or not np.isfinite(y).all():
+        if y.dtype.kind not in "buif":
             raise ValueError(f"the targets of a regression must be finite numbers, and not {_shown(y)}")
+        if not np.isfinite(y).all():
+            row = int(np.argmin(np.isfinite(y.reshape(len(y), -1)).all(axis=1)))
+            raise ValueError(f"the targets of a regression must be finite numbers: row {row} is {y[row].tolist()!r}")
         return [part.reshape(len(part), -1).astype(np.float64) for part in parts], ()
     if task == "multilabel":
         if y.ndim != 2 or y.dtype.kind not in "buif" or not ((y == 0) | (y == 1)).all():

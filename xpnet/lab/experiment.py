@@ -165,9 +165,16 @@ def add_common_options(made: cli.Parser) -> None:
 def open_lab(options: argparse.Namespace) -> Lab:
     """Return what an experiment works with; raises where the folder for pictures cannot be made."""
     device = cli.choose_device(options.device, require=options.require_device)
-    try:
-        if options.out is not None:
-            options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cli.UsageError(f"{options.out} cannot be written: {error.strerror or error}") from error
+    if options.out is not None:
+        make_folder(options.out)
     return Lab(device, options.out, options.seed, options)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder that pictures go into; where it cannot be written, that ends the command before work is done."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_atomically(path / ".xpnet-try", "")
+        (path / ".xpnet-try").unlink()
+    except OSError as error:
+        raise cli.UsageError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -41,15 +41,13 @@ def _main(arguments: Sequence[str] | None) -> int:
         configs = [replace(base, lr=rate) for rate in rates(least, most, options.count)]
     except (TypeError, ValueError) as error:
         parser.error(str(error))
-    found = run_trials(configs, options)
+    found = run_trials(configs, [{"lr": config.lr} for config in configs], options, "rates")
     best = min(found.finite(), key=lambda trial: trial["validation_loss"], default=None)
     if options.json:
         print(json.dumps(finite({"best": best, "trials": found.trials})))
     else:
         print(_table(found, best))
-    if options.out is not None:
-        found.write(options.out, "rates")
-    return 0
+    return found.finish(options, "rates")
 
 
 def rates(least: float, most: float, count: int) -> list[float]:

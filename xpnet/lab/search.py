@@ -26,7 +26,7 @@ from .trials import Trials, add_output_options, metric_of, run_trials
 
 SEARCHED: dict[str, tuple[Any, ...]] = {
     "lr": (3e-4, 1e-3, 3e-3, 1e-2),
-    "weight_decay": (0.0,),
+    "weight_decay": (None,),  # the optimizer's own
     "dropout": (0.0, 0.2),
     "depth": (1, 2, 3),
     "width": (100,),
@@ -47,24 +47,44 @@ def _main(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     base = config_of(parser, options)
-    space = {name: getattr(options, f"tried_{name}") for name in SEARCHED}
     try:
+        space = space_of(base, {name: getattr(options, f"tried_{name}") for name in SEARCHED})
         if options.method == "grid":
+            if options.trials is not None:
+                raise ValueError("--trials goes with --method random: a grid has as many as its values make")
             points = grid(space)
         else:
-            points = draw(space, whole("trials", options.trials), base.seed)
+            points = draw(space, TRIALS if options.trials is None else whole("trials", options.trials), base.seed)
         configs = [configure(base, point) for point in points]
     except (TypeError, ValueError) as error:
         parser.error(str(error))
-    found = run_trials(configs, options, points)
+    found = run_trials(configs, points, options, "search")
     ranked = sorted(found.finite(), key=lambda trial: trial["validation_loss"])
     if options.json:
         print(json.dumps(finite({"best": ranked[0] if ranked else None, "trials": found.trials})))
     else:
         print(_table(found, ranked))
-    if options.out is not None:
-        found.write(options.out, "search")
-    return 0
+    return found.finish(options, "search")
+
+
+def space_of(base: Config, given: dict[str, Sequence[Any] | None]) -> dict[str, Sequence[Any]]:
+    """Return the values to try of each thing: what was given, else what `base` (a file, say) has, else SEARCHED's.
+
+    Raises TypeError or ValueError, naming the option, for a value that cannot be.
+    """
+    usual = Config()
+    own: dict[str, Sequence[Any]] = {
+        name: (getattr(base, name),)
+        for name in ("lr", "weight_decay", "dropout", "batch_size")
+        if getattr(base, name) != getattr(usual, name)
+    }
+    if base.hidden != usual.hidden and len(set(base.hidden)) == 1:
+        own |= {"depth": (len(base.hidden),), "width": base.hidden[:1]}
+    space = {name: given[name] or own.get(name, values) for name, values in SEARCHED.items()}
+    for name, values in space.items():
+        for value in values:
+            configure(base, {"depth": 1, "width": 1, name: value})
+    return space
 
 
 def grid(space: dict[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -85,6 +105,8 @@ def draw(space: dict[str, Sequence[Any]], trials: int, seed: int) -> list[dict[s
         return float(f"{math.exp(generator.uniform(low, high)):.3g}")
 
     def one(name: str, values: Sequence[Any]) -> Any:
+        if len(set(values)) == 1:
+            return values[0]
         if name in ("lr", "weight_decay"):
             positive = [value for value in values if value > 0.0]
             none = len(positive) < len(values) and (not positive or generator.uniform() < 0.5)
@@ -106,7 +128,7 @@ def configure(base: Config, point: dict[str, Any]) -> Config:
 def _table(found: Trials, ranked: list[dict[str, Any]]) -> str:
     """Return a line for each of the best trials, and the command that trains the best one."""
     metric = metric_of(found.trials)
-    varied = found.varied()
+    varied = found.varied
     head = ["", "validation loss", f"validation {metric}", *(name.replace("_", " ") for name in varied), "epoch"]
     lines = [head]
     for place, trial in enumerate(ranked[:SHOWN], 1):
@@ -134,17 +156,18 @@ def _parser() -> cli.Parser:
     )
     add = parser.add_argument_group("search").add_argument
     add("--method", choices=("random", "grid"), default="random", help="(default: random)")
-    add("--trials", type=cli.whole_number, default=TRIALS, metavar="N", help=f"of a random search (default: {TRIALS})")
+    add("--trials", type=cli.whole_number, default=None, metavar="N", help=f"of a random search (default: {TRIALS})")
     for name, values in SEARCHED.items():
         kind = cli.whole_number if isinstance(values[0], int) else cli.number
+        usual = " ".join("the optimizer's own" if value is None else f"{value:g}" for value in values)
         add(
             f"--{name.replace('_', '-')}",
             dest=f"tried_{name}",
             nargs="+",
             type=kind,
-            default=values,
+            default=None,
             metavar="VALUE",
-            help=f"to try (default: {' '.join(f'{value:g}' for value in values)})",
+            help=f"to try (default: {usual})",
         )
     add_options(parser, without=(*SEARCHED, "hidden"))
     add_output_options(parser, folder, "search.json and search.png")

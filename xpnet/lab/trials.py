@@ -18,6 +18,7 @@ from ..training.files import write_atomically
 from ..training.metrics import TITLES
 from ..training.run_folder import finite
 from ..training.search import Trial, groups_of, train_all
+from .experiment import make_folder
 
 VALIDATION = 0.1  # of the training rows, unless told
 
@@ -29,35 +30,43 @@ class Trials:
     Attributes:
         configs: what was to be trained.
         trials: what came of those that were trained, in their order: their `number`, what was varied, and the results.
+        varied: the names of what was varied, and had more than one value.
+        interruption: what ended the search early; None for nothing.
     """
 
     configs: list[Config]
     trials: list[Trial]
+    varied: list[str]
+    interruption: KeyboardInterrupt | None = None
 
     def finite(self) -> list[Trial]:
-        """Return the trials that have a validation loss."""
-        return [trial for trial in self.trials if finite(trial["validation_loss"]) is not None]
+        """Return the trials that did not diverge."""
+        return [trial for trial in self.trials if math.isfinite(trial["validation_loss"])]
 
-    def varied(self) -> list[str]:
-        """Return the names of what was varied and has more than one value."""
-        skipped = {"number", "epoch", "seconds"}
-        names = [
-            name for name in self.trials[0] if name not in skipped and "loss" not in name and "validation" not in name
-        ]
-        return [name for name in names if len({trial[name] for trial in self.trials}) > 1]
+    def finish(self, options: argparse.Namespace, name: str) -> int:
+        """Write NAME.json and NAME.png where --out asks for them, and return the exit code; raises the interruption."""
+        if options.out is not None:
+            content = {"options": self.configs[0].as_dict(), "trials": self.trials}
+            write_atomically(options.out / f"{name}.json", json.dumps(finite(content), indent=2) + "\n")
+            note = self._draw(options.out / f"{name}.png")
+            if not options.quiet:
+                cli.tell(
+                    f"{options.out / name}.json" + (f" and {name}.png" if note is None else f"; {name}.png {note}")
+                )
+        if self.interruption is not None:
+            raise self.interruption
+        return 0 if self.finite() else 1
 
-    def write(self, out: Path, name: str) -> None:
-        """Write the trials into the folder `out` as NAME.json, and their picture as NAME.png."""
-        out.mkdir(parents=True, exist_ok=True)
-        content = {"options": self.configs[0].as_dict(), "trials": self.trials}
-        write_atomically(out / f"{name}.json", json.dumps(finite(content), indent=2) + "\n")
+    def _draw(self, path: Path) -> str | None:
+        """Draw the trials, or say why not."""
+        if not self.varied:
+            return "was not drawn: nothing was varied"
         try:
             from ..plots import draw_trials
         except ImportError:
-            cli.tell(f"{name}.png was not drawn: matplotlib is missing; pip install 'xpnet[plot]'")
-        else:
-            write_atomically(out / f"{name}.png", draw_trials(self.trials, self.varied(), metric_of(self.trials)))
-        cli.tell(f"{name}.json and {name}.png are in {out}")
+            return "was not drawn: matplotlib is missing; pip install 'xpnet[plot]'"
+        write_atomically(path, draw_trials(self.trials, self.varied, metric_of(self.trials)))
+        return None
 
 
 def metric_of(trials: list[Trial]) -> str:
@@ -65,12 +74,23 @@ def metric_of(trials: list[Trial]) -> str:
     return next(name for name in TITLES if f"validation_{name}" in trials[0])
 
 
-def run_trials(configs: Sequence[Config], options: argparse.Namespace, points: Sequence[Trial] | None = None) -> Trials:
+def run_trials(configs: Sequence[Config], points: Sequence[Trial], options: argparse.Namespace, name: str) -> Trials:
     """Train a network for each config, with progress on stderr, and return what came of them.
 
-    `points` holds what was varied in each; by default it is the learning rate. After Ctrl-C, the trials of the groups
-    that were done are returned; where there are none, it is raised.
+    Args:
+        configs: what to train.
+        points: what was varied in each.
+        options: of the command.
+        name: of the files in --out, which are not overwritten unasked.
+
+    After Ctrl-C, the trials of the groups that were done are returned; where there are none, it is raised.
     """
+    if options.out is not None:
+        make_folder(options.out)
+        if (options.out / f"{name}.json").exists() and not options.overwrite:
+            raise cli.UsageError(
+                f"{options.out / name}.json is there already: choose another folder, or give --overwrite"
+            )
     if configs[0].held_out is None:
         configs = [replace(config, validation=VALIDATION) for config in configs]
     base, groups = configs[0], groups_of(configs)
@@ -81,20 +101,21 @@ def run_trials(configs: Sequence[Config], options: argparse.Namespace, points: S
     if not options.quiet:
         cli.tell(sentence(base, data))
         cli.tell(f"{len(configs)} networks, of which {max(map(len, groups))} at most train together, on {device.name}")
-    varied = points or [{"lr": config.lr} for config in configs]
     trials: dict[int, Trial] = {}
+    interruption = None
     with Progress(len(configs), quiet=options.quiet) as progress, cli.Interruptions() as interruptions:
         try:
             for group in train_all(
                 configs, data, device, on_epoch=progress.epoch, on_step=lambda step: interruptions.check()
             ):
-                trials |= {number: {"number": number} | varied[number] | trial for number, trial in group.items()}
+                trials |= {number: {"number": number} | points[number] | trial for number, trial in group.items()}
                 progress.group(len(trials), [trial["validation_loss"] for trial in trials.values()])
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             if not trials:
                 raise
-            cli.tell(f"interrupted: {len(trials)} of {len(configs)} networks were trained")
-    return Trials(list(configs), [trials[number] for number in sorted(trials)])
+            interruption = type(error)(f"{len(trials)} of {len(configs)} networks were trained")
+    varied = [key for key in points[0] if len({point[key] for point in points}) > 1]
+    return Trials(list(configs), [trials[number] for number in sorted(trials)], varied, interruption)
 
 
 class Progress:
@@ -134,5 +155,6 @@ def add_output_options(parser: cli.Parser, folder: Callable[[str], Path], files:
     """Add --out, --json and --quiet."""
     add = parser.add_argument_group("output").add_argument
     add("--out", type=folder, default=None, metavar="DIR", help=f"write {files} into DIR")
+    add("--overwrite", action="store_true", default=False, help="replace the files of an earlier search in DIR")
     add("--json", action="store_true", default=False, help="print one JSON object on stdout: best, and trials")
     add("--quiet", action="store_true", default=False, help="no progress on stderr")

@@ -15,26 +15,31 @@ class Best:
     Args:
         device: where the arrays are.
         replicas: R, or None.
+        patience: after how many epochs without a lower loss a replica has stopped: what comes later is not looked at.
         arrays: what is kept and restored, (...,) or (R, ...): values, buffers, the optimizer's state.
 
     Attributes:
         loss, epoch: the lowest loss and its epoch, () or (R,); epoch -1 where no loss was finite.
-        waited: for how many epochs no replica has improved.
+        waited: for how many epochs each has not improved, () or (R,).
+        stopped: whether each has stopped, () or (R,).
     """
 
-    def __init__(self, device: Device, replicas: int | None, arrays: list[Array]) -> None:
+    def __init__(self, device: Device, replicas: int | None, patience: int, arrays: list[Array]) -> None:
         shape = () if replicas is None else (replicas,)
         self.loss = np.full(shape, np.inf)
         self.epoch = np.full(shape, -1)
-        self.waited = 0
+        self.waited = np.zeros(shape, dtype=int)
+        self.stopped = np.zeros(shape, dtype=bool)
+        self._patience = patience
         self._device = device
         self._arrays = arrays
         self._kept = [array.copy() for array in arrays]
 
     def look(self, epoch: int, loss: Any) -> None:
         """Compare the validation loss after an epoch, a number or R of them, and keep the arrays where it is lower."""
-        better = np.asarray(loss) < self.loss  # false for NaN
-        self.waited = 0 if better.any() else self.waited + 1
+        better = (np.asarray(loss) < self.loss) & ~self.stopped  # false for NaN
+        self.waited = np.where(better, 0, self.waited + 1)
+        self.stopped = self.stopped | (self.waited >= self._patience)
         if better.any():
             self.loss = np.where(better, loss, self.loss)
             self.epoch = np.where(better, epoch, self.epoch)

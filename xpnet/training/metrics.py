@@ -12,9 +12,6 @@ from ..data.dataset import HostArray
 TITLES = {"accuracy": "accuracy", "r2": "R2"}
 """The metrics of tasks, and what people call them."""
 
-TITLES = {"accuracy": "accuracy", "r2": "R2"}
-"""The metrics of tasks, and what people call them."""
-
 
 def accuracy(y: Any, predicted: Any) -> float:
     """Return the share of rows that are right: labels (N,), or all the labels of a row, (N, O).
@@ -31,10 +28,12 @@ def top_k_accuracy(y: Any, probabilities: Any, k: int) -> float:
 
     Of classes that are equally probable, those with lower numbers come first.
     """
-    probabilities = np.asarray(probabilities)
+    y, probabilities = np.asarray(y), np.asarray(probabilities)
+    if probabilities.ndim != 2 or y.shape != probabilities.shape[:1] or not len(y):
+        raise ValueError(f"there must be a label for each row of probabilities: {y.shape}, {probabilities.shape}")
     whole("k", k, most=probabilities.shape[-1])
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
-    return float((best == np.asarray(y)[:, None]).any(axis=-1).mean())
+    return float((best == y[:, None]).any(axis=-1).mean())
 
 
 def confusion_matrix(y: Any, predicted: Any, classes: int) -> HostArray:
@@ -44,6 +43,9 @@ def confusion_matrix(y: Any, predicted: Any, classes: int) -> HostArray:
     [[1, 0], [1, 1]]
     """
     y, predicted = _pair(y, predicted)
+    for labels in (y, predicted):
+        if labels.min() < 0 or labels.max() >= classes:
+            raise ValueError(f"labels must be from 0 to {classes - 1}, not {labels.min()} to {labels.max()}")
     matrix = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(matrix, (y, predicted), 1)
     return matrix
@@ -58,13 +60,21 @@ def r2(y: Any, predicted: Any) -> float:
     0.5
     """
     y, predicted = (np.asarray(array, dtype=np.float64) for array in _pair(y, predicted))
-    return float(r2_of_sums(((y - predicted) ** 2).sum(axis=0), ((y - y.mean(axis=0)) ** 2).sum(axis=0)).mean())
+    return float(r2_of_sums(((y - predicted) ** 2).sum(axis=0), distances(y)).mean())
+
+
+def distances(y: HostArray) -> HostArray:
+    """Return the sum of squared distances from the mean of each column, (O,), of targets (N, O): 0 for a constant."""
+    with np.errstate(over="ignore", invalid="ignore"):  # rounding would lift a constant above 0
+        return np.where((y == y[:1]).all(axis=0), 0.0, ((y - y.mean(axis=0)) ** 2).sum(axis=0))
 
 
 def r2_of_sums(errors: HostArray, distances: HostArray) -> HostArray:
     """Return R2 of each output, (..., O), from its squared errors, (..., O), and its distances from the mean, (O,)."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(distances > 0.0, 1.0 - errors / distances, np.where(errors > 0.0, 0.0, 1.0))
+        ratio = 1.0 - errors / distances
+    constant = np.where(errors == 0.0, 1.0, np.where(np.isnan(errors), np.nan, 0.0))
+    return np.where(distances == 0.0, constant, ratio)
 
 
 def _pair(y: Any, predicted: Any) -> tuple[HostArray, HostArray]:

@@ -16,9 +16,9 @@ from ..data.batches import Rows, spans
 from ..data.dataset import Scaling
 from ..device import Array, Device
 from ..errors import did_you_mean
-from ..nn import ACTIVATIONS, LOSSES, BatchNorm, Dropout, Layer, Linear, Loss, Sequential
+from ..nn import ACTIVATIONS, BatchNorm, Dropout, Layer, Linear, Loss, Sequential
 from ..nn.initializers import suitable
-from .tasks import Classification, Multilabel, Regression, Task, choose_loss
+from .tasks import Classification, Multilabel, Regression, Task, choose_loss, loss_name
 
 PREDICT_ROWS = 1024  # rows in a piece of a long prediction: enough to fill a device, little to keep in memory
 
@@ -233,8 +233,8 @@ class MLP:
         """Return predictions for rows as they come: pictures, lists, bytes.
 
         They are the probability of each class (or label), (N, C), or, of regression, numbers in the targets' units,
-        (N, O); of replicas, (R, N, C). Inputs are scaled as they were in training. The answer is a NumPy array, unless
-        x is an array of this model's device: then so is the answer. No rows give an empty answer.
+        float64, (N, O); of replicas, (R, N, C). Inputs are scaled as they were in training. The answer is a NumPy
+        array, unless x is an array of this model's device: then so is the answer. No rows give an empty answer.
         """
         device = self.device
         with device.activate(), np.errstate(all="ignore"):
@@ -248,7 +248,8 @@ class MLP:
                 pieces.append(p if stays else device.to_host(p))
             xp = device.xp if stays else np
             width = len(self.class_names) or self.n_outputs
-            empty = xp.zeros((*self.network.values.shape[:-1], 0, width), dtype=self.network.dtype)
+            dtype = self.task.decoded or self.network.dtype
+            empty = xp.zeros((*self.network.values.shape[:-1], 0, width), dtype=dtype)
             return xp.concatenate([empty, *pieces], axis=-2)
 
     def output(self, z: Array) -> Array:
@@ -305,7 +306,7 @@ class MLP:
             scale = "" if self.input_scale == 1.0 else f" divided by {self.input_scale:g}"
         table.append(
             f"{total} parameters{each}, {self.network.dtype}, on {self.device.name}; input {self.input_shape}{scale};"
-            f" {self.task.name} by {_called(self.loss)}"
+            f" {self.task.name} by {loss_name(self.loss)}"
         )
         return "\n".join(table)
 
@@ -347,19 +348,16 @@ def _task(name: str, outputs: int, loss: Loss, class_names: Sequence[str] | None
         scale = _scaling("target_scale", scale, outputs, "outputs", above=0.0)
         every = [value if isinstance(value, tuple) else (value,) * outputs for value in (shift, scale)]
         return Regression(every[0], every[1], loss.least)
-    if (shift, scale) != (0.0, 1.0):
+    if np.any(np.asarray(shift) != 0.0) or np.any(np.asarray(scale) != 1.0):
         raise ValueError(f"target_shift and target_scale go with regression, and the task is {name}")
     single = name == "classification" and outputs == 1
     classes = 2 if single else outputs
+    if isinstance(class_names, str) or not hasattr(class_names or (), "__iter__"):
+        raise TypeError(f"class_names must be a sequence of names, not {class_names!r}")
     names = tuple(map(str, range(classes) if class_names is None else class_names))
     if len(names) != classes:
         raise ValueError(f"class_names has {len(names)} names, and there are {classes} classes")
     return Classification(names, single) if name == "classification" else Multilabel(names)
-
-
-def _called(loss: Loss) -> str:
-    """Return the name of a loss, as the command line knows it."""
-    return next((name for name, kind in LOSSES.items() if type(loss) is kind), type(loss).__name__)
 
 
 def describe(model: MLP) -> dict[str, Any]:
@@ -371,6 +369,6 @@ def describe(model: MLP) -> dict[str, Any]:
         "input_shape": list(model.input_shape),
         "input_shift": model.input_shift,
         "input_scale": model.input_scale,
-        "loss": {"type": _called(model.loss)} | model.loss.settings(),
+        "loss": {"type": loss_name(model.loss)} | model.loss.settings(),
         "step": model.step,
     } | model.task.settings()

@@ -26,7 +26,7 @@ from ..nn import LAYERS, LOSSES, Layer, Loss, Sequential
 from .files import write_atomically
 from .model import MLP, describe
 
-FORMAT = 1
+FORMAT = 2  # 1 knew no task but classification
 HostArrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -40,6 +40,10 @@ def save_model(model: MLP, path: Path, *, replica: int | None = None) -> None:
             raise ValueError(
                 f"{layer!r} is called like a layer of xpnet, as which it would be loaded: rename its class"
             )
+    if type(model.loss).__name__ in LOSSES:
+        raise ValueError(
+            f"{model.loss!r} is called like a loss of xpnet, as which it would be loaded: rename its class"
+        )
     if replica is not None:
         if model.replicas is None:
             raise ValueError(f"replica {replica!r} was asked for, and the model has no replicas")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from ..device import Device, limit_threads
 from ..errors import DivergedError
 from .build import PER_REPLICA, build, fit_options, network_sizes
 from .config import Config, default_threads
+from .trainer import Trainer
 
 MOST_REPLICAS = 32  # in a group, so that it fits into memory
 
@@ -44,8 +44,8 @@ def train_all(
     """Train a network for each config on prepared data, and yield, for each group, what came of its members, by number.
 
     A trial holds `validation_loss, validation_accuracy` (or `validation_r2`), `train_loss`, `epoch`, the one that they
-    are of (the best, with early stopping, else the last), and `seconds`, a replica's share. What is not finite is NaN.
-    The test rows are not looked at.
+    are of (the best, with early stopping, else the last), and `seconds`, a replica's share. All losses of a network
+    that diverged are NaN. The test rows are not looked at.
 
     Args:
         configs: what to train. Rows come in the order of the seed of a group's first config.
@@ -60,20 +60,31 @@ def train_all(
         sizes = network_sizes(config, data)
         trainer, total = build([configs[i] for i in members], data, device)
         options = fit_options(config, data) | {"test": None, "on_epoch": on_epoch, "on_step": on_step}
-        with limit_threads(config.threads or default_threads(sizes, config.batch_size)), suppress(DivergedError):
-            trainer.fit(data.x_train, data.y_train, steps=total, **options)
+        diverged = False
+        try:
+            with limit_threads(config.threads or default_threads(sizes, config.batch_size)):
+                trainer.fit(data.x_train, data.y_train, steps=total, **options)
+        except DivergedError:
+            diverged = True
         seconds = sum(row["seconds"] for row in trainer.history) / len(members)
         yield {
-            member: _trial(trainer.history, trainer.best_epoch, place, trainer.model.task.metric) | {"seconds": seconds}
+            member: _trial(trainer, place, config.early_stop, diverged=diverged) | {"seconds": seconds}
             for place, member in enumerate(members)
         }
 
 
-def _trial(history: list[dict[str, Any]], best: Any, place: int, metric: str) -> Trial:
-    """Return what a history says of one replica."""
-    names = ("validation_loss", f"validation_{metric}", "train_loss")
-    wanted = None if best is None else int(np.atleast_1d(best)[place])
-    row = next((row for row in reversed(history) if wanted in (None, row["epoch"])), None)
-    if row is None:
+def _trial(trainer: Trainer, place: int, patience: int | None, *, diverged: bool) -> Trial:
+    """Return what a trainer's history says of one replica; all NaN where it diverged before it had stopped."""
+    names = ("validation_loss", f"validation_{trainer.model.task.metric}", "train_loss")
+
+    def number(row: dict[str, Any], name: str) -> float:
+        return float(np.atleast_1d(row[name])[place])
+
+    history = trainer.history
+    best = None if trainer.best_epoch is None else int(np.atleast_1d(trainer.best_epoch)[place])
+    diverged = diverged or best == -1
+    seen = [row for row in history if best is None or patience is None or row["epoch"] <= best + patience]
+    if diverged or not all(math.isfinite(number(row, name)) for row in seen for name in names):
         return dict.fromkeys(names, math.nan) | {"epoch": None}
-    return {name: float(np.atleast_1d(row[name])[place]) for name in names} | {"epoch": row["epoch"]}
+    row = next(row for row in reversed(history) if best in (None, row["epoch"]))
+    return {name: number(row, name) for name in names} | {"epoch": row["epoch"]}

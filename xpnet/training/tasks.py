@@ -17,7 +17,7 @@ from ..device import Array, Device
 from ..errors import did_you_mean
 from ..nn import LOSSES
 from ..nn.losses import Loss
-from .metrics import r2_of_sums
+from .metrics import distances, r2_of_sums
 
 OUTPUTS = ("identity", "sigmoid", "tanh", "softmax", "step")
 """The activations that may be asked for behind the last layer."""
@@ -29,6 +29,7 @@ class Task:
     name: str
     metric: str
     by_output = False  # whether the metric adds up something for each output
+    decoded: str | None = None  # the type of what `decode` returns; None for that of the network
 
     def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
         """Return what a user brings as targets for the loss, on the host: labels (N,), or numbers (N, O).
@@ -73,7 +74,7 @@ class Classification(Task):
     metric = "accuracy"
 
     def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
-        """Return labels, int64, (N,)."""
+        """Return labels, int64, (N,), for labels or one-hot rows, (N, C)."""
         return check_labels(y, device, rows, len(self.class_names), name)
 
     def row_weights(self, class_weight: Any, t: HostArray) -> HostArray:
@@ -147,6 +148,7 @@ class Regression(Task):
     name = "regression"
     metric = "r2"
     by_output = True
+    decoded = "float64"
 
     def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
         """Return scaled targets, float64, (N, O)."""
@@ -163,13 +165,12 @@ class Regression(Task):
     def score(self, device: Device, tally: Array, t: Array) -> Any:
         """Return R2, the mean over outputs."""
         t_host = device.to_host(t).astype(np.float64)
-        distances = ((t_host - t_host.mean(axis=0)) ** 2).sum(axis=0)  # (O,)
-        return r2_of_sums(device.to_host(tally), distances).mean(axis=-1).tolist()
+        return r2_of_sums(device.to_host(tally), distances(t_host)).mean(axis=-1).tolist()
 
     def decode(self, xp: Any, p: Array) -> Array:
-        """Return predictions in the user's units."""
+        """Return predictions in the user's units, float64: a shift may dwarf the scale, or be beyond float32."""
         shift, scale = (xp.asarray(value, dtype="float64") for value in (self.shift, self.scale))
-        return (p.astype("float64") * scale + shift).astype(p.dtype)  # a shift may dwarf the scale
+        return p.astype("float64") * scale + shift
 
     def settings(self) -> dict[str, Any]:
         """Return shift and scale."""
@@ -193,12 +194,13 @@ def choose_loss(task: str, loss: str | Loss | None, output: str | None, *, singl
         single: whether a classification's two classes are one output.
     """
     for name, value, known in (("task", task, TASKS), ("loss", loss, LOSSES), ("output", output, OUTPUTS)):
-        if value is not None and not isinstance(value, Loss) and value not in known:
+        free = isinstance(value, Loss) or (value is None and name != "task")
+        if not free and not (isinstance(value, str) and value in known):
             raise ValueError(f"unknown {name} {value!r}: {did_you_mean(str(value), known)}")
     if loss is None:
         loss = _suitable(task, output, single)
     chosen = LOSSES[loss]() if isinstance(loss, str) else loss
-    called = loss if isinstance(loss, str) else repr(loss)
+    called = loss_name(chosen)
     kinds = {"softmax": ("classification",), "sigmoid": ("classification", "multilabel"), "exp": ("regression",)}
     if task not in kinds.get(chosen.link, TASKS):
         raise ValueError(f"the loss {called} does not go with the task {task}")
@@ -206,11 +208,18 @@ def choose_loss(task: str, loss: str | Loss | None, output: str | None, *, singl
         raise ValueError(f"one output tells two classes apart by binary cross entropy, not by {called}")
     if output == "step" and chosen.link != "sigmoid":
         raise ValueError(f"the output step goes with binary cross entropy, and the loss is {called}")
+    if output == "step" and task == "classification" and not single:
+        raise ValueError("the output step tells two classes apart, as one output; more take softmax, or sigmoid")
     if output in (None, "step", chosen.link):
         return chosen, None
     if chosen.link != "identity":
         raise ValueError(f"the output {output} does not go with the loss {called}, which has {chosen.link} built in")
     return chosen, output
+
+
+def loss_name(loss: Loss) -> str:
+    """Return the name of a loss, as the command line knows it; of another, that of its class."""
+    return next((name for name, kind in LOSSES.items() if type(loss) is kind), type(loss).__name__)
 
 
 def _suitable(task: str, output: str | None, single: bool) -> str:

@@ -184,8 +184,9 @@ class Trainer:
                 multiplies the weights of the rows. (Several labels at once are weighted by their loss.)
             validation: rows and targets to report on after each epoch, and to stop by.
             test: rows and targets to report on after each epoch; nothing is chosen by them.
-            early_stop: stop once the validation loss (of every replica) has not improved for so many epochs. In the
-                end the model is that of its best epoch (each replica of its own), which is then in `best_epoch`.
+            early_stop: stop once the validation loss has not improved for so many epochs. In the end the model is that
+                of its best epoch, which is then in `best_epoch`. Each replica has a best epoch of its own, and stops as
+                it would alone; training goes on until all have.
             on_epoch: called with each row of the history.
             on_step: called after each step with the number of steps this trainer has taken; the device may lag behind.
 
@@ -214,7 +215,7 @@ class Trainer:
             if early_stop is not None:
                 network = self.model.network
                 arrays = [network.values, network.buffers, *self.optimizer.state.values()]
-                best = Best(network.device, network.replicas, arrays)
+                best = Best(network.device, network.replicas, early_stop, arrays)
                 if self.epoch:  # what was trained already may be the best there will be
                     best.look(self.epoch, _evaluate(self.model, held["validation"])[0])
             good = self._snapshot()
@@ -240,9 +241,9 @@ class Trainer:
                 self.history.append(row)
                 if on_epoch is not None:
                     on_epoch(row)
-                if best is not None and early_stop is not None:
+                if best is not None:
                     best.look(row["epoch"], row["validation_loss"])
-                    if best.waited >= early_stop:
+                    if best.stopped.all():
                         break
             if best is not None:
                 self.best_epoch = best.restore()
@@ -372,6 +373,8 @@ def checked_rows(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = 
     t = model.task.targets(y, device, len(x), model.network.dtype)
     if class_weight is not None:
         of_rows = model.task.row_weights(class_weight, t)
+        if not of_rows.any():
+            raise ValueError("class_weight is zero for the class of every row: nothing would be learnt")
         w = of_rows if w is None else check_weights(w, device, len(x), model.replicas) * of_rows
     weights = None if w is None else check_weights(w, device, len(x), model.replicas)
     return model.rows(x, t, weights)
