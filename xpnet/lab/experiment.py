@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import cli
 from ..data import Dataset, load_named
-from ..device import Device
+from ..device import Device, limit_threads
 from ..options import folder, named_folder
 from ..training.files import write_atomically
 
@@ -134,9 +134,13 @@ def _main(experiment: Experiment, arguments: Sequence[str] | None) -> int:
 
 
 def conduct(experiment: Experiment, lab: Lab) -> None:
-    """Run an experiment; without matplotlib, pictures end the command."""
+    """Run an experiment; without matplotlib, pictures end the command.
+
+    All its networks are small: a second BLAS thread would gain nothing, and on a busy machine cost much.
+    """
     try:
-        experiment.run(lab)
+        with limit_threads(1):
+            experiment.run(lab)
     except ImportError as error:
         reason = f"pictures need matplotlib ({error}): pip install 'xpnet[plot]', or leave out --out"
         raise cli.UsageError(reason) from None

@@ -194,7 +194,7 @@ def _draw_layers(found: list[Check], seconds: float) -> Any:
         axes.set_xlabel("parameter: layer.name")
     error.legend(loc="lower right")
     low, high = duration.get_ylim()
-    duration.set_ylim(low, high * 30.0)  # room for the legend
+    duration.set_ylim(low, high * 3000.0)  # room for the legend
     duration.legend(loc="upper right")
     return figure
 
