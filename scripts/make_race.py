@@ -51,7 +51,8 @@ def race(rule: str, dtype: str, iterations: int, data: xpnet.Dataset) -> list[fl
     for rows in batches:
         rows_x, t = torch.from_numpy(x[rows]), torch.from_numpy(data.y_train[rows].astype(np.int64))
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(rows_x), t).backward()  # type: ignore[no-untyped-call]
+        loss: Any = torch.nn.functional.cross_entropy(model(rows_x), t)
+        loss.backward()
         optimizer.step()
         with torch.no_grad():
             losses.append(float(torch.nn.functional.cross_entropy(model(rows_x), t)))

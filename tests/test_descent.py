@@ -51,6 +51,15 @@ def test_many_starts_walk_as_each_would_alone(name):
     assert last.path.shape == (1, 5, 2)
 
 
+def test_what_has_converged_stays_as_it_would_alone():
+    starts = np.array([[3.0, 4.0], [0.0, 1e-9]])
+    together = descend(square, starts, Adam(0.1), 50, gradient=lambda x: 2.0 * x, tolerance=1e-6)
+    for i, start in enumerate(starts):
+        alone = descend(square, start, Adam(0.1), 50, gradient=lambda x: 2.0 * x, tolerance=1e-6)
+        assert (together.x[i] == alone.x).all()
+    assert together.x[1].tolist() == [0.0, 1e-9]
+
+
 def test_why_it_stopped():
     found = descend(square, [1.0], SGD(0.4), 100, gradient=lambda x: 2.0 * x, tolerance=1e-6)
     assert found.reason == "converged"
@@ -67,7 +76,10 @@ def test_why_it_stopped():
     [
         ({"f": lambda x: x}, r"f must return an array of shape \(\)"),
         ({"f": lambda x: x.sum() * np.nan}, "f is nan at the start"),
-        ({"gradient": lambda x: x[:1]}, r"gradient must return an array of shape \(2,\)"),
+        ({"gradient": lambda x: x[:1]}, r"gradient must return an array of floats of shape \(2,\)"),
+        ({"gradient": lambda x: x if x[0] == 1.0 else x[:1]}, r"gradient must return an array of floats of shape"),
+        ({"gradient": lambda x: x * 1j}, "gradient must return an array of floats"),
+        ({"gradient": lambda x: x * np.nan}, "gradient is not finite at the start"),
         ({"start": [np.nan, 0.0]}, "start must be a point of finite numbers"),
         ({"start": [[[1.0]]]}, "start must be a point"),
         ({"start": []}, "start must be a point"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -98,3 +99,19 @@ def test_every_experiment_has_words():
             assert any("가" <= letter <= "힣" for letter in words.korean)
             assert words.english.isprintable()
         assert 200 < len(one.text.english) < 1200, name
+
+
+def test_what_is_wrong_is_found_before_any_work(capsys, tmp_path, monkeypatch):
+    """A seed that is none, a folder that cannot be, and pictures without matplotlib."""
+    from xpnet.lab import line
+
+    with pytest.raises(SystemExit, match="2"):
+        line.main(["--seed", "-1"])
+    assert "seed must be at least 0, not -1" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert line.main(["--out", str(tmp_path / "file")]) == 2
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert line.main(["--out", str(tmp_path / "o")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "pictures need matplotlib" in err.splitlines()[-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -95,11 +97,23 @@ def test_functions_that_read_what_is_moved():
     assert w.tolist() == [[1.0, -2.0], [0.5, 3.0]]
 
 
+def test_numbers_are_points_too():
+    """Post 001 starts from 4."""
+    for start in (3, 3.0, np.float64(3.0), np.array(3)):
+        assert t.numerical_gradient(lambda x: x**2, start) == pytest.approx(6.0)
+        assert t.gradient_descent(lambda x: x**2, start, lr=0.1, step_num=5) == pytest.approx(3.0 * 0.8**5)
+
+
 def test_bad_functions():
     with pytest.raises(ValueError, match="what f returns must be finite, not nan"):
         t.numerical_gradient(lambda x: np.nan, [1.0])
-    with pytest.raises(ValueError, match=r"f must return one number, not an array of shape \(2,\)"):
-        t.numerical_gradient(lambda x: x, [1.0, 2.0])
+    for bad in (lambda x: x, lambda x: "1", lambda x: None, lambda x: 1j):
+        with pytest.raises(ValueError, match="f must return one number, not"):
+            t.numerical_gradient(bad, [1.0, 2.0])
+    with pytest.raises(TypeError, match="not float16"):
+        t.numerical_gradient(lambda x: 0.0, np.float16([1.0]))
+    with pytest.raises(ValueError, match="h must be finite and above 0"):
+        t.numerical_gradient(lambda x: 0.0, [1.0], h=0)
     with pytest.raises(TypeError, match="x must hold numbers"):
         t.numerical_gradient(lambda x: 0.0, ["a"])
     with pytest.raises(ValueError, match="lr must be finite and above 0"):
@@ -124,6 +138,15 @@ def test_functions_by_hand():
     assert t.sum_squared_error(y, np.eye(10)[2]) == pytest.approx(0.0975)
     assert t.cross_entropy_error(y, np.eye(10)[2]) == pytest.approx(0.510825457099338)
     assert t.cross_entropy_error(np.stack([y, y]), np.array([2, 2])) == pytest.approx(0.510825457099338)
+
+
+def test_bad_labels_of_a_cross_entropy():
+    y = np.full((2, 3), 1 / 3)
+    for labels in ([3, 5], [-1, 0], [1]):
+        with pytest.raises(ValueError, match="t (must hold whole numbers|has 1 labels)"):
+            t.cross_entropy_error(y, labels)
+    with pytest.raises(ValueError, match="y must be rows of probabilities"):
+        t.cross_entropy_error(0.5, 0)
 
 
 def test_smooth_curve():
@@ -168,8 +191,36 @@ def test_first_updates(name):
         assert params["x"][0] == before
 
 
+def test_settings_can_be_read_and_changed():
+    """As with lr: after a step at momentum 0.9 comes one without."""
+    rule, params = t.Momentum(0.1), {"x": np.array([0.0])}
+    assert (rule.lr, rule.momentum, t.Adam().beta1, t.RMSprop().decay_rate) == (0.1, 0.9, 0.9, 0.99)
+    rule.update(params, {"x": np.array([1.0])})
+    rule.momentum = 0.0
+    rule.update(params, {"x": [1.0]})
+    assert params["x"][0] == pytest.approx(-0.2)
+    rule.momentum = 1.0
+    with pytest.raises(ValueError, match="momentum must be finite and at least 0 and below 1"):
+        rule.update(params, {"x": np.array([1.0])})
+
+
+def test_a_refused_update_changes_nothing():
+    params = {"a": np.ones(2), "b": np.ones(2)}
+    rule = t.Momentum(0.1)
+    for grads, words in (({"a": np.ones(2), "b": np.ones(3)}, "shape"), ({"a": np.ones(2)}, "grads has no 'b'")):
+        with pytest.raises((KeyError, ValueError), match=words):
+            rule.update(params, grads)
+        assert params["a"].tolist() == [1.0, 1.0]
+    rule.update(params, {"a": np.ones(2), "b": np.ones(2)})
+    with pytest.raises(ValueError, match=r"params\['a'\] has the shape \(3,\), and had \(2,\): use a new optimizer"):
+        rule.update({"a": np.ones(3)}, {"a": np.ones(3)})
+    for scalar in (1.0, [1.0], np.float64(1.0)):
+        with pytest.raises(TypeError, match=r"params\['x'\] must be an array of floats"):
+            t.SGD().update({"x": scalar}, {"x": 1.0})
+
+
 def test_bad_updates():
-    with pytest.raises(TypeError, match=r"params\['x'\] must be an array of floats, not int64"):
+    with pytest.raises(TypeError, match=r"params\['x'\] must be an array of floats, not array"):
         t.SGD().update({"x": np.array([1])}, {"x": np.array([1.0])})
     with pytest.raises(ValueError, match=r"grads\['x'\] has the shape \(2,\)"):
         t.SGD().update({"x": np.array([1.0])}, {"x": np.array([1.0, 2.0])})
@@ -217,6 +268,34 @@ def test_names_and_views():
         net.params["b1"] = np.zeros((1, 5))
     with pytest.raises(KeyError, match="there is no parameter 'w1': choose from: W1, b1"):
         net.params["w1"] = 0.0
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies_train(duplicate, rng):
+    """What was learnt goes along; the copy's parameters are its own, and are those that it trains."""
+    x, labels = rng.normal(size=(30, 4)), np.arange(30) % 3
+    net = t.MultiLayerNet(4, [9], 3, seed=0, use_batchnorm=True)
+    twin = duplicate(net)
+    before = net.loss(x, labels)
+    assert twin.loss(x, labels) == before
+    rule = t.Adam(0.05)
+    for _ in range(50):
+        rule.update(twin.params, twin.gradient(x, labels))
+    assert twin.loss(x, labels) < 0.8 * before
+    assert net.loss(x, labels) == before
+    net.params = twin.params.copy()
+    net.network.buffers = twin.network.buffers
+    assert net.loss(x, labels) == twin.loss(x, labels)
+    with pytest.raises(ValueError, match="params must have W1, b1, gamma1, beta1, W2, b2, and what is assigned has W1"):
+        net.params = {"W1": net.params["W1"]}
+    assert repr(net.params).startswith("Params(W1 (4, 9), b1 (9,)")
+
+
+def test_a_single_example(rng):
+    net = t.MultiLayerNet(4, [5], 3, seed=0)
+    x = rng.normal(size=4)
+    assert net.loss(x, np.eye(3)[1]) == net.loss(x, 1) == net.loss(x[None], [1])
+    assert net.accuracy(x, np.eye(3)[1]) in (0.0, 1.0)
 
 
 def test_initial_deviations_and_seeds():

@@ -72,20 +72,24 @@ def numerical_gradient(f: Callable[[Any], Any], x: Any, h: float = 1e-4) -> Arra
     """Return the gradient of f at x: (f(x + h) - f(x - h)) / 2h for each element of x, of any shape.
 
     As in the book, x itself is moved while f is asked, and put back, so that f may also read it from elsewhere. Whole
-    numbers, of which a step of h would vanish, are taken as floats.
+    numbers, of which a step of h would vanish, are taken as floats; in float32 the answer is rough.
 
     Raises:
-        ValueError: f does not return one number, or one that is not finite.
+        TypeError, ValueError: f does not return one number, or one that is not finite; or x is float16.
     """
+    number("h", h, above=0.0)
     x = _floats(x)
+    if x.dtype == "float16":
+        raise TypeError(f"x must be float32 or float64, not float16: a step of {h} is lost in it")
 
     def value() -> float:
         y = f(x)
-        if getattr(y, "shape", ()) not in ((), (1,)):
-            raise ValueError(f"f must return one number, not an array of shape {y.shape}")
-        return number("what f returns", float(y if np.ndim(y) == 0 else y[0]))
+        y = y if hasattr(y, "dtype") else np.asarray(y)
+        if y.dtype.kind not in "buif" or y.shape not in ((), (1,)):
+            raise ValueError(f"f must return one number, not {y!r}")
+        return number("what f returns", float(y if y.ndim == 0 else y[0]))
 
-    return nn.numerical_gradient(value, x, h)
+    return nn.numerical_gradient(value, x.reshape(1) if x.ndim == 0 else x, h).reshape(x.shape)
 
 
 def gradient_descent(f: Callable[[Any], Any], init_x: Any, lr: float = 0.01, step_num: int = 100) -> Array:
@@ -93,7 +97,7 @@ def gradient_descent(f: Callable[[Any], Any], init_x: Any, lr: float = 0.01, ste
     number("lr", lr, above=0.0)
     x = _floats(init_x).copy()
     for _ in range(whole("step_num", step_num, least=0)):
-        x -= lr * numerical_gradient(f, x)
+        x[...] = x - lr * numerical_gradient(f, x)
     return x
 
 
@@ -140,9 +144,15 @@ def sum_squared_error(y: Any, t: Any) -> float:
 def cross_entropy_error(y: Any, t: Any) -> float:
     """Return the mean over rows of -log y[t], for probabilities y, (B, C) or (C,), and labels or one-hot rows t."""
     y, t = _floats(y), _array(t)
-    y = y.reshape(-1, y.shape[-1])
-    onehot = t.reshape(y.shape) if t.size == y.size else t.reshape(-1, 1) == _xp(y).arange(y.shape[-1])
-    return -float((onehot * _xp(y).log(y + 1e-7)).sum()) / len(y)
+    if y.ndim not in (1, 2):
+        raise ValueError(f"y must be rows of probabilities, (B, C) or (C,), and has the shape {y.shape}")
+    rows = y.reshape(-1, y.shape[-1])
+    if t.shape == y.shape:
+        onehot = t.reshape(rows.shape)
+    else:
+        labels = check_labels(t.reshape(-1), _device_of(t), len(rows), rows.shape[-1], "t")
+        onehot = _device_of(y).asarray(labels)[:, None] == _xp(y).arange(rows.shape[-1])
+    return -float((onehot * _xp(y).log(rows + 1e-7)).sum()) / len(rows)
 
 
 def smooth_curve(x: Sequence[float]) -> Any:
@@ -160,28 +170,53 @@ def smooth_curve(x: Sequence[float]) -> Any:
 
 
 class _Rule:
-    """An update rule of the library for a dictionary of arrays."""
+    """An update rule of the library for a dictionary of arrays.
 
-    def __init__(self, lr: float, rule: Callable[..., optim.Optimizer], **options: float) -> None:
-        self.lr = lr
-        self._rule = rule(learning_rate=lr, **options)
+    Its settings are attributes, by the book's names, and are read anew for each update.
+    """
+
+    def __init__(self, lr: float, rule: Callable[..., optim.Optimizer], **fixed: float) -> None:
+        self.lr = number("lr", lr, above=0.0)
+        self._rule = rule(learning_rate=lr, **fixed)
         self._state: dict[str, dict[str, Array]] = {}
         self._taken = 0
 
-    def update(self, params: MutableMapping[str, Array] | Params, grads: Mapping[str, Array]) -> None:
-        """Take one step: every array in `params` is changed in place, by the one of the same name in `grads`."""
+    def _settings(self) -> dict[str, float]:
+        """Return the library's names of this rule's settings, with their values."""
+        return {}
+
+    def update(self, params: MutableMapping[str, Array] | Params, grads: Mapping[str, Any]) -> None:
+        """Take one step: every array in `params` is changed in place, by the one of the same name in `grads`.
+
+        Raises KeyError, TypeError or ValueError, naming the array, before anything is changed.
+        """
+        for name, value in self._settings().items():
+            setattr(self._rule, name, number(name, value, least=0.0, below=1.0))
+        rate = number("lr", self.lr, above=0.0)
+        gradients = {key: self._checked(key, params[key], grads) for key in params}
         self._taken += 1
-        table = self._rule.step_table(self._taken) | {"learning_rate": number("lr", self.lr, above=0.0)}
-        for key in params:
-            p, g = params[key], grads[key]
-            if p.dtype.kind != "f":
-                raise TypeError(f"params[{key!r}] must be an array of floats, not {p.dtype}")
-            if g.shape != p.shape:
-                raise ValueError(f"grads[{key!r}] has the shape {g.shape}, and params[{key!r}] {p.shape}")
-            xp = _xp(p)
+        table = self._rule.step_table(self._taken) | {"learning_rate": rate}
+        for key, g in gradients.items():
+            p = params[key]
             if key not in self._state:
-                self._state[key] = {name: xp.zeros_like(p) for name in self._rule.state_names}
-            self._rule.update(xp, p, g, self._state[key], table)
+                self._state[key] = {name: _xp(p).zeros_like(p) for name in self._rule.state_names}
+            self._rule.update(_xp(p), p, g, self._state[key], table)
+
+    def _checked(self, key: str, p: Any, grads: Mapping[str, Any]) -> Array:
+        """Return the gradient of one parameter."""
+        if getattr(getattr(p, "dtype", None), "kind", "") != "f" or isinstance(p, np.generic):
+            raise TypeError(f"params[{key!r}] must be an array of floats, not {p!r}")
+        if key not in grads:
+            raise KeyError(f"grads has no {key!r}, which is in params")
+        g = _array(grads[key])
+        if g.shape != p.shape:
+            raise ValueError(f"grads[{key!r}] has the shape {g.shape}, and params[{key!r}] {p.shape}")
+        for moment in self._state.get(key, {}).values():
+            if moment.shape != p.shape:
+                raise ValueError(
+                    f"params[{key!r}] has the shape {p.shape}, and had {moment.shape}: use a new optimizer"
+                )
+        return g
 
 
 class SGD(_Rule):
@@ -194,18 +229,27 @@ class SGD(_Rule):
 class Momentum(_Rule):
     """v <- momentum v + g, p <- p - lr v.
 
-    The book has lr inside v, which at a constant rate is the same. (Post 002 is cut off before the parameters move.)
+    The book has lr inside v: that is the same while lr is, and where lr changes, it acts at once here, and there on new
+    gradients alone. (Post 002 is cut off before the parameters move.)
     """
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
-        super().__init__(lr, optim.Momentum, momentum=momentum)
+        super().__init__(lr, optim.Momentum)
+        self.momentum = momentum
+
+    def _settings(self) -> dict[str, float]:
+        return {"momentum": self.momentum}
 
 
 class Nesterov(_Rule):
     """Momentum that looks ahead, as PyTorch has it."""
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
-        super().__init__(lr, optim.Nesterov, momentum=momentum)
+        super().__init__(lr, optim.Nesterov)
+        self.momentum = momentum
+
+    def _settings(self) -> dict[str, float]:
+        return {"momentum": self.momentum}
 
 
 class AdaGrad(_Rule):
@@ -219,14 +263,22 @@ class RMSprop(_Rule):
     """h <- decay_rate h + (1 - decay_rate) g^2, p <- p - lr g / (sqrt(h) + 1e-7)."""
 
     def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
-        super().__init__(lr, optim.RMSprop, alpha=decay_rate, epsilon=1e-7)
+        super().__init__(lr, optim.RMSprop, epsilon=1e-7)
+        self.decay_rate = decay_rate
+
+    def _settings(self) -> dict[str, float]:
+        return {"alpha": self.decay_rate}
 
 
 class Adam(_Rule):
     """Adam as its paper has it: 1e-8 is added to the root of the corrected moment, not 1e-7 to the other's."""
 
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
-        super().__init__(lr, optim.Adam, beta1=beta1, beta2=beta2)
+        super().__init__(lr, optim.Adam)
+        self.beta1, self.beta2 = beta1, beta2
+
+    def _settings(self) -> dict[str, float]:
+        return {"beta1": self.beta1, "beta2": self.beta2}
 
 
 # ---- networks and data
@@ -242,12 +294,12 @@ class Params(Mapping[str, Array]):
         self._views = views
 
     def __getitem__(self, key: str) -> Array:
+        if key not in self._views:
+            raise KeyError(f"there is no parameter {key!r}: {did_you_mean(str(key), self._views)}")
         return self._views[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if key not in self._views:
-            raise KeyError(f"there is no parameter {key!r}: {did_you_mean(key, self._views)}")
-        view = self._views[key]
+        view = self[key]
         if np.shape(value) != view.shape:
             raise ValueError(f"params[{key!r}] has the shape {view.shape}, and what is assigned {np.shape(value)}")
         if value is not view:
@@ -259,9 +311,18 @@ class Params(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._views)
 
+    def copy(self) -> dict[str, Array]:
+        """Return a dictionary of copies."""
+        return {key: view.copy() for key, view in self.items()}
+
+    def __repr__(self) -> str:
+        return f"Params({', '.join(f'{key} {view.shape}' for key, view in self.items())})"
+
 
 class MultiLayerNet:
     """A multilayer perceptron that classifies, by softmax at the end.
+
+    Unlike the book's, dropout scales what it keeps up while training, rather than all down when predicting.
 
     Args:
         input_size: the number of inputs.
@@ -296,6 +357,7 @@ class MultiLayerNet:
         if activation not in nn.ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}: {did_you_mean(activation, nn.ACTIVATIONS)}")
         named = {"relu": "he", "he": "he", "sigmoid": "lecun", "xavier": "lecun"}
+        weight_init_std = weight_init_std.lower() if isinstance(weight_init_std, str) else weight_init_std
         if isinstance(weight_init_std, str) and weight_init_std not in named:
             raise ValueError(f"weight_init_std must be a number, or one of {', '.join(named)}, not {weight_init_std!r}")
         init = named[weight_init_std] if isinstance(weight_init_std, str) else weight_init_std
@@ -310,9 +372,21 @@ class MultiLayerNet:
         layers.append(nn.Linear(sizes[-2], sizes[-1], init))
         seed = int(np.random.randint(2**31)) if seed is None else seed  # noqa: NPY002 (the book's own generator)
         self.network = nn.Sequential(layers, seed=seed, dtype=dtype, device=_device())
-        self.params = Params(self._named(self.network.values))
         self._criterion = nn.SoftmaxCrossEntropy()
         self._steps = 0
+
+    @property
+    def params(self) -> Params:
+        """The parameters by the book's names, as views; assigning a mapping of all of them writes them through."""
+        return Params(self._named(self.network.values))
+
+    @params.setter
+    def params(self, values: Mapping[str, Any]) -> None:
+        views = self.params
+        if set(values) != set(views):
+            raise ValueError(f"params must have {', '.join(views)}, and what is assigned has {', '.join(values)}")
+        for key in views:
+            views[key] = values[key]
 
     def _named(self, vector: Array) -> dict[str, Array]:
         """Return a view of each parameter in a vector like the network's values, by its name in the book."""
@@ -386,6 +460,8 @@ class MultiLayerNet:
         if isinstance(t, device.xp.ndarray) and device.index is not None:
             return t
         t = np.atleast_1d(t)
+        if t.shape == (z.shape[-1],) and len(z) == 1 and z.shape[-1] > 1:  # a one-hot row of a single example
+            t = t[None]
         if t.ndim == 2 and t.shape == z.shape:
             return device.asarray(t, dtype=self.network.dtype)
         return device.asarray(check_labels(t, device, len(z), z.shape[-1], "t"))

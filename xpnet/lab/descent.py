@@ -197,7 +197,7 @@ def _draw_field(fields: dict[str, Any], found: Descent) -> Any:
 
 PARABOLA = Words(
     "x² from 4: too small a rate creeps, too large a one diverges",
-    "4에서 출발한 x²: 학습률이 작으면 기어가고, 너무 크면 발산한다",
+    "4에서 출발한 x²: 학습률이 너무 작으면 기어가고, 너무 크면 발산한다",
 )
 STOPS = Words(
     "Steps and time until the slope of x² is gone, by learning rate",

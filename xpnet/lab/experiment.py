@@ -14,6 +14,7 @@ from .. import cli
 from ..data import Dataset, load_named
 from ..device import Device, limit_threads
 from ..options import folder, named_folder
+from ..rng import check_seed
 from ..training.files import write_atomically
 
 
@@ -134,16 +135,9 @@ def _main(experiment: Experiment, arguments: Sequence[str] | None) -> int:
 
 
 def conduct(experiment: Experiment, lab: Lab) -> None:
-    """Run an experiment; without matplotlib, pictures end the command.
-
-    All its networks are small: a second BLAS thread would gain nothing, and on a busy machine cost much.
-    """
-    try:
-        with limit_threads(1):
-            experiment.run(lab)
-    except ImportError as error:
-        reason = f"pictures need matplotlib ({error}): pip install 'xpnet[plot]', or leave out --out"
-        raise cli.UsageError(reason) from None
+    """Run an experiment, on one BLAS thread: its networks are small, and a second would gain nothing."""
+    with limit_threads(1):
+        experiment.run(lab)
 
 
 def parser(experiment: Experiment) -> cli.Parser:
@@ -161,15 +155,27 @@ def add_common_options(made: cli.Parser) -> None:
     add("--out", type=folder, default=None, metavar="DIR", help="draw pictures into DIR (default: numbers alone)")
     add("--data-dir", metavar="DIR", help="look for MNIST in DIR alone (default: $XPNET_DATA_DIR, cache, download)")
     add("--offline", action="store_true", help="do not download")
-    add("--seed", type=cli.whole_number, default=0, metavar="N", help="of all that is drawn (default: 0)")
+    add("--seed", type=_seed, default=0, metavar="N", help="of all that is drawn (default: 0)")
     cli.add_device_options(add)
     add("--quiet", action="store_true", help="no progress on stderr")
+
+
+def _seed(text: str) -> int:
+    try:
+        return check_seed(cli.whole_number(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def open_lab(options: argparse.Namespace) -> Lab:
     """Return what an experiment works with; raises where the folder for pictures cannot be made."""
     device = cli.choose_device(options.device, require=options.require_device)
     if options.out is not None:
+        try:
+            import matplotlib  # noqa: F401 (found out before any work is done)
+        except ImportError as error:
+            reason = f"pictures need matplotlib ({error}): pip install 'xpnet[plot]', or leave out --out"
+            raise cli.UsageError(reason) from None
         make_folder(options.out)
     return Lab(device, options.out, options.seed, options)
 

@@ -84,14 +84,23 @@ def descend(
         if not np.isfinite(first).all():
             raise ValueError(f"f is {first[~np.isfinite(first)].flat[0]} at the start: there is no way down from there")
         path, values, reason, taken = [host], [first], "steps used up", 0
+        going = device.xp.abs(x).max(axis=-1, keepdims=True) >= 0.0  # (..., 1): true for all
         while taken < steps and np.isfinite(values[-1]).any():
             g = slope(x.copy())
-            if taken == 0:
-                _checked(device, g, host.shape, "gradient")
-            if tolerance is not None and bool(device.to_host(device.xp.abs(g).max()) <= tolerance):
-                reason = "converged"
-                break
+            if getattr(g, "shape", None) != host.shape or g.dtype.kind != "f":
+                raise ValueError(f"gradient must return an array of floats of shape {host.shape}, not {g!r}")
+            if taken == 0 and not np.isfinite(device.to_host(g)).all():
+                raise ValueError("gradient is not finite at the start: there is no way down from there")
+            kept = None
+            if tolerance is not None:  # what has converged stays where it is, as it would alone
+                going = going & (device.xp.abs(g).max(axis=-1, keepdims=True) > tolerance)
+                if not bool(device.to_host(going.any())):
+                    reason = "converged"
+                    break
+                kept = x.copy()
             optimizer.step(device.xp, x, g, state, _row(optimizer, schedule, taken, device))
+            if kept is not None:
+                x[...] = device.xp.where(going, x, kept)
             taken += 1
             if keep_path:
                 path.append(device.to_host(x).copy())
