@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from xpnet.lab import page
+from xpnet.lab import all as page
 from xpnet.lab.__main__ import EXPERIMENTS
 
 BROWSER = next(

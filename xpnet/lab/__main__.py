@@ -33,7 +33,7 @@ TOOLS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment that `arguments` begin with, or list them; return the exit code."""
     purposes = EXPERIMENTS | TOOLS
-    modules = {name: f"xpnet.lab.{name}" for name in purposes} | {"all": "xpnet.lab.page"}
+    modules = {name: f"xpnet.lab.{name}" for name in purposes}
     return cli.dispatch("xpnet.lab", "NAME", purposes, modules, arguments)
 
 
