@@ -76,3 +76,11 @@ def run_lab(tmp_path, capsys):
         return printed, [path.name for path in pictures]
 
     return run
+
+
+@pytest.fixture
+def lab(device):
+    """What an experiment of the lab works with, on every kind of device."""
+    from labs import lab_on
+
+    return lab_on(device)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from labs import give_digits, lab_on
+from labs import give_digits
 
 from xpnet import MLP, Trainer, evaluate, load_digits
 from xpnet.lab import vanishing
 from xpnet.nn import Linear
 from xpnet.optim import SGD
-
-
-@pytest.fixture
-def lab(device):
-    return lab_on(device)
 
 
 @pytest.fixture(autouse=True)

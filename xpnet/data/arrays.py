@@ -60,7 +60,7 @@ def check_labels(y: Any, device: Device, rows: int, classes: int, name: str = "y
         y = y[:, 0]
     if y.ndim == 2 and y.shape[1] == classes:
         onehot = _on_host(y, device)
-        if not (((onehot == 0) | (onehot == 1)).all() and (onehot.sum(axis=1) == 1).all()):
+        if not is_one_hot(onehot):
             raise ValueError(f"{name} must hold labels, or one-hot rows: 0, and a single 1")
         y = onehot.argmax(axis=1)
     if y.ndim != 1:
@@ -74,6 +74,11 @@ def check_labels(y: Any, device: Device, rows: int, classes: int, name: str = "y
         raise ValueError(f"{name} must hold whole numbers from 0 to {classes - 1}: row {row} is {y[row]}")
     labels: HostArray = y.astype(np.int64)
     return labels
+
+
+def is_one_hot(y: HostArray) -> bool:
+    """Whether rows of numbers, (N, C), are of 0 with a single 1."""
+    return bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
 
 
 def check_targets(y: Any, device: Device, rows: int, outputs: int, dtype: str, name: str = "y") -> HostArray:

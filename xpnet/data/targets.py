@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .arrays import is_one_hot
 from .dataset import HostArray
 
 TASKS = ("classification", "multilabel", "regression")
@@ -25,7 +26,7 @@ def guess_task(y: HostArray) -> str:
     if y.ndim == 2 and y.shape[1] > 1:
         if not ((y == 0) | (y == 1)).all():
             return "regression"
-        return "classification" if (y.sum(axis=1) == 1).all() else "multilabel"
+        return "classification" if is_one_hot(y) else "multilabel"
     return "classification" if _whole(y) and len(np.unique(y)) <= MOST_CLASSES else "regression"
 
 
@@ -53,7 +54,7 @@ def encode(parts: Sequence[HostArray], task: str) -> tuple[list[HostArray], tupl
             raise ValueError(f"several labels at once must be rows of 0 and 1, and not {_shown(y)}")
         return [part.astype(np.uint8) for part in parts], tuple(map(str, range(y.shape[1])))
     if y.ndim == 2 and y.shape[1] > 1:
-        if y.dtype.kind not in "buif" or not (((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()):
+        if y.dtype.kind not in "buif" or not is_one_hot(y):
             raise ValueError(f"there must be one class for each row, or a one-hot row, and not {_shown(y)}")
         return [part.argmax(axis=1) for part in parts], tuple(map(str, range(y.shape[1])))
     if y.dtype.kind not in "buiUS" and not _whole(y):

@@ -15,7 +15,7 @@ from ..data import Dataset, load_named
 from ..device import Device, limit_threads
 from ..options import folder, named_folder
 from ..rng import check_seed
-from ..training.files import write_atomically
+from ..training.files import try_writing, write_atomically
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,6 @@ def make_folder(path: Path) -> None:
     """Make the folder that pictures go into; where it cannot be written, that ends the command before work is done."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write_atomically(path / ".xpnet-try", "")
-        (path / ".xpnet-try").unlink()
+        try_writing(path)
     except OSError as error:
         raise cli.UsageError(f"{path} cannot be written: {error.strerror or error}") from error

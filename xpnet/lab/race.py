@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any
 
 import numpy as np
@@ -224,7 +224,7 @@ def _draw(curves: dict[str, tuple[str, HostArray]]) -> Any:
 
     figure, grid = new_figure(1, 1, width=20.0, height=8.0)
     axes = grid[0, 0]
-    for color, (label, (name, losses)) in zip(_cycle(PALETTE), curves.items(), strict=False):
+    for color, (label, (name, losses)) in zip(cycle(PALETTE), curves.items(), strict=False):
         line = smooth(losses) if len(losses) > 11 else losses
         axes.plot(line, color=color, marker=RACERS[name].marker, markevery=EVERY, markersize=8, label=label)
     axes.set_ylim(0.0, 1.0)
@@ -233,11 +233,6 @@ def _draw(curves: dict[str, tuple[str, HostArray]]) -> Any:
     axes.tick_params(labelsize=12)
     axes.legend(fontsize=14, loc="upper right")
     return figure
-
-
-def _cycle(colors: Sequence[str]) -> Iterator[str]:
-    while True:
-        yield from colors
 
 
 def _add_options(parser: cli.Parser) -> None:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from .. import cli
-from ..options import add_options, command_line, config_of, folder
+from ..options import add_options, command_line, config_of
 from ..training import Config
 from ..training.run_folder import finite
 from .trials import Trials, add_output_options, metric_of, run_trials
@@ -99,7 +99,7 @@ def _parser() -> cli.Parser:
     )
     add("--count", type=cli.whole_number, default=COUNT, metavar="N", help=f"how many rates (default: {COUNT})")
     add_options(parser, without=("lr", "early_stop"))
-    add_output_options(parser, folder, "rates.json and rates.png")
+    add_output_options(parser, "rates.json and rates.png")
     return parser
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from .. import cli
 from ..checks import whole
-from ..options import add_options, command_line, config_of, folder
+from ..options import add_options, command_line, config_of
 from ..rng import Purpose, stream
 from ..training import Config
 from ..training.run_folder import finite
@@ -170,7 +170,7 @@ def _parser() -> cli.Parser:
             help=f"to try (default: {usual})",
         )
     add_options(parser, without=(*SEARCHED, "hidden"))
-    add_output_options(parser, folder, "search.json and search.png")
+    add_output_options(parser, "search.json and search.png")
     return parser
 
 

@@ -6,13 +6,13 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .. import cli
-from ..options import build_trainer, load_data, prepare_data, sentence
+from ..options import build_trainer, folder, load_data, prepare_data, sentence
 from ..training import Config
 from ..training.files import write_atomically
 from ..training.metrics import TITLES
@@ -151,7 +151,7 @@ class Progress:
             cli.tell(f"{done}/{self.total} networks: lowest validation loss {lowest:.4f}")
 
 
-def add_output_options(parser: cli.Parser, folder: Callable[[str], Path], files: str) -> None:
+def add_output_options(parser: cli.Parser, files: str) -> None:
     """Add --out, --json and --quiet."""
     add = parser.add_argument_group("output").add_argument
     add("--out", type=folder, default=None, metavar="DIR", help=f"write {files} into DIR")

@@ -27,3 +27,10 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         if isinstance(error, OSError):
             error.filename = str(path)  # not the temporary one, or, of a write, none
         raise
+
+
+def try_writing(folder: Path) -> None:
+    """Raise OSError where no file can be written into `folder`; leave none."""
+    trial = folder / ".xpnet-try"
+    write_atomically(trial, "")
+    trial.unlink()

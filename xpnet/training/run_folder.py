@@ -17,7 +17,7 @@ from ..data import Dataset
 from ..device import Device, cupy_distributions
 from ..errors import DataError
 from .config import Config
-from .files import write_atomically
+from .files import try_writing, write_atomically
 from .model import MLP
 
 FILES = ("config.json", "history.jsonl", "model.safetensors", "curves.png")
@@ -41,8 +41,7 @@ class RunFolder:
             if (path / FILES[0]).exists():
                 with (path / FILES[0]).open("rb") as file:
                     self._lock(file)
-            write_atomically(path / ".xpnet-try", "")
-            (path / ".xpnet-try").unlink()
+            try_writing(path)
         except OSError as error:
             raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
 

@@ -60,7 +60,27 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Classification(Task):
+class Named(Task):
+    """What the tasks of classes and of labels share: names, and the share of rows that are right.
+
+    Attributes:
+        class_names: of the classes, or labels.
+    """
+
+    class_names: tuple[str, ...]
+    metric = "accuracy"
+
+    def score(self, device: Device, tally: Array, t: Array) -> Any:
+        """Return the share of rows that are right."""
+        return (device.to_host(tally) / len(t)).tolist()
+
+    def settings(self) -> dict[str, Any]:
+        """Return the class names."""
+        return {"task": self.name, "class_names": list(self.class_names)}
+
+
+@dataclass(frozen=True)
+class Classification(Named):
     """One class of several for each row; two classes may be one output, the logit of the second.
 
     Attributes:
@@ -68,10 +88,8 @@ class Classification(Task):
         single: whether the two classes are one output.
     """
 
-    class_names: tuple[str, ...]
     single: bool = False
     name = "classification"
-    metric = "accuracy"
 
     def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
         """Return labels, int64, (N,), for labels or one-hot rows, (N, C)."""
@@ -86,30 +104,20 @@ class Classification(Task):
         predicted = z[..., 0] > loss.middle if self.single else z.argmax(axis=-1)  # (..., B)
         return (predicted == t).sum(axis=-1)
 
-    def score(self, device: Device, tally: Array, t: Array) -> Any:
-        """Return the share of rows that are right."""
-        return (device.to_host(tally) / len(t)).tolist()
-
     def decode(self, xp: Any, p: Array) -> Array:
         """Return the probability of each class, (..., B, C)."""
         return xp.concatenate([1.0 - p, p], axis=-1) if self.single else p
 
-    def settings(self) -> dict[str, Any]:
-        """Return the class names."""
-        return {"task": self.name, "class_names": list(self.class_names)}
-
 
 @dataclass(frozen=True)
-class Multilabel(Task):
+class Multilabel(Named):
     """Any number of labels at once for each row, each a yes or a no.
 
     Attributes:
         class_names: O names.
     """
 
-    class_names: tuple[str, ...]
     name = "multilabel"
-    metric = "accuracy"
 
     def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
         """Return 0 and 1, (N, O)."""
@@ -123,14 +131,6 @@ class Multilabel(Task):
     def tally(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
         """Return how many rows have all labels right, (...)."""
         return ((z > loss.middle) == (t > 0.5)).all(axis=-1).sum(axis=-1)
-
-    def score(self, device: Device, tally: Array, t: Array) -> Any:
-        """Return the share of rows that have all labels right."""
-        return (device.to_host(tally) / len(t)).tolist()
-
-    def settings(self) -> dict[str, Any]:
-        """Return the labels' names."""
-        return {"task": self.name, "class_names": list(self.class_names)}
 
 
 @dataclass(frozen=True)
