@@ -15,7 +15,8 @@ import pytest
 from networks import NETWORKS
 
 from xpnet import MLP, Adam, Trainer
-from xpnet.training.trainer import Totals, step_table, training_step
+from xpnet.training.steps import Totals, training_step
+from xpnet.training.trainer import step_table
 
 ROWS = 4096
 
@@ -42,7 +43,8 @@ class Setting:
         self.model.network.backward(self.model.loss(network.xp, self.forward(), self.t)[2])
 
     def step(self):
-        (h,) = step_table(self.model.network, self.trainer.optimizer, self.trainer.schedule, 0, 1)
+        table = step_table(self.model.network, self.trainer.optimizer, self.trainer.schedule, 0, 1)
+        h = {name: values[0, ...] for name, values in table.items()}
         totals = Totals.zeros(self.model)
         return lambda: training_step(self.model, self.trainer.optimizer, self.rows, self.index, h, totals)
 

@@ -9,13 +9,24 @@ import numpy as np
 import pytest
 from stand_in import StandIn
 
+from xpnet.compile import UntraceableError
 from xpnet.device import CPU, Device, get_device
 from xpnet.errors import DeviceError
 
 
 @pytest.fixture
-def stand_in():
-    """A device that behaves as a GPU does, and counts what crosses its border."""
+def eager(monkeypatch):
+    """Every step runs eagerly, also on the CPU: for tests that compare bytes between devices."""
+
+    def refuse(*arguments):
+        raise UntraceableError("this test runs eagerly")
+
+    monkeypatch.setattr("xpnet.training.steps.compile_step", refuse)
+
+
+@pytest.fixture
+def stand_in(eager):
+    """A device that behaves as a GPU does, and counts what crosses its border; next to it, the CPU runs eagerly."""
     return Device("cuda:0", StandIn(), 0)
 
 

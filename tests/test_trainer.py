@@ -220,7 +220,7 @@ def test_after_an_interruption_fit_goes_on_as_if_it_had_not_been(interruption, b
 
         with monkeypatch.context() as patch:
             if interruption != "Ctrl-C":
-                patch.setattr(trainer_module, "_evaluate", interrupted)
+                patch.setattr(trainer_module.Evaluation, "report", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 trainer.fit(x, y, epochs=2, on_step=interrupt, test=(x, y))
     assert [row["epoch"] for row in trainer.history] == list(range(1, trainer.epoch + 1))
@@ -314,7 +314,7 @@ def test_the_first_layer_is_not_asked_for_its_input_gradient(blobs, monkeypatch)
     assert asked == [4, 2]
 
 
-def test_on_the_second_of_two_devices(digits, tmp_path):
+def test_on_the_second_of_two_devices(eager, digits, tmp_path):
     """Everything the library does on cuda:1 it does with that device current; the stand-in refuses anything else."""
     second = Device("cuda:1", StandIn(), 1)
     model = digits_model(device=second, replicas=2, batch_norm=True, dropout=0.2)
@@ -341,7 +341,7 @@ def test_on_the_second_of_two_devices(digits, tmp_path):
     assert model.device.xp.current == 0, "the device that was current is so again"
 
 
-def test_a_trainer_pickled_on_a_gpu_goes_on_without_one(digits, monkeypatch):
+def test_a_trainer_pickled_on_a_gpu_goes_on_without_one(eager, digits, monkeypatch):
     cupy = StandIn()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr("xpnet.device.cupy_distributions", dict)

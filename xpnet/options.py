@@ -104,8 +104,9 @@ def add_options(parser: cli.Parser, without: Collection[str] = ()) -> None:
         "--threads",
         type=cli.whole_number,
         metavar="N",
-        help="BLAS threads (default: 1, for large networks one a processor)",
+        help="(default: one a processor, where the network is worth it)",
     )
+    add("--compile", action=flag, help="compile the training step, on the CPU (default: where that can be done)")
 
     add = group("options from a file")
     add("--config", type=Path, metavar="FILE", help="a TOML file, or a run's config.json; options given here win")

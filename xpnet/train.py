@@ -22,8 +22,6 @@ from .training.config import default_threads
 from .training.metrics import TITLES
 from .training.run_folder import RunFolder, finite
 
-NOT_COMPILED = "every step of this version runs eagerly"
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (by default those of the process); return its exit code."""
@@ -72,9 +70,9 @@ def _fit(
     """Train for `total` steps, showing progress and writing the run folder; whatever ends it, the folder is whole."""
     with Progress(trainer, len(data.x_train), total, quiet=quiet) as progress, cli.Interruptions() as interruptions:
 
-        def on_step(step: int) -> None:
+        def on_progress(step: int) -> None:
             interruptions.check()
-            progress.step()
+            progress.step(step)
 
         def on_epoch(row: dict[str, Any]) -> None:
             progress.epoch(row)
@@ -82,7 +80,7 @@ def _fit(
                 folder.add(row)
 
         try:
-            trainer.fit(data.x_train, data.y_train, steps=total, on_epoch=on_epoch, on_step=on_step, **options)
+            trainer.fit(data.x_train, data.y_train, steps=total, on_epoch=on_epoch, on_progress=on_progress, **options)
         except (DivergedError, KeyboardInterrupt) as error:
             if folder is None:
                 raise
@@ -121,7 +119,7 @@ def _result(
         "best_epoch": trainer.best_epoch,
         **{name: kept[name] for name in kept if name.endswith(("_loss", trainer.model.task.metric))},
         "model": None if folder is None else str(folder.model_path),
-        "compiled": NOT_COMPILED,
+        "compiled": trainer.compiled,
     }
 
 
@@ -155,10 +153,10 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
-    def step(self) -> None:
-        """Show that a step was taken."""
+    def step(self, taken: int) -> None:
+        """Show that so many steps were taken."""
         if self.bar is not None:
-            self.bar.update()
+            self.bar.update(taken - self.bar.n)
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Show an epoch's row."""

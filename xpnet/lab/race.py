@@ -104,7 +104,8 @@ def run_race(track: Track, optimizer: Optimizer) -> tuple[HostArray, HostArray]:
     table = step_table(network, optimizer, schedule, 0, len(track.batches))
     with track.device.activate(), np.errstate(all="ignore"):  # a rate that is too high overflows: that is a result
         batches = track.device.asarray(track.batches)
-        for i, h in enumerate(table):
+        for i in range(len(track.batches)):
+            h = {name: values[i, ...] for name, values in table.items()}
             x, t = x_train.take(batches[i], axis=0), t_train.take(batches[i])
             _, _, dz = loss(xp, network.forward(x, train=True), t)
             network.backward(dz)

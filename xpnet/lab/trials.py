@@ -106,7 +106,7 @@ def run_trials(configs: Sequence[Config], points: Sequence[Trial], options: argp
     with Progress(len(configs), quiet=options.quiet) as progress, cli.Interruptions() as interruptions:
         try:
             for group in train_all(
-                configs, data, device, on_epoch=progress.epoch, on_step=lambda step: interruptions.check()
+                configs, data, device, on_epoch=progress.epoch, on_progress=lambda step: interruptions.check()
             ):
                 trials |= {number: {"number": number} | points[number] | trial for number, trial in group.items()}
                 progress.group(len(trials), [trial["validation_loss"] for trial in trials.values()])

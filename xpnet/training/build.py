@@ -85,7 +85,7 @@ def build(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Tra
         y = getattr(data, name)
         if y is not None:
             model.task.targets(y, CPU, len(y), config.dtype, name)
-    trainer = Trainer(model, optimizer, batch_size=config.batch_size, seed=config.seed)
+    trainer = Trainer(model, optimizer, batch_size=config.batch_size, seed=config.seed, compile=config.compile)
     total = config.total_steps(trainer.steps_in_epoch(len(data.x_train)))
     if config.warmup >= total:
         raise ValueError(f"warmup ({config.warmup}) must be shorter than the run, which has {total} steps")

@@ -86,7 +86,8 @@ class Config:
         early_stop: stop after so many epochs without a lower validation loss, and go back to the best one; without
             `validation`, a tenth of the training rows is held out.
         dtype: "float32" or "float64".
-        threads: BLAS threads on the CPU; None for `default_threads()`.
+        threads: how many threads to use on the CPU; None for `default_threads()`.
+        compile: compile the training step where that can be done (on the CPU, with the extra `fast`).
         seed: of weights and of the order of rows.
     """
 
@@ -120,6 +121,7 @@ class Config:
     early_stop: int | None = None
     dtype: str = "float32"
     threads: int | None = None
+    compile: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:

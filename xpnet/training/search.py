@@ -39,7 +39,7 @@ def train_all(
     device: Device,
     *,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
-    on_step: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Iterator[dict[int, Trial]]:
     """Train a network for each config on prepared data, and yield, for each group, what came of its members, by number.
 
@@ -51,7 +51,7 @@ def train_all(
         configs: what to train. Rows come in the order of the seed of a group's first config.
         data: with validation rows, as `prepare` returns it.
         device: where to train.
-        on_epoch, on_step: as `Trainer.fit` has them.
+        on_epoch, on_progress: as `Trainer.fit` has them.
     """
     if data.x_validation is None:
         raise ValueError("a search needs validation rows")
@@ -59,7 +59,7 @@ def train_all(
         config = configs[members[0]]
         sizes = network_sizes(config, data)
         trainer, total = build([configs[i] for i in members], data, device)
-        options = fit_options(config, data) | {"test": None, "on_epoch": on_epoch, "on_step": on_step}
+        options = fit_options(config, data) | {"test": None, "on_epoch": on_epoch, "on_progress": on_progress}
         diverged = False
         try:
             with limit_threads(config.threads or default_threads(sizes, config.batch_size)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ import numpy as np
 from ..checks import whole
 from ..data.arrays import check_features, check_rows, check_weights
 from ..data.batches import Rows, spans
-from ..device import Array
 from ..errors import DivergedError
 from ..nn import Sequential
 from ..optim import Adam, Optimizer, Schedule, State
@@ -21,67 +19,20 @@ from ..optim.schedules import constant
 from ..rng import check_seed, mask_keys, permutation
 from .early_stopping import Best
 from .model import MLP
+from .steps import Evaluation, Steps, Totals
 
 Row = dict[str, Any]
+OnStep = Callable[[int], None]
 Examples = tuple[Any, Any]  # rows and their targets
 
 EVALUATE_ROWS = 1024
 
 
-@dataclass(frozen=True)
-class Totals:
-    """What an epoch adds up, on the device, in float64: the device is asked for it once, at the epoch's end.
+def step_table(network: Sequential, optimizer: Optimizer, schedule: Schedule, taken: int, length: int) -> State:
+    """Return what each of the `length` steps after `taken` steps reads: arrays (length,) or (length, R, 1).
 
-    Attributes:
-        loss, weight: the weighted sum of losses, and the sum of weights, () or (R,).
-        tally: what the task's metric adds up, () or (R,), or for each output, (O,) or (R, O).
-    """
-
-    loss: Array
-    weight: Array
-    tally: Array
-
-    @classmethod
-    def zeros(cls, model: MLP) -> Totals:
-        """Return totals of nothing."""
-        shape = () if model.replicas is None else (model.replicas,)
-        shapes = (shape, shape, shape + (model.n_outputs,) * model.task.by_output)
-        return cls(*(model.device.zeros(shape, "float64") for shape in shapes))
-
-    def add(self, loss: Array, weight: Array, tally: Array) -> None:
-        """Add a batch: its loss and weight, and its part of the metric."""
-        self.loss[...] = self.loss + loss
-        self.weight[...] = self.weight + weight
-        self.tally[...] = self.tally + tally
-
-    def means(self, model: MLP, t: Array) -> tuple[Any, Any]:
-        """Return mean loss and metric over the rows with targets t, as floats or lists of R; waits for the device."""
-        loss, weight = (model.device.to_host(a) for a in (self.loss, self.weight))
-        with np.errstate(invalid="ignore"):
-            return (loss / weight).tolist(), model.task.score(model.device, self.tally, t)
-
-
-def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, h: State, totals: Totals) -> None:
-    """Take one step on the rows `index`, (B,): forward, loss, backward, update.
-
-    Nothing here depends on a value, and everything that changes from step to step comes in as an array.
-    """
-    network = model.network
-    x, t, w = rows.batch(index)
-    z = network.forward(x, train=True, key=h.get("mask_key"))
-    loss, weight, dz = model.loss(network.xp, z, t, w)
-    network.backward(dz)
-    optimizer.step(network.xp, network.values, network.gradients, optimizer.state, h)
-    totals.add(loss, weight, model.task.tally(network.xp, model.loss, z, t))
-
-
-def step_table(
-    network: Sequential, optimizer: Optimizer, schedule: Schedule, taken: int, length: int
-) -> Iterator[State]:
-    """Yield what each of the `length` steps after `taken` steps reads: arrays () or (R, 1), all from one upload.
-
-    They are made in float64 on the host and cast once. Where the network draws random numbers there is also `mask_key`,
-    uint32, (1, 1) or (R, 1, 1).
+    They are made in float64 on the host, cast once, and sent in one upload. Where the network draws random numbers
+    there is also `mask_key`, uint32, (length, 1, 1) or (length, R, 1, 1).
     """
     one = network.replicas is None
     numbers = range(taken, taken + length)
@@ -94,13 +45,11 @@ def step_table(
     factors = np.array([schedule(number) for number in numbers])
     table["learning_rate"] = table["learning_rate"] * (factors if one else factors[:, None, None])
     arrays = network.device.asarray(np.stack(list(table.values())).astype(network.dtype))  # (names, steps, ...)
-    keys = None
+    result = {name: arrays[k] for k, name in enumerate(table)}
     if network.random:
         host = np.stack([mask_keys(seed, taken, length) for seed in network.seeds], axis=1)  # (steps, R)
-        keys = network.device.asarray(host.reshape((length, 1, 1) if one else (length, -1, 1, 1)))
-    for i in range(length):
-        h = {name: arrays[k, i, ...] for k, name in enumerate(table)}
-        yield h if keys is None else h | {"mask_key": keys[i]}
+        result["mask_key"] = network.device.asarray(host.reshape((length, 1, 1) if one else (length, -1, 1, 1)))
+    return result
 
 
 class Trainer:
@@ -117,10 +66,12 @@ class Trainer:
         schedule: a factor of the learning rate by the number of steps taken; None for a constant rate.
         batch_size: rows in a step. The last batch of an epoch holds what is left, and counts with its true size.
         seed: of the order of rows: epoch e sees `rng.permutation(seed, e, rows)`, whatever came before.
+        compile: whether steps may be compiled (on the CPU, where the extra `fast` is installed).
 
     Attributes:
         epoch, step: how many were taken.
         history: a row per epoch, a dict, as `fit` returns it.
+        compiled: True where the steps of the last `fit` were compiled, else why not.
         best_epoch: the epoch that the last `fit` went back to (of each replica; -1 for one that never had a finite
             loss); None if it did not.
     """
@@ -133,6 +84,7 @@ class Trainer:
         schedule: Schedule | None = None,
         batch_size: int = 128,
         seed: int = 0,
+        compile: bool = True,
     ) -> None:
         if not isinstance(model, MLP):
             raise TypeError(f"model must be an MLP, not {model!r}")
@@ -146,6 +98,8 @@ class Trainer:
         _warn_of_steps(model)
         self.batch_size = whole("batch_size", batch_size)
         self.seed = check_seed(seed)
+        self.compile = compile
+        self.compiled: bool | str = "nothing was trained"
         self.epoch = self.step = 0
         self.history: list[Row] = []
         self.best_epoch: int | list[int] | None = None
@@ -163,7 +117,8 @@ class Trainer:
         test: Examples | None = None,
         early_stop: int | None = None,
         on_epoch: Callable[[Row], None] | None = None,
-        on_step: Callable[[int], None] | None = None,
+        on_step: OnStep | None = None,
+        on_progress: OnStep | None = None,
     ) -> list[Row]:
         """Train, and return the history so far: a row per epoch.
 
@@ -189,6 +144,7 @@ class Trainer:
                 it would alone; training goes on until all have.
             on_epoch: called with each row of the history.
             on_step: called after each step with the number of steps this trainer has taken; the device may lag behind.
+            on_progress: called likewise, but after several steps where they are compiled.
 
         Raises:
             TypeError, ValueError: an argument is wrong; nothing was trained.
@@ -217,13 +173,21 @@ class Trainer:
                 arrays = [network.values, network.buffers, *self.optimizer.state.values()]
                 best = Best(network.device, network.replicas, early_stop, arrays)
                 if self.epoch:  # what was trained already may be the best there will be
-                    best.look(self.epoch, _evaluate(self.model, held["validation"])[0])
+                    best.look(
+                        self.epoch,
+                        Evaluation(self.model, held["validation"], EVALUATE_ROWS, compiled=False).report()[0],
+                    )
             good = self._snapshot()
+            taking = Steps(self.model, self.optimizer, rows, compiled=self.compile)
+            reports = {
+                name: Evaluation(self.model, data, EVALUATE_ROWS, compiled=self.compile) for name, data in held.items()
+            }
             for length in _epoch_lengths(self.steps_in_epoch(len(rows)), epochs, steps):
                 try:
-                    row = self._train_epoch(rows, length, on_step)
-                    for name, data in held.items():
-                        row[f"{name}_loss"], row[f"{name}_{self.model.task.metric}"] = _evaluate(self.model, data)
+                    row = self._train_epoch(taking, length, on_step, on_progress)
+                    self.compiled = taking.compiled
+                    for name, report in reports.items():
+                        row[f"{name}_loss"], row[f"{name}_{self.model.task.metric}"] = report.report()
                     wrong = self._divergence(row)
                 except KeyboardInterrupt:
                     self._restore(good)
@@ -249,20 +213,20 @@ class Trainer:
                 self.best_epoch = best.restore()
         return self.history
 
-    def _train_epoch(self, rows: Rows, length: int, on_step: Callable[[int], None] | None) -> Row:
+    def _train_epoch(self, steps: Steps, length: int, on_step: OnStep | None, on_progress: OnStep | None) -> Row:
         """Take `length` steps of an epoch, and return its row of the history."""
-        model = self.model
+        model, rows = self.model, steps.rows
         start = time.perf_counter()
         order = model.device.asarray(permutation(self.seed, self.epoch + 1, len(rows)))
         totals = Totals.zeros(model)
         batches = self._batches(len(rows))[:length]
         rate = self._rates(self.step + length - 1)
         table = step_table(model.network, self.optimizer, self.schedule, self.step, length)
-        for span, h in zip(batches, table, strict=True):
-            training_step(model, self.optimizer, rows, order[span], h, totals)
-            self.step += 1
-            if on_step is not None:
-                on_step(self.step)
+        for taken in steps.take(order, batches, table, totals, most=length if on_step is None else 1):
+            self.step += taken
+            for on in (on_step, on_progress):
+                if on is not None:
+                    on(self.step)
         loss, score = totals.means(model, rows.t.take(order[: batches[-1].stop], axis=0))
         return {
             "epoch": self.epoch + 1,
@@ -340,7 +304,7 @@ def evaluate(model: MLP, x: Any, y: Any) -> tuple[Any, Any]:
     They are floats, or lists of R floats; the loss of regression is of scaled targets.
     """
     with model.device.activate(), np.errstate(all="ignore"):
-        return _evaluate(model, checked_rows(model, x, y))
+        return Evaluation(model, checked_rows(model, x, y), EVALUATE_ROWS, compiled=False).report()
 
 
 def _warn_of_steps(model: MLP) -> None:
@@ -353,16 +317,6 @@ def _warn_of_steps(model: MLP) -> None:
                 stacklevel=3,
             )
         learns = learns or bool(layer.params)
-
-
-def _evaluate(model: MLP, rows: Rows) -> tuple[Any, Any]:
-    totals = Totals.zeros(model)
-    for span in spans(len(rows), EVALUATE_ROWS):
-        x, t, w = rows.piece(span)
-        z = model.network.forward(x)
-        loss, weight, _ = model.loss(model.network.xp, z, t, w)
-        totals.add(loss, weight, model.task.tally(model.network.xp, model.loss, z, t))
-    return totals.means(model, rows.t)
 
 
 def checked_rows(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = None) -> Rows:
