@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .loops import Value, Writer
+from .trace import UntraceableError
+from .writer import BOOL, Value, Writer
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def log1p(w: Writer, x: Value) -> Value:
     u = w.add(one, x)
     lost = w.divide(w.subtract(x, w.subtract(u, one)), u)
     edge = w.compare("oeq", w.call("fabs", u), w.number(math.inf, x))
-    edge = w.either(edge, w.compare("oeq", u, w.number(0.0, x)))
+    edge = w.integer_op("or", edge, w.compare("oeq", u, w.number(0.0, x)))
     return w.add(log(w, u), w.select(edge, w.number(0.0, x), lost))
 
 
@@ -143,3 +142,115 @@ SERIES: dict[str, Callable[[Writer, Value], Value]] = {
     "tanh": tanh,
 }
 """The functions that are made here, by NumPy's names."""
+
+COMPARISONS = {
+    "less": "lt",
+    "less_equal": "le",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "equal": "eq",
+    "not_equal": "ne",
+}
+BITWISE = {
+    "bitwise_and": "and",
+    "bitwise_or": "or",
+    "bitwise_xor": "xor",
+    "logical_and": "and",
+    "logical_or": "or",
+    "logical_xor": "xor",
+}
+
+
+def apply(w: Writer, name: str, values: list[Value]) -> Value:
+    """Return the result of an elementwise operation, by NumPy's name, on operands in the types that NumPy gives it."""
+    a = values[0]
+    b = values[1] if len(values) > 1 else a
+    if name == "where":
+        return w.select(a, values[1], values[2])
+    if name in COMPARISONS:
+        kind = COMPARISONS[name]
+        if a.dtype.kind == "f":
+            return w.compare(("u" if kind == "ne" else "o") + kind, a, b)
+        return w.compare(kind if kind in ("eq", "ne") else _signed(a) + kind, a, b)
+    if name in BITWISE:
+        logical = name.startswith("logical")
+        return w.integer_op(BITWISE[name], *((w.cast(a, BOOL), w.cast(b, BOOL)) if logical else (a, b)))
+    if name in ("add", "subtract", "multiply"):
+        return getattr(w, name)(a, b)  # type: ignore[no-any-return]
+    if name in ("maximum", "minimum"):
+        return combine(w, name.removesuffix("imum"), a, b)
+    if name == "divide":
+        # One division, where it is done, in place of one a lane.
+        return w.multiply(a, w.divide(w.number(1.0, b), b)) if a.wide and not b.wide else w.divide(a, b)
+    if name in ("left_shift", "right_shift"):
+        return w.integer_op("shl" if name == "left_shift" else "ashr" if a.dtype.kind == "i" else "lshr", a, b)
+    if name == "square":
+        return w.multiply(a, a)
+    if name in ("invert", "logical_not"):
+        a = w.cast(a, BOOL) if name == "logical_not" else a
+        return w.integer_op("xor", a, w.integer(1 if a.dtype == BOOL else -1, a))
+    return _apply_float(w, name, a) if a.dtype.kind == "f" else _apply_integer(w, name, a)
+
+
+def _apply_float(w: Writer, name: str, a: Value) -> Value:
+    zero, one = w.number(0.0, a), w.number(1.0, a)
+    if name in SERIES:
+        return SERIES[name](w, a)
+    if name in ("sqrt", "floor", "ceil"):
+        return w.call(name, a)
+    if name == "absolute":
+        return w.call("fabs", a)
+    if name == "negative":
+        return w.emit(f"fneg {a.type} {a.name}", a.dtype, a.wide)
+    if name == "reciprocal":
+        return w.divide(one, a)
+    if name == "isnan":
+        return w.compare("uno", a, a)
+    if name in ("isfinite", "isinf"):
+        kind = "olt" if name == "isfinite" else "oeq"
+        return w.compare(kind, w.call("fabs", a), w.number(np.inf, a))
+    if name == "sign":
+        negative = w.select(w.compare("olt", a, zero), w.number(-1.0, a), a)  # 0 stays 0, and NaN stays NaN
+        return w.select(w.compare("ogt", a, zero), one, negative)
+    raise UntraceableError(f"{name} of {a.dtype}")
+
+
+def _apply_integer(w: Writer, name: str, a: Value) -> Value:
+    zero, one = w.integer(0, a), w.integer(1, a)
+    negative = w.compare("slt", a, zero)
+    if name == "negative":
+        return w.subtract(zero, a)
+    if name == "absolute":
+        return w.select(negative, w.subtract(zero, a), a) if a.dtype.kind == "i" else a
+    if name == "sign":
+        positive = w.select(w.compare("ne", a, zero), one, zero)
+        return w.select(negative, w.integer(-1, a), positive) if a.dtype.kind == "i" else positive
+    raise UntraceableError(f"{name} of {a.dtype}")
+
+
+def combine(w: Writer, name: str, a: Value, b: Value) -> Value:
+    """Return the sum, the max or the min of two values; NaN where one is NaN."""
+    if name == "sum":
+        return w.add(a, b)
+    kind = "gt" if name == "max" else "lt"
+    better = w.compare(("o" if a.dtype.kind == "f" else _signed(a)) + kind, a, b)
+    if a.dtype.kind == "f":
+        better = w.integer_op("or", better, w.compare("uno", a, a))
+    return w.select(better, a, b)
+
+
+def neutral(w: Writer, name: str, like: Value) -> Value:
+    """Return what changes nothing in a sum, a max or a min."""
+    if like.dtype.kind == "f":
+        return w.number({"sum": 0.0, "max": -math.inf, "min": math.inf}[name], like)
+    if name == "sum":
+        return w.integer(0, like)
+    if like.dtype == BOOL:
+        return w.integer(int(name == "min"), like)
+    limits = np.iinfo(like.dtype)
+    return w.integer(int(limits.min if name == "max" else limits.max), like)
+
+
+def _signed(a: Value) -> str:
+    """Return how LLVM tells comparisons of signed integers from those of unsigned ones."""
+    return "s" if a.dtype.kind == "i" else "u"

@@ -22,7 +22,6 @@ from typing import Any, Literal, TypeAlias
 from ..device import ALIGNMENT
 from .trace import Counting, Leaf, Operation, Shape, Source, Trace, TracedArray, blas_layout, c_strides, overlap
 
-LANES = 16  # elements that a loop handles at a time: a vector register of float32, where they are 64 bytes
 WORTH_A_THREAD = 500_000  # multiplications
 ROWS_A_THREAD = 32
 SMALL = 4096  # elements below which a loop over no rows is not worth dividing
