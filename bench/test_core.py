@@ -5,7 +5,8 @@
     python -m pytest bench --benchmark-json=bench/results/NAME.json
 
 Each call ends with the device's work done: a GPU is waited for inside the timed function. Float32; the step gathers
-its batch, and updates by Adam. The products alone are the floor: what remains above it is ours.
+its batch, and updates by Adam. The products alone are the floor: what remains above it is ours. A compiled step is
+started from Python for each call here; in a run one start is for many steps, which bench/peers/race.py times.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pytest
 from networks import NETWORKS
 
 from xpnet import MLP, Adam, Trainer
-from xpnet.training.steps import Totals, training_step
+from xpnet.training.steps import Steps, Totals, training_step
 from xpnet.training.trainer import step_table
 
 ROWS = 4096
@@ -42,11 +43,26 @@ class Setting:
         network = self.model.network
         self.model.network.backward(self.model.loss(network.xp, self.forward(), self.t)[2])
 
+    def table(self):
+        return step_table(self.model.network, self.trainer.optimizer, self.trainer.schedule, 0, 1)
+
     def step(self):
-        table = step_table(self.model.network, self.trainer.optimizer, self.trainer.schedule, 0, 1)
-        h = {name: values[0, ...] for name, values in table.items()}
+        h = {name: values[0, ...] for name, values in self.table().items()}
         totals = Totals.zeros(self.model)
         return lambda: training_step(self.model, self.trainer.optimizer, self.rows, self.index, h, totals)
+
+    def compiled_step(self):
+        steps = Steps(self.model, self.trainer.optimizer, self.rows, compiled=True)
+        table, totals, batch = self.table(), Totals.zeros(self.model), slice(0, self.batch_size)
+
+        def step():
+            for _ in steps.take(self.index, [batch], table, totals, most=1):
+                pass
+
+        step()
+        if steps.compiled is not True:
+            pytest.skip(f"not compiled: {steps.compiled}")
+        return step
 
     def products(self):
         """The products of a step: y = x W and dW = x^T dy for every layer, dx = dy W^T for all but the first."""
@@ -72,6 +88,7 @@ WORK = {
     "2 forward": lambda setting: setting.forward,
     "3 forward+backward": lambda setting: setting.forward_backward,
     "4 step": lambda setting: setting.step(),
+    "5 step, compiled": lambda setting: setting.compiled_step(),
 }
 
 
@@ -81,11 +98,12 @@ def test_core(benchmark, name, work, device):
     benchmark.group = f"{name}, {device.name}"
     benchmark.name = work
     benchmark.extra_info.update(network=name, work=work, device=device.name)
-    call = WORK[work](Setting(name, device))
-
-    def timed():
-        call()
-        device.synchronize()
 
     with device.activate():
+        call = WORK[work](Setting(name, device))
+
+        def timed():
+            call()
+            device.synchronize()
+
         benchmark(timed)

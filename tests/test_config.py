@@ -106,7 +106,7 @@ def test_bad_files(tmp_path, name, text, words):
 
 def test_default_threads(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
-    assert default_threads([784, 512, 10], 128) == 8
-    assert default_threads([784, 100, 100, 10], 128) == 1, "small products gain nothing from threads"
+    assert default_threads([784, 512, 10], 128, compiled=False) == 8
+    assert default_threads([784, 100, 100, 10], 128, compiled=False) == 1, "small products gain nothing from threads"
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
-    assert default_threads([784, 2048, 10], 1024) == 1
+    assert default_threads([784, 2048, 10], 1024, compiled=False) == 1

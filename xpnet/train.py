@@ -17,8 +17,7 @@ from .device import limit_threads
 from .errors import DivergedError
 from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence
 from .training import Config, Trainer
-from .training.build import fit_options, network_sizes
-from .training.config import default_threads
+from .training.build import fit_options, threads_for
 from .training.metrics import TITLES
 from .training.run_folder import RunFolder, finite
 
@@ -43,11 +42,15 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
         # All that can be wrong with the data is found before the folder's old run makes way.
         data = prepare_data(config, loaded)
         trainer, total = build_trainer([config], data, device)
-        threads = config.threads or default_threads(network_sizes(config, data), config.batch_size)
+        threads = threads_for(config, data, device)
+        if options.plan:
+            with limit_threads(threads):
+                print(trainer.plan(data.x_train, data.y_train, class_weight=config.class_weight))
+            return 0
         if folder is not None:
             folder.start(config, device, threads, loaded)
         if not options.quiet:
-            threads_too = f", BLAS threads: {threads}" if device.index is None else ""
+            threads_too = f", threads: {threads}" if device.index is None else ""
             cli.tell(sentence(config, data))
             cli.tell(f"training on {device.name}{threads_too}, {total} steps")
         with limit_threads(threads):
@@ -184,6 +187,7 @@ def _parser() -> cli.Parser:
     add("--out", type=folder, default=None, metavar="DIR", help="write config, history, model and curves into DIR")
     add("--overwrite", action="store_true", default=False, help="let DIR hold a run already, and replace it")
     add("--json", action="store_true", default=False, help="print one JSON object on stdout")
+    add("--plan", action="store_true", default=False, help="print what the compiled step does, and train nothing")
     add("--quiet", action="store_true", default=False, help="no progress on stderr")
     return parser
 

@@ -1,8 +1,9 @@
 """Running a step fast: it is recorded once, planned, compiled, and then replayed without the interpreter.
 
-The step is plain array code against `xp`. `trace` has an `xp` that only records; `plan` makes loops of what was recorded
-and decides what runs when, on which thread and in which memory; `loops` writes the loops for LLVM, with `functions` for
-what it lacks; `native` compiles and runs them, around the products of NumPy's own BLAS (`blas`).
+The step is plain array code against `xp`. `trace` has an `xp` that only records. `plan` makes loops of what was
+recorded, and decides what runs when, on which thread and in which memory. `loops` writes the loops in LLVM's language,
+by means of `writer` and `functions`; `native` compiles them; `program` runs them, by `routines`, around the products of
+NumPy's own `blas`. Where there is no LLVM, `replay` makes NumPy's calls, into memory that is planned.
 
 >>> import numpy as np
 >>> def step(xp, a):
@@ -17,20 +18,24 @@ what it lacks; `native` compiles and runs them, around the products of NumPy's o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ..device import Device
+from ..errors import one_line
 from . import blas
-from .native import Program
+from .native import compiler
 from .plan import make_plan, useful_threads
+from .program import Program
+from .replay import Replay
 from .trace import Trace, TracedArray, TracingModule, UntraceableError
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 Step = Callable[["TracingDevice", dict[str, TracedArray]], None]
 
-__all__ = ["Program", "TracingDevice", "UntraceableError", "compile_step", "record"]
+__all__ = ["Program", "Replay", "TracingDevice", "UntraceableError", "compile_step", "record", "why_not_compiled"]
 
 
 class TracingDevice(Device):
@@ -61,8 +66,8 @@ def record(step: Step, arrays: Arrays) -> Trace:
     return trace
 
 
-def compile_step(step: Step, arrays: Arrays, threads: int | None = None) -> Program:
-    """Record and compile a step.
+def compile_step(step: Step, arrays: Arrays, threads: int | None = None) -> Program | Replay:
+    """Record a step, and return what runs it: a compiled `Program`, or, without LLVM, a `Replay` by NumPy.
 
     Args:
         step: called once with a device, whose `xp` records, and a traced array for each of `arrays`, by its name. It
@@ -74,7 +79,20 @@ def compile_step(step: Step, arrays: Arrays, threads: int | None = None) -> Prog
         Exception: whatever the step does not like about being recorded: `UntraceableError`, but also any other.
     """
     trace = record(step, arrays)
+    if why_not_compiled() is not None:
+        return Replay(trace)
     found = blas.find()
-    if threads is None:
-        threads = 1 if found is None else found.threads
-    return Program(make_plan(trace, useful_threads(trace, threads)))
+    most = 1 if found is None else threads or found.threads
+    return Program(make_plan(trace, useful_threads(trace, most)))
+
+
+@cache
+def why_not_compiled() -> str | None:
+    """Return why nothing can be compiled on this machine; None where it can."""
+    try:
+        compiler()
+    except ImportError:
+        return "llvmlite is not installed; to compile the training step: pip install 'xpnet[fast]'"
+    except Exception as error:
+        return f"LLVM cannot be used: {one_line(error)}"
+    return None

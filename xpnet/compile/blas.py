@@ -1,50 +1,60 @@
 """The matrix products of the BLAS that NumPy has, by their addresses.
 
-Only what NumPy's own wheels bring is known by name (OpenBLAS with 64-bit integers, under a prefix of its own). Where
+Only what NumPy's own wheels bring is known by name: OpenBLAS with 64-bit integers, under a prefix of its own. Where
 NumPy has another BLAS, products go through `numpy.matmul`.
 """
 
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-NAMES = {"float32": "scipy_cblas_sgemm64_", "float64": "scipy_cblas_dgemm64_"}
+PRODUCTS = {"float32": "scipy_cblas_sgemm64_", "float64": "scipy_cblas_dgemm64_"}
 
 
-@dataclass(frozen=True)
 class Blas:
     """NumPy's BLAS.
 
     Attributes:
         products: the address of the product of each type.
-        library: the library itself.
     """
 
-    products: dict[str, int]
-    library: Any
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        functions = {dtype: getattr(library, name) for dtype, name in PRODUCTS.items()}
+        self.products = {dtype: ctypes.cast(one, ctypes.c_void_p).value or 0 for dtype, one in functions.items()}
+        self._lock = threading.Lock()
+        self._inside = 0  # how many are in `one_thread`
+        self._threads = 1  # what it may use outside of it
 
     @property
     def threads(self) -> int:
-        """How many threads it may use."""
-        return int(self.library.scipy_openblas_get_num_threads64_())
+        """How many threads it may use, but for `one_thread`."""
+        with self._lock:
+            return self._threads if self._inside else int(self._library.scipy_openblas_get_num_threads64_())
 
     @contextmanager
     def one_thread(self) -> Iterator[None]:
         """Let it use one thread inside this context, since there is a thread for each part already."""
-        before = self.threads
-        self.library.scipy_openblas_set_num_threads64_(1)
+        with self._lock:
+            if not self._inside:
+                self._threads = int(self._library.scipy_openblas_get_num_threads64_())
+                self._library.scipy_openblas_set_num_threads64_(1)
+            self._inside += 1
         try:
             yield
         finally:
-            self.library.scipy_openblas_set_num_threads64_(before)
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._library.scipy_openblas_set_num_threads64_(self._threads)
 
 
 @cache
@@ -54,10 +64,7 @@ def find() -> Blas | None:
     for folder in (package.parent / "numpy.libs", package / ".dylibs"):
         for path in sorted(folder.glob("libscipy_openblas64_*")):
             try:
-                library = ctypes.CDLL(str(path))
-                functions = {dtype: getattr(library, name) for dtype, name in NAMES.items()}
+                return Blas(ctypes.CDLL(str(path)))
             except (OSError, AttributeError):
                 continue
-            products = {dtype: ctypes.cast(one, ctypes.c_void_p).value or 0 for dtype, one in functions.items()}
-            return Blas(products, library)
     return None

@@ -202,7 +202,7 @@ class LoopText:
             else:
                 base = self._base(view)
                 if view.picked is not None:
-                    axis, index = view.picked
+                    axis, index = view.picked.axis, view.picked.index
                     if view.shape[axis] == 1:
                         base = self._only_row(view, base)
                     else:
@@ -235,7 +235,7 @@ class LoopText:
     def _only_row(self, view: TracedArray, base: str) -> str:
         """Return where the one row that is picked begins, found once."""
         assert view.picked is not None
-        axis, index = view.picked
+        axis, index = view.picked.axis, view.picked.index
         first = self._base(index)
         stride = self._entry_of_table(view.strides[axis] * view.dtype.itemsize)
         name = self.w.name("p")
@@ -409,10 +409,12 @@ class LoopText:
         body = innermost(operations) if operations else []
         self.scope = OUTER
         reductions = [operation for operation in operations if operation.kind == "reduce"]
-        w.lines = start = []
+        start: list[str] = []
+        w.lines = start
         for reduction in reductions:
             w.store(self.totals[reduction], neutral(w, reduction.name, Value("", reduction.dtype, True)))
-        w.lines = end = []
+        end: list[str] = []
+        w.lines = end
         for reduction in reductions:
             result = w.load(self.totals[reduction], reduction.dtype, wide=True)
             if self.lanes == self.inner:
@@ -434,7 +436,8 @@ class LoopText:
         """Return what one turn of the innermost loop does."""
         self.known[BODY] = {}
         self.scope = BODY
-        self.w.lines = lines = []
+        lines: list[str] = []
+        self.w.lines = lines
         self._write(operations)
         return lines
 

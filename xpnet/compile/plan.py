@@ -68,6 +68,12 @@ class Product:
     target: TracedArray | None = None
     index: int = 0
 
+    @property
+    def matrices(self) -> tuple[TracedArray, TracedArray, TracedArray]:
+        """The factors, and where their product goes."""
+        a, b = views(self.operation)
+        return a, b, _result(self.operation) if self.target is None else self.target
+
 
 @dataclass(eq=False)
 class Meeting:
@@ -244,58 +250,55 @@ class Grouping:
         """Put an operation where it can run; what needs nothing but leaves waits until somebody needs it."""
         for other in self.graph.before[operation]:
             if other in self.waiting:
-                self._settle(other, None)
+                self._settle(other)
         if operation.kind == "map" and all(view.source in self.waiting for view in self._results(operation)):
             self.waiting.add(operation)
-            return
-        self._settle(operation, None)
+        else:
+            self._settle(operation)
 
-    def _results(self, operation: Operation) -> Iterator[TracedArray]:
-        return (view for view in self.graph.needs(operation) if isinstance(view.source, Operation))
+    def _results(self, operation: Operation) -> list[TracedArray]:
+        """Return the views of other operations' results that an operation reads."""
+        return [view for view in self.graph.needs(operation) if isinstance(view.source, Operation)]
 
-    def _settle(self, operation: Operation, loop: Loop | None) -> None:
-        """Put an operation into a loop, one that is there or a new one, with those that wait for it."""
+    def _settle(self, operation: Operation) -> None:
+        """Put an operation into an instruction, one that is there or a new one, with those that have waited for it."""
         self.waiting.discard(operation)
-        waiting = [view for view in self._results(operation) if view.source in self.waiting]
+        together = self._with_waiting(operation)
+        needed = [self.of[view.source] for one in together for view in self._results(one) if view.source in self.of]
+        needed += [self.of[other] for one in together for other in self.graph.before[one] if other in self.of]
+        last = max(needed, key=lambda instruction: instruction.index, default=None)
         if operation.kind == "product":
-            for view in waiting:
-                self._settle(view.source, None)  # type: ignore[arg-type]
             self._begin(Product(operation), operation)
-            return
-        if loop is None:
-            last = self._last(operation)
-            if operation.kind == "store" and isinstance(last, Product) and self._fills(last, operation):
-                last.target = operation.target
-                self.of[operation] = last
-                return
-            following = self.instructions[last.index if last is not None else 0 :]
-            loop = next((one for one in following if isinstance(one, Loop) and self._joins(operation, one)), None)
+        elif operation.kind == "store" and isinstance(last, Product) and self._fills(last, operation):
+            last.target = operation.target
+            self.of[operation] = last
+        else:
+            following = self.instructions[0 if last is None else last.index :]
+            loop = next((one for one in following if isinstance(one, Loop) and self._fit(together, one)), None)
             if loop is None:
                 loop = Loop(space_of(operation))
                 self._begin(loop, operation)
-        for view in waiting:
-            assert isinstance(view.source, Operation)
-            if view.source in self.waiting:  # not yet with another operand
-                fits = view.whole and space_of(view.source) == loop.space and self._joins(view.source, loop)
-                self._settle(view.source, loop if fits else None)
-        if any(self.of[view.source].index > loop.index for view in waiting):  # type: ignore[index]
-            loop = Loop(space_of(operation))  # an operand had to go into a loop of its own, which comes later
-            self._begin(loop, operation)
-        self._join(operation, loop)
+            for one in together:
+                self._join(one, loop)
 
-    def _last(self, operation: Operation) -> Instruction | None:
-        """Return the last instruction that must come before an operation, and before those that wait for it."""
-        needed: list[Instruction] = []
-        found = [operation]
-        while found:
-            one = found.pop()
-            for view in self._results(one):
-                if view.source in self.waiting:
-                    found.append(view.source)  # type: ignore[arg-type]
-                else:
-                    needed.append(self.of[view.source])  # type: ignore[index]
-            needed += [self.of[other] for other in self.graph.before[one] if other in self.of]
-        return max(needed, key=lambda instruction: instruction.index, default=None)
+    def _with_waiting(self, operation: Operation) -> list[Operation]:
+        """Return an operation and those that wait for it and can be in its loop; settle the others that it needs."""
+        while True:
+            together = [operation]
+            apart = None
+            for one in together:
+                for view in self._results(one):
+                    source = view.source
+                    if source in self.waiting and isinstance(source, Operation):
+                        alike = operation.kind != "product" and space_of(source) == space_of(operation)
+                        if not (view.whole and alike):
+                            apart = source
+                        elif source not in together:
+                            together.append(source)
+            if apart is None:
+                self.waiting -= set(together)
+                return sorted(together, key=lambda one: one.index)
+            self._settle(apart)
 
     def _begin(self, instruction: Instruction, operation: Operation) -> None:
         instruction.index = len(self.instructions)
@@ -310,36 +313,25 @@ class Grouping:
         readers = self.graph.consumers[product.operation]
         return view.source is product.operation and len(readers) == 1 and layout is not None and not layout[0]
 
-    def _joins(self, operation: Operation, loop: Loop) -> bool:
-        """Whether an operation can run in a loop whose results it needs."""
+    def _fit(self, together: list[Operation], loop: Loop) -> bool:
+        """Whether operations of one space, of which the last one needs the others, can run in a loop."""
+        operation = together[-1]
         space = space_of(operation)
-        inside = [view for view in self.graph.needs(operation) if self.of.get(view.source) is loop]  # type: ignore[arg-type]
-        if space != loop.space:
-            depends = any(view.source in loop.level for view in inside)
+        if space != loop.space:  # what is made of a reduction's result is done outside of the innermost loop
             inner = 1 if loop.along == "rows" else 2
-            smaller = all(n in (1, m) for n, m in zip(space, loop.space, strict=True)) and space[inner] == 1
-            if not (depends and loop.along and smaller):
+            depends = any(view.source in loop.level for one in together for view in self._results(one))
+            once = space[inner] == 1 and all(space[axis] == loop.space[axis] for axis in range(3) if axis != inner)
+            if not (loop.along and depends and once):
                 return False
-            outer = {0, 1, 2} - {inner}
-            if any(space[axis] != loop.space[axis] for axis in outer):
+        for one in together:
+            if any(not view.whole for view in self._results(one) if view.source in loop.level):
                 return False
-        if any(
-            not view.whole
-            for view in self._results(operation)
-            if view.source in loop.level or view.source in self.waiting
-        ):
-            return False
-        for other in self.graph.before[operation]:
-            if other in loop.level and not self._same_elements(operation, other):
+            if any(other in loop.level and not self._same_elements(one, other) for other in self.graph.before[one]):
                 return False
         if operation.kind != "reduce":
             return True
         along = "columns" if operation.axis == -1 else "rows"
-        if loop.along not in (None, along):
-            return False
-        if along == "rows":
-            return self._feeds_back(operation, loop.space[1])
-        return True
+        return loop.along in (None, along) and (along == "columns" or self._feeds_back(operation, space[1]))
 
     def _same_elements(self, operation: Operation, other: Operation) -> bool:
         """Whether two operations that touch the same leaf touch the same element of it in each turn of a loop."""
@@ -471,19 +463,18 @@ def _accesses(instruction: Instruction, graph: Graph, divisions: dict[Instructio
     """Yield what an instruction reads and writes."""
     division = divisions[instruction]
     if isinstance(instruction, Product):
-        product = instruction.operation
-        a, b = views(product)
+        a, b, c = instruction.matrices
         own = division if a.strides[-1] == 1 and math.prod(a.shape[:-1]) == division[1] and a.whole else None
         yield Access(a, False, own)
         yield Access(b, False, None)
-        yield Access(_result(product) if instruction.target is None else instruction.target, True, division)
+        yield Access(c, True, division)
         return
     for operation in instruction.operations:
         for view in graph.needs(operation):
             if view.source not in instruction.level and not isinstance(view.source, Counting):
                 yield Access(view, False, _own(view, instruction.space, division))
             if view.picked is not None:
-                yield Access(view.picked[1], False, None)
+                yield Access(view.picked.index, False, None)
         if operation.target is not None:
             yield Access(operation.target, True, _own(operation.target, instruction.space, division))
         if operation in instruction.kept:

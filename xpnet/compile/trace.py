@@ -10,8 +10,8 @@ Types are NumPy's by construction: each operation asks the ufunc of its name wha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -33,14 +33,12 @@ class Leaf:
         name: for people.
         shape, dtype: of the array, whose elements lie in C order.
         constant: the array itself, where it is the trace's own; None for what is handed over when the step runs.
-        rows: the least number of rows that this leaf, an index, has picked from; 0 where it picked none.
     """
 
     name: str
     shape: Shape
     dtype: np.dtype[Any]
     constant: np.ndarray[Any, Any] | None = None
-    rows: int = 0
 
 
 @dataclass(eq=False)
@@ -190,6 +188,30 @@ class Trace:
         return self.record(Operation("map", "cast", (operand,), (target.dtype,), target.shape, target.dtype))
 
 
+@dataclass(frozen=True, eq=False)
+class Picked:
+    """Rows picked by an index: along `axis`, element i is that of row index[i], of so many `rows`."""
+
+    axis: int
+    index: TracedArray
+    rows: int
+
+
+def _operator(name: str) -> Any:
+    """Return the method of an operator, which records the ufunc of that name."""
+    return lambda self, *others: self.trace.map(name, self, *others)
+
+
+def _operators(name: str) -> tuple[Any, Any, Any]:
+    """Return the methods of an operator: with the array on the left, on the right, and in place."""
+
+    def in_place(self: TracedArray, other: Any) -> TracedArray:
+        self.trace.store(self, self.trace.map(name, self, other))
+        return self
+
+    return _operator(name), lambda self, other: self.trace.map(name, other, self), in_place
+
+
 class TracedArray:
     """An array that records what is asked of it: a view of a leaf, of the counting numbers or of a result.
 
@@ -198,7 +220,7 @@ class TracedArray:
         source: whose elements these are.
         shape: of the view.
         strides, offset: in elements of the source, as NumPy has them.
-        picked: None, or (axis, index): along that axis, element i is that of row index[i].
+        picked: what picks its rows, if anything does.
     """
 
     __array_ufunc__ = None  # NumPy's own functions and arrays leave arithmetic with traced arrays to them
@@ -210,7 +232,7 @@ class TracedArray:
         shape: Shape,
         strides: Shape,
         offset: int,
-        picked: tuple[int, TracedArray] | None = None,
+        picked: Picked | None = None,
     ) -> None:
         self.trace, self.source = trace, source
         self.shape, self.strides, self.offset, self.picked = shape, strides, offset, picked
@@ -233,7 +255,13 @@ class TracedArray:
     @property
     def place(self) -> tuple[Any, ...]:
         """What two views have in common where they are of the same elements."""
-        return self.source, self.shape, self.strides, self.offset, self.picked
+        picked = None if self.picked is None else (self.picked.axis, self.picked.index.place)
+        return self.source, self.shape, self.strides, self.offset, picked
+
+    @property
+    def last(self) -> int:
+        """Where the last element lies, in elements of the source."""
+        return self.offset + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
 
     @property
     def whole(self) -> bool:
@@ -246,9 +274,7 @@ class TracedArray:
         """Return a view; `axes` says which axis of this array each of the new ones is."""
         picked = self.picked
         if picked is not None and axes is not None:
-            if picked[0] not in axes:
-                raise UntraceableError("taking one row of picked rows")
-            picked = axes.index(picked[0]), picked[1]
+            picked = replace(picked, axis=axes.index(picked.axis))
         return TracedArray(self.trace, self.source, shape, strides, offset, picked)
 
     def __getitem__(self, key: Any) -> TracedArray:
@@ -262,37 +288,34 @@ class TracedArray:
             raise IndexError(f"too many indices for array: array is {self.ndim}-dimensional")
         if Ellipsis not in keys:
             keys = (*keys, Ellipsis)
-        shape: list[int] = []
-        strides: list[int] = []
-        axes: list[int | None] = []
+        made: list[tuple[int, int, int | None]] = []  # of each new axis: its length, its stride, and which it was
         offset, axis = self.offset, 0
         for k in keys:
             if k is None:
-                shape.append(1), strides.append(0), axes.append(None)
+                made.append((1, 0, None))
                 continue
             if k is Ellipsis:
                 for _ in range(self.ndim - taken):
-                    shape.append(self.shape[axis]), strides.append(self.strides[axis]), axes.append(axis)
+                    made.append((self.shape[axis], self.strides[axis], axis))
                     axis += 1
                 continue
             extent, stride = self.shape[axis], self.strides[axis]
-            one = self.picked is not None and self.picked[0] == axis
+            everything = isinstance(k, slice) and k.indices(extent) == (0, extent, 1)
+            if self.picked is not None and self.picked.axis == axis and not everything:
+                raise UntraceableError("a part of rows that are picked")
             if isinstance(k, slice):
                 start, stop, step = k.indices(extent)
-                if one and (start, stop, step) != (0, extent, 1):
-                    raise UntraceableError("a slice of picked rows")
                 length = len(range(start, stop, step))
-                shape.append(length), strides.append(stride * step), axes.append(axis)
+                made.append((length, stride * step, axis))
                 offset += start * stride if length else 0
             else:
                 position = int(k.__index__())
                 if not -extent <= position < extent:
                     raise IndexError(f"index {position} is out of bounds for axis {axis} with size {extent}")
-                if one:
-                    raise UntraceableError("taking one row of picked rows")
                 offset += position % extent * stride
             axis += 1
-        return self._view(tuple(shape), tuple(strides), offset, axes)
+        shape, strides, axes = zip(*made, strict=True) if made else ((), (), ())
+        return self._view(shape, strides, offset, axes)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         target = self if key is Ellipsis else self[key]
@@ -354,11 +377,25 @@ class TracedArray:
         if indices.dtype != np.int64 or axis is None or self.picked is not None or isinstance(self.source, Operation):
             raise UntraceableError("take of anything but rows of what the step is given")
         axis = axis % self.ndim
-        indices.source.rows = min(indices.source.rows or self.shape[axis], self.shape[axis])
         shape = self.shape[:axis] + indices.shape + self.shape[axis + 1 :]
-        return TracedArray(self.trace, self.source, shape, self.strides, self.offset, (axis, indices))
+        picked = Picked(axis, indices, self.shape[axis])
+        return TracedArray(self.trace, self.source, shape, self.strides, self.offset, picked)
 
     # Operations
+
+    __add__, __radd__, __iadd__ = _operators("add")
+    __sub__, __rsub__, __isub__ = _operators("subtract")
+    __mul__, __rmul__, __imul__ = _operators("multiply")
+    __truediv__, __rtruediv__, __itruediv__ = _operators("divide")
+    __and__, __rand__, __iand__ = _operators("bitwise_and")
+    __or__, __ror__, __ior__ = _operators("bitwise_or")
+    __xor__, __rxor__, __ixor__ = _operators("bitwise_xor")
+    __lshift__, __rlshift__, __ilshift__ = _operators("left_shift")
+    __rshift__, __rrshift__, __irshift__ = _operators("right_shift")
+    __lt__, __le__, __gt__, __ge__ = map(_operator, ("less", "less_equal", "greater", "greater_equal"))
+    __eq__, __ne__ = _operator("equal"), _operator("not_equal")
+    __neg__, __abs__, __invert__ = map(_operator, ("negative", "absolute", "invert"))
+    __hash__ = object.__hash__
 
     def copy(self) -> TracedArray:
         """Return the elements in memory of their own."""
@@ -406,7 +443,7 @@ class TracedArray:
     def mean(self, axis: Any = None, keepdims: bool = False) -> TracedArray:
         """Return the mean along an axis."""
         axes = range(self.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-        return self.sum(axis, keepdims) / float(math.prod(self.shape[one] for one in axes))
+        return self.sum(axis, keepdims) / float(math.prod(self.shape[one] for one in axes))  # type: ignore[no-any-return]
 
     def max(self, axis: Any = None, keepdims: bool = False) -> TracedArray:
         """Return the largest element along an axis; NaN where there is one."""
@@ -469,9 +506,9 @@ class TracedArray:
         if power == 0.5:
             return self.trace.map("sqrt", self)
         if power == -1:
-            return 1.0 / self
+            return 1.0 / self  # type: ignore[no-any-return]
         square = self * self if power > 1 else self * 1
-        return square if power < 3 else square * (self if power == 3 else square)
+        return square if power < 3 else square * (self if power == 3 else square)  # type: ignore[no-any-return]
 
     def _values_needed(self, *_: Any) -> Any:
         raise UntraceableError("the value of an array is not known while the step is recorded")
@@ -483,55 +520,10 @@ class TracedArray:
             raise TypeError("len() of unsized object")
         return self.shape[0]
 
-    __hash__ = object.__hash__
-
-
-def _binary(name: str, reflected: bool = False) -> Callable[[TracedArray, Any], TracedArray]:
-    def operate(self: TracedArray, other: Any) -> TracedArray:
-        return self.trace.map(name, other, self) if reflected else self.trace.map(name, self, other)
-
-    return operate
-
-
-def _in_place(name: str) -> Callable[[TracedArray, Any], TracedArray]:
-    def operate(self: TracedArray, other: Any) -> TracedArray:
-        self.trace.store(self, self.trace.map(name, self, other))
-        return self
-
-    return operate
-
-
-ARITHMETIC = {
-    "add": "add",
-    "sub": "subtract",
-    "mul": "multiply",
-    "truediv": "divide",
-    "and": "bitwise_and",
-    "or": "bitwise_or",
-    "xor": "bitwise_xor",
-    "lshift": "left_shift",
-    "rshift": "right_shift",
-}
-COMPARISONS = {
-    "lt": "less",
-    "le": "less_equal",
-    "gt": "greater",
-    "ge": "greater_equal",
-    "eq": "equal",
-    "ne": "not_equal",
-}
-for _operator, _name in ARITHMETIC.items():
-    setattr(TracedArray, f"__{_operator}__", _binary(_name))
-    setattr(TracedArray, f"__r{_operator}__", _binary(_name, reflected=True))
-    setattr(TracedArray, f"__i{_operator}__", _in_place(_name))
-for _operator, _name in COMPARISONS.items():
-    setattr(TracedArray, f"__{_operator}__", _binary(_name))
-for _operator, _name in {"neg": "negative", "abs": "absolute", "invert": "invert"}.items():
-    setattr(TracedArray, f"__{_operator}__", lambda self, name=_name: self.trace.map(name, self))
 
 FUNCTIONS = (
-    *ARITHMETIC.values(),
-    *COMPARISONS.values(),
+    *("add", "subtract", "multiply", "divide", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal"),
+    *("bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift"),
     *("maximum", "minimum", "negative", "absolute", "sign", "square", "reciprocal", "invert"),
     *("sqrt", "exp", "expm1", "log", "log1p", "tanh", "floor", "ceil", "isnan", "isfinite", "isinf"),
     *("logical_and", "logical_or", "logical_xor", "logical_not"),
@@ -551,7 +543,7 @@ class TracingModule:
         self._trace = trace
         for name in FUNCTIONS:
             setattr(self, name, lambda *operands, _name=name: trace.map(_name, *operands))
-        self.abs = self.absolute  # type: ignore[attr-defined]
+        self.abs = self.absolute
 
     def __getattr__(self, name: str) -> Any:
         raise UntraceableError(f"xp.{name} cannot be recorded")
@@ -612,8 +604,10 @@ class TracingModule:
 
 
 # Functions of xp that are methods of arrays, too.
-_METHODS = ("sum", "mean", "max", "min", "all", "any", "argmax", "argmin", "take", "swapaxes", "transpose", "reshape")
-_METHODS += ("ravel", "broadcast_to")
+_METHODS = (
+    *("sum", "mean", "max", "min", "all", "any", "argmax", "argmin", "take"),
+    *("swapaxes", "transpose", "reshape", "ravel", "broadcast_to"),
+)
 for _name in _METHODS:
     setattr(TracingModule, _name, lambda self, x, *rest, _name=_name, **named: getattr(x, _name)(*rest, **named))
 

@@ -35,10 +35,6 @@ class Rows:
         w = None if self.w is None else self.w.take(index, axis=-1)
         return self.inputs(self.x.take(index, axis=0)), self.t.take(index, axis=0), w
 
-    def piece(self, span: slice) -> tuple[Array, Array, Array | None]:
-        """Return the rows of a span, as `batch` does."""
-        return self.inputs(self.x[span]), self.t[span], None if self.w is None else self.w[..., span]
-
     def inputs(self, x: Array) -> Array:
         """Return rows as they came as what a network takes: of the right type, and scaled."""
         x = x.astype(self.dtype)

@@ -24,6 +24,7 @@ from ..nn import ACTIVATIONS, Linear, Sequential, SoftmaxCrossEntropy
 from ..nn.initializers import check_init
 from ..optim import SCHEDULES, SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
 from ..rng import Purpose, stream
+from ..training.steps import table_row
 from ..training.trainer import step_table
 from . import experiment
 from .experiment import Experiment, Lab, Words
@@ -105,7 +106,7 @@ def run_race(track: Track, optimizer: Optimizer) -> tuple[HostArray, HostArray]:
     with track.device.activate(), np.errstate(all="ignore"):  # a rate that is too high overflows: that is a result
         batches = track.device.asarray(track.batches)
         for i in range(len(track.batches)):
-            h = {name: values[i, ...] for name, values in table.items()}
+            h = table_row(table, i)
             x, t = x_train.take(batches[i], axis=0), t_train.take(batches[i])
             _, _, dz = loss(xp, network.forward(x, train=True), t)
             network.backward(dz)

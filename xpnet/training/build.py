@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compile import why_not_compiled
 from ..data import Dataset, standard_scaling
 from ..data.arrays import check_features
 from ..data.dataset import HostArray, Scaling
@@ -14,7 +15,7 @@ from ..device import CPU, Device
 from ..nn import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from ..optim import OPTIMIZERS, SCHEDULES
 from ..optim.schedules import warmup
-from .config import Config
+from .config import Config, default_threads
 from .model import MLP
 from .tasks import choose_loss
 from .trainer import Trainer
@@ -92,6 +93,12 @@ def build(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Tra
     schedule = SCHEDULES[config.schedule](total - config.warmup)
     trainer.schedule = warmup(config.warmup, schedule) if config.warmup else schedule
     return trainer, total
+
+
+def threads_for(config: Config, data: Dataset, device: Device) -> int:
+    """Return how many threads a run may use on the CPU."""
+    compiled = config.compile and device.index is None and why_not_compiled() is None
+    return config.threads or default_threads(network_sizes(config, data), config.batch_size, compiled=compiled)
 
 
 def fit_options(config: Config, data: Dataset) -> dict[str, Any]:

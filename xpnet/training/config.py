@@ -29,8 +29,8 @@ DEFAULT_STEPS = 2000  # at the least, where neither epochs nor steps are given: 
 VALIDATION_FOR_EARLY_STOP = 0.1
 MOST_THREADS = 1024
 MOST_DEFAULT_THREADS = 8  # even large products gain little from more
-# Below so many multiplications in its largest product, a step gains next to nothing from a second BLAS thread, and on a
-# busy machine, where the two wait for each other, it loses much: CONTRIBUTING.md has the measurement.
+# Below so many multiplications in its largest product, an eager step gains next to nothing from a second BLAS thread,
+# and on a busy machine, where the two wait for each other, it loses much: CONTRIBUTING.md has the measurement.
 WORTH_THREADS = 2**24
 
 
@@ -40,15 +40,18 @@ def usable_processors() -> int:
 
 
 def most_threads() -> int:
-    """Return how many BLAS threads a run of a large network uses: one for each usable processor, and at most 8."""
+    """Return how many threads a run of a large network uses: one for each usable processor, and at most 8."""
     return min(usable_processors(), MOST_DEFAULT_THREADS)
 
 
-def default_threads(sizes: Sequence[int], batch_size: int) -> int:
-    """Return how many BLAS threads a run of a network of these sizes uses unless told.
+def default_threads(sizes: Sequence[int], batch_size: int, *, compiled: bool) -> int:
+    """Return how many threads a run of a network of these sizes may use unless told.
 
-    One where all of its products are small; `most_threads()` else.
+    Compiled steps take no more of `most_threads()` than they are worth (`compile.plan.useful_threads`). Others leave
+    them to the BLAS: one where all products are small, `most_threads()` else.
     """
+    if compiled:
+        return most_threads()
     largest = max(batch_size * inputs * outputs for inputs, outputs in pairwise(sizes))
     return 1 if largest < WORTH_THREADS else most_threads()
 

@@ -11,8 +11,8 @@ import numpy as np
 from ..data import Dataset
 from ..device import Device, limit_threads
 from ..errors import DivergedError
-from .build import PER_REPLICA, build, fit_options, network_sizes
-from .config import Config, default_threads
+from .build import PER_REPLICA, build, fit_options, threads_for
+from .config import Config
 from .trainer import Trainer
 
 MOST_REPLICAS = 32  # in a group, so that it fits into memory
@@ -57,12 +57,11 @@ def train_all(
         raise ValueError("a search needs validation rows")
     for members in groups_of(configs):
         config = configs[members[0]]
-        sizes = network_sizes(config, data)
         trainer, total = build([configs[i] for i in members], data, device)
         options = fit_options(config, data) | {"test": None, "on_epoch": on_epoch, "on_progress": on_progress}
         diverged = False
         try:
-            with limit_threads(config.threads or default_threads(sizes, config.batch_size)):
+            with limit_threads(threads_for(config, data, device)):
                 trainer.fit(data.x_train, data.y_train, steps=total, **options)
         except DivergedError:
             diverged = True

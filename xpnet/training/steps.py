@@ -6,21 +6,23 @@ import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from itertools import groupby
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..compile import Program, TracingDevice, compile_step
-from ..data.batches import Rows
+from ..compile import Program, Replay, Step, TracingDevice, compile_step, why_not_compiled
+from ..data.batches import Rows, spans
 from ..device import Array
 from ..errors import one_line
 from ..nn import Sequential
 from ..optim import Optimizer, State
 from .model import MLP
 
-OFF = "it was switched off"
-ON_GPU = "compiled steps are for the CPU so far"
-PATIENCE = 0.03  # seconds in which nobody is told how it goes
+Runner: TypeAlias = Program | Replay
+
+EVALUATE_ROWS = 1024
+PATIENCE = 0.03  # seconds for which nobody is told how it goes
 
 
 @dataclass(frozen=True)
@@ -70,25 +72,26 @@ def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, h:
     totals.add(loss, weight, model.task.tally(network.xp, model.loss, z, t))
 
 
-def evaluation_step(model: MLP, rows: Rows, span: slice, totals: Totals) -> None:
-    """Add up the loss and the metric of a span of rows."""
-    x, t, w = rows.piece(span)
-    z = model.network.forward(x)
-    loss, weight, _ = model.loss(model.network.xp, z, t, w)
-    totals.add(loss, weight, model.task.tally(model.network.xp, model.loss, z, t))
+def evaluation_step(model: MLP, rows: Rows, totals: Totals) -> None:
+    """Add up the loss and the metric of rows."""
+    xp = model.network.xp
+    z = model.network.forward(rows.inputs(rows.x))
+    loss, weight, _ = model.loss(xp, z, rows.t, rows.w)
+    totals.add(loss, weight, model.task.tally(xp, model.loss, z, rows.t))
 
 
 class Steps:
     """Takes the training steps of a run on given rows.
 
     Attributes:
+        rows: what batches are taken from.
         compiled: True, or why steps are not compiled.
     """
 
     def __init__(self, model: MLP, optimizer: Optimizer, rows: Rows, *, compiled: bool) -> None:
-        self.compiled: bool | str = _possible(model, compiled)
+        self.compiled = _possible(model, compiled)
         self.model, self.optimizer, self.rows = model, optimizer, _in_order(rows, self.compiled)
-        self._programs: dict[int, Program] = {}
+        self._runners: dict[int, Runner | None] = {}  # by the number of rows in a batch
 
     def take(self, order: Array, batches: Sequence[slice], table: State, totals: Totals, most: int) -> Iterator[int]:
         """Take a step for each batch of an epoch's `order`, and yield, again and again, how many were taken.
@@ -101,111 +104,106 @@ class Steps:
             most: how many steps may be taken before the next yield.
         """
         done = 0
-        while done < len(batches):
-            size = batches[done].stop - batches[done].start
-            program = self._program(size, order, table, totals)
-            if program is None:
-                h = {name: values[done, ...] for name, values in table.items()}
-                training_step(self.model, self.optimizer, self.rows, order[batches[done]], h, totals)
-                done += 1
-                yield 1
+        for size, alike in groupby(batch.stop - batch.start for batch in batches):
+            steps = len(list(alike))
+            arrays = self._arrays(order[batches[done]], table_row(table, done), totals)
+            runner = self._runner(size, arrays)
+            if runner is None:
+                for _ in range(steps):
+                    h = table_row(table, done)
+                    training_step(self.model, self.optimizer, self.rows, order[batches[done]], h, totals)
+                    done += 1
+                    yield 1
                 continue
-            alike = 1
-            while done + alike < len(batches) and batches[done + alike].stop - batches[done + alike].start == size:
-                alike += 1
-            arrays = self._arrays(
-                order[batches[done]], {name: values[done, ...] for name, values in table.items()}, totals
-            )
-            moves = {f"h {name}": values.strides[0] for name, values in table.items()} | {
-                "index": order.itemsize * size
-            }
-            for count in _chunks(program, arrays, moves, alike, most):
-                done += count
-                yield count
+            moves = {f"h {name}": values.strides[0] for name, values in table.items()}
+            moves["index"] = size * order.itemsize
+            for taken in _chunks(runner, arrays, moves, steps, most):
+                done += taken
+                yield taken
 
-    def _program(self, size: int, order: Array, table: State, totals: Totals) -> Program | None:
-        """Return the compiled step for a batch of `size` rows; None where there is none."""
-        if self.compiled is not True:
-            return None
-        if size not in self._programs:
-            arrays = self._arrays(order[:size], {name: values[0, ...] for name, values in table.items()}, totals)
-            try:
-                self._programs[size] = compile_step(self._record, arrays)
-            except Exception as error:  # whatever it is, the eager step does without, or says it better
-                self.compiled = one_line(error)
-                return None
-        return self._programs[size]
+    def _runner(self, size: int, arrays: State) -> Runner | None:
+        """Return what runs steps on so many rows; None where they are taken eagerly."""
+        if size not in self._runners:
+            self.compiled, self._runners[size] = _compiled(self.compiled, self._record, arrays)
+        return self._runners[size]
+
+    def plan(self, order: Array, table: State, totals: Totals) -> str:
+        """Return the plan of a step on the rows of `order`, in words, or why there is none."""
+        runner = self._runner(len(order), self._arrays(order, table_row(table, 0), totals))
+        return str(runner) if self.compiled is True else f"steps are not compiled: {self.compiled}"
 
     def _arrays(self, index: Array, h: State, totals: Totals) -> State:
         """Return all arrays of a step, by name."""
-        network = self.model.network
-        arrays = {"values": network.values, "gradients": network.gradients, "buffers": network.buffers}
-        arrays |= {"index": index} | _of_rows(self.rows) | _of_totals(totals)
+        arrays = _of_model(self.model) | {"index": index} | _of_rows(self.rows) | _of_totals(totals)
         arrays |= {f"state {name}": array for name, array in self.optimizer.state.items()}
         return arrays | {f"h {name}": array for name, array in h.items()}
 
-    def _record(self, device: TracingDevice, a: dict[str, Any]) -> None:
-        model = _twin(self.model, device, a)
+    def _record(self, device: TracingDevice, a: State) -> None:
         optimizer = copy.copy(self.optimizer)
         optimizer.state = {name: a[f"state {name}"] for name in self.optimizer.state}
         h = {name.removeprefix("h "): array for name, array in a.items() if name.startswith("h ")}
-        training_step(model, optimizer, _rows(self.rows, a), a["index"], h, _totals(a))
+        training_step(_twin(self.model, device, a), optimizer, _rows(self.rows, a), a["index"], h, _totals(a))
 
 
 class Evaluation:
-    """Reports on given rows.
+    """Reports on given rows, so many at a time, as often as it is asked."""
 
-    Attributes:
-        compiled: True, or why it is not compiled.
-    """
-
-    def __init__(self, model: MLP, rows: Rows, piece: int, *, compiled: bool) -> None:
-        self.compiled: bool | str = _possible(model, compiled)
-        self.model, self.rows, self.piece = model, _in_order(rows, self.compiled), piece
-        if rows.w is not None:
-            self.compiled = "weights"
-        self._programs: dict[int, Program] = {}
+    def __init__(self, model: MLP, rows: Rows, *, compiled: bool) -> None:
+        self._compiled = _possible(model, compiled)
+        self._model, self._rows = model, _in_order(rows, self._compiled)
+        self._runners: dict[int, Runner | None] = {}
 
     def report(self) -> tuple[Any, Any]:
-        """Return mean loss and metric."""
-        totals = Totals.zeros(self.model)
-        rows = len(self.rows)
-        whole = rows // self.piece
-        for start, count, size in ((0, whole, self.piece), (whole * self.piece, 1, rows - whole * self.piece)):
-            if count and size:
-                self._pieces(start, count, size, totals)
-        return totals.means(self.model, self.rows.t)
+        """Return mean loss and metric, as floats or lists of R; waits for the device."""
+        totals = Totals.zeros(self._model)
+        pieces = spans(len(self._rows), EVALUATE_ROWS)
+        done = 0
+        for size, alike in groupby(piece.stop - piece.start for piece in pieces):
+            count = len(list(alike))
+            self._add(pieces[done : done + count], size, totals)
+            done += count
+        return totals.means(self._model, self._rows.t)
 
-    def _pieces(self, start: int, count: int, size: int, totals: Totals) -> None:
-        """Add `count` pieces of `size` rows."""
-        first = (
-            replace(self.rows, x=self.rows.x[start : start + size], t=self.rows.t[start : start + size])
-            if self.rows.w is None
-            else None
-        )
-        if self.compiled is True and first is not None:
-            network = self.model.network
-            arrays = {"values": network.values, "gradients": network.gradients, "buffers": network.buffers}
-            arrays |= _of_rows(first) | _of_totals(totals)
-            try:
-                if size not in self._programs:
-                    self._programs[size] = compile_step(self._record, arrays)
-                moves = {"x": first.x.nbytes, "t": first.t.nbytes}
-                self._programs[size].run(arrays, count, moves)
-                return
-            except Exception as error:
-                self.compiled = one_line(error)
-        for k in range(count):
-            evaluation_step(self.model, self.rows, slice(start + k * size, start + (k + 1) * size), totals)
+    def _add(self, pieces: list[slice], size: int, totals: Totals) -> None:
+        """Add up pieces of one size."""
+        first = _piece(self._rows, pieces[0])
+        arrays = _of_model(self._model) | _of_rows(first) | _of_totals(totals)
+        if size not in self._runners:
+            # A row of weights for each replica is not in one piece of memory.
+            possible = self._compiled if first.w is None or first.w.ndim == 1 else "weights of replicas"
+            self._runners[size] = _compiled(possible, self._record, arrays)[1]
+        runner = self._runners[size]
+        if runner is not None:
+            runner.run(arrays, len(pieces), {name: array.nbytes for name, array in _of_rows(first).items()})
+            return
+        for piece in pieces:
+            evaluation_step(self._model, _piece(self._rows, piece), totals)
 
-    def _record(self, device: TracingDevice, a: dict[str, Any]) -> None:
-        evaluation_step(_twin(self.model, device, a), _rows(self.rows, a), slice(None), _totals(a))
+    def _record(self, device: TracingDevice, a: State) -> None:
+        evaluation_step(_twin(self._model, device, a), _rows(self._rows, a), _totals(a))
+
+
+def table_row(table: State, step: int) -> State:
+    """Return what one step reads, of a table for many: arrays of no axes, or (R, 1)."""
+    return {name: values[step, ...] for name, values in table.items()}
 
 
 def _possible(model: MLP, wanted: bool) -> bool | str:
+    """Return True where steps can be compiled, as far as can be told before they are recorded; else why not."""
     if not wanted:
-        return OFF
-    return True if model.device.name == "cpu" else ON_GPU
+        return "it was switched off"
+    return True if model.device.index is None else "compiled steps are for the CPU"
+
+
+def _compiled(possible: bool | str, step: Step, arrays: State) -> tuple[bool | str, Runner | None]:
+    """Return whether a step is compiled, or why not, and what runs it; None where it is to be taken eagerly."""
+    if possible is not True:
+        return possible, None
+    try:
+        runner = compile_step(step, arrays)
+    except Exception as error:  # whatever it is, the eager step does without, or says it better
+        return one_line(error), None
+    return (True if isinstance(runner, Program) else why_not_compiled() or True), runner
 
 
 def _in_order(rows: Rows, compiled: bool | str) -> Rows:
@@ -216,10 +214,10 @@ def _in_order(rows: Rows, compiled: bool | str) -> Rows:
     return replace(rows, x=np.ascontiguousarray(rows.x), t=np.ascontiguousarray(rows.t), w=w)
 
 
-def _twin(model: MLP, device: TracingDevice, a: dict[str, Any]) -> Any:
-    """Return a model of the same layers, on a tracing device."""
+def _twin(model: MLP, device: TracingDevice, a: State) -> MLP:
+    """Return a model of the same layers, over traced arrays."""
     network = model.network
-    device.give([a["values"], a["gradients"], a["buffers"]])
+    device.give([a["values"], a["gradients"], a["buffers"]])  # in the order in which a network allocates them
     twin = object.__new__(MLP)
     vars(twin).update(vars(model))
     twin.network = Sequential(
@@ -230,29 +228,38 @@ def _twin(model: MLP, device: TracingDevice, a: dict[str, Any]) -> Any:
     return twin
 
 
+def _of_model(model: MLP) -> State:
+    network = model.network
+    return {"values": network.values, "gradients": network.gradients, "buffers": network.buffers}
+
+
 def _of_rows(rows: Rows) -> State:
     return {"x": rows.x, "t": rows.t} | ({} if rows.w is None else {"w": rows.w})
-
-
-def _rows(rows: Rows, a: dict[str, Any]) -> Rows:
-    return replace(rows, x=a["x"], t=a["t"], w=a.get("w"))
 
 
 def _of_totals(totals: Totals) -> State:
     return {f"total {field.name}": getattr(totals, field.name) for field in fields(Totals)}
 
 
-def _totals(a: dict[str, Any]) -> Totals:
+def _rows(rows: Rows, a: State) -> Rows:
+    return replace(rows, x=a["x"], t=a["t"], w=a.get("w"))
+
+
+def _totals(a: State) -> Totals:
     return Totals(*(a[f"total {field.name}"] for field in fields(Totals)))
 
 
-def _chunks(program: Program, arrays: State, moves: dict[str, int], steps: int, most: int) -> Iterator[int]:
-    """Run a program so many times, in as few calls as patience allows; yield how many steps each call took."""
+def _piece(rows: Rows, span: slice) -> Rows:
+    return replace(rows, x=rows.x[span], t=rows.t[span], w=None if rows.w is None else rows.w[..., span])
+
+
+def _chunks(runner: Runner, arrays: State, moves: dict[str, int], steps: int, most: int) -> Iterator[int]:
+    """Run so many steps, in as few calls as patience allows; yield how many each call took."""
     done, count = 0, 1
     while done < steps:
         count = min(count, steps - done, most)
         start = time.perf_counter()
-        program.run(arrays, count, moves, first=done)
+        runner.run(arrays, count, moves, first=done)
         seconds = time.perf_counter() - start
         done += count
         yield count

@@ -25,8 +25,6 @@ Row = dict[str, Any]
 OnStep = Callable[[int], None]
 Examples = tuple[Any, Any]  # rows and their targets
 
-EVALUATE_ROWS = 1024
-
 
 def step_table(network: Sequential, optimizer: Optimizer, schedule: Schedule, taken: int, length: int) -> State:
     """Return what each of the `length` steps after `taken` steps reads: arrays (length,) or (length, R, 1).
@@ -166,6 +164,8 @@ class Trainer:
                 for name, pair in (("validation", validation), ("test", test))
                 if pair is not None
             }
+            taking = Steps(self.model, self.optimizer, rows, compiled=self.compile)
+            reports = {name: Evaluation(self.model, data, compiled=self.compile) for name, data in held.items()}
             self.best_epoch = None
             best = None
             if early_stop is not None:
@@ -173,15 +173,8 @@ class Trainer:
                 arrays = [network.values, network.buffers, *self.optimizer.state.values()]
                 best = Best(network.device, network.replicas, early_stop, arrays)
                 if self.epoch:  # what was trained already may be the best there will be
-                    best.look(
-                        self.epoch,
-                        Evaluation(self.model, held["validation"], EVALUATE_ROWS, compiled=False).report()[0],
-                    )
+                    best.look(self.epoch, reports["validation"].report()[0])
             good = self._snapshot()
-            taking = Steps(self.model, self.optimizer, rows, compiled=self.compile)
-            reports = {
-                name: Evaluation(self.model, data, EVALUATE_ROWS, compiled=self.compile) for name, data in held.items()
-            }
             for length in _epoch_lengths(self.steps_in_epoch(len(rows)), epochs, steps):
                 try:
                     row = self._train_epoch(taking, length, on_step, on_progress)
@@ -236,6 +229,19 @@ class Trainer:
             "train_loss": loss,
             f"train_{model.task.metric}": score,
         }
+
+    def plan(self, x: Any, y: Any, *, sample_weight: Any = None, class_weight: Any = None) -> str:
+        """Return what the compiled step on a batch of these rows does, in words, or why there is none.
+
+        Arguments are those of `fit`; nothing is trained.
+        """
+        with self.model.device.activate(), np.errstate(all="ignore"):
+            rows = checked_rows(self.model, x, y, sample_weight, class_weight)
+            batch = self._batches(len(rows))[0]
+            order = np.arange(batch.stop)
+            table = step_table(self.model.network, self.optimizer, self.schedule, self.step, 1)
+            steps = Steps(self.model, self.optimizer, rows, compiled=self.compile)
+            return steps.plan(order, table, Totals.zeros(self.model))
 
     def steps_in_epoch(self, rows: int) -> int:
         """Return how many steps an epoch of so many rows has."""
@@ -304,7 +310,7 @@ def evaluate(model: MLP, x: Any, y: Any) -> tuple[Any, Any]:
     They are floats, or lists of R floats; the loss of regression is of scaled targets.
     """
     with model.device.activate(), np.errstate(all="ignore"):
-        return Evaluation(model, checked_rows(model, x, y), EVALUATE_ROWS, compiled=False).report()
+        return Evaluation(model, checked_rows(model, x, y), compiled=False).report()
 
 
 def _warn_of_steps(model: MLP) -> None:

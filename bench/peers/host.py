@@ -1,0 +1,202 @@
+"""The side of the race that starts the contenders, tells them what to do, and says what they ran on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contest import Array, Weights, logits, read_weights
+
+from xpnet.doctor import BLAS_VARIABLES, THREAD_VARIABLES
+from xpnet.training.config import usable_processors
+
+PEERS = Path(__file__).resolve().parent
+CLEARED = (*BLAS_VARIABLES, *THREAD_VARIABLES)  # they hold a library below what the processor has
+PACKAGES = ("numpy", "xpnet", "llvmlite", "torch", "jax", "jaxlib", "scikit-learn", "scipy", "threadpoolctl")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contender.
+
+    Attributes:
+        name: for people.
+        file, inner: where it is, and its name there.
+        module: what it cannot do without.
+        epsilon_first: where its Adam adds epsilon, as `reference` has it.
+    """
+
+    name: str
+    file: str
+    inner: str
+    module: str
+    epsilon_first: bool = False
+
+
+BASE = "xpnet, compiled"  # what all others are compared with
+CONTENDERS = (
+    Entry(BASE, "xpnet_steps.py", "compiled", "llvmlite"),
+    Entry("xpnet, eager", "xpnet_steps.py", "eager", "numpy"),
+    Entry("PyTorch, eager", "torch_steps.py", "eager", "torch"),
+    Entry("PyTorch, compiled", "torch_steps.py", "compiled", "torch"),
+    Entry("JAX, a step", "jax_steps.py", "step", "jax"),
+    Entry("JAX, scan", "jax_steps.py", "scan", "jax"),
+    Entry("scikit-learn", "sklearn_steps.py", "fit", "sklearn", epsilon_first=True),
+)
+FLOORS = (
+    Entry("products, divided", "floor.py", "divided", "llvmlite"),
+    Entry("products, NumPy", "floor.py", "numpy", "numpy"),
+)
+
+
+class LeftOutError(Exception):
+    """A contender cannot take part; the text says why."""
+
+
+class FailedError(Exception):
+    """A contender should have taken part, and did not; the text says why."""
+
+
+class Remote:
+    """A contender in a process of its own, which sleeps while nothing is asked of it."""
+
+    def __init__(self, entry: Entry, folder: Path) -> None:
+        if find_spec(entry.module) is None:
+            raise LeftOutError(f"{entry.module} is not installed")
+        self.folder, self.log = folder, folder / f"{entry.name}.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(PEERS / entry.file), "--serve", entry.inner],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={name: value for name, value in os.environ.items() if name not in CLEARED},
+            )
+
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Tell it what to do, and wait for what it says."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            print(json.dumps({"command": command} | arguments), file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise FailedError(self._last_words())
+        answer: dict[str, Any] = json.loads(line)
+        if "left out" in answer:
+            raise LeftOutError(answer["left out"])
+        if "failed" in answer:
+            raise FailedError(answer["failed"])
+        return answer
+
+    def weights(self) -> Weights | None:
+        """Return its weights as they are now; None where it has none."""
+        file = self.folder / "weights.npz"
+        return read_weights(file) if self.ask("weights", file=str(file))["written"] else None
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.communicate()
+
+    def _last_words(self) -> str:
+        code = self.process.wait()
+        lines = self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+        return f"ended with code {code}: {lines[-1]}"
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a folder for problems, weights and what workers say, for a while."""
+    with tempfile.TemporaryDirectory(prefix="peers-") as folder:
+        yield Path(folder)
+
+
+def mean_loss(weights: Weights, x: Array, t: Array) -> float:
+    """Return the cross entropy, by NumPy in float64."""
+    y = logits(weights, x)
+    y = y - y.max(axis=1, keepdims=True)
+    return float((np.log(np.exp(y).sum(axis=1)) - y[np.arange(len(t)), t]).mean())
+
+
+def accuracy(weights: Weights, x: Array, t: Array) -> float:
+    """Return the share of rows that are read rightly."""
+    return float((logits(weights, x).argmax(axis=1) == t).mean())
+
+
+def surroundings() -> dict[str, Any]:
+    """Return what numbers depend on: machine, versions, commit."""
+    return {
+        "processor": _processor(),
+        "usable_processors": usable_processors(),
+        "memory_gib": _memory_gib(),
+        "load_before": os.getloadavg() if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "commit": _git("rev-parse", "HEAD"),
+        "changed_since": bool(_git("status", "--porcelain")),
+        "cleared_variables": {name: os.environ[name] for name in CLEARED if name in os.environ},
+    }
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """Return the gist of `surroundings()`."""
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items() if version)
+    commit = f"{found['commit'] or 'unknown'}{', with changes' if found['changed_since'] else ''}"
+    return (
+        f"{found['processor']}, {found['usable_processors']} processors usable, {found['memory_gib']:.0f} GiB;"
+        f" Python {found['python']}, {versions}; commit {commit}"
+    )
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """Return a table."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, ValueError, OSError):
+        return float("nan")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str:
+    try:
+        command = ["git", "-C", str(PEERS), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""

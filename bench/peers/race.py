@@ -1,0 +1,281 @@
+"""Whole training steps, xpnet against its peers, interleaved in one run.
+
+    python bench/peers/race.py [--networks NAME ...] [--optimizers adam sgd] [--contenders NAME ...]
+                               [--rounds 7] [--seconds 0.7] [--json FILE] [--picture FILE]
+
+Each contender is a process of its own, with its own defaults, and only one of them computes at a time. In each round
+all have a turn; a comparison is the median over rounds of two times of the same round, which what else the machine does
+disturbs least. All start from the same weights, and train in float32 on the same batches in the same order; the loss
+after the first steps is held against that of `reference.py`. Where it is another, or a contender fails, the exit code
+is 1.
+
+Peers that are not installed are left out, and named. Variables that hold a BLAS back are cleared, and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from contest import LEARNING_RATES, Problem, epoch_order, made_problem
+from host import (
+    BASE,
+    CONTENDERS,
+    FLOORS,
+    Entry,
+    FailedError,
+    LeftOutError,
+    Remote,
+    in_words,
+    markdown,
+    mean_loss,
+    scratch,
+    surroundings,
+)
+from networks import NETWORKS
+from reference import reference
+
+ENTRIES = CONTENDERS + FLOORS
+FLOOR = "the floor"
+CHECKED_STEPS = 20  # after which all must have the reference's loss
+EVALUATION_ROWS = 1024
+TOLERANCE = 2e-3  # relative
+PAUSE = 0.2  # seconds between turns: the threads of the last contender spin a while before they sleep
+
+Result = dict[str, Any]
+
+
+class Heat:
+    """One network, one optimizer, all contenders."""
+
+    def __init__(self, network: str, optimizer: str, wanted: list[str]) -> None:
+        self.network, self.optimizer = network, optimizer
+        self.wanted = wanted
+        self.troubles: dict[str, dict[str, str]] = {"left_out": {}, "failed": {}, "wrong": {}}
+        self.libraries: dict[str, list[str]] = {}
+        self.losses: dict[str, float] = {}
+        self.right: dict[bool, float] = {}  # the reference's loss, by where Adam's epsilon is
+        self.memory: dict[str, float] = {}
+        self.rounds: list[dict[str, float]] = []  # microseconds per step by contender
+
+    def run(self, rounds: int, seconds: float) -> Result:
+        """Start the contenders, compare their losses, and go round."""
+        with scratch() as folder, ExitStack() as stack:
+            workers = self._start(folder, stack)
+            for number in range(rounds + 1):
+                times: dict[str, float] = {}
+                names = list(workers)
+                first = number % max(1, len(names))  # nobody is always the first
+                for name in names[first:] + names[:first]:
+                    with self._noted(name):
+                        times[name] = workers[name].ask("turn", seconds=seconds)["microseconds"]
+                    if name not in times:
+                        del workers[name]
+                    time.sleep(PAUSE)
+                if number:  # the first round is to warm up
+                    self.rounds.append(times)
+            for name, worker in workers.items():
+                self.memory[name] = worker.ask("memory")["peak_mib"]
+        return self._result()
+
+    @contextmanager
+    def _noted(self, name: str) -> Iterator[None]:
+        """Put down what trouble a contender has, and go on without it."""
+        try:
+            yield
+        except LeftOutError as reason:
+            self.troubles["left_out"][name] = str(reason)
+        except FailedError as reason:
+            self.troubles["failed"][name] = str(reason)
+
+    def _start(self, folder: Path, stack: ExitStack) -> dict[str, Remote]:
+        """Start the contenders, and let each take the first steps."""
+        problem = made_problem(*NETWORKS[self.network], self.optimizer)
+        file = folder / "problem.npz"
+        problem.save(file)
+        x, t = problem.x[:EVALUATION_ROWS], problem.t[:EVALUATION_ROWS]
+        self.loss_before = mean_loss(problem.weights, x, t)
+        workers: dict[str, Remote] = {}
+        for entry in ENTRIES:
+            if entry.name not in self.wanted:
+                continue
+            with self._noted(entry.name):
+                remote = Remote(entry, folder)
+                stack.callback(remote.close)
+                remote.ask("start", problem=str(file))
+                self.libraries[entry.name] = remote.ask("steps", count=CHECKED_STEPS)["libraries"]
+                weights = remote.weights()
+                if weights is not None:
+                    self.losses[entry.name] = mean_loss(weights, x, t)
+                    self._compare(entry, problem)
+                workers[entry.name] = remote
+        return workers
+
+    def _compare(self, entry: Entry, problem: Problem) -> None:
+        """Hold a loss against the reference's."""
+        first = entry.epsilon_first and self.optimizer == "adam"
+        if first not in self.right:
+            batches = epoch_order(len(problem.x), problem.batch_size, 0)[:CHECKED_STEPS]
+            x, t = problem.x[:EVALUATION_ROWS], problem.t[:EVALUATION_ROWS]
+            self.right[first] = mean_loss(reference(problem, batches, first), x, t)
+        loss, right = self.losses[entry.name], self.right[first]
+        if not abs(loss - right) <= TOLERANCE * right:  # NaN is wrong
+            self.troubles["wrong"][entry.name] = f"loss {loss:.5f} after {CHECKED_STEPS} steps, and not {right:.5f}"
+
+    def _result(self) -> Result:
+        floors = [entry.name for entry in FLOORS]
+        for times in self.rounds:
+            if any(name in times for name in floors):
+                times[FLOOR] = min(times[name] for name in floors if name in times)
+        names = [name for name in (*[entry.name for entry in ENTRIES], FLOOR) if name in self.rounds[-1]]
+        times_of = {name: [times[name] for times in self.rounds] for name in names}
+        ratios_of = {
+            name: [own / base for own, base in zip(times, times_of[BASE], strict=True)]
+            for name, times in times_of.items()
+            if BASE in times_of
+        }
+        return {
+            "network": self.network,
+            "optimizer": self.optimizer,
+            "step_us": {name: statistics.median(times) for name, times in times_of.items()},
+            "ratio": {name: statistics.median(ratios) for name, ratios in ratios_of.items()},
+            "ratio_range": {name: (min(ratios), max(ratios)) for name, ratios in ratios_of.items()},
+            "rounds_us": times_of,
+            "peak_mib": self.memory,
+            "loss_before": self.loss_before,
+            "loss": self.losses,
+            "loss_of_reference": self.right.get(False),
+            "loss_of_reference_epsilon_first": self.right.get(True),
+            "libraries": self.libraries,
+        } | self.troubles
+
+
+def table(results: list[Result], optimizer: str) -> str:
+    """Return microseconds per step, and in brackets how many times xpnet's compiled step that is."""
+    heats = [result for result in results if result["optimizer"] == optimizer]
+
+    def cell(result: Result, name: str) -> str:
+        if name not in result["step_us"]:
+            return "-"
+        ratio = f" ({result['ratio'][name]:.2f})" if name in result["ratio"] else ""
+        wrong = " **wrong**" if name in result["wrong"] else ""
+        return f"{result['step_us'][name]:,.0f}{ratio}{wrong}"
+
+    names = [name for name in (*[entry.name for entry in ENTRIES], FLOOR) if any(name in r["step_us"] for r in heats)]
+    rows = [[name, *[cell(result, name) for result in heats]] for name in names]
+    return markdown([f"{optimizer}: µs per step", *[result["network"] for result in heats]], rows)
+
+
+def other_table(results: list[Result], title: str, key: str, form: str) -> str:
+    """Return another number of each contender, a column a network and optimizer."""
+    names = [entry.name for entry in ENTRIES if any(entry.name in result[key] for result in results)]
+    rows = [[name, *[format(r[key][name], form) if name in r[key] else "-" for r in results]] for name in names]
+    return markdown([title, *[f"{result['network']}, {result['optimizer']}" for result in results]], rows)
+
+
+def draw(results: list[Result], words: str) -> bytes:
+    """Return a picture: a panel for each network and optimizer, a bar a contender."""
+    import io
+    import textwrap
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    from xpnet.plots import PALETTE, new_figure
+
+    optimizers = list(dict.fromkeys(result["optimizer"] for result in results))
+    networks = list(dict.fromkeys(result["network"] for result in results))
+    figure, axes = new_figure(len(optimizers), len(networks), width=5.0, height=3.0)
+    colors = {"xpnet": PALETTE[0], "PyTorch": PALETTE[1], "JAX": PALETTE[2], "scikit-learn": PALETTE[3]}
+    for result in results:
+        one = axes[optimizers.index(result["optimizer"]), networks.index(result["network"])]
+        step = result["step_us"]
+        names = [entry.name for entry in CONTENDERS if entry.name in step][::-1]
+        one.barh(names, [step[name] for name in names], color=[colors[name.partition(",")[0]] for name in names])
+        for row, name in enumerate(names):
+            ratio = f", {result['ratio'][name]:.2f} times" if name in result["ratio"] else ""
+            wrong = ", wrong" if name in result["wrong"] else ""
+            one.annotate(
+                f"{step[name]:,.0f} µs{ratio}{wrong}",
+                (step[name], row),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+        if FLOOR in step:
+            one.axvline(step[FLOOR], color="black", linestyle="--", linewidth=1)
+            one.annotate(
+                f"products alone {step[FLOOR]:,.0f} µs",
+                (step[FLOOR], 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -9),
+                textcoords="offset points",
+                fontsize=7,
+            )
+        one.set_xscale("log")
+        one.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        one.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        one.xaxis.set_minor_formatter(NullFormatter())
+        one.tick_params(labelsize=8)
+        low, high = 0.5 * min(step.values()), max(step[name] for name in names)
+        one.set_xlim(low, high * (high / low) ** 0.7)  # room for the last bar's text
+        one.set_ylim(-0.6, len(names) + 0.2)
+        one.grid(visible=False, axis="y")
+        one.set_title(f"{result['network']}, {result['optimizer']}", fontsize=10)
+        one.set_xlabel("µs per training step (log)", fontsize=8)
+    figure.supxlabel(textwrap.fill(words, 60 * len(networks)), fontsize=7)
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
+
+
+def main() -> int:
+    """Run the heats, print the tables, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [entry.name for entry in ENTRIES]
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--optimizers", nargs="+", choices=LEARNING_RATES, default=list(LEARNING_RATES))
+    parser.add_argument("--contenders", nargs="+", choices=names, default=names)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.7, help="of a turn")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="write a picture (needs matplotlib)")
+    options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    found = surroundings()
+    results: list[Result] = []
+    for optimizer in options.optimizers:
+        for network in options.networks:
+            print(f"{network}, {optimizer} ...", file=sys.stderr, flush=True)
+            results.append(Heat(network, optimizer, options.contenders).run(options.rounds, options.seconds))
+            if options.json:  # what is there already is kept, whatever comes
+                content = found | {"rounds": options.rounds, "seconds": options.seconds, "results": results}
+                options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    words = in_words(found)
+    print(f"{words}\n\nMedians of {options.rounds} rounds; in brackets, times {BASE}:\n")
+    for optimizer in options.optimizers:
+        print(table(results, optimizer), end="\n\n")
+    print(other_table(results, f"loss after {CHECKED_STEPS} steps", "loss", ".5f"), end="\n\n")
+    print(other_table(results, "peak memory, MiB", "peak_mib", ",.0f"), end="\n\n")
+    for name, value in found["cleared_variables"].items():
+        print(f"cleared: {name}={value}")
+    for trouble in ("left_out", "failed", "wrong"):
+        lines = dict.fromkeys(f"{name}: {text}" for r in results for name, text in r[trouble].items())
+        for line in lines:
+            print(f"{trouble.replace('_', ' ')}: {line}")
+    if options.picture:
+        options.picture.write_bytes(draw(results, words))
+    return int(any(result["failed"] or result["wrong"] for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Steps of xpnet: compiled, and eager on NumPy, as `Trainer` takes them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from contest import Array, LeftOut, Problem, Weights, main
+from threadpoolctl import threadpool_limits
+
+from xpnet import MLP, Trainer
+from xpnet.optim import OPTIMIZERS
+from xpnet.training.config import default_threads
+from xpnet.training.steps import Steps, Totals
+from xpnet.training.trainer import step_table
+
+
+class XpnetSteps:
+    """A model, and the steps of its trainer."""
+
+    def __init__(self, problem: Problem, compiled: bool) -> None:
+        threads = default_threads(problem.sizes, problem.batch_size, compiled=compiled)
+        threadpool_limits(threads, user_api="blas")
+        self.model = MLP(problem.sizes, input_scale=255.0, seed=None)
+        self.layers = self.model.network.layers[::2]  # activations lie between them
+        for layer, (w, b) in zip(self.layers, problem.weights, strict=True):
+            layer.W[...], layer.b[...] = w, b
+        optimizer = OPTIMIZERS[problem.optimizer](problem.learning_rate)
+        self.trainer = Trainer(self.model, optimizer, batch_size=problem.batch_size)
+        self.steps = Steps(self.model, optimizer, self.model.rows(problem.x, problem.t), compiled=compiled)
+        self.compiled, self.taken = compiled, 0
+
+    def take(self, batches: Array) -> None:
+        count, size = batches.shape
+        table = step_table(self.model.network, self.trainer.optimizer, self.trainer.schedule, self.taken, count)
+        spans = [slice(k * size, (k + 1) * size) for k in range(count)]
+        with np.errstate(all="ignore"):
+            for taken in self.steps.take(batches.ravel(), spans, table, Totals.zeros(self.model), most=count):
+                self.taken += taken
+        if self.compiled and self.steps.compiled is not True:
+            raise LeftOut(f"the step is not compiled: {self.steps.compiled}")
+
+    def weights(self) -> Weights:
+        return [(layer.W.copy(), layer.b[0].copy()) for layer in self.layers]
+
+
+if __name__ == "__main__":
+    main({"compiled": partial(XpnetSteps, compiled=True), "eager": partial(XpnetSteps, compiled=False)})

@@ -1,0 +1,186 @@
+"""Replaying a trace with NumPy alone, into memory that is there already: for where there is no LLVM.
+
+The same calls as in the eager step, but each writes into a place of its own (`out=`), no result is made twice, and none
+that nobody reads. Only the memory is planned; nothing is fused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ..device import CPU
+from .plan import Graph, views
+from .trace import Counting, Leaf, Operation, Scalar, Trace, TracedArray, overlap
+
+HostArray = np.ndarray[Any, Any]
+Call = Callable[[], object]
+
+REDUCTIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+
+
+class Replay:
+    """A trace that can be run, as a `Program` can, and the memory that it works in."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._leaves = [leaf for leaf in trace.leaves if leaf.constant is None]
+        self._graph = Graph(trace)
+        self._results: dict[Operation, TracedArray | HostArray] = {}  # where each is: what it is stored into, or memory
+        self._place()
+        self._memory: dict[Leaf, HostArray] = {
+            leaf: leaf.constant for leaf in trace.leaves if leaf.constant is not None
+        }
+        self._calls: list[Call] = []
+        self._calls_are_for: tuple[int, ...] = ()
+
+    def _place(self) -> None:
+        """Find a place for each result: what it is stored into, an operand's that nobody reads later, or another."""
+        operations = self._graph.operations
+        last = {view.source: operation.index for operation in operations for view in views(operation)}
+        free: dict[int, list[HostArray]] = {}
+        for operation in operations:
+            if operation.kind == "store":
+                continue
+            target = self._target(operation, last.get(operation, operation.index))
+            if target is not None:
+                self._results[operation] = target
+                continue
+            size = math.prod(operation.shape) * operation.dtype.itemsize
+            ending = {
+                view.source: view
+                for view in views(operation)
+                if isinstance(view.source, Operation) and last[view.source] == operation.index
+            }
+            ended = [self._results[source] for source in ending if isinstance(source, Operation)]
+            memory = next((one for one in self._taken_over(operation, ending)), None)
+            if memory is None:
+                memory = free[size].pop() if free.get(size) else CPU.zeros((max(size, 1),), "uint8")
+            for place in ended:
+                if isinstance(place, np.ndarray) and place.base is not memory.base:
+                    free.setdefault(place.nbytes, []).append(place.reshape(-1).view(np.uint8))
+            self._results[operation] = memory[:size].view(operation.dtype).reshape(operation.shape)
+
+    def _taken_over(self, operation: Operation, ending: Mapping[Any, TracedArray]) -> Iterator[HostArray]:
+        """Yield the memory of operands that an elementwise result can replace, element by element."""
+        if operation.kind != "map":
+            return
+        # `where` writes its last operand first, and then the other one over it.
+        candidates = operation.arguments[2:] if operation.name == "where" else operation.arguments
+        for view in candidates:
+            if isinstance(view, TracedArray) and view.source in ending and view.whole:
+                place = self._results[view.source]  # type: ignore[index]
+                alike = view.shape == operation.shape and view.dtype.itemsize == operation.dtype.itemsize
+                once = sum(other.source is view.source for other in views(operation)) == 1
+                if isinstance(place, np.ndarray) and alike and once:
+                    yield place.reshape(-1).view(np.uint8)
+
+    def _target(self, operation: Operation, last: int) -> TracedArray | None:
+        """Return what a result is stored into, if it can be there from the beginning until it was last read."""
+        readers = self._graph.consumers[operation]
+        store = next((one for one, _ in readers if one.kind == "store"), None)
+        if store is None or store.target is None or not all(view.whole for _, view in readers):
+            return None
+        target = store.target
+        touching = [view for view in views(operation) if view.source is target.source and overlap(view, target)]
+        if any(view.place != target.place for view in touching) or (touching and operation.kind != "map"):
+            return None
+        for other in self._graph.operations:
+            seen = [*views(other), *([] if other.target is None else [other.target])]
+            between = operation.index < other.index <= max(last, store.index) and other is not store
+            if between and any(view.source is target.source and overlap(view, target) for view in seen):
+                return None
+        return target
+
+    def run(
+        self, arrays: Mapping[str, HostArray], steps: int = 1, moves: Mapping[str, int] | None = None, first: int = 0
+    ) -> None:
+        """Run the trace `steps` times; arguments and errors are those of `Program.run`."""
+        moving: list[tuple[HostArray, HostArray]] = []
+        for leaf in self._leaves:
+            array = arrays[leaf.name]
+            if array.shape != leaf.shape or array.dtype != leaf.dtype or not array.flags.c_contiguous:
+                raise ValueError(f"{leaf.name} must be {leaf.shape} {leaf.dtype} in C order, as when it was recorded")
+            move = 0 if moves is None else moves.get(leaf.name, 0)
+            if move:  # what moves is copied to where it stays
+                before = self._memory.get(leaf)
+                kept = before is not None and before.base is None
+                self._memory[leaf] = before if kept and before is not None else np.empty(leaf.shape, leaf.dtype)
+                every = as_strided(array, (first + steps, *array.shape), (move, *array.strides), writeable=False)
+                moving.append((self._memory[leaf], every[first:]))
+            else:
+                self._memory[leaf] = array.view()
+        places = tuple(self._memory[leaf].ctypes.data for leaf in self._leaves)
+        if places != self._calls_are_for:
+            self._calls = [call for operation in self._graph.operations for call in self._make(operation)]
+            self._calls_are_for = places
+        for step in range(steps):
+            for memory, every in moving:
+                memory[...] = every[step]
+            for call in self._calls:
+                call()
+
+    def _make(self, operation: Operation) -> Iterator[Call]:
+        """Yield the calls that do an operation."""
+        given: list[HostArray | Scalar] = []
+        for argument in operation.arguments:
+            if isinstance(argument, TracedArray) and argument.picked is not None:
+                array, call = self._picked(argument)
+                yield call
+                given.append(array)
+            else:
+                given.append(self._array(argument) if isinstance(argument, TracedArray) else argument)
+        if operation.target is not None:
+            if self._results[views_source(operation)] is not operation.target:
+                yield partial(np.copyto, self._array(operation.target), given[0])
+            return
+        place = self._results[operation]
+        out = self._array(place) if isinstance(place, TracedArray) else place
+        if operation.kind == "product":
+            yield partial(np.matmul, given[0], given[1], out)
+        elif operation.kind == "reduce":
+            yield partial(REDUCTIONS[operation.name].reduce, given[0], operation.axis, operation.dtype, out, True)
+        elif operation.name == "cast":
+            yield partial(np.copyto, out, given[0], casting="unsafe")
+        elif operation.name == "where":
+            condition = np.asarray(given[0])
+            yield partial(np.copyto, out, given[2])
+            yield partial(np.copyto, out, given[1], where=condition)
+        else:
+            yield partial(getattr(np, operation.name), *given, out)
+
+    def _array(self, view: TracedArray) -> HostArray:
+        """Return a view's elements, as an array of NumPy's."""
+        source = view.source
+        if isinstance(source, Counting):
+            base = np.arange(view.offset, view.last + 1, dtype=source.dtype)
+        elif isinstance(source, Leaf):
+            base = self._memory[source].reshape(-1)[view.offset :]
+        else:
+            place = self._results[source]
+            if isinstance(place, TracedArray):
+                return self._array(place)
+            base = place.reshape(-1)[view.offset :]
+        itemsize = view.dtype.itemsize
+        return as_strided(base, view.shape, tuple(stride * itemsize for stride in view.strides))
+
+    def _picked(self, view: TracedArray) -> tuple[HostArray, Call]:
+        """Return where the rows go that a view picks, and what takes them there."""
+        assert view.picked is not None
+        axis, shape = view.picked.axis, list(view.shape)
+        shape[axis] = view.picked.rows
+        everything = self._array(TracedArray(view.trace, view.source, tuple(shape), view.strides, view.offset))
+        out = np.empty(view.shape, view.dtype)
+        # Without a mode, NumPy would go through a buffer, so as to leave `out` alone where an index is out of bounds.
+        return out, partial(np.take, everything, self._array(view.picked.index), axis, out, "clip")
+
+
+def views_source(store: Operation) -> Operation:
+    """Return whose result is stored."""
+    (view,) = views(store)
+    assert isinstance(view.source, Operation)
+    return view.source
