@@ -30,7 +30,9 @@ HostArray = np.ndarray[Any, Any]
 
 POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
 FUNCTION = ctypes.CFUNCTYPE(None, POINTER, POINTER, NUMBER, NUMBER)
-DRIVER = ctypes.CFUNCTYPE(None, POINTER, NUMBER, POINTER, POINTER, POINTER, NUMBER, NUMBER, NUMBER, NUMBER)
+DRIVER = ctypes.CFUNCTYPE(None, POINTER, NUMBER, *[POINTER] * 4, *[NUMBER] * 4)
+LINE = ALIGNMENT // 8  # numbers in a cache line
+PIECES, PIECE = 8, 2048  # how many pieces a thread's part of a long loop is in, and the least that a piece has
 NO_TRANSPOSE, TRANSPOSE = 111, 112  # in the BLAS's words
 
 
@@ -60,8 +62,9 @@ class Program:
         self._given = {
             leaf: slot for leaf, slot in self._slots.items() if isinstance(leaf, Leaf) and leaf.constant is None
         }
-        self._counter = CPU.zeros((ALIGNMENT // 8,), "int64")
-        code: list[tuple[int, bool, int]] = []
+        self._meetings = CPU.zeros((LINE,), "int64")
+        self._claims = CPU.zeros((len(plan.instructions) * plan.threads * LINE,), "int64")
+        code: list[tuple[int, int, int]] = []
         tables: list[int] = []
         for instruction in plan.instructions:
             address, shared, table = self._instruction(instruction)
@@ -71,14 +74,17 @@ class Program:
         self._tables = np.array(tables, np.int64)
         self._driver = DRIVER(compiler().address(routines.DRIVER))
 
-    def _instruction(self, instruction: Any) -> tuple[int, bool, list[int]]:
-        """Return an instruction's function, whether threads share in it, and its table."""
+    def _instruction(self, instruction: Any) -> tuple[int, int, list[int]]:
+        """Return an instruction's function, how threads share in it, and its table."""
         address = compiler().address
         if isinstance(instruction, Meeting):
-            return address(routines.meeting()), True, [self._counter.ctypes.data, routines.yield_address()]
-        shared = self.plan.divisions[instruction][0] != "one"
+            return address(routines.meeting()), 1, [self._meetings.ctypes.data, routines.yield_address()]
+        division = self.plan.divisions[instruction]
+        shared = int(division[0] != "one")
         if isinstance(instruction, Product):
             return address(routines.product(instruction.operation.dtype)), shared, self._product(instruction)
+        if self.plan.threads > 1 and division[0] == "columns" and division[1] >= PIECES * PIECE * self.plan.threads:
+            shared = PIECES
         loop = LoopText(instruction, self.plan)
         return address(loop.text), shared, [self._number(entry) for entry in loop.table]
 
@@ -129,7 +135,8 @@ class Program:
             self._run_by_python(steps)
             return
         with self._blas.one_thread():
-            self._counter[0] = 0
+            self._meetings[0] = 0
+            self._claims[...] = 0
             others = range(1, self.plan.threads)
             waiting = [_threads(self.plan.threads).submit(self._run_part, part, steps) for part in others]
             self._run_part(0, steps)
@@ -141,6 +148,7 @@ class Program:
             self._code.ctypes.data,
             len(self._code),
             self._tables.ctypes.data,
+            self._claims.ctypes.data,
             self._memory[part].ctypes.data,
             self._moves.ctypes.data,
             len(self._moves),

@@ -15,12 +15,15 @@ import numpy as np
 
 from .writer import scalar_type
 
-# Goes through a program, step by step. An instruction is three numbers: the function's address, whether all threads
-# take part (else the first does it alone), and where in `tables` its own table begins. After each step, memory that
-# moves is moved on by its stride.
+# Goes through a program, step by step. An instruction is three numbers: the function's address, how it is shared, and
+# where in `tables` its own table begins. Shared is 0 where the first thread does it alone, 1 where each thread does a
+# part, and n where each part is in n pieces: a thread that is done with its own helps with the others', so that all
+# are done together though one core be slower. Who has taken how many pieces of a part is in `counters`, a cache line for
+# each part of each instruction; in a step, every piece is taken, and every thread finds every part taken once. After
+# each step, memory that moves is moved on by its stride.
 DRIVER = """
-define void @run(ptr %program, i64 %count, ptr %tables, ptr %memory, ptr %strides, i64 %slots, i64 %steps,
-                 i64 %part, i64 %parts) {
+define void @run(ptr %program, i64 %count, ptr %tables, ptr %counters, ptr %memory, ptr %strides, i64 %slots,
+                 i64 %steps, i64 %part, i64 %parts) {
 entry:
   br label %step.head
 step.head:
@@ -41,8 +44,38 @@ code:
   %offset = load i64, ptr %p2
   %table = getelementptr i64, ptr %tables, i64 %offset
   %function = inttoptr i64 %address to ptr
-  %all = icmp ne i64 %shared, 0
-  br i1 %all, label %divided, label %alone
+  switch i64 %shared, label %pieces [i64 0, label %alone
+                                     i64 1, label %divided]
+pieces:
+  %claims = add i64 %shared, %parts
+  %claimed = mul i64 %s, %claims
+  %all = mul i64 %shared, %parts
+  %line = mul i64 %c, %parts
+  br label %visit
+visit:
+  %d = phi i64 [0, %pieces], [%d.next, %visit.next]
+  %d.more = icmp slt i64 %d, %parts
+  br i1 %d.more, label %visiting, label %code.next
+visiting:
+  %around = add i64 %part, %d
+  %whose = urem i64 %around, %parts
+  %own = add i64 %line, %whose
+  %bytes = mul i64 %own, 64
+  %counter = getelementptr i8, ptr %counters, i64 %bytes
+  %begin = mul i64 %whose, %shared
+  br label %take
+take:
+  %ticket = atomicrmw add ptr %counter, i64 1 monotonic
+  %piece = sub i64 %ticket, %claimed
+  %left = icmp slt i64 %piece, %shared
+  br i1 %left, label %do, label %visit.next
+do:
+  %number = add i64 %begin, %piece
+  call void %function(ptr %table, ptr %memory, i64 %number, i64 %all)
+  br label %take
+visit.next:
+  %d.next = add i64 %d, 1
+  br label %visit
 divided:
   call void %function(ptr %table, ptr %memory, i64 %part, i64 %parts)
   br label %code.next
