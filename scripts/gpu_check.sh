@@ -38,8 +38,8 @@ check same-run 60 same-run.json "$python" scripts/compare_runs.py "$out/run-cpu"
 check bench 120 bench.txt "$python" -m pytest bench -m cuda --benchmark-max-time=2 --benchmark-json="$out/bench.json" \
     --benchmark-columns=median,iqr,rounds
 if "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
-    check torch-eager 60 torch-eager.jsonl "$python" bench/peers/torch_eager.py --device cuda
+    check torch 240 torch.jsonl "$python" bench/peers/torch_steps.py --device cuda
 else
-    echo "torch-eager      left out: PyTorch with CUDA is not installed" | tee -a "$out/summary.txt"
+    echo "torch            left out: PyTorch with CUDA is not installed" | tee -a "$out/summary.txt"
 fi
 exit $failed

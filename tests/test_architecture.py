@@ -15,6 +15,7 @@ import pytest
 from stand_in import FUNCTIONS, METHODS, UFUNC, StandIn
 
 import xpnet
+from xpnet.compile.trace import Trace, TracingModule
 
 PACKAGE = Path(xpnet.__file__).parent
 # Each floor may import from those below it, and from itself.
@@ -38,7 +39,8 @@ HEAVY = {
     "tqdm",
     "threadpoolctl",
     "sklearn",
-    "numba",
+    "llvmlite",
+    "platformdirs",
     "scipy",
 }
 
@@ -116,6 +118,7 @@ def test_layers_and_optimizers_know_no_array_module(path):
     for name in used_names(path):
         assert hasattr(np, name), f"{path.name} uses xp.{name}, and NumPy has none"
         assert hasattr(StandIn(), name), f"{path.name} uses xp.{name}, and the stand-in has none"
+        assert name in dir(TracingModule(Trace())), f"{path.name} uses xp.{name}, and the tracer has none"
 
 
 def test_the_scan_finds_something():

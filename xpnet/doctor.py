@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__, cli
+from .compile import blas, why_not_compiled
 from .data.mnist import FILES, MNIST, cache_folder, find
 from .device import cupy_distributions, get_device
 from .errors import DataError, DeviceError, one_line
@@ -161,6 +162,17 @@ def _gpu() -> Result:
     return f"{device.name}, {properties['name'].decode()}; a kernel and a matrix product ran on it", None
 
 
+def _compiler() -> Result:
+    reason = why_not_compiled()
+    if reason is not None:
+        return f"training steps are not compiled: {reason}", "pip install 'xpnet[fast]'"
+    products = (
+        "by the functions of NumPy's BLAS" if blas.find() else "by numpy.matmul, since its BLAS is not a known one"
+    )
+    version = importlib.metadata.version("llvmlite")
+    return f"llvmlite {version} compiles training steps on the CPU; matrices are multiplied {products}", None
+
+
 def _data() -> Result:
     named = os.environ.get("XPNET_DATA_DIR")
     folder = Path(named) if named else cache_folder() / "mnist"
@@ -189,6 +201,7 @@ CHECKS: dict[str, Callable[[], Result]] = {
     "Python": _python,
     "processor": _processor,
     "NumPy": _numpy,
+    "compiler": _compiler,
     "BLAS variables": _blas_variables,
     "thread variables": _thread_variables,
     "NVIDIA driver": _driver,

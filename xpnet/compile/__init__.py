@@ -92,7 +92,7 @@ def why_not_compiled() -> str | None:
     try:
         compiler()
     except ImportError:
-        return "llvmlite is not installed; to compile the training step: pip install 'xpnet[fast]'"
+        return "llvmlite is not installed: pip install 'xpnet[fast]'"
     except Exception as error:
         return f"LLVM cannot be used: {one_line(error)}"
     return None

@@ -18,8 +18,8 @@ from .writer import scalar_type
 # Goes through a program, step by step. An instruction is three numbers: the function's address, how it is shared, and
 # where in `tables` its own table begins. Shared is 0 where the first thread does it alone, 1 where each thread does a
 # part, and n where each part is in n pieces: a thread that is done with its own helps with the others', so that all
-# are done together though one core be slower. Who has taken how many pieces of a part is in `counters`, a cache line for
-# each part of each instruction; in a step, every piece is taken, and every thread finds every part taken once. After
+# are done together even if one core is slower. `counters` has a cache line for each part of each instruction: how many
+# pieces were asked for. In a step that is once for every piece, and once for every thread that finds none left. After
 # each step, memory that moves is moved on by its stride.
 DRIVER = """
 define void @run(ptr %program, i64 %count, ptr %tables, ptr %counters, ptr %memory, ptr %strides, i64 %slots,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from .. import __version__
+from ..compile import why_not_compiled
 from ..data import Dataset
 from ..device import Device, cupy_distributions
 from ..errors import DataError
@@ -121,12 +123,15 @@ def lock_file(file: IO[bytes]) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions that a run's bytes depend on."""
-    return {
+    found = {
         "xpnet": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "numpy": np.__version__,
-    } | cupy_distributions()
+    }
+    if why_not_compiled() is None:
+        found["llvmlite"] = importlib.metadata.version("llvmlite")
+    return found | cupy_distributions()
 
 
 def finite(value: Any) -> Any:
