@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from .plan import Loop, Meeting, Plan, Product, views
+from .graph import views
+from .grouping import Loop, Meeting, Product
+from .plan import Plan
 from .trace import Counting, Leaf, Operation, Scalar, TracedArray, c_strides
 
 INFIX = {

@@ -26,8 +26,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .functions import apply, combine, neutral
-from .plan import Loop, Plan, space_of, space_of_shape
-from .trace import Counting, Leaf, Operation, Scalar, TracedArray, c_strides
+from .graph import space_of, space_of_shape
+from .grouping import Loop, result_of
+from .plan import Plan
+from .trace import Counting, Leaf, Operation, Scalar, TracedArray
 from .writer import BOOL, INT64, LANES, UINT8, Value, Writer, memory_type
 
 REPLICAS, ROWS, COLUMNS = range(3)
@@ -178,7 +180,7 @@ class LoopText:
         """Return the result of an operation of this loop, or of one that is done wherever it is needed."""
         earlier = scope == BODY and operation in self.loop.kept and self.loop.level[operation] < self.level
         if earlier:  # an earlier pass has left it in memory
-            return self._loaded(whole(operation), scope)
+            return self._loaded(result_of(operation), scope)
         return self._made(scope, operation, lambda: self._apply(operation))
 
     def _apply(self, operation: Operation) -> Value:
@@ -382,7 +384,7 @@ class LoopText:
                 self._result(operation, scope)
         for operation in operations:
             if operation.kind == "map" and operation in self.loop.kept:
-                self._store(whole(operation), self._result(operation, scope), scope)
+                self._store(result_of(operation), self._result(operation, scope), scope)
 
     def _forget(self, source: Any) -> None:
         """Forget what was loaded from memory that has changed."""
@@ -421,7 +423,7 @@ class LoopText:
                 result = self._across(reduction.name, result)
             self.known[OUTER][reduction] = result
             if reduction in self.loop.kept:
-                self._store(whole(reduction), result, OUTER)
+                self._store(result_of(reduction), result, OUTER)
         return [*self.outer, *start, *body, *end]
 
     def _across(self, name: str, total: Value) -> Value:
@@ -532,11 +534,6 @@ class LoopText:
             f"  br label %head{k}",
             f"done{k}:",
         ]
-
-
-def whole(operation: Operation) -> TracedArray:
-    """Return the whole result of an operation, as it lies."""
-    return TracedArray(None, operation, operation.shape, c_strides(operation.shape), 0)  # type: ignore[arg-type]
 
 
 def _part_of(space: list[str], by_columns: str) -> list[str]:

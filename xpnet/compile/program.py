@@ -21,9 +21,10 @@ import numpy as np
 from ..device import ALIGNMENT, CPU
 from . import blas, routines
 from .describe import describe
+from .grouping import Meeting, Product
 from .loops import Entry, LoopText, Slot
 from .native import compiler
-from .plan import Meeting, Plan, Product
+from .plan import Plan
 from .trace import Leaf, Operation, TracedArray, blas_layout
 
 HostArray = np.ndarray[Any, Any]

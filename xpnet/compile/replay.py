@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..device import CPU
-from .plan import Graph, views
+from .graph import Graph, views
 from .trace import Counting, Leaf, Operation, Scalar, Trace, TracedArray, overlap
 
 HostArray = np.ndarray[Any, Any]
