@@ -36,7 +36,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     device = cli.choose_device(config.device, require=options.require_device)
-    folder = None if options.out is None else RunFolder(options.out, overwrite=options.overwrite)
+    folder = None if options.out is None or options.plan else RunFolder(options.out, overwrite=options.overwrite)
     loaded = load_data(config, offline=options.offline, quiet=options.quiet)
     with folder or contextlib.nullcontext():
         # All that can be wrong with the data is found before the folder's old run makes way.
@@ -45,7 +45,8 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
         threads = threads_for(config, data, device)
         if options.plan:
             with limit_threads(threads):
-                print(trainer.plan(data.x_train, data.y_train, class_weight=config.class_weight))
+                plan = trainer.plan(data.x_train, data.y_train, class_weight=config.class_weight)
+            print(json.dumps({"plan": plan}) if options.json else plan)
             return 0
         if folder is not None:
             folder.start(config, device, threads, loaded)

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import whole
 from ..device import Device
 from ..errors import one_line
 from . import blas
@@ -61,7 +62,7 @@ class TracingDevice(Device):
 
 def record(step: Step, arrays: Arrays) -> Trace:
     """Return what `step` does with arrays of these shapes and types; raises whatever it does not like."""
-    trace = Trace()
+    trace = Trace(list(arrays.values()))
     step(TracingDevice(trace), {name: trace.leaf(name, a.shape, a.dtype) for name, a in arrays.items()})
     return trace
 
@@ -70,15 +71,20 @@ def compile_step(step: Step, arrays: Arrays, threads: int | None = None) -> Prog
     """Record a step, and return what runs it: a compiled `Program`, or, without LLVM, a `Replay` by NumPy.
 
     Args:
-        step: called once with a device, whose `xp` records, and a traced array for each of `arrays`, by its name. It
-            writes with `[...] =` alone. Rows are taken by an array among `arrays` that is int64, (B,).
+        step: called twice, with a device, whose `xp` records, and a traced array for each of `arrays`, by its name. It
+            writes with `[...] =` alone. Rows are taken by an array among `arrays` that is int64, (B,); each of its
+            elements must be the number of a row, from 0. What is not an array is as it was when the step was recorded.
         arrays: arrays in C order; only their shapes and types matter here.
         threads: how many threads there may be; by default as many as NumPy's BLAS may use.
 
     Raises:
         Exception: whatever the step does not like about being recorded: `UntraceableError`, but also any other.
     """
+    if threads is not None:
+        whole("threads", threads)
     trace = record(step, arrays)
+    if trace.signature != record(step, arrays).signature:
+        raise UntraceableError("a step that is not the same each time (are its random numbers from outside of it?)")
     if why_not_compiled() is not None:
         return Replay(trace)
     found = blas.find()
@@ -92,7 +98,7 @@ def why_not_compiled() -> str | None:
     try:
         compiler()
     except ImportError:
-        return "llvmlite is not installed: pip install 'xpnet[fast]'"
+        return "llvmlite is not installed, so that NumPy replays the step: pip install 'xpnet[fast]'"
     except Exception as error:
         return f"LLVM cannot be used: {one_line(error)}"
     return None

@@ -7,14 +7,16 @@ NumPy has another BLAS, products go through `numpy.matmul`.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .once import Once
 
 PRODUCTS = {"float32": "scipy_cblas_sgemm64_", "float64": "scipy_cblas_dgemm64_"}
 
@@ -33,6 +35,15 @@ class Blas:
         self._lock = threading.Lock()
         self._inside = 0  # how many are in `one_thread`
         self._threads = 1  # what it may use outside of it
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._leave)
+
+    def _leave(self) -> None:
+        """In a fork, nobody is in `one_thread` any more."""
+        self._lock = threading.Lock()
+        if self._inside:
+            self._inside = 0
+            self._library.scipy_openblas_set_num_threads64_(self._threads)
 
     @property
     def threads(self) -> int:
@@ -57,7 +68,7 @@ class Blas:
                     self._library.scipy_openblas_set_num_threads64_(self._threads)
 
 
-@cache
+@Once
 def find() -> Blas | None:
     """Return NumPy's BLAS; None where it is not a known one."""
     package = Path(np.__file__).parent

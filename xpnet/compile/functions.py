@@ -26,14 +26,17 @@ class Format:
     terms: int  # of the exponential's series on |r| <= log(2) / 2
     log_terms: int  # of the logarithm's, in s^2 <= 0.0295
     high: float  # log 2 in two parts, of which the first, times any exponent, is exact
+    low: float
     least: float  # below it exp is 0
     most: float  # above it exp is infinite
     tanh_most: float  # above it tanh is 1
 
 
 FORMATS = {
-    np.dtype("float32"): Format(23, 127, 7, 5, 0.693359375, -104.0, 89.0, 10.0),
-    np.dtype("float64"): Format(52, 1023, 13, 11, 0.693147180369123816490, -746.0, 710.0, 20.0),
+    np.dtype("float32"): Format(23, 127, 7, 5, 0.693359375, -2.12194440054690582767878e-4, -104.0, 89.0, 10.0),
+    np.dtype("float64"): Format(
+        52, 1023, 13, 11, 0.693147180369123816490, 1.90821492927058770002e-10, -746.0, 710.0, 20.0
+    ),
 }
 
 
@@ -82,7 +85,7 @@ def log(w: Writer, x: Value) -> Value:
     z = w.multiply(s, s)
     series = w.polynomial(z, [2.0 / (2 * j + 1) for j in range(f.log_terms, 0, -1)])  # 2/3 + 2/5 z + ...
     # 2 s = near - s near, of which near is exact.
-    rest = w.add(w.multiply(w.multiply(s, z), series), w.multiply(exponent, w.number(math.log(2.0) - f.high, x)))
+    rest = w.add(w.multiply(w.multiply(s, z), series), w.multiply(exponent, w.number(f.low, x)))
     rest = w.subtract(rest, w.multiply(s, near))
     result = w.add(w.add(w.multiply(exponent, w.number(f.high, x)), near), rest)
     zero = w.number(0.0, x)
@@ -114,7 +117,7 @@ def _reduced(w: Writer, x: Value, least: float | None = None) -> tuple[Value, Va
     bits = w.bits(shifted)
     n = w.integer_op("sub", bits, w.integer(int(np.array(magic, x.dtype).view(f"i{x.dtype.itemsize}")), bits))
     r = w.subtract(x, w.multiply(whole, w.number(f.high, x)))
-    r = w.subtract(r, w.multiply(whole, w.number(math.log(2.0) - f.high, x)))
+    r = w.subtract(r, w.multiply(whole, w.number(f.low, x)))
     series = w.polynomial(r, [1.0 / math.factorial(k) for k in range(f.terms, 1, -1)])  # 1/2 + r/6 + ...
     return n, w.add(w.multiply(w.multiply(r, r), series), r)
 
@@ -180,8 +183,7 @@ def apply(w: Writer, name: str, values: list[Value]) -> Value:
     if name in ("maximum", "minimum"):
         return combine(w, name.removesuffix("imum"), a, b)
     if name == "divide":
-        # One division, where it is done, in place of one a lane.
-        return w.multiply(a, w.divide(w.number(1.0, b), b)) if a.wide and not b.wide else w.divide(a, b)
+        return _divide_all(w, a, b) if a.wide and not b.wide else w.divide(a, b)
     if name in ("left_shift", "right_shift"):
         return w.integer_op("shl" if name == "left_shift" else "ashr" if a.dtype.kind == "i" else "lshr", a, b)
     if name == "square":
@@ -190,6 +192,17 @@ def apply(w: Writer, name: str, values: list[Value]) -> Value:
         a = w.cast(a, BOOL) if name == "logical_not" else a
         return w.integer_op("xor", a, w.integer(1 if a.dtype == BOOL else -1, a))
     return _apply_float(w, name, a) if a.dtype.kind == "f" else _apply_integer(w, name, a)
+
+
+def _divide_all(w: Writer, a: Value, b: Value) -> Value:
+    """Return a vector divided by one number: one division, in place of one a lane.
+
+    Where the number, or its inverse, is near the end of the type's range, both sides are scaled first.
+    """
+    size = w.call("fabs", b)
+    scale = w.select(w.compare("ogt", size, w.number(2.0**100, b)), w.number(2.0**-64, b), w.number(1.0, b))
+    scale = w.select(w.compare("olt", size, w.number(2.0**-100, b)), w.number(2.0**64, b), scale)
+    return w.multiply(w.multiply(a, scale), w.divide(w.number(1.0, b), w.multiply(b, scale)))
 
 
 def _apply_float(w: Writer, name: str, a: Value) -> Value:

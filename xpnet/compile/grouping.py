@@ -150,7 +150,10 @@ class Grouping:
         assert store.target is not None
         layout = blas_layout(store.target)
         readers = self.graph.consumers[product.operation]
-        return view.source is product.operation and len(readers) == 1 and layout is not None and not layout[0]
+        target = store.target
+        factor = any(one.source is target.source and overlap(one, target) for one in views(product.operation))
+        alone = view.source is product.operation and len(readers) == 1
+        return alone and not factor and layout is not None and not layout[0]
 
     def _fit(self, together: list[Operation], loop: Loop) -> bool:
         """Whether operations of one space, of which the last one needs the others, can run in a loop."""

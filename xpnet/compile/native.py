@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
-from functools import cache
 from pathlib import Path
+
+from .once import Once
 
 
 class Compiler:
@@ -35,6 +37,8 @@ class Compiler:
         self._made_for = f"{llvmlite.__version__} {target.triple} {processor} {features}"
         self._addresses: dict[str, int] = {}
         self._lock = threading.Lock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew_lock)
         self.folder = folder
         self.compiled = 0
 
@@ -50,6 +54,9 @@ class Compiler:
                 self._engine.finalize_object()
                 self._addresses[text] = self._engine.get_function_address(unique)
             return self._addresses[text]
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
 
     def _compile(self, text: str, digest: str) -> bytes:
         llvm = self._llvm
@@ -83,10 +90,12 @@ class Compiler:
             temporary.write_bytes(hashlib.sha256(code).digest() + code)
             temporary.replace(self.folder / f"{digest}.code")
         except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             self.folder = None  # full, or read-only: what is compiled is just not kept
 
 
-@cache
+@Once
 def compiler() -> Compiler:
     """Return the compiler of this process; raise ImportError where there is no LLVM."""
     return Compiler(cache_folder() / "code")

@@ -11,12 +11,13 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from ..device import ALIGNMENT, CPU
 from . import blas, routines
@@ -25,7 +26,7 @@ from .grouping import Meeting, Product
 from .loops import Entry, LoopText, Slot
 from .native import compiler
 from .plan import Plan
-from .trace import Leaf, Operation, TracedArray, blas_layout
+from .trace import Leaf, Operation, Trace, TracedArray, blas_layout
 
 HostArray = np.ndarray[Any, Any]
 
@@ -63,7 +64,10 @@ class Program:
         self._given = {
             leaf: slot for leaf, slot in self._slots.items() if isinstance(leaf, Leaf) and leaf.constant is None
         }
+        self._lock = threading.Lock()
+        self._stored = plan.stored
         self._meetings = CPU.zeros((LINE,), "int64")
+        self._abandoned = CPU.zeros((LINE,), "int64")
         self._claims = CPU.zeros((len(plan.instructions) * plan.threads * LINE,), "int64")
         code: list[tuple[int, int, int]] = []
         tables: list[int] = []
@@ -79,7 +83,8 @@ class Program:
         """Return an instruction's function, how threads share in it, and its table."""
         address = compiler().address
         if isinstance(instruction, Meeting):
-            return address(routines.meeting()), 1, [self._meetings.ctypes.data, routines.yield_address()]
+            counter, flag = self._meetings.ctypes.data, self._abandoned.ctypes.data
+            return address(routines.meeting()), 1, [counter, routines.yield_address(), flag]
         division = self.plan.divisions[instruction]
         shared = int(division[0] != "one")
         if isinstance(instruction, Product):
@@ -104,9 +109,9 @@ class Program:
         replicas = c.shape[0] if c.ndim == 3 else 1
         table = [function, replicas, rows, columns, a.shape[-1]]
         places: list[int] = []
-        for matrix in (a, b, c):
+        for number, matrix in enumerate((a, b, c)):
             transposed, leading = blas_layout(matrix) or (False, 0)
-            table += [TRANSPOSE if transposed else NO_TRANSPOSE] if matrix is not c else []
+            table += [TRANSPOSE if transposed else NO_TRANSPOSE] if number < 2 else []
             step = matrix.strides[0] if matrix.ndim == 3 and matrix.shape[0] > 1 else 0
             places += [self._slots[matrix.source], matrix.offset * matrix.dtype.itemsize, step, leading]  # type: ignore[index]
         return table + places
@@ -114,35 +119,54 @@ class Program:
     def run(
         self, arrays: Mapping[str, HostArray], steps: int = 1, moves: Mapping[str, int] | None = None, first: int = 0
     ) -> None:
-        """Run the plan `steps` times.
+        """Run the plan `steps` times; one thread at a time may.
 
         Args:
             arrays: the memory of each leaf, in C order, by name; of what moves, that of step 0.
             steps: how often.
-            moves: by how many bytes the memory of a leaf lies further on in each step; by default none moves.
+            moves: by how many bytes the memory of a leaf lies further on in each step; by default none moves. That it
+                stays inside of the array that it belongs to is for the caller to see to.
             first: the number of the first step, for what moves.
 
-        Raises ValueError for an array that is not what was recorded. That what moves stays inside of its memory, and
-        that rows that are taken are there, is for the caller to see to.
+        Raises:
+            ValueError: an array is not what was recorded, or is written and may not be.
+            IndexError: an index picks a row that is not there, or a negative one.
         """
-        for leaf, slot in self._given.items():
-            array = arrays[leaf.name]
-            if array.shape != leaf.shape or array.dtype != leaf.dtype or not array.flags.c_contiguous:
-                raise ValueError(f"{leaf.name} must be {leaf.shape} {leaf.dtype} in C order, as when it was recorded")
-            move = 0 if moves is None else moves.get(leaf.name, 0)
-            self._memory[:, slot] = array.ctypes.data + first * move
-            self._moves[slot] = move
-        if self._blas is None:
-            self._run_by_python(steps)
-            return
-        with self._blas.one_thread():
-            self._meetings[0] = 0
-            self._claims[...] = 0
-            others = range(1, self.plan.threads)
-            waiting = [_threads(self.plan.threads).submit(self._run_part, part, steps) for part in others]
+        with self._lock:
+            check_arrays(self.plan.trace, self._stored, arrays, steps, moves or {}, first)
+            if self._abandoned[0]:
+                raise RuntimeError("this program was interrupted: make a new one")
+            for leaf, slot in self._given.items():
+                move = 0 if moves is None else moves.get(leaf.name, 0)
+                self._memory[:, slot] = arrays[leaf.name].ctypes.data + first * move
+                self._moves[slot] = move
+            if self._blas is None:
+                self._run_by_python(steps)
+                return
+            with self._blas.one_thread():
+                if self.plan.threads == 1:
+                    self._run_part(0, steps)
+                else:
+                    with sharing:
+                        self._run_shared(steps)
+
+    def _run_shared(self, steps: int) -> None:
+        """Run with a thread for each part. Whatever goes wrong, none is left waiting for another."""
+        self._meetings[0] = 0
+        self._claims[...] = 0
+        others = range(1, self.plan.threads)
+        helpers = [threading.Thread(target=self._run_part, args=(part, steps), daemon=True) for part in others]
+        try:
+            for helper in helpers:
+                helper.start()
             self._run_part(0, steps)
-            for future in waiting:
-                future.result()
+        except BaseException:  # Ctrl-C, or no thread to be had: those that have started do not wait for the others
+            self._abandoned[0] = 1
+            raise
+        finally:
+            for helper in helpers:
+                if helper.is_alive():
+                    helper.join()
 
     def _run_part(self, part: int, steps: int) -> None:
         self._driver(
@@ -172,7 +196,7 @@ class Program:
         for instruction, (address, _, table) in zip(self.plan.instructions, self._code.tolist(), strict=True):
             if isinstance(instruction, Product):
                 a, b, c = (self._array(matrix) for matrix in instruction.matrices)
-                calls.append(partial(np.matmul, a, b, c))
+                calls.append(partial(np.matmul, a, b, out=c))
             else:
                 calls.append(partial(FUNCTION(address), self._tables[table:].ctypes.data, memory, 0, 1))
         return calls
@@ -189,11 +213,37 @@ class Program:
         return describe(self.plan)
 
 
-@cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    """Return the threads that help with programs for so many threads."""
-    return ThreadPoolExecutor(count - 1, thread_name_prefix="xpnet")
+sharing = threading.Lock()  # held while a program runs on several threads: two at a time would only share the cores
 
 
-if hasattr(os, "register_at_fork"):  # a fork has none of the threads
-    os.register_at_fork(after_in_child=_threads.cache_clear)
+def _renew_sharing() -> None:
+    global sharing
+    sharing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_sharing)
+
+
+def check_arrays(
+    trace: Trace,
+    stored: set[Leaf],
+    arrays: Mapping[str, HostArray],
+    steps: int,
+    moves: Mapping[str, int],
+    first: int,
+) -> None:
+    """Raise what `Program.run` says for arrays that a trace cannot run on."""
+    for leaf in trace.leaves:
+        if leaf.constant is not None:
+            continue
+        array = arrays[leaf.name]
+        if array.shape != leaf.shape or array.dtype != leaf.dtype or not array.flags.c_contiguous:
+            raise ValueError(f"{leaf.name} must be {leaf.shape} {leaf.dtype} in C order, as when it was recorded")
+        if leaf in stored and not array.flags.writeable:
+            raise ValueError(f"{leaf.name} is read-only, and the step assigns to it")
+        if leaf.picks_from is not None and steps:
+            move = moves.get(leaf.name, 0)
+            every = as_strided(array, (first + steps, *array.shape), (move, *array.strides), writeable=False)[first:]
+            if every.min() < 0 or every.max() >= leaf.picks_from:
+                raise IndexError(f"{leaf.name} picks rows {every.min()} to {every.max()} of {leaf.picks_from}")

@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..device import CPU
 from .graph import Graph, views
+from .program import check_arrays
 from .trace import Counting, Leaf, Operation, Scalar, Trace, TracedArray, overlap
 
 HostArray = np.ndarray[Any, Any]
@@ -28,6 +29,7 @@ class Replay:
     """A trace that can be run, as a `Program` can, and the memory that it works in."""
 
     def __init__(self, trace: Trace) -> None:
+        self._trace = trace
         self._leaves = [leaf for leaf in trace.leaves if leaf.constant is None]
         self._graph = Graph(trace)
         self._results: dict[Operation, TracedArray | HostArray] = {}  # where each is: what it is stored into, or memory
@@ -100,11 +102,10 @@ class Replay:
         self, arrays: Mapping[str, HostArray], steps: int = 1, moves: Mapping[str, int] | None = None, first: int = 0
     ) -> None:
         """Run the trace `steps` times; arguments and errors are those of `Program.run`."""
+        check_arrays(self._trace, self._graph.stored, arrays, steps, moves or {}, first)
         moving: list[tuple[HostArray, HostArray]] = []
         for leaf in self._leaves:
             array = arrays[leaf.name]
-            if array.shape != leaf.shape or array.dtype != leaf.dtype or not array.flags.c_contiguous:
-                raise ValueError(f"{leaf.name} must be {leaf.shape} {leaf.dtype} in C order, as when it was recorded")
             move = 0 if moves is None else moves.get(leaf.name, 0)
             if move:  # what moves is copied to where it stays
                 before = self._memory.get(leaf)
@@ -141,7 +142,7 @@ class Replay:
         place = self._results[operation]
         out = self._array(place) if isinstance(place, TracedArray) else place
         if operation.kind == "product":
-            yield partial(np.matmul, given[0], given[1], out)
+            yield partial(np.matmul, given[0], given[1], out=out)
         elif operation.kind == "reduce":
             yield partial(REDUCTIONS[operation.name].reduce, given[0], operation.axis, operation.dtype, out, True)
         elif operation.name == "cast":
@@ -151,7 +152,7 @@ class Replay:
             yield partial(np.copyto, out, given[2])
             yield partial(np.copyto, out, given[1], where=condition)
         else:
-            yield partial(getattr(np, operation.name), *given, out)
+            yield partial(getattr(np, operation.name), *given, out=out)
 
     def _array(self, view: TracedArray) -> HostArray:
         """Return a view's elements, as an array of NumPy's."""

@@ -110,8 +110,8 @@ done:
 """
 
 # Threads meet at a counter that only grows: the last one to come makes it a multiple of their number. Who waits long
-# gives its time slice away, since the one it waits for may need that very processor. The table: the addresses of the
-# counter and of the system's function for that.
+# gives its time slice away, since the one it waits for may need that very processor. Nobody waits in a run that is
+# abandoned. The table: the addresses of the counter, of the system's function for giving way, and of the flag for that.
 MEETING = """
 define void @meet(ptr %table, ptr %memory, i64 %part, i64 %parts) {
 entry:
@@ -120,6 +120,9 @@ entry:
   %t1 = getelementptr i64, ptr %table, i64 1
   %yield = load i64, ptr %t1
   %give = inttoptr i64 %yield to ptr
+  %t2 = getelementptr i64, ptr %table, i64 2
+  %flag = load i64, ptr %t2
+  %abandoned = inttoptr i64 %flag to ptr
   %before = atomicrmw add ptr %counter, i64 1 seq_cst
   %rounds = udiv i64 %before, %parts
   %round = add i64 %rounds, 1
@@ -129,7 +132,11 @@ wait:
   %tries = phi i64 [0, %entry], [%tries.next, %again], [0, %giving]
   %now = load atomic i64, ptr %counter acquire, align 8
   %there = icmp uge i64 %now, %target
-  br i1 %there, label %done, label %spin
+  br i1 %there, label %done, label %alone
+alone:
+  %stop = load atomic i64, ptr %abandoned acquire, align 8
+  %stopped = icmp ne i64 %stop, 0
+  br i1 %stopped, label %done, label %spin
 spin:
   PAUSE
   %tries.next = add i64 %tries, 1

@@ -233,7 +233,7 @@ def _read_until(source: Operation, loop: Loop) -> int:
     until = 0
     for operation, level in loop.level.items():
         if any(view.source is source for view in views(operation)):
-            again = operation.kind == "map" and operation not in loop.kept and not loop.outer(operation)
+            again = operation.kind == "map" and operation not in loop.kept
             until = max(until, level, _read_until(operation, loop) if again else 0)
     return until
 

@@ -33,12 +33,18 @@ class Leaf:
         name: for people.
         shape, dtype: of the array, whose elements lie in C order.
         constant: the array itself, where it is the trace's own; None for what is handed over when the step runs.
+        stored: whether it was assigned to.
+        taken: whether rows were picked from it.
+        picks_from: of an index: how many rows there are at least, of whatever it picks rows from; None of other leaves.
     """
 
     name: str
     shape: Shape
     dtype: np.dtype[Any]
     constant: np.ndarray[Any, Any] | None = None
+    picks_from: int | None = None
+    stored: bool = False
+    taken: bool = False
 
 
 @dataclass(eq=False)
@@ -93,22 +99,51 @@ class Trace:
     """What was recorded.
 
     Attributes:
+        memory: the arrays that the leaves stand for, which must not be met as constants.
         leaves: in the order in which they were made.
         operations: in the order in which they were asked for.
     """
 
+    memory: Sequence[np.ndarray[Any, Any]] = ()
     leaves: list[Leaf] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
     # What was last stored into a view, while nothing else was stored over it: reading the view is reading that.
     _stored: dict[tuple[Any, ...], tuple[TracedArray, TracedArray]] = field(default_factory=dict)
     _made: dict[tuple[Any, ...], Operation] = field(default_factory=dict)
 
+    @property
+    def signature(self) -> list[tuple[Any, ...]]:
+        """Return what two traces have in common that do the same."""
+        number: dict[Any, Any] = {leaf: leaf.name for leaf in self.leaves}
+        number |= {operation: operation.index for operation in self.operations}
+
+        def named(view: TracedArray) -> tuple[Any, ...]:
+            index = None if view.picked is None else (view.picked.axis, named(view.picked.index))
+            return number.get(view.source, str(view.dtype)), view.shape, view.strides, view.offset, index
+
+        operations = [
+            (
+                operation.name,
+                *(named(one) if isinstance(one, TracedArray) else repr(one) for one in operation.arguments),
+                operation.dtype,
+                operation.axis,
+                None if operation.target is None else named(operation.target),
+            )
+            for operation in self.operations
+        ]
+        constants = [(leaf.name, leaf.constant.tobytes()) for leaf in self.leaves if leaf.constant is not None]
+        return operations + constants
+
     def leaf(self, name: str, shape: Shape, dtype: object) -> TracedArray:
         """Return an array whose elements will be handed over when the step runs."""
+        if not _known(np.dtype(dtype)):  # type: ignore[call-overload]
+            raise UntraceableError(f"an array of {dtype}")
         return self._add(Leaf(name, shape, np.dtype(dtype)))  # type: ignore[call-overload]
 
     def constant(self, array: Any) -> TracedArray:
         """Return an array that is the same in every step."""
+        if any(np.may_share_memory(array, one) for one in self.memory):
+            raise UntraceableError("reading an array of the network's by another way than the one it is recorded by")
         value = np.array(array, order="C")
         if not _known(value.dtype):
             raise UntraceableError(f"an array of {value.dtype}")
@@ -140,9 +175,15 @@ class Trace:
             loop, result = ufunc_types(name, types)
         else:
             loop, result = (dtype,), dtype
+        for operand in operands:
+            for dtype_ in loop:
+                if isinstance(operand, int) and dtype_.kind in "iu" and not _holds(dtype_, operand):
+                    raise UntraceableError(f"{operand} beside {dtype_}, which cannot hold it")
         shape = np.broadcast_shapes(*(operand.shape for operand in operands if isinstance(operand, TracedArray)))
         if len(shape) > 3:
             raise UntraceableError(f"arrays of {len(shape)} axes")
+        if 0 in shape:
+            raise UntraceableError("arrays without elements")
         return self.record(Operation("map", name, operands, loop, shape, result))
 
     def operand(self, value: Any) -> TracedArray | Scalar:
@@ -151,16 +192,24 @@ class Trace:
             if value.trace is not self:
                 raise UntraceableError("an array of another trace")
             return self._stored[value.place][1] if value.place in self._stored else value
+        if isinstance(value, np.ndarray | np.generic):  # NumPy's float64 is one of Python's floats, too
+            return self.constant(value)
         if isinstance(value, bool | int | float):
             return value
-        if isinstance(value, np.ndarray | np.generic):
-            return self.constant(value)
         raise UntraceableError(f"an operand of type {type(value).__name__}")
 
     def store(self, target: TracedArray, value: Any) -> None:
         """Record `target[...] = value`."""
-        if not isinstance(target.source, Leaf) or target.picked is not None:
+        source = target.source
+        if not isinstance(source, Leaf) or source.constant is not None or target.picked is not None:
             raise UntraceableError("assigning into an array that is no named memory")
+        if any(n > 1 and not stride for n, stride in zip(target.shape, target.strides, strict=True)):
+            raise UntraceableError("assigning into elements that are one and the same")
+        if source.picks_from is not None or source.taken:  # what is taken is a view here, and a copy in NumPy
+            raise UntraceableError("assigning into an array that rows were taken from, or by")
+        if len(target.shape) > 3:
+            raise UntraceableError(f"arrays of {len(target.shape)} axes")
+        source.stored = True
         operand = self.operand(value)
         shape = operand.shape if isinstance(operand, TracedArray) else ()
         if np.broadcast_shapes(shape, target.shape) != target.shape:
@@ -173,7 +222,7 @@ class Trace:
             if view.source is not target.source or not overlap(view, target)
         }
         self._stored[target.place] = target, result
-        self._made = {key: made for key, made in self._made.items() if not made.reads(target.source)}
+        self._made = {key: made for key, made in self._made.items() if not made.reads(source)}
 
     def _result(self, operand: TracedArray | Scalar, target: TracedArray) -> TracedArray:
         """Return `operand` as the whole result of one operation, of the target's shape and type."""
@@ -378,7 +427,13 @@ class TracedArray:
             raise UntraceableError("take of anything but rows of what the step is given")
         axis = axis % self.ndim
         shape = self.shape[:axis] + indices.shape + self.shape[axis + 1 :]
-        picked = Picked(axis, indices, self.shape[axis])
+        index, rows = indices.source, self.shape[axis]
+        if index.stored or (isinstance(self.source, Leaf) and self.source.stored):
+            raise UntraceableError("take from, or by, what the step has assigned to")
+        index.picks_from = rows if index.picks_from is None else min(rows, index.picks_from)
+        if isinstance(self.source, Leaf):
+            self.source.taken = True
+        picked = Picked(axis, indices, rows)
         return TracedArray(self.trace, self.source, shape, self.strides, self.offset, picked)
 
     # Operations
@@ -406,7 +461,9 @@ class TracedArray:
         wanted = np.dtype(dtype)
         if not _known(wanted):
             raise UntraceableError(f"an array of {wanted}")
-        return self if wanted == self.dtype else self.trace.map("cast", self, dtype=wanted)
+        # A result never changes, so that it is its own copy; memory does.
+        alias = wanted == self.dtype and (not copy or isinstance(self.source, Operation))
+        return self if alias else self.trace.map("cast", self, dtype=wanted)
 
     def _reduce(self, name: str, axis: Any, keepdims: bool) -> TracedArray:
         if axis is None:
@@ -443,6 +500,8 @@ class TracedArray:
     def mean(self, axis: Any = None, keepdims: bool = False) -> TracedArray:
         """Return the mean along an axis."""
         axes = range(self.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+        if self.dtype.kind != "f":
+            return self.astype("float64").mean(axis, keepdims)
         return self.sum(axis, keepdims) / float(math.prod(self.shape[one] for one in axes))  # type: ignore[no-any-return]
 
     def max(self, axis: Any = None, keepdims: bool = False) -> TracedArray:
@@ -461,12 +520,16 @@ class TracedArray:
         """Return whether any element along an axis is true."""
         return self.astype(bool).astype("uint8").max(axis, keepdims).astype(bool)
 
-    def argmax(self, axis: int = -1, keepdims: bool = False) -> TracedArray:
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> TracedArray:
         """Return the place of the first largest element along the last axis, or of the first NaN."""
+        if axis is None:
+            return self.ravel().argmax(-1, keepdims)
         return self._place(self.max(axis, keepdims=True), axis, keepdims)
 
-    def argmin(self, axis: int = -1, keepdims: bool = False) -> TracedArray:
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> TracedArray:
         """Return the place of the first least element along the last axis, or of the first NaN."""
+        if axis is None:
+            return self.ravel().argmin(-1, keepdims)
         return self._place(self.min(axis, keepdims=True), axis, keepdims)
 
     def _place(self, extreme: TracedArray, axis: int, keepdims: bool) -> TracedArray:
@@ -501,6 +564,8 @@ class TracedArray:
         return self.trace.constant(other) @ self
 
     def __pow__(self, power: Any) -> TracedArray:
+        if self.dtype.kind in "iu" and isinstance(power, float):
+            return self.astype("float64") ** power
         if not isinstance(power, int | float) or power not in (0.5, 1, 2, 3, 4, -1):
             raise UntraceableError(f"a power of {power!r}")
         if power == 0.5:
@@ -550,6 +615,8 @@ class TracingModule:
 
     def where(self, condition: Any, x: Any, y: Any) -> TracedArray:
         """Return x where the condition holds, and y elsewhere."""
+        if isinstance(condition, TracedArray):
+            condition = condition.astype(bool)
         return self._trace.map("where", condition, x, y)
 
     def clip(self, x: Any, least: Any, most: Any) -> TracedArray:
@@ -564,7 +631,9 @@ class TracingModule:
         kind = np.dtype(np.int64 if dtype is None else dtype)
         if kind.kind not in "iu":
             return self.arange(start, stop).astype(kind)
-        return self._trace.counting(max(stop, 0), kind)[start:]
+        count = max(stop - start, 0)
+        numbers = self._trace.counting(count, kind)
+        return TracedArray(self._trace, numbers.source, (count,), (1,), start)
 
     def asarray(self, value: Any, dtype: Any = None) -> TracedArray:
         """Return a traced array as it is, and anything else as a constant."""
@@ -572,7 +641,10 @@ class TracingModule:
             return value if dtype is None else value.astype(dtype)
         return self._trace.constant(np.asarray(value, dtype=dtype))
 
-    array = asarray
+    def array(self, value: Any, dtype: Any = None) -> TracedArray:
+        """Return a copy of a traced array, and anything else as a constant."""
+        x = self.asarray(value)
+        return x.astype(x.dtype if dtype is None else dtype)
 
     def full(self, shape: Any, value: Any, dtype: Any = None) -> TracedArray:
         """Return an array that is `value` everywhere."""
@@ -632,7 +704,7 @@ def reshaped_strides(shape: Shape, strides: Shape, wanted: Shape) -> Shape | Non
             result.append(0)
             j += 1
             continue
-        first, taken, made = i, old[i][0], wanted[j]
+        taken, made = old[i][0], wanted[j]
         last = j
         while taken != made:
             if taken < made:
@@ -643,7 +715,6 @@ def reshaped_strides(shape: Shape, strides: Shape, wanted: Shape) -> Shape | Non
             else:
                 last += 1
                 made *= wanted[last]
-        del first
         step, group = old[i][1], []
         for n in reversed(wanted[j : last + 1]):
             group.append(step)
@@ -687,6 +758,8 @@ def ufunc_types(name: str, types: tuple[Any, ...]) -> tuple[tuple[np.dtype[Any],
         if not _known(result):
             raise UntraceableError(f"where of {result}")
         return (np.dtype(bool), result, result), result
+    if {np.dtype(np.int64), np.dtype(np.uint64)} <= {t for t in types if isinstance(t, np.dtype)}:
+        raise UntraceableError(f"{name} of int64 and uint64")
     ufunc = getattr(np, name)
     *loop, result = ufunc.resolve_dtypes((*types, *(None,) * ufunc.nout))
     for dtype in (*loop, result):
@@ -697,6 +770,8 @@ def ufunc_types(name: str, types: tuple[Any, ...]) -> tuple[tuple[np.dtype[Any],
 
 def blas_layout(view: TracedArray) -> tuple[bool, int] | None:
     """Return whether a matrix is handed to a BLAS as transposed, and its leading dimension; None where it cannot be."""
+    if view.ndim < 2:
+        return None
     rows, columns = view.shape[-2:]
     down, right = view.strides[-2:]
     if view.picked is not None or isinstance(view.source, Counting):
@@ -713,9 +788,16 @@ def _for_product(view: TracedArray) -> TracedArray:
 
 
 def _type(operand: TracedArray | Scalar) -> Any:
-    return operand.dtype if isinstance(operand, TracedArray) else type(operand)
+    if isinstance(operand, TracedArray):
+        return operand.dtype
+    return np.dtype(bool) if isinstance(operand, bool) else type(operand)
+
+
+def _holds(dtype: np.dtype[Any], number: int) -> bool:
+    limits = np.iinfo(dtype)
+    return int(limits.min) <= number <= int(limits.max)
 
 
 def _known(dtype: np.dtype[Any]) -> bool:
     """Whether there are operations on arrays of this type."""
-    return dtype.kind in "biu" or dtype in (np.float32, np.float64)
+    return dtype.isnative and (dtype.kind in "biu" or dtype in (np.float32, np.float64))

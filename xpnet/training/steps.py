@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import groupby
-from typing import Any, TypeAlias
+from itertools import groupby, takewhile
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from ..compile import Program, Replay, Step, TracingDevice, compile_step, why_not_compiled
+from ..compile import Program, Replay, Step, TracingDevice, UntraceableError, compile_step, why_not_compiled
 from ..data.batches import Rows, spans
 from ..device import Array
 from ..errors import one_line
-from ..nn import Sequential
+from ..nn import Layer, Sequential
 from ..optim import Optimizer, State
 from .model import MLP
 
 Runner: TypeAlias = Program | Replay
+Owner = TypeVar("Owner")
 
 EVALUATE_ROWS = 1024
 PATIENCE = 0.03  # seconds for which nobody is told how it goes
@@ -89,8 +90,9 @@ class Steps:
     """
 
     def __init__(self, model: MLP, optimizer: Optimizer, rows: Rows, *, compiled: bool) -> None:
-        self.compiled = _possible(model, compiled)
+        self._possible = self.compiled = _possible(model, compiled)
         self.model, self.optimizer, self.rows = model, optimizer, _in_order(rows, self.compiled)
+        self._settings = settings_of(model, optimizer)
         self._runners: dict[int, Runner | None] = {}  # by the number of rows in a batch
 
     def take(self, order: Array, batches: Sequence[slice], table: State, totals: Totals, most: int) -> Iterator[int]:
@@ -104,27 +106,35 @@ class Steps:
             most: how many steps may be taken before the next yield.
         """
         done = 0
-        for size, alike in groupby(batch.stop - batch.start for batch in batches):
-            steps = len(list(alike))
+        while done < len(batches):
+            size = batches[done].stop - batches[done].start
+            sizes = (batch.stop - batch.start for batch in batches[done:])
+            alike = len(list(takewhile(size.__eq__, sizes)))
             arrays = self._arrays(order[batches[done]], table_row(table, done), totals)
             runner = self._runner(size, arrays)
             if runner is None:
-                for _ in range(steps):
-                    h = table_row(table, done)
-                    training_step(self.model, self.optimizer, self.rows, order[batches[done]], h, totals)
-                    done += 1
-                    yield 1
+                h = table_row(table, done)
+                training_step(self.model, self.optimizer, self.rows, order[batches[done]], h, totals)
+                done += 1
+                yield 1
                 continue
             moves = {f"h {name}": values.strides[0] for name, values in table.items()}
             moves["index"] = size * order.itemsize
-            for taken in _chunks(runner, arrays, moves, steps, most):
+            for taken in _chunks(runner, arrays, moves, alike, most):
                 done += taken
                 yield taken
+                if self._settings != settings_of(self.model, self.optimizer):
+                    break  # somebody who was told has changed them
 
     def _runner(self, size: int, arrays: State) -> Runner | None:
         """Return what runs steps on so many rows; None where they are taken eagerly."""
+        settings = settings_of(self.model, self.optimizer)
+        if settings != self._settings:  # what is no array is part of the compiled step
+            self._runners, self._settings = {}, settings
         if size not in self._runners:
-            self.compiled, self._runners[size] = _compiled(self.compiled, self._record, arrays)
+            self.compiled, self._runners[size] = _compiled(self._possible, self._record, arrays)
+            if self._runners[size] is None:
+                self._possible = self.compiled  # once eager, eager to the end
         return self._runners[size]
 
     def plan(self, order: Array, table: State, totals: Totals) -> str:
@@ -142,7 +152,14 @@ class Steps:
         optimizer = copy.copy(self.optimizer)
         optimizer.state = {name: a[f"state {name}"] for name in self.optimizer.state}
         h = {name.removeprefix("h "): array for name, array in a.items() if name.startswith("h ")}
-        training_step(_twin(self.model, device, a), optimizer, _rows(self.rows, a), a["index"], h, _totals(a))
+        twin = _twin(self.model, device, a)
+        owners = _owners(twin, optimizer)
+        before = [dict(vars(owner)) for owner in owners]
+        training_step(twin, optimizer, _rows(self.rows, a), a["index"], h, _totals(a))
+        for owner, attributes in zip(owners, before, strict=True):
+            for name, value in attributes.items():
+                if vars(owner).get(name) is not value:
+                    raise UntraceableError(f"{type(owner).__name__}.{name}, which changes from step to step")
 
 
 class Evaluation:
@@ -188,11 +205,36 @@ def table_row(table: State, step: int) -> State:
     return {name: values[step, ...] for name, values in table.items()}
 
 
+def settings_of(model: MLP, optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return the numbers and words among the attributes of layers, loss and optimizer."""
+    owners = _owners(model, optimizer)
+    return [{name: value for name, value in vars(owner).items() if _plain(value)} for owner in owners]
+
+
+def _owners(model: MLP, optimizer: Optimizer) -> list[Any]:
+    return [*model.network.layers, model.loss, optimizer]
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_plain(one) for one in value)
+    return value is None or isinstance(value, bool | int | float | str | np.generic)
+
+
 def _possible(model: MLP, wanted: bool) -> bool | str:
     """Return True where steps can be compiled, as far as can be told before they are recorded; else why not."""
     if not wanted:
         return "it was switched off"
-    return True if model.device.index is None else "compiled steps are for the CPU"
+    if model.device.index is not None:
+        return "compiled steps are for the CPU"
+    for owner, known in ((model, MLP), (model.network, Sequential)):
+        if type(owner) is not known:
+            return f"{type(owner).__name__} is a class of its own, of which nobody knows how to record it"
+    for layer in model.network.layers:
+        for name, value in vars(layer).items():
+            if callable(value) and hasattr(type(layer), name):
+                return f"{name} of layer {layer.index} was replaced, for this layer alone"
+    return True
 
 
 def _compiled(possible: bool | str, step: Step, arrays: State) -> tuple[bool | str, Runner | None]:
@@ -218,14 +260,30 @@ def _twin(model: MLP, device: TracingDevice, a: State) -> MLP:
     """Return a model of the same layers, over traced arrays."""
     network = model.network
     device.give([a["values"], a["gradients"], a["buffers"]])  # in the order in which a network allocates them
-    twin = object.__new__(MLP)
-    vars(twin).update(vars(model))
+    twin = _alike(model)
     twin.network = Sequential(
-        copy.deepcopy(network.layers), replicas=network.replicas, seed=None, dtype=network.dtype, device=device
+        [_alike(layer, left_behind(layer)) for layer in network.layers],
+        replicas=network.replicas,
+        seed=None,
+        dtype=network.dtype,
+        device=device,
     )
-    twin.loss = copy.copy(model.loss)
+    twin.loss = _alike(model.loss)
     twin.loss.bind(device.xp, network.dtype, model.n_outputs)
     return twin
+
+
+def _alike(one: Owner, without: Collection[str] = ()) -> Owner:
+    """Return another object of the same class and with the same attributes, but for some."""
+    other = object.__new__(type(one))
+    vars(other).update({name: value for name, value in vars(one).items() if name not in without})
+    return other
+
+
+def left_behind(layer: Layer) -> list[str]:
+    """Return the names of what binding a layer, and its last step, have left in it."""
+    made = layer.__getstate__()  # what a copy keeps
+    return [name for name, value in vars(layer).items() if name not in made and not _plain(value)]
 
 
 def _of_model(model: MLP) -> State:

@@ -1,0 +1,81 @@
+"""A step run in every way there is: eagerly, compiled on some threads, without a known BLAS, and replayed by NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xpnet.compile import Program, Replay, blas, record, why_not_compiled
+from xpnet.compile.native import compiler
+from xpnet.compile.plan import make_plan
+
+LLVM = why_not_compiled() is None
+THREADS = (1, 2, 3) if LLVM and blas.find() is not None else (1,)
+WAYS = ("replay", *(f"{threads} threads" for threads in THREADS), "no blas") if LLVM else ("replay",)
+"""How a recorded step can be run here."""
+
+needs_llvm = pytest.mark.skipif(not LLVM, reason="needs llvmlite")
+needs_threads = pytest.mark.skipif(len(THREADS) == 1, reason="needs llvmlite, and a BLAS that is known")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def code_folder(tmp_path_factory):
+    """What tests compile is kept in a folder of their own, not in the user's."""
+    if not LLVM:
+        yield None
+        return
+    one = compiler()
+    before, one.folder = one.folder, tmp_path_factory.mktemp("code")
+    yield one.folder
+    one.folder = before
+
+
+def copied(arrays):
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+def recorded(step, arrays):
+    """Return the trace of a step, a function of an array module and arrays by name."""
+    return record(lambda device, a: step(device.xp, a), arrays)
+
+
+def program(step, arrays, threads=1):
+    return Program(make_plan(recorded(step, arrays), threads))
+
+
+def runner(step, arrays, way):
+    """Return what runs a step in one of `WAYS`."""
+    if way == "replay":
+        return Replay(recorded(step, arrays))
+    if way == "no blas":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("xpnet.compile.blas.find", lambda: None)
+            return program(step, arrays)
+    return program(step, arrays, int(way[0]))
+
+
+def results(step, arrays, way, steps=1):
+    """Return the arrays after so many steps; the way "eager" is NumPy's."""
+    after = copied(arrays)
+    with np.errstate(all="ignore"):
+        if way == "eager":
+            for _ in range(steps):
+                step(np, after)
+        else:
+            runner(step, after, way).run(after, steps)
+    return after
+
+
+def check(step, arrays, steps=1, ways=WAYS, rtol=0.0, names=None):
+    """Compare a step in every way with the eager one: each array to `rtol` of its largest element, or exactly."""
+    expected = results(step, arrays, "eager", steps)
+    for way in ways:
+        found = results(step, arrays, way, steps)
+        for name in names or arrays:
+            one, other = expected[name], found[name]
+            if rtol and one.dtype.kind == "f":
+                finite = one[np.isfinite(one)]
+                atol = rtol * max(1.0, float(np.abs(finite).max(initial=0.0)))
+                np.testing.assert_allclose(other, one, rtol=0, atol=atol, err_msg=f"{name}, {way}")
+            else:
+                np.testing.assert_array_equal(other, one, err_msg=f"{name}, {way}")
