@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import groupby, takewhile
+from itertools import groupby
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -93,7 +93,8 @@ class Steps:
         self._possible = self.compiled = _possible(model, compiled)
         self.model, self.optimizer, self.rows = model, optimizer, _in_order(rows, self.compiled)
         self._settings = settings_of(model, optimizer)
-        self._runners: dict[int, Runner | None] = {}  # by the number of rows in a batch
+        self._runners: dict[int, Runner] = {}  # by the number of rows in a batch
+        self._patience: dict[int, int] = {}  # how many such steps are taken at once
 
     def take(self, order: Array, batches: Sequence[slice], table: State, totals: Totals, most: int) -> Iterator[int]:
         """Take a step for each batch of an epoch's `order`, and yield, again and again, how many were taken.
@@ -107,39 +108,44 @@ class Steps:
         """
         done = 0
         while done < len(batches):
-            size = batches[done].stop - batches[done].start
-            sizes = (batch.stop - batch.start for batch in batches[done:])
-            alike = len(list(takewhile(size.__eq__, sizes)))
-            arrays = self._arrays(order[batches[done]], table_row(table, done), totals)
-            runner = self._runner(size, arrays)
+            index, h = order[batches[done]], table_row(table, done)
+            size = len(index)
+            runner = self._runner(size, index, h, totals)
             if runner is None:
-                h = table_row(table, done)
-                training_step(self.model, self.optimizer, self.rows, order[batches[done]], h, totals)
+                training_step(self.model, self.optimizer, self.rows, index, h, totals)
                 done += 1
                 yield 1
                 continue
+            following = batches[done : done + min(most, self._patience.get(size, 1))]
+            others = (k for k, batch in enumerate(following) if batch.stop - batch.start != size)
+            count = next(others, len(following))
             moves = {f"h {name}": values.strides[0] for name, values in table.items()}
             moves["index"] = size * order.itemsize
-            for taken in _chunks(runner, arrays, moves, alike, most):
-                done += taken
-                yield taken
-                if self._settings != settings_of(self.model, self.optimizer):
-                    break  # somebody who was told has changed them
+            start = time.perf_counter()
+            runner.run(self._arrays(index, h, totals), count, moves)
+            seconds = max(time.perf_counter() - start, 1e-9)
+            self._patience[size] = max(1, min(2 * count, int(PATIENCE * count / seconds)))
+            done += count
+            yield count
 
-    def _runner(self, size: int, arrays: State) -> Runner | None:
+    def _runner(self, size: int, index: Array, h: State, totals: Totals) -> Runner | None:
         """Return what runs steps on so many rows; None where they are taken eagerly."""
+        if self._possible is not True:
+            return None
         settings = settings_of(self.model, self.optimizer)
         if settings != self._settings:  # what is no array is part of the compiled step
             self._runners, self._settings = {}, settings
         if size not in self._runners:
-            self.compiled, self._runners[size] = _compiled(self._possible, self._record, arrays)
-            if self._runners[size] is None:
+            self.compiled, runner = _compiled(True, self._record, self._arrays(index, h, totals))
+            if runner is None:
                 self._possible = self.compiled  # once eager, eager to the end
+                return None
+            self._runners[size] = runner
         return self._runners[size]
 
     def plan(self, order: Array, table: State, totals: Totals) -> str:
         """Return the plan of a step on the rows of `order`, in words, or why there is none."""
-        runner = self._runner(len(order), self._arrays(order, table_row(table, 0), totals))
+        runner = self._runner(len(order), order, table_row(table, 0), totals)
         return str(runner) if self.compiled is True else f"steps are not compiled: {self.compiled}"
 
     def _arrays(self, index: Array, h: State, totals: Totals) -> State:
@@ -309,16 +315,3 @@ def _totals(a: State) -> Totals:
 
 def _piece(rows: Rows, span: slice) -> Rows:
     return replace(rows, x=rows.x[span], t=rows.t[span], w=None if rows.w is None else rows.w[..., span])
-
-
-def _chunks(runner: Runner, arrays: State, moves: dict[str, int], steps: int, most: int) -> Iterator[int]:
-    """Run so many steps, in as few calls as patience allows; yield how many each call took."""
-    done, count = 0, 1
-    while done < steps:
-        count = min(count, steps - done, most)
-        start = time.perf_counter()
-        runner.run(arrays, count, moves, first=done)
-        seconds = time.perf_counter() - start
-        done += count
-        yield count
-        count = max(1, min(2 * count, int(PATIENCE * count / max(seconds, 1e-9))))
