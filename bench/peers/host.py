@@ -146,7 +146,7 @@ def surroundings() -> dict[str, Any]:
         "usable_processors": usable_processors(),
         "memory_gib": _memory_gib(),
         "load_before": os.getloadavg() if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "commit": _git("rev-parse", "HEAD"),
