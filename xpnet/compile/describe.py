@@ -125,8 +125,7 @@ class _Words:
             return f"{name}[{self.view(view.picked.index)}]"
         size = math.prod(source.shape)
         if view.size < size:
-            last = view.offset + sum((n - 1) * s for n, s in zip(view.shape, view.strides, strict=True))
-            name += f"[{view.offset}:{last + 1}]"
+            name += f"[{view.offset}:{view.last + 1}]"
         turned = (
             view.ndim > 1 and view.strides != c_strides(view.shape) and view.strides[-1] != 1 and view.shape[-1] > 1
         )

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 
-from .trace import Leaf, Operation, Shape, Source, Trace, TracedArray, overlap
+from .trace import Operation, Shape, Source, Trace, TracedArray, overlap
 
 # What takes longer than loading a number from a cache: not done twice.
 SLOW = {"exp", "expm1", "log", "log1p", "tanh", "sqrt", "divide", "reciprocal"}
@@ -31,11 +31,7 @@ class Graph:
                 live.add(operation)
                 live |= {view.source for view in views(operation) if isinstance(view.source, Operation)}
         self.operations = [operation for operation in trace.operations if operation in live]
-        self.stored = {
-            operation.target.source
-            for operation in self.operations
-            if operation.target is not None and isinstance(operation.target.source, Leaf)
-        }
+        self.stored = {leaf for leaf in trace.leaves if leaf.stored}
         self.consumers: dict[Operation, list[tuple[Operation, TracedArray]]] = defaultdict(list)
         for operation in self.operations:
             for view in views(operation):

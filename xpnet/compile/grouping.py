@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from .graph import CHEAP, SLOW, Graph, space_of, views
-from .trace import Operation, Shape, TracedArray, blas_layout, c_strides, overlap
+from .trace import Operation, Shape, Source, TracedArray, blas_layout, c_strides, overlap
 
 
 @dataclass(eq=False)
@@ -31,10 +31,19 @@ class Loop:
     kept: set[Operation] = field(default_factory=set)
     index: int = 0
 
+    @property
+    def inner(self) -> int:
+        """The axis of the innermost loop: 1 (rows) or 2 (columns)."""
+        return 1 if self.along == "rows" else 2
+
+    @property
+    def stored(self) -> set[Source]:
+        """The leaves that it writes into."""
+        return {operation.target.source for operation in self.operations if operation.target is not None}
+
     def outer(self, operation: Operation) -> bool:
-        """Whether a result is the same along the axis of the innermost loop."""
-        shape = space_of(operation)
-        return shape[1 if self.along == "rows" else 2] == 1 and operation.kind != "reduce"
+        """Whether an elementwise operation, or a store, is the same in all turns of the innermost loop."""
+        return space_of(operation)[self.inner] == 1 and operation.kind != "reduce"
 
 
 @dataclass(eq=False)
@@ -147,10 +156,10 @@ class Grouping:
     def _fills(self, product: Product, store: Operation) -> bool:
         """Whether a product can write straight into what it is stored into: nobody else reads it."""
         (view,) = views(store)
-        assert store.target is not None
-        layout = blas_layout(store.target)
-        readers = self.graph.consumers[product.operation]
         target = store.target
+        assert target is not None
+        layout = blas_layout(target)
+        readers = self.graph.consumers[product.operation]
         factor = any(one.source is target.source and overlap(one, target) for one in views(product.operation))
         alone = view.source is product.operation and len(readers) == 1
         return alone and not factor and layout is not None and not layout[0]
@@ -160,9 +169,9 @@ class Grouping:
         operation = together[-1]
         space = space_of(operation)
         if space != loop.space:  # what is made of a reduction's result is done outside of the innermost loop
-            inner = 1 if loop.along == "rows" else 2
             depends = any(view.source in loop.level for one in together for view in self._results(one))
-            once = space[inner] == 1 and all(space[axis] == loop.space[axis] for axis in range(3) if axis != inner)
+            others = [axis for axis in range(3) if axis != loop.inner]
+            once = space[loop.inner] == 1 and all(space[axis] == loop.space[axis] for axis in others)
             if not (loop.along and depends and once):
                 return False
         for one in together:
@@ -250,7 +259,7 @@ class Grouping:
 
 def choose_kept(loop: Loop, graph: Graph) -> None:
     """Find which of a loop's results go to the workspace: what others read, and what a later pass cannot do again."""
-    stored = {operation.target.source for operation in loop.operations if operation.target is not None}
+    stored = loop.stored
     costs: dict[Operation, float] = {}
 
     def cost(operation: Operation) -> float:

@@ -26,7 +26,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .functions import apply, combine, neutral
-from .graph import space_of, space_of_shape
 from .grouping import Loop, result_of
 from .plan import Plan
 from .trace import Counting, Leaf, Operation, Scalar, TracedArray
@@ -83,10 +82,8 @@ class LoopText:
 
     def __init__(self, loop: Loop, plan: Plan) -> None:
         self.loop, self.plan = loop, plan
-        self.lanes = self.inner = COLUMNS
-        if loop.along == "rows":
-            self.inner = ROWS
-        elif loop.space[COLUMNS] <= NARROW and loop.space[ROWS] >= LANES:
+        self.lanes, self.inner, self.stored = COLUMNS, loop.inner, loop.stored
+        if self.inner == COLUMNS and loop.space[COLUMNS] <= NARROW and loop.space[ROWS] >= LANES:
             self.lanes = ROWS
         self.w = Writer()
         self.table: list[Entry] = []
@@ -122,24 +119,14 @@ class LoopText:
             return ENTRY
         source = argument.source
         if isinstance(source, Operation) and source in self.loop.level:
-            return OUTER if source.kind == "reduce" or self._outside(source) else BODY
+            return OUTER if source.kind == "reduce" or self.loop.outer(source) else BODY
         if isinstance(source, Operation) and source in self.plan.inlined:
             return max(self._scope(one) for one in source.arguments)
         operand = self._operand(argument)
         if operand.varies(self.inner):
             return BODY
-        constant = not isinstance(source, Operation) and source not in self._stored
+        constant = not isinstance(source, Operation) and source not in self.stored
         return ENTRY if constant and not any(map(operand.varies, range(3))) else OUTER
-
-    @property
-    def _stored(self) -> set[Any]:
-        """The leaves that this loop writes into."""
-        return {operation.target.source for operation in self.loop.operations if operation.target is not None}
-
-    def _outside(self, operation: Operation) -> bool:
-        """Whether an elementwise operation, or a store, is the same in all turns of the innermost loop."""
-        shape = space_of(operation) if operation.target is None else space_of_shape(operation.target.shape)
-        return shape[self.inner] == 1 and operation.kind != "reduce"
 
     # The table
 
@@ -363,7 +350,7 @@ class LoopText:
         operations = [
             operation
             for operation in self.loop.operations
-            if self.loop.level[operation] == level and self._outside(operation) == outside
+            if self.loop.level[operation] == level and self.loop.outer(operation) == outside
         ]
         lasting = any(operation.kind != "map" or operation in self.loop.kept for operation in operations)
         return operations if lasting else []

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from .graph import Graph, views
 from .grouping import Grouping, Instruction, Loop, Meeting, Product, choose_kept
 from .schedule import Division, accesses, division, place, schedule
-from .trace import Leaf, Operation, Trace
+from .trace import Operation, Trace
 
 WORTH_A_THREAD = 500_000  # multiplications in a step
 ROWS_A_THREAD = 32
@@ -36,7 +36,6 @@ class Plan:
         divisions: how each instruction is divided.
         places: where in the workspace each kept result is, in bytes.
         size: of the workspace, in bytes.
-        stored: the leaves that are assigned to.
         inlined: operations that are done again wherever they are needed, since that is cheaper than to keep them.
     """
 
@@ -46,7 +45,6 @@ class Plan:
     divisions: dict[Instruction, Division]
     places: dict[Operation, int]
     size: int
-    stored: set[Leaf]
     inlined: set[Operation]
 
 
@@ -69,4 +67,4 @@ def make_plan(trace: Trace, threads: int = 1) -> Plan:
     uses = {instruction: list(accesses(instruction, graph, divisions)) for instruction in instructions}
     order = schedule(instructions, uses, threads)
     places, size = place(order, uses, threads)
-    return Plan(trace, threads, order, divisions, places, size, graph.stored, graph.inlined)
+    return Plan(trace, threads, order, divisions, places, size, graph.inlined)

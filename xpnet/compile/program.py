@@ -65,7 +65,6 @@ class Program:
             leaf: slot for leaf, slot in self._slots.items() if isinstance(leaf, Leaf) and leaf.constant is None
         }
         self._lock = threading.Lock()
-        self._stored = plan.stored
         self._meetings = CPU.zeros((LINE,), "int64")
         self._abandoned = CPU.zeros((LINE,), "int64")
         self._claims = CPU.zeros((len(plan.instructions) * plan.threads * LINE,), "int64")
@@ -133,7 +132,7 @@ class Program:
             IndexError: an index picks a row that is not there, or a negative one.
         """
         with self._lock:
-            check_arrays(self.plan.trace, self._stored, arrays, steps, moves or {}, first)
+            check_arrays(self.plan.trace, arrays, steps, moves or {}, first)
             if self._abandoned[0]:
                 raise RuntimeError("this program was interrupted: make a new one")
             for leaf, slot in self._given.items():
@@ -227,7 +226,6 @@ if hasattr(os, "register_at_fork"):
 
 def check_arrays(
     trace: Trace,
-    stored: set[Leaf],
     arrays: Mapping[str, HostArray],
     steps: int,
     moves: Mapping[str, int],
@@ -240,7 +238,7 @@ def check_arrays(
         array = arrays[leaf.name]
         if array.shape != leaf.shape or array.dtype != leaf.dtype or not array.flags.c_contiguous:
             raise ValueError(f"{leaf.name} must be {leaf.shape} {leaf.dtype} in C order, as when it was recorded")
-        if leaf in stored and not array.flags.writeable:
+        if leaf.stored and not array.flags.writeable:
             raise ValueError(f"{leaf.name} is read-only, and the step assigns to it")
         if leaf.picks_from is not None and steps:
             move = moves.get(leaf.name, 0)

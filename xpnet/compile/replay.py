@@ -16,10 +16,9 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..device import CPU
 from .graph import Graph, views
-from .program import check_arrays
+from .program import HostArray, check_arrays
 from .trace import Counting, Leaf, Operation, Scalar, Trace, TracedArray, overlap
 
-HostArray = np.ndarray[Any, Any]
 Call = Callable[[], object]
 
 REDUCTIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
@@ -59,7 +58,7 @@ class Replay:
                 if isinstance(view.source, Operation) and last[view.source] == operation.index
             }
             ended = [self._results[source] for source in ending if isinstance(source, Operation)]
-            memory = next((one for one in self._taken_over(operation, ending)), None)
+            memory = next(self._taken_over(operation, ending), None)
             if memory is None:
                 memory = free[size].pop() if free.get(size) else CPU.zeros((max(size, 1),), "uint8")
             for place in ended:
@@ -102,7 +101,7 @@ class Replay:
         self, arrays: Mapping[str, HostArray], steps: int = 1, moves: Mapping[str, int] | None = None, first: int = 0
     ) -> None:
         """Run the trace `steps` times; arguments and errors are those of `Program.run`."""
-        check_arrays(self._trace, self._graph.stored, arrays, steps, moves or {}, first)
+        check_arrays(self._trace, arrays, steps, moves or {}, first)
         moving: list[tuple[HostArray, HostArray]] = []
         for leaf in self._leaves:
             array = arrays[leaf.name]

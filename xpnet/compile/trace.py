@@ -61,7 +61,7 @@ class Operation:
 
     Attributes:
         kind: "map" (elementwise), "reduce", "product" (of matrices) or "store" (into a view of a leaf).
-        name: the name of NumPy's function; "cast", "where" and "copy" are maps, too.
+        name: the name of NumPy's function; "cast" and "where" are maps, too.
         arguments: views, and Python's numbers.
         types: what each argument is converted to first.
         shape, dtype: of the result; of a store, of what is written.
