@@ -209,7 +209,7 @@ class MLP:
         device, dtype = self.device, self.network.dtype
         weights = None if w is None else device.asarray(w, dtype=dtype)
         x, shift, scale = self._scaled(x)
-        kept = x if x.dtype == np.uint8 else x.astype(dtype)
+        kept = x if x.dtype == np.uint8 else x.astype(dtype, copy=False)
         t = t.astype(dtype) if t.dtype.kind == "f" else t
         return Rows(device.asarray(kept), device.asarray(t), weights, shift, scale, dtype)
 

@@ -30,8 +30,10 @@ FORMAT = 2  # 1 knew no task but classification
 HostArrays = dict[str, np.ndarray[Any, Any]]
 
 
-def save_model(model: MLP, path: Path, *, replica: int | None = None) -> None:
-    """Write `model`, or one replica of it, to `path`."""
+def save_model(
+    model: MLP, path: Path, *, replica: int | None = None, about: Mapping[str, Any] | None = None
+) -> None:
+    """Write `model`, or one replica of it, to `path`, with what else there is to keep `about` it, JSON values by name."""
     from safetensors.numpy import save
 
     description = describe(model)
@@ -57,7 +59,7 @@ def save_model(model: MLP, path: Path, *, replica: int | None = None) -> None:
         slot.torch_name: np.asarray(slot.parameter.to_torch(array), order="C")
         for slot, array in model.network.arrays(*(v if replica is None else v[replica] for v in vectors))
     }
-    metadata = {"format": FORMAT} | description
+    metadata = {"format": FORMAT} | description | dict(about or {})
     metadata["sha256"] = _digest(metadata, tensors)
     write_atomically(path, save(tensors, metadata={"xpnet": _json(metadata)}))
 
@@ -66,6 +68,12 @@ def load_model(
     path: Path, device: str | Device, layers: Mapping[str, type[Layer]], losses: Mapping[str, type[Loss]]
 ) -> MLP:
     """Return the model in the file `path`; raise `ModelFileError`, naming it, where it is not whole and sound."""
+    metadata, tensors = read_model_file(path)
+    return build_model(path, metadata, tensors, device, layers, losses)
+
+
+def read_model_file(path: Path) -> tuple[dict[str, Any], HostArrays]:
+    """Return metadata and tensors of the file `path`; raise `ModelFileError` where it is not whole."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -86,6 +94,18 @@ def load_model(
         raise ModelFileError(f"{path} has the format {metadata.get('format')!r}, and this version reads {FORMAT}")
     if metadata.get("sha256") != _digest(metadata, tensors):
         raise ModelFileError(f"{path} is damaged: its contents do not match the SHA-256 it holds")
+    return metadata, tensors
+
+
+def build_model(
+    path: Path,
+    metadata: dict[str, Any],
+    tensors: HostArrays,
+    device: str | Device,
+    layers: Mapping[str, type[Layer]],
+    losses: Mapping[str, type[Loss]],
+) -> MLP:
+    """Return the model that was read from `path`; raise `ModelFileError` where it describes none."""
     try:
         return _build(metadata, tensors, device, LAYERS | dict(layers), LOSSES | dict(losses))
     except (AttributeError, KeyError, TypeError, ValueError) as error:

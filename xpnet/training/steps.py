@@ -93,8 +93,12 @@ class Steps:
         self._possible = self.compiled = _possible(model, compiled)
         self.model, self.optimizer, self.rows = model, optimizer, _in_order(rows, self.compiled)
         self._settings = settings_of(model, optimizer)
-        self._runners: dict[int, Runner] = {}  # by the number of rows in a batch
+        self._runners: dict[Any, Runner] = {}  # by the number of rows in a batch, and the kind of all rows
         self._patience: dict[int, int] = {}  # how many such steps are taken at once
+
+    def use(self, rows: Rows) -> None:
+        """Take the next steps on other rows; what was compiled for rows of the same shapes and types still serves."""
+        self.rows = _in_order(rows, self._possible)
 
     def take(self, order: Array, batches: Sequence[slice], table: State, totals: Totals, most: int) -> Iterator[int]:
         """Take a step for each batch of an epoch's `order`, and yield, again and again, how many were taken.
@@ -135,13 +139,14 @@ class Steps:
         settings = settings_of(self.model, self.optimizer)
         if settings != self._settings:  # what is no array is part of the compiled step
             self._runners, self._settings = {}, settings
-        if size not in self._runners:
+        kind = size, *((array.shape, array.dtype) for array in _of_rows(self.rows).values())
+        if kind not in self._runners:
             self.compiled, runner = _compiled(True, self._record, self._arrays(index, h, totals))
             if runner is None:
                 self._possible = self.compiled  # once eager, eager to the end
                 return None
-            self._runners[size] = runner
-        return self._runners[size]
+            self._runners[kind] = runner
+        return self._runners[kind]
 
     def plan(self, order: Array, table: State, totals: Totals) -> str:
         """Return the plan of a step on the rows of `order`, in words, or why there is none."""

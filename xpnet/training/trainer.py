@@ -50,6 +50,18 @@ def step_table(network: Sequential, optimizer: Optimizer, schedule: Schedule, ta
     return result
 
 
+def batch_spans(network: Sequential, rows: int, batch_size: int) -> list[slice]:
+    """Return the spans of an epoch's batches; one that is too small to train on is joined to the one before.
+
+    Raises ValueError where all are too small.
+    """
+    least = network.least_rows
+    smallest = min(batch_size, rows)
+    if smallest < least:
+        raise ValueError(f"batches of {smallest} rows are too small: a variance, in batch normalization, needs {least}")
+    return spans(rows, batch_size, least)
+
+
 class Trainer:
     """Trains a model by mini-batches; calling `fit` again goes on where the last call ended.
 
@@ -248,15 +260,8 @@ class Trainer:
         return len(self._batches(rows))
 
     def _batches(self, rows: int) -> list[slice]:
-        """Return the spans of an epoch's batches; one that is too small to train on is joined to the one before."""
-        least = self.model.network.least_rows
-        batches = spans(rows, self.batch_size, least)
-        smallest = min(self.batch_size, rows)
-        if smallest < least:
-            raise ValueError(
-                f"batches of {smallest} rows are too small: a variance, in batch normalization, needs {least}"
-            )
-        return batches
+        """Return the spans of an epoch's batches."""
+        return batch_spans(self.model.network, rows, self.batch_size)
 
     def _rates(self, taken: int) -> float | list[float]:
         """Return the learning rate (of each replica) of the step after `taken` steps."""

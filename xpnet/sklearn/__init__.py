@@ -1,0 +1,16 @@
+"""scikit-learn's multilayer perceptrons, trained by xpnet: change one import line.
+
+>>> from sklearn.datasets import load_iris
+>>> from xpnet.sklearn import MLPClassifier
+>>> x, y = load_iris(return_X_y=True)
+>>> MLPClassifier(max_iter=1000, random_state=0).fit(x, y).score(x, y) > 0.95
+True
+
+Constructors, attributes, warnings and errors are those of `sklearn.neural_network`, random numbers included: with the
+same `random_state`, weights start and rows are shuffled as there, so that a fit in float64 is the same to rounding. What
+is new beside them stands at the end of each list of arguments. Needs the extra `sklearn`.
+"""
+
+from .estimators import MLPClassifier, MLPRegressor
+
+__all__ = ["MLPClassifier", "MLPRegressor"]

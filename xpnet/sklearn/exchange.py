@@ -1,0 +1,169 @@
+"""Estimators to and from other forms: another type, model files, scikit-learn's own."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn import neural_network
+from sklearn.preprocessing import LabelBinarizer
+
+from ..device import Device, get_device
+from ..errors import ModelFileError, one_line
+from ..nn import Sequential
+from ..training.model import MLP
+from ..training.model_file import build_model, read_model_file, save_model
+from .rules import PoissonDeviance
+
+if TYPE_CHECKING:
+    from .estimators import BaseMLP
+
+THEIR_ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
+FITTED = (  # what a fit leaves besides the network, as numbers or lists of them
+    "n_iter_",
+    "t_",
+    "loss_",
+    "best_loss_",
+    "loss_curve_",
+    "validation_scores_",
+    "best_validation_score_",
+    "validation_loss_curve_",
+)
+
+
+def in_dtype(model: MLP, dtype: str) -> MLP:
+    """Return a copy of a model in another type."""
+    network = model.network
+    layers = [copy.deepcopy(layer) for layer in network.layers]
+    twin = Sequential(layers, seed=None, dtype=dtype, device=network.device)
+    names = {"class_names": model.class_names} if model.class_names else {}
+    result = MLP.of(twin, task=model.task.name, loss=model.loss, **names)
+    copy_values(model, result)
+    return result
+
+
+def copy_values(source: MLP, target: MLP) -> None:
+    """Give a model the values of another of the same layers, which may have another type."""
+    of_target = target.network.arrays(target.network.values, target.network.buffers)
+    of_source = source.network.arrays(source.network.values, source.network.buffers)
+    for (_, theirs), (_, ours) in zip(of_target, of_source, strict=True):
+        theirs[...] = ours
+
+
+def save(estimator: BaseMLP, path: Path) -> None:
+    """Write a fitted estimator as a model file, with what makes it an estimator beside the model."""
+    model = estimator._model
+    loss = model.loss.loss
+    plain = MLP.of(
+        model.network,
+        task=model.task.name,
+        loss="poisson" if isinstance(loss, PoissonDeviance) else loss,
+        **({"class_names": model.class_names} if model.class_names else {}),
+    )
+    about = {
+        "class": type(estimator).__name__,
+        "parameters": {k: v for k, v in _plain_items(estimator.get_params(deep=False)) if k != "device"},
+        "fitted": dict(_plain_items({name: getattr(estimator, name, None) for name in FITTED})),
+    }
+    if hasattr(estimator, "feature_names_in_"):
+        about["feature_names"] = estimator.feature_names_in_.tolist()
+    if hasattr(estimator, "classes_"):
+        about["classes"] = estimator.classes_.tolist()
+        about["classes_dtype"] = estimator.classes_.dtype.str
+    save_model(plain, path, about={"estimator": about})
+
+
+def load(cls: type[BaseMLP], path: Path, device: str | Device) -> BaseMLP:
+    """Return the estimator that `save` wrote."""
+    metadata, tensors = read_model_file(path)
+    about = metadata.get("estimator")
+    if not isinstance(about, dict) or about.get("class") != cls.__name__:
+        found = about.get("class") if isinstance(about, dict) else "a model"
+        raise ModelFileError(f"{path} holds no {cls.__name__}: it holds {found}")
+    model = build_model(path, metadata, tensors, device, {}, {})
+    try:
+        names = about["parameters"]
+        estimator = cls(**names, device=get_device(device).name)
+        classes = np.array(about["classes"], dtype=about["classes_dtype"]) if "classes" in about else None
+        _adopt(estimator, model, classes)
+        vars(estimator).update({name: about["fitted"].get(name) for name in FITTED if name in about["fitted"]})
+        if "feature_names" in about:
+            estimator.feature_names_in_ = np.array(about["feature_names"], dtype=object)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path} does not describe an estimator: {one_line(error)}") from error
+    return estimator
+
+
+def from_sklearn(cls: type[BaseMLP], theirs: Any, device: str | Device) -> BaseMLP:
+    """Return our estimator for scikit-learn's."""
+    kind = getattr(neural_network, cls.__name__)
+    if not isinstance(theirs, kind) or not hasattr(theirs, "coefs_"):
+        raise TypeError(f"from_sklearn takes a fitted sklearn.neural_network.{cls.__name__}, not {theirs!r}")
+    estimator = cls(**theirs.get_params(), device=get_device(device).name)
+    classes = theirs.classes_ if hasattr(theirs, "classes_") else None
+    sizes = [theirs.coefs_[0].shape[0], *(w.shape[1] for w in theirs.coefs_)]
+    _learn(estimator, classes, multilabel=theirs.out_activation_ == "logistic" and theirs.n_outputs_ > 1)
+    estimator._take(estimator._new_model(sizes, theirs.coefs_[0].dtype.name, get_device(device)))
+    estimator._begin()
+    estimator.coefs_, estimator.intercepts_ = theirs.coefs_, theirs.intercepts_
+    estimator.n_features_in_ = sizes[0]
+    for name in (*FITTED, "feature_names_in_"):
+        if hasattr(theirs, name):
+            setattr(estimator, name, copy.copy(getattr(theirs, name)))
+    return estimator
+
+
+def to_sklearn(estimator: BaseMLP) -> Any:
+    """Return scikit-learn's estimator for ours."""
+    if estimator.activation not in THEIR_ACTIVATIONS:
+        raise ValueError(f"scikit-learn has no activation {estimator.activation!r}")
+    if estimator.batch_norm:
+        raise ValueError("scikit-learn has no batch normalization")
+    kind = getattr(neural_network, type(estimator).__name__)
+    parameters = estimator.get_params(deep=False)
+    theirs = kind(**{name: parameters[name] for name in kind().get_params() if name in parameters})
+    model = estimator._model
+    theirs.coefs_ = [model.device.to_host(w).copy() for w in estimator.coefs_]
+    theirs.intercepts_ = [model.device.to_host(b).copy() for b in estimator.intercepts_]
+    names = ("n_features_in_", "feature_names_in_", "n_layers_", "n_outputs_", "out_activation_", "classes_")
+    for name in (*names, *FITTED, "_label_binarizer", "_no_improvement_count"):
+        if hasattr(estimator, name) and name != "validation_loss_curve_":
+            setattr(theirs, name, copy.copy(getattr(estimator, name)))
+    theirs._best_coefs, theirs._best_intercepts = list(theirs.coefs_), list(theirs.intercepts_)
+    return theirs
+
+
+def _adopt(estimator: BaseMLP, model: MLP, classes: Any) -> None:
+    """Make a model that was loaded an estimator's."""
+    _learn(estimator, classes, multilabel=model.task.name == "multilabel")
+    fresh = estimator._new_model([model.n_inputs, *estimator._hidden(), model.n_outputs], model.network.dtype, model.device)
+    copy_values(model, fresh)
+    estimator._take(fresh)
+    estimator._begin()
+    estimator.n_features_in_ = model.n_inputs
+
+
+def _learn(estimator: BaseMLP, classes: Any, *, multilabel: bool) -> None:
+    """Tell an estimator its classes, where it has some."""
+    if classes is None:
+        return
+    every = np.eye(len(classes), dtype=int)
+    shown = np.concatenate([every, 1 - every]) if multilabel else classes
+    estimator._label_binarizer = LabelBinarizer().fit(shown)
+    estimator.classes_ = np.asarray(classes) if not multilabel else estimator._label_binarizer.classes_
+
+
+def _plain_items(values: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return those values that JSON can hold, as Python's own."""
+    items = [(name, value.item() if isinstance(value, np.generic) else value) for name, value in values.items()]
+    return [(name, value) for name, value in items if _is_plain(value)]
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and _is_plain(one) for name, one in value.items())
+    return value is None or isinstance(value, bool | int | float | str)

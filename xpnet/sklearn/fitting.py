@@ -1,0 +1,131 @@
+"""Epochs, and the loss and gradient of all rows, as scikit-learn adds them up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..data.batches import Rows
+from ..device import Array
+from ..optim import Optimizer, Schedule
+from ..training.model import MLP
+from ..training.steps import Steps, Totals
+from ..training.trainer import batch_spans, step_table
+from .rules import Penalized
+
+WHOLE_ROWS = 1024  # in a piece of all rows: enough to fill the processor, little to keep in memory
+DENSE_BYTES = 2**26  # of a sparse matrix's rows that are made dense at a time
+
+HostArray = np.ndarray[Any, Any]
+
+
+class Examples:
+    """Rows with targets and weights, of which batches are taken.
+
+    Args:
+        model: whose device they go to.
+        x: (N, I), dense, of the host or the device, or a SciPy CSR matrix or array.
+        t: targets as the loss takes them, (N,) or (N, O).
+        w: a weight per row, (N,), or None.
+    """
+
+    def __init__(self, model: MLP, x: Any, t: HostArray, w: HostArray | None) -> None:
+        self.model, self.x, self.t, self.w = model, x, t, w
+        self.sparse = hasattr(x, "tocsr")
+        self.rows = None if self.sparse else model.rows(x, t, w)
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
+
+    def of(self, rows: slice) -> tuple[Array, Array | None]:
+        """Return targets and weights of neighbouring rows, on the device."""
+        device, dtype = self.model.device, self.model.network.dtype
+        t = self.t[rows]
+        t = t.astype(dtype) if t.ndim == 2 else t
+        return device.asarray(t), None if self.w is None else device.asarray(self.w[rows], dtype=dtype)
+
+    def pieces(self, order: HostArray, batches: list[slice]) -> Iterator[tuple[Rows, Array, slice]]:
+        """Yield rows on the device, the order in which to take them, and which of `batches` those are."""
+        if self.rows is not None:
+            yield self.rows, self.model.device.asarray(order), slice(0, len(batches))
+            return
+        width = self.x.shape[1] * np.dtype(self.model.network.dtype).itemsize
+        largest = max(batch.stop - batch.start for batch in batches)
+        together = max(1, DENSE_BYTES // (width * largest))
+        for first in range(0, len(batches), together):
+            some = slice(first, min(first + together, len(batches)))
+            picked = order[batches[some.start].start : batches[some.stop - 1].stop]
+            dense = self.x[picked].toarray()
+            rows = self.model.rows(dense, self.t[picked], None if self.w is None else self.w[picked])
+            yield rows, self.model.device.asarray(np.arange(len(picked))), some
+
+
+class Fitting:
+    """A model and the rule that trains it, from one call of `partial_fit` to the next.
+
+    Args:
+        model: what is trained.
+        rule: the update rule; it belongs to this.
+        alpha: of the L2 penalty.
+        schedule: a factor of the rule's learning rate by the number of steps taken.
+    """
+
+    def __init__(self, model: MLP, rule: Optimizer, alpha: float, schedule: Schedule) -> None:
+        self.model, self.schedule = model, schedule
+        self.optimizer = Penalized(rule, alpha)
+        self.optimizer.bind(model.network)
+        self.taken = 0
+        self._steps: Steps | None = None
+
+    def epoch(self, examples: Examples, order: HostArray, batch_size: int) -> tuple[float, float]:
+        """Take a step for each batch of `order`; return the means of losses and of penalties, over rows."""
+        model, optimizer = self.model, self.optimizer
+        batches = batch_spans(model.network, len(order), batch_size)
+        starts = [batch.start for batch in batches]
+        optimizer.rows = np.array([batch.stop - batch.start for batch in batches], float)
+        optimizer.weights = optimizer.rows if examples.w is None else np.add.reduceat(examples.w[order], starts)
+        table = step_table(model.network, optimizer, self.schedule, self.taken, len(batches))
+        totals = Totals.zeros(model)
+        optimizer.penalty[...] = 0.0
+        for rows, index, some in examples.pieces(order, batches):
+            steps = self._steps_on(rows)
+            begin = batches[some.start].start if examples.sparse else 0
+            spans = [slice(batch.start - begin, batch.stop - begin) for batch in batches[some]]
+            part = {name: values[some] for name, values in table.items()}
+            for taken in steps.take(index, spans, part, totals, most=len(spans)):
+                self.taken += taken
+        sums = (totals.loss, totals.weight, optimizer.penalty)
+        loss, weight, penalty = (float(model.device.to_host(one)) for one in sums)
+        return loss / weight, penalty / len(order)
+
+    def loss_and_gradient(self, examples: Examples) -> tuple[float, float, HostArray]:
+        """Return loss and penalty of all rows, and the gradient of their sum, (P,); the rule must be `Gather`."""
+        total = self.optimizer.state["total"]
+        total[...] = 0.0
+        loss, penalty = self.epoch(examples, np.arange(len(examples)), WHOLE_ROWS)
+        return loss, penalty, self.model.device.to_host(total).copy()
+
+    def _steps_on(self, rows: Rows) -> Steps:
+        """Return what takes steps on rows; what was compiled for rows of the same kind is used again."""
+        if self._steps is None:
+            self._steps = Steps(self.model, self.optimizer, rows, compiled=True)
+        else:
+            self._steps.use(rows)
+        return self._steps
+
+    # What was compiled is not kept; the rule's state is, as NumPy arrays.
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: self.model.device.to_host(array) for name, array in self.optimizer.state.items()}
+        return vars(self) | {"_steps": None, "optimizer": (self.optimizer.rule, self.optimizer.alpha, state)}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        rule, alpha, state = kept.pop("optimizer")
+        vars(self).update(kept)
+        rule.bound = False
+        self.optimizer = Penalized(rule, alpha)
+        self.optimizer.bind(self.model.network)
+        with self.model.device.activate():
+            for name, array in state.items():
+                self.optimizer.state[name][...] = self.model.device.asarray(array)

@@ -1,0 +1,206 @@
+"""scikit-learn's update rules, penalty and losses, where they differ from those of `xpnet.optim` and `xpnet.nn`.
+
+They are plain array code like those, and compiled like those. With them a fit follows scikit-learn's, step by step, to
+rounding (`tests/test_sklearn_steps.py`).
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from ..checks import number
+from ..device import Array
+from ..nn import Loss, Sequential
+from ..nn.losses import TINY, Result, weighted
+from ..optim import Optimizer, State
+
+
+class SGD(Optimizer):
+    """v <- momentum v - learning_rate g, p <- p + v, or with Nesterov's look ahead p <- p + momentum v - learning_rate g.
+
+    The rate is inside of v, so that after a change of the rate the velocity still has the old one: PyTorch's, and
+    `xpnet.Momentum`'s, is outside.
+
+    Args:
+        learning_rate: above 0.
+        momentum: how much of the velocity is kept from step to step, from 0 to 1.
+        nesterov: whether to look ahead.
+    """
+
+    state_names = ("v",)
+
+    def __init__(self, learning_rate: float, momentum: float, nesterov: bool) -> None:
+        super().__init__(learning_rate)
+        self.momentum = number("momentum", momentum, least=0.0)
+        self.nesterov = nesterov
+
+    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+        """Take one step."""
+        v = state["v"]
+        dp = h["learning_rate"] * g
+        v[...] = self.momentum * v - dp
+        p[...] = p + (self.momentum * v - dp if self.nesterov else v)
+
+
+class Adam(Optimizer):
+    """m <- beta1 m + (1 - beta1) g, v <- beta2 v + (1 - beta2) g^2, p <- p - rate m / (sqrt(v) + epsilon).
+
+    Here rate = learning_rate sqrt(1 - beta2^t) / (1 - beta1^t): the form that Kingma and Ba, 2015, give at the end of
+    section 2, in which epsilon meets a root that is not corrected yet. `xpnet.Adam` has algorithm 1, as PyTorch.
+
+    Args:
+        learning_rate: above 0.
+        beta1, beta2: how much of the means of gradients, and of squared gradients, is kept, from 0 to below 1.
+        epsilon: above 0.
+    """
+
+    state_names = ("m", "v")
+
+    def __init__(self, learning_rate: float, beta1: float, beta2: float, epsilon: float) -> None:
+        super().__init__(learning_rate)
+        self.beta1 = number("beta1", beta1, least=0.0, below=1.0)
+        self.beta2 = number("beta2", beta2, least=0.0, below=1.0)
+        self.epsilon = number("epsilon", epsilon, above=0.0)
+
+    def step_table(self, t: Any) -> dict[str, Any]:
+        """Add the correction sqrt(1 - beta2^t) / (1 - beta1^t)."""
+        return super().step_table(t) | {"correction": np.sqrt(1.0 - self.beta2**t) / (1.0 - self.beta1**t)}
+
+    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+        """Take one step."""
+        m, v = state["m"], state["v"]
+        m[...] = self.beta1 * m + (1.0 - self.beta1) * g
+        v[...] = self.beta2 * v + (1.0 - self.beta2) * g * g
+        p[...] = p - h["learning_rate"] * h["correction"] * m / (xp.sqrt(v) + self.epsilon)
+
+
+class Gather(Optimizer):
+    """Moves nothing: adds up gradients, each by its batch's share of all rows, for a solver of the whole batch."""
+
+    state_names = ("total",)
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+
+    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+        """Add a batch's gradient."""
+        total = state["total"]
+        total[...] = total + h["share"] * g
+
+
+class Penalized(Optimizer):
+    """Another rule, behind scikit-learn's penalty: each batch's loss has alpha / 2 |W|^2 / n, with n its weight.
+
+    n is the number of the batch's rows, or the sum of their weights; with the rule `Gather`, for which batches are
+    pieces of a single one, that of all rows. Biases, gamma and beta are not penalized.
+
+    Args:
+        rule: the update rule.
+        alpha: 0 for no penalty.
+
+    Attributes:
+        weights: n of each of the steps whose table is made next, (steps,).
+        rows: how many rows each of them has, (steps,).
+    """
+
+    def __init__(self, rule: Optimizer, alpha: float) -> None:
+        self.rule, self.alpha = rule, float(alpha)
+        self.weights: Any = np.ones(1)
+        self.rows: Any = np.ones(1)
+
+    @property
+    def learning_rate(self) -> Any:
+        """The rule's, before the schedule."""
+        return self.rule.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self.rule.learning_rate = rate
+
+    @property
+    def penalty(self) -> Array:
+        """What the steps have added up: the penalty of a batch times the number of its rows, (), float64."""
+        return self.state["penalty"]
+
+    def bind(self, network: Sequential) -> None:
+        """Make the rule's state, and the sum of penalties."""
+        self.rule.bind(network)
+        self.bound, self.decayed = True, self.rule.decayed
+        self.state = self.rule.state | {"penalty": network.device.zeros((), "float64")}
+
+    def step_table(self, t: Any) -> dict[str, Any]:
+        """Add what the penalty of each step, and its gradient, are multiplied by, and, to gather, its share."""
+        table = self.rule.step_table(t)
+        n, total = self.weights, self.weights.sum()
+        if isinstance(self.rule, Gather):
+            table["share"], n = n / total, np.full_like(n, total)
+        if self.alpha:
+            n = np.where(n > 0.0, n, np.inf)
+            table |= {"decay": self.alpha / n, "penalty": 0.5 * self.alpha * self.rows / n}
+        return table
+
+    def step(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+        """Add the penalty's gradient, and take the rule's step."""
+        if self.alpha:
+            w, dw = p[..., : self.decayed], g[..., : self.decayed]
+            state["penalty"][...] = state["penalty"] + h["penalty"] * (w * w).sum(axis=-1)
+            dw[...] = dw + h["decay"] * w
+        self.rule.step(xp, p, g, state, h)
+
+
+class PoissonDeviance(Loss):
+    """exp(z) - t z + t log t - t, per output: half of Poisson's deviance, which is 0 where exp(z) = t."""
+
+    link = "exp"
+    least = 0.0
+
+    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
+        """Return sum, weight and gradient; t is (B, O), not negative."""
+        outputs = float(z.shape[-1])
+        rate = xp.exp(z)
+        best = t * xp.log(xp.maximum(t, TINY)) - t  # 0 for t = 0
+        return weighted(xp, (rate - t * z + best).sum(axis=-1) / outputs, (rate - t) / outputs, w)
+
+    def output(self, xp: Any, z: Array) -> Array:
+        """Return the rate, exp(z)."""
+        return xp.exp(z)
+
+
+class Summed(Loss):
+    """Another loss, summed over a row's outputs in place of their mean, times a factor, as scikit-learn has it.
+
+    Args:
+        loss: the other loss.
+        factor: 0.5 for squares.
+        by_rows: what batches add up to is the mean over rows of their batch's weighted mean, as in scikit-learn's
+            `loss_`; else, as everywhere in xpnet, the weighted mean of rows. The two differ where rows have weights.
+    """
+
+    def __init__(self, loss: Loss, factor: float = 1.0, by_rows: bool = True) -> None:
+        self.loss, self.factor, self.by_rows = loss, factor, by_rows
+        self.link, self.middle, self.least = loss.link, loss.middle, loss.least
+
+    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
+        """Return sum, weight and gradient."""
+        k = self.factor * (1.0 if self.link == "softmax" else float(z.shape[-1]))
+        total, weight, dz = self._bound(xp, z, t, w)
+        if w is None or not self.by_rows:
+            return k * total, weight, k * dz
+        rows = float(z.shape[-2])
+        return k * rows * total / xp.maximum(weight, TINY), rows, k * dz
+
+    def output(self, xp: Any, z: Array) -> Array:
+        """Return what z means to the other loss."""
+        return self._bound.output(xp, z)
+
+    def bind(self, xp: Any, dtype: str, outputs: int) -> None:
+        """Bind a copy of the other loss."""
+        self._bound = copy.copy(self.loss)
+        self._bound.bind(xp, dtype, outputs)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {"loss": self.loss, "factor": self.factor, "by_rows": self.by_rows}
