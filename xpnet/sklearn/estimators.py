@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import check_random_state, column_or_1d, shuffle
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
@@ -318,13 +318,15 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if self._fitting is None or not incremental:
             self._fitting = self._new_fitting(-(-n // batch_size))
         examples = Examples(self._model, x, t, w)
-        order = np.arange(n)
+        order = train
         self.n_iter_ = 0
         try:
             for _ in range(self.max_iter):
-                if self.shuffle:
-                    order = shuffle(order, random_state=self._random_state)
-                loss, penalty = self._fitting.epoch(examples, train[order], batch_size)
+                if self.shuffle:  # as `sklearn.utils.shuffle` does
+                    places = np.arange(n)
+                    self._random_state.shuffle(places)
+                    order = order[places]
+                loss, penalty = self._fitting.epoch(examples, order, batch_size)
                 self.n_iter_ += 1
                 self.t_ += n
                 self.loss_ = self._reported(loss, penalty)

@@ -15,6 +15,7 @@ from ..training.steps import Steps, Totals
 from ..training.trainer import batch_spans, step_table
 from .rules import Penalized
 
+COMPILED = True
 WHOLE_ROWS = 1024  # in a piece of all rows: enough to fill the processor, little to keep in memory
 DENSE_BYTES = 2**26  # of a sparse matrix's rows that are made dense at a time
 
@@ -110,7 +111,7 @@ class Fitting:
     def _steps_on(self, rows: Rows) -> Steps:
         """Return what takes steps on rows; what was compiled for rows of the same kind is used again."""
         if self._steps is None:
-            self._steps = Steps(self.model, self.optimizer, rows, compiled=True)
+            self._steps = Steps(self.model, self.optimizer, rows, compiled=COMPILED)
         else:
             self._steps.use(rows)
         return self._steps
