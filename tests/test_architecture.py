@@ -27,7 +27,7 @@ FLOORS = [
     {"training", "plots"},
     {"cli"},
     {"options"},
-    {"train", "predict", "doctor", "lab", "tutorial", "__main__"},
+    {"train", "predict", "doctor", "lab", "tutorial", "sklearn", "__main__"},
 ]
 HEAVY = {
     "cupy",

@@ -15,10 +15,10 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from sklearn import neural_network  # noqa: E402
-from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
+from sklearn import neural_network
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from xpnet.sklearn import MLPClassifier, MLPRegressor  # noqa: E402
+from xpnet.sklearn import MLPClassifier, MLPRegressor
 
 PRIVATE = {
     "test_fit": "sets weights and private attributes of an estimator that was never fitted",

@@ -244,6 +244,8 @@ def check_arrays(
             move = moves.get(leaf.name, 0)
             every = array
             if move and first + steps > 1:
-                every = as_strided(array, (first + steps, *array.shape), (move, *array.strides), writeable=False)[first:]
+                every = as_strided(array, (first + steps, *array.shape), (move, *array.strides), writeable=False)[
+                    first:
+                ]
             if every.min() < 0 or every.max() >= leaf.picks_from:
                 raise IndexError(f"{leaf.name} picks rows {every.min()} to {every.max()} of {leaf.picks_from}")

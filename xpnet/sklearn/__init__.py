@@ -7,8 +7,8 @@
 True
 
 Constructors, attributes, warnings and errors are those of `sklearn.neural_network`, random numbers included: with the
-same `random_state`, weights start and rows are shuffled as there, so that a fit in float64 is the same to rounding. What
-is new beside them stands at the end of each list of arguments. Needs the extra `sklearn`.
+same `random_state`, weights start and rows are shuffled as there, so that a fit in float64 is the same to rounding.
+What is new stands at the end of the list of arguments. Needs the extra `sklearn`.
 """
 
 from .estimators import MLPClassifier, MLPRegressor

@@ -12,13 +12,13 @@ from sklearn.preprocessing import LabelBinarizer
 
 from ..device import Device, get_device
 from ..errors import ModelFileError, one_line
-from ..nn import Sequential
+from ..nn import Loss, Sequential
 from ..training.model import MLP
 from ..training.model_file import build_model, read_model_file, save_model
 from .rules import PoissonDeviance
 
 if TYPE_CHECKING:
-    from .estimators import BaseMLP
+    from .base import BaseMLP
 
 THEIR_ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 FITTED = (  # what a fit leaves besides the network, as numbers or lists of them
@@ -33,13 +33,12 @@ FITTED = (  # what a fit leaves besides the network, as numbers or lists of them
 )
 
 
-def in_dtype(model: MLP, dtype: str) -> MLP:
-    """Return a copy of a model in another type."""
+def in_dtype(model: MLP, dtype: str, loss: Loss) -> MLP:
+    """Return a copy of a model in another type, with another loss."""
     network = model.network
     layers = [copy.deepcopy(layer) for layer in network.layers]
     twin = Sequential(layers, seed=None, dtype=dtype, device=network.device)
-    names = {"class_names": model.class_names} if model.class_names else {}
-    result = MLP.of(twin, task=model.task.name, loss=model.loss, **names)
+    result = MLP.of(twin, task=model.task.name, loss=loss, class_names=model.class_names or None)
     copy_values(model, result)
     return result
 
@@ -55,14 +54,14 @@ def copy_values(source: MLP, target: MLP) -> None:
 def save(estimator: BaseMLP, path: Path) -> None:
     """Write a fitted estimator as a model file, with what makes it an estimator beside the model."""
     model = estimator._model
-    loss = model.loss.loss
+    task, loss = estimator._task()
     plain = MLP.of(
         model.network,
-        task=model.task.name,
+        task=task,
         loss="poisson" if isinstance(loss, PoissonDeviance) else loss,
-        **({"class_names": model.class_names} if model.class_names else {}),
+        class_names=model.class_names or None,
     )
-    about = {
+    about: dict[str, Any] = {
         "class": type(estimator).__name__,
         "parameters": {k: v for k, v in _plain_items(estimator.get_params(deep=False)) if k != "device"},
         "fitted": dict(_plain_items({name: getattr(estimator, name, None) for name in FITTED})),
@@ -88,7 +87,7 @@ def load(cls: type[BaseMLP], path: Path, device: str | Device) -> BaseMLP:
         estimator = cls(**names, device=get_device(device).name)
         classes = np.array(about["classes"], dtype=about["classes_dtype"]) if "classes" in about else None
         _adopt(estimator, model, classes)
-        vars(estimator).update({name: about["fitted"].get(name) for name in FITTED if name in about["fitted"]})
+        estimator.__dict__.update({name: about["fitted"].get(name) for name in FITTED if name in about["fitted"]})
         if "feature_names" in about:
             estimator.feature_names_in_ = np.array(about["feature_names"], dtype=object)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -138,7 +137,9 @@ def to_sklearn(estimator: BaseMLP) -> Any:
 def _adopt(estimator: BaseMLP, model: MLP, classes: Any) -> None:
     """Make a model that was loaded an estimator's."""
     _learn(estimator, classes, multilabel=model.task.name == "multilabel")
-    fresh = estimator._new_model([model.n_inputs, *estimator._hidden(), model.n_outputs], model.network.dtype, model.device)
+    fresh = estimator._new_model(
+        [model.n_inputs, *estimator._hidden(), model.n_outputs], model.network.dtype, model.device
+    )
     copy_values(model, fresh)
     estimator._take(fresh)
     estimator._begin()

@@ -11,11 +11,10 @@ from ..data.batches import Rows
 from ..device import Array
 from ..optim import Optimizer, Schedule
 from ..training.model import MLP
-from ..training.steps import Steps, Totals
+from ..training.steps import Steps, Totals, in_order
 from ..training.trainer import batch_spans, step_table
 from .rules import Penalized
 
-COMPILED = True
 WHOLE_ROWS = 1024  # in a piece of all rows: enough to fill the processor, little to keep in memory
 DENSE_BYTES = 2**26  # of a sparse matrix's rows that are made dense at a time
 
@@ -35,7 +34,7 @@ class Examples:
     def __init__(self, model: MLP, x: Any, t: HostArray, w: HostArray | None) -> None:
         self.model, self.x, self.t, self.w = model, x, t, w
         self.sparse = hasattr(x, "tocsr")
-        self.rows = None if self.sparse else model.rows(x, t, w)
+        self.rows = None if self.sparse else in_order(model.rows(x, t, w))
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
@@ -111,7 +110,7 @@ class Fitting:
     def _steps_on(self, rows: Rows) -> Steps:
         """Return what takes steps on rows; what was compiled for rows of the same kind is used again."""
         if self._steps is None:
-            self._steps = Steps(self.model, self.optimizer, rows, compiled=COMPILED)
+            self._steps = Steps(self.model, self.optimizer, rows, compiled=True)
         else:
             self._steps.use(rows)
         return self._steps

@@ -19,7 +19,7 @@ from ..optim import Optimizer, State
 
 
 class SGD(Optimizer):
-    """v <- momentum v - learning_rate g, p <- p + v, or with Nesterov's look ahead p <- p + momentum v - learning_rate g.
+    """v <- momentum v - learning_rate g, p <- p + v, or, looking ahead, p <- p + momentum v - learning_rate g.
 
     The rate is inside of v, so that after a change of the rate the velocity still has the old one: PyTorch's, and
     `xpnet.Momentum`'s, is outside.
@@ -27,7 +27,7 @@ class SGD(Optimizer):
     Args:
         learning_rate: above 0.
         momentum: how much of the velocity is kept from step to step, from 0 to 1.
-        nesterov: whether to look ahead.
+        nesterov: whether to look ahead, as Nesterov does.
     """
 
     state_names = ("v",)
@@ -117,7 +117,7 @@ class Penalized(Optimizer):
         return self.rule.learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, rate: float) -> None:
+    def learning_rate(self, rate: Any) -> None:
         self.rule.learning_rate = rate
 
     @property

@@ -30,10 +30,8 @@ FORMAT = 2  # 1 knew no task but classification
 HostArrays = dict[str, np.ndarray[Any, Any]]
 
 
-def save_model(
-    model: MLP, path: Path, *, replica: int | None = None, about: Mapping[str, Any] | None = None
-) -> None:
-    """Write `model`, or one replica of it, to `path`, with what else there is to keep `about` it, JSON values by name."""
+def save_model(model: MLP, path: Path, *, replica: int | None = None, about: Mapping[str, Any] | None = None) -> None:
+    """Write `model`, or one replica of it, to `path`; `about` is what else is kept with it, JSON values by name."""
     from safetensors.numpy import save
 
     description = describe(model)

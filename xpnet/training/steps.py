@@ -261,8 +261,11 @@ def _compiled(possible: bool | str, step: Step, arrays: State) -> tuple[bool | s
 
 def _in_order(rows: Rows, compiled: bool | str) -> Rows:
     """Return rows whose arrays lie in C order, where that matters."""
-    if compiled is not True:
-        return rows
+    return in_order(rows) if compiled is True else rows
+
+
+def in_order(rows: Rows) -> Rows:
+    """Return rows whose arrays, of the host, lie in C order."""
     w = None if rows.w is None else np.ascontiguousarray(rows.w)
     return replace(rows, x=np.ascontiguousarray(rows.x), t=np.ascontiguousarray(rows.t), w=w)
 

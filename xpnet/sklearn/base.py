@@ -1,0 +1,606 @@
+"""What classifier and regressor share: scikit-learn's contract, on a model and a `Fitting`."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+import scipy.optimize
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
+
+from ..data.arrays import check_features
+from ..data.batches import spans
+from ..device import Array, Device, get_device
+from ..nn import ACTIVATIONS, Linear, Loss, MeanSquaredError
+from ..nn.activations import Sigmoid
+from ..optim import OPTIMIZERS, SCHEDULES, Optimizer
+from ..optim.schedules import constant
+from ..training.model import MLP, PREDICT_ROWS
+from . import exchange
+from .fitting import Examples, Fitting, HostArray
+from .rules import SGD, Adam, Gather, Summed
+
+DTYPES = (np.float64, np.float32)  # those that stay as they are; all others become float64
+OUT_ACTIVATIONS = {"softmax": "softmax", "sigmoid": "logistic", "identity": "identity", "exp": "exp"}
+LEAST_RATE = 1e-6  # at which the adaptive learning rate stops
+
+Data = tuple[Any, Any]
+Estimator = TypeVar("Estimator")
+
+
+ARGUMENTS = """
+        hidden_layer_sizes: units in each hidden layer: a number, or several.
+        activation: behind the hidden layers: "relu", "tanh", "logistic", "identity", or any other name in
+            `xpnet.nn.ACTIVATIONS`; a list has one for each layer.
+        solver: "adam", "sgd", or "lbfgs", which takes all rows at once.
+        alpha: of the L2 penalty alpha / 2 |W|^2, divided by the number of a batch's rows.
+        batch_size: rows in a step; "auto" is 200, or all rows where there are fewer.
+        learning_rate: of sgd: "constant"; "invscaling", learning_rate_init / (rows seen)^power_t; or "adaptive", a
+            fifth whenever training would stop, down to 1e-6.
+        learning_rate_init, power_t: see `learning_rate`.
+        max_iter: epochs at most; iterations of lbfgs.
+        shuffle: whether each epoch takes the rows in another order.
+        random_state: a seed, a `numpy.random.RandomState`, or None for another fit each time.
+        tol, n_iter_no_change: stop once the training loss (with `early_stopping`, the score) has not improved by `tol`
+            for more than so many epochs.
+        verbose: print the loss of each epoch.
+        warm_start: `fit` goes on from where it was.
+        momentum, nesterovs_momentum: of sgd.
+        early_stopping, validation_fraction: hold out so many of the rows, stop by the score on them, and go back to the
+            best epoch.
+        beta_1, beta_2, epsilon: of adam.
+        max_fun: calls of the loss by lbfgs at most.
+        device: "cpu", "cuda", "cuda:N" or "auto": where the network lives. With a GPU's, arrays of CuPy stay there, and
+            predictions for them are such arrays.
+        dropout: the rate of dropout behind each activation.
+        batch_norm: whether batch normalization stands before each activation.
+        optimizer: a name in `xpnet.optim.OPTIMIZERS`, or a rule of its own settings, in place of `solver`.
+        schedule: a factor of the learning rate by the number of steps taken, or a name in `xpnet.optim.SCHEDULES`, made
+            for `max_iter` epochs.
+        restore_best: go back to the epoch with the lowest loss, on validation data where there are some.
+        callback: called with the estimator after each epoch; training stops where it returns True.
+"""
+"""What the two estimators' arguments do, for their docstrings."""
+
+ATTRIBUTES = """
+    Attributes:
+        coefs_, intercepts_: weights, (I, O), and biases, (O,), of each layer; assigning to them sets the network's.
+        loss_, best_loss_, loss_curve_: of the last epoch, the best one, and each; with the penalty.
+        validation_scores_, best_validation_score_, validation_loss_curve_: on held-out rows; None without any.
+        n_iter_, t_: epochs of the last fit, and rows seen by all.
+        n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_: of the network, and what it is for.
+"""
+"""What a fit leaves, for their docstrings."""
+
+
+def documented(estimator: type[Estimator]) -> type[Estimator]:
+    """Put the arguments and attributes that the estimators share into a docstring."""
+    doc = estimator.__doc__ or ""
+    estimator.__doc__ = doc.replace("        {arguments}", ARGUMENTS.strip("\n")).replace(
+        "    {attributes}", ATTRIBUTES.strip("\n")
+    )
+    return estimator
+
+
+class Arrays(list[Any]):
+    """A list of a network's arrays, of which each stays what it is: assigning to one writes into the network."""
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        for array, one in zip(self[place], value, strict=True) if isinstance(place, slice) else [(self[place], value)]:
+            array[...] = one
+
+
+def has_partial_fit(estimator: BaseMLP) -> bool:
+    """Return True; raise AttributeError for a solver of all rows at once."""
+    if estimator.solver == "lbfgs" and estimator.optimizer is None:
+        raise AttributeError(
+            f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
+        )
+    return True
+
+
+class BaseMLP(BaseEstimator):  # type: ignore[misc]
+    """What classifier and regressor share."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions({*ACTIVATIONS, "logistic"}), list, tuple],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "device": [str, Device],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "batch_norm": ["boolean"],
+        "optimizer": [None, StrOptions(set(OPTIMIZERS)), Optimizer],
+        "schedule": [None, StrOptions(set(SCHEDULES)), callable],
+        "restore_best": ["boolean"],
+        "callback": [None, callable],
+    }
+
+    # What the two subclasses say
+
+    def _task(self) -> tuple[str, Loss]:
+        """Return the name of the task, and its loss."""
+        raise NotImplementedError
+
+    def _targets(self, y: Any, *, reset: bool) -> HostArray:
+        """Return checked targets as the loss takes them, (N,) or (N, O); with `reset`, learn the classes from them."""
+        raise NotImplementedError
+
+    def _weights(self, sample_weight: Any, y: Any, x: Any) -> HostArray | None:
+        """Return the weights of rows, (N,), or None where all count alike."""
+        return None if sample_weight is None else _check_sample_weight(sample_weight, np.empty((x.shape[0], 1)))
+
+    def _reported(self, loss: float, penalty: float) -> float:
+        """Return what scikit-learn reports for the sum over outputs of the losses, and the penalty."""
+        return loss + penalty
+
+    def _decoded(self, p: Array) -> Array:
+        """Return predictions for outputs p, (N, O)."""
+        raise NotImplementedError
+
+    def _scored(self, t: HostArray, p: HostArray, w: HostArray | None) -> float:
+        """Return the score of outputs p, (N, O), for targets t."""
+        raise NotImplementedError
+
+    # Checks
+
+    def _checked_x(self, x: Any, device: Device, *, reset: bool) -> Any:
+        """Return rows: a NumPy array, a CSR matrix, or, of the device's own arrays, one of those."""
+        if hasattr(x, "__cuda_array_interface__") and not lives_on(device, x):
+            raise TypeError(f"X is an array of a GPU, and the estimator lives on {device.name}: give it device='cuda'")
+        if lives_on(device, x):
+            validate_data(self, x, skip_check_array=True, reset=reset)
+            return check_features(x, device, features=x.shape[-1], dtype="float64", name="X")
+        return validate_data(self, x, accept_sparse="csr", reset=reset)
+
+    def _checked(self, x: Any, y: Any, device: Device, *, reset: bool) -> tuple[Any, HostArray]:
+        """Return rows, and targets, on the host, that go with them."""
+        if lives_on(device, x):
+            x = self._checked_x(x, device, reset=reset)
+            x = x if x.dtype in DTYPES else x.astype(np.float64)
+            y = np.asarray(device.to_host(y) if lives_on(device, y) else y)
+            check_consistent_length(x, y)
+        else:
+            options = {"accept_sparse": "csr", "dtype": DTYPES, "multi_output": True, "y_numeric": self._y_numeric}
+            x, y = validate_data(self, x, y, reset=reset, **options)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return x, y
+
+    def _hidden(self) -> list[int]:
+        units = self.hidden_layer_sizes
+        hidden = [int(one) for one in (units if hasattr(units, "__iter__") else [units])]
+        if any(one <= 0 for one in hidden):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        return hidden
+
+    @property
+    def _whole_batch(self) -> bool:
+        return self.solver == "lbfgs" and self.optimizer is None
+
+    # The model
+
+    def _new_model(self, sizes: list[int], dtype: str, device: Device) -> MLP:
+        """Return a model whose weights are zero."""
+        task, _ = self._task()
+        several = isinstance(self.activation, list | tuple)
+        names = [
+            "sigmoid" if name == "logistic" else name for name in (self.activation if several else [self.activation])
+        ]
+        classes = self.classes_ if task == "classification" else ()
+        return MLP(
+            sizes,
+            task=task,
+            loss=self._summed(),
+            activation=names if several else names[0],
+            batch_norm=self.batch_norm,
+            dropout=self.dropout,
+            init="zeros",
+            dtype=dtype,
+            device=device,
+            class_names=[str(one) for one in classes] if len(classes) > 1 else None,
+        )
+
+    def _summed(self, *, by_rows: bool = True) -> Summed:
+        """Return the loss as scikit-learn adds it up."""
+        _, loss = self._task()
+        return Summed(loss, 0.5 if isinstance(loss, MeanSquaredError) else 1.0, by_rows)
+
+    def _take(self, model: MLP) -> None:
+        """Make a model this estimator's, and set what is known of it."""
+        self._model = model
+        self._fitting: Fitting | None = None
+        self.n_outputs_ = model.n_outputs
+        self.n_layers_ = len(self._linear) + 1
+        self.out_activation_ = OUT_ACTIVATIONS[model.loss.link]
+
+    def _draw(self) -> None:
+        """Draw weights and biases as scikit-learn does: uniformly, by Glorot and Bengio's rule."""
+        network, uniform = self._model.network, self._random_state.uniform
+        factors = [2.0 if isinstance(layer, Sigmoid) else 6.0 for layer in network.layers if _is_activation(layer)]
+        for layer, factor in zip(self._linear, [*factors, (factors or [6.0])[-1]], strict=True):
+            bound = np.sqrt(factor / (layer.n_inputs + layer.n_outputs))
+            layer.W = uniform(-bound, bound, (layer.n_inputs, layer.n_outputs))
+            layer.b = uniform(-bound, bound, layer.n_outputs)[None]
+        if network.random:
+            network.seeds = [int(self._random_state.randint(2**31))]
+
+    def _begin(self) -> None:
+        """Set what the epochs of a first fit, and of those that go on from it, add to."""
+        self.n_iter_ = self.t_ = 0
+        self.loss_curve_: list[float] = []
+        self.validation_loss_curve_: list[float] | None = None
+        self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+        self.best_validation_score_: Any = -np.inf if self.early_stopping else None
+        self.best_loss_: Any = None if self.early_stopping else np.inf
+        self._no_improvement_count = 0
+        self._best = self._model.network.snapshot()
+        self._best_watched = np.inf
+
+    @property
+    def _linear(self) -> list[Linear]:
+        return [layer for layer in self._model.network.layers if isinstance(layer, Linear)]
+
+    @property
+    def coefs_(self) -> list[Array]:
+        """The weights of each layer, (I, O): views of the network, through which they can be assigned."""
+        return Arrays(layer.W for layer in self._fitted_layers("coefs_"))
+
+    @coefs_.setter
+    def coefs_(self, arrays: Any) -> None:
+        self.coefs_[:] = arrays
+
+    @property
+    def intercepts_(self) -> list[Array]:
+        """The biases of each layer, (O,): views of the network, through which they can be assigned."""
+        return Arrays(layer.b[0] for layer in self._fitted_layers("intercepts_"))
+
+    @intercepts_.setter
+    def intercepts_(self, arrays: Any) -> None:
+        self.intercepts_[:] = arrays
+
+    def _fitted_layers(self, name: str) -> list[Linear]:
+        if not hasattr(self, "_model"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}: it is not fitted yet")
+        return self._linear
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_model")
+
+    # Fitting
+
+    def _fit(
+        self, x: Any, y: Any, sample_weight: Any, validation_data: Data | None = None, *, incremental: bool = False
+    ) -> Self:
+        hidden = self._hidden()
+        first = not hasattr(self, "_model") or not (self.warm_start or incremental)
+        device = get_device(self.device) if first else self._model.device
+        with device.activate(), np.errstate(all="ignore"):
+            x, y = self._checked(x, y, device, reset=first)
+            t = self._targets(y, reset=not hasattr(self, "classes_") or not (self.warm_start or incremental))
+            w = self._weights(sample_weight, y, x)
+            self._random_state = check_random_state(self.random_state)
+            if first:
+                outputs = t.shape[1] if t.ndim == 2 else len(self.classes_) if len(self.classes_) > 2 else 1
+                self._take(self._new_model([x.shape[1], *hidden, outputs], np.dtype(x.dtype).name, device))
+                self._draw()
+                self._begin()
+            if self._whole_batch:
+                self._fit_whole(x, t, w, validation_data)
+            else:
+                self._fit_batches(x, t, w, validation_data, incremental)
+            network = self._model.network
+            if not device.to_host(network.xp.isfinite(network.values).all()):
+                raise ValueError(
+                    "Solver produced non-finite parameter weights. The input data may contain large values and need"
+                    " to be preprocessed."
+                )
+        return self
+
+    def _fit_whole(self, x: Any, t: HostArray, w: HostArray | None, validation_data: Data | None) -> None:
+        """Minimize the loss of all rows by SciPy's L-BFGS-B, in float64 whatever the type of the rows."""
+        if validation_data is not None or self.batch_norm or self.dropout:
+            raise ValueError("validation_data, batch_norm and dropout go with the solvers sgd and adam, not with lbfgs")
+        model = exchange.in_dtype(self._model, "float64", self._summed(by_rows=False))
+        fitting = Fitting(model, Gather(), self.alpha, constant())
+        examples = Examples(model, x, t, w)
+
+        def loss_and_gradient(values: HostArray) -> tuple[float, HostArray]:
+            model.network.values = values
+            loss, penalty, gradient = fitting.loss_and_gradient(examples)
+            self.loss_ = self._reported(loss, penalty)
+            return loss + penalty, gradient
+
+        def tell(values: HostArray) -> None:
+            self.n_iter_ += 1
+            print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+
+        self.n_iter_ = 0
+        result = scipy.optimize.minimize(
+            loss_and_gradient,
+            model.device.to_host(model.network.values).copy(),
+            method="L-BFGS-B",
+            jac=True,
+            callback=tell if self.verbose else None,
+            options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
+        )
+        self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+        loss_and_gradient(result.x)
+        exchange.copy_values(model, self._model)
+
+    def _fit_batches(
+        self, x: Any, t: HostArray, w: HostArray | None, validation_data: Data | None, incremental: bool
+    ) -> None:
+        """Train epoch by epoch, until the loss, or the score on held-out rows, no longer gets better."""
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        train, held_out = self._held_out(x, t, w, validation_data)
+        n = len(train)
+        batch_size = 200 if self.batch_size == "auto" else self.batch_size
+        if batch_size > n and self.batch_size != "auto":
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4
+            )
+        batch_size = min(batch_size, n)
+        if self._fitting is None or not incremental:
+            self._fitting = self._new_fitting(-(-n // batch_size))
+        examples = Examples(self._model, x, t, w)
+        order = train
+        self.n_iter_ = 0
+        try:
+            for _ in range(self.max_iter):
+                if self.shuffle:  # as `sklearn.utils.shuffle` does
+                    places = np.arange(n)
+                    self._random_state.shuffle(places)
+                    order = order[places]
+                loss, penalty = self._fitting.epoch(examples, order, batch_size)
+                self.n_iter_ += 1
+                self.t_ += n
+                self.loss_ = self._reported(loss, penalty)
+                self.loss_curve_.append(self.loss_)
+                if self.verbose:
+                    print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                self._look(held_out)
+                if self._is_over() or incremental:
+                    break
+                if self.n_iter_ == self.max_iter:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization"
+                        " hasn't converged yet.",
+                        ConvergenceWarning,
+                        stacklevel=4,
+                    )
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+            self._fitting = None  # a program that was interrupted cannot go on
+        if (self.early_stopping or self.restore_best) and not incremental:
+            self._model.network.restore(self._best)
+
+    def _new_fitting(self, steps_in_epoch: int) -> Fitting:
+        schedule = self.schedule or constant()
+        if isinstance(schedule, str):
+            schedule = SCHEDULES[schedule](self.max_iter * steps_in_epoch)
+        return Fitting(self._model, self._rule(), self.alpha, schedule)
+
+    def _rule(self) -> Optimizer:
+        """Return the update rule: scikit-learn's, or one of xpnet's with the arguments that it takes."""
+        if isinstance(self.optimizer, Optimizer):
+            return copy.deepcopy(self.optimizer)
+        if self.optimizer is None and self.solver == "sgd":
+            return SGD(self.learning_rate_init, self.momentum, self.nesterovs_momentum)
+        if self.optimizer is None:
+            return Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
+        given = {"momentum": self.momentum} if self.optimizer in ("momentum", "nesterov") else {}
+        if self.optimizer in ("adam", "adamw"):
+            given = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon}
+        return OPTIMIZERS[self.optimizer](self.learning_rate_init, **given)
+
+    def _held_out(
+        self, x: Any, t: HostArray, w: HostArray | None, validation_data: Data | None
+    ) -> tuple[HostArray, Examples | None]:
+        """Return which rows to train on, and the rows to look at after each epoch, or None."""
+        everything = np.arange(x.shape[0])
+        if validation_data is not None:
+            if not isinstance(validation_data, tuple) or len(validation_data) != 2:
+                raise TypeError("validation_data must be a pair of rows and targets")
+            x_held, y_held = self._checked(*validation_data, self._model.device, reset=False)
+            return everything, Examples(self._model, x_held, self._targets(y_held, reset=False), None)
+        if not self.early_stopping:
+            return everything, None
+        # As in scikit-learn, two classes are cut evenly, and more of them as chance has it.
+        even = t.astype(bool)[:, None] if t.ndim == 1 and self.n_outputs_ == 1 else None
+        train, held = train_test_split(
+            everything, random_state=self._random_state, test_size=self.validation_fraction, stratify=even
+        )
+        if len(held) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        return train, Examples(self._model, x[held], t[held], None if w is None else w[held])
+
+    def _look(self, held_out: Examples | None) -> None:
+        """See how good the model is after an epoch, and count the epochs in which it got no better."""
+        watched = self.loss_
+        if held_out is not None:
+            watched, score = self._validated(held_out)
+            self.validation_loss_curve_ = [*(self.validation_loss_curve_ or []), watched]
+            self.validation_scores_ = [*(self.validation_scores_ or []), score]
+            if self.verbose:
+                print(f"Validation score: {score:f}")
+        if self.restore_best and watched < self._best_watched:
+            self._best_watched, self._best = watched, self._model.network.snapshot()
+        if self.early_stopping:
+            worse = score < self.best_validation_score_ + self.tol
+            if score > self.best_validation_score_:
+                self.best_validation_score_ = score
+                if not self.restore_best:
+                    self._best = self._model.network.snapshot()
+        else:
+            worse = self.loss_ > self.best_loss_ - self.tol
+            if self.loss_ < self.best_loss_:
+                self.best_loss_ = self.loss_
+        self._no_improvement_count = self._no_improvement_count + 1 if worse else 0
+
+    def _validated(self, held_out: Examples) -> tuple[float, float]:
+        """Return loss, without penalty, and score on held-out rows."""
+        model = self._model
+        loss = weight = 0.0
+        outputs = []
+        for span, z in self._forward(held_out.x):
+            t, w = held_out.of(span)
+            total, n, _ = model.loss(model.network.xp, z, t, w)
+            loss += float(model.device.to_host(total))
+            weight += float(model.device.to_host(n))
+            outputs.append(model.device.to_host(model.loss.output(model.network.xp, z)))
+        score = self._scored(held_out.t, np.concatenate(outputs), held_out.w)
+        return self._reported(loss / weight, 0.0), score
+
+    def _is_over(self) -> bool:
+        """Change the learning rate as it was asked for, and say whether training is over."""
+        assert self._fitting is not None
+        rule, ruled = self._fitting.optimizer, self.optimizer is None and self.solver == "sgd"
+        if ruled and self.learning_rate == "invscaling":
+            rule.learning_rate = float(self.learning_rate_init) / (self.t_ + 1) ** self.power_t
+        told = self.callback is not None and self.callback(self) is True
+        if self._no_improvement_count <= self.n_iter_no_change:
+            return told
+        watched = "Validation score" if self.early_stopping else "Training loss"
+        message = (
+            f"{watched} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs."
+        )
+        adaptive = ruled and self.learning_rate == "adaptive"
+        if not adaptive or rule.learning_rate <= LEAST_RATE:
+            message += " Learning rate too small. Stopping." if adaptive else " Stopping."
+        else:
+            rule.learning_rate /= 5.0
+            message += f" Setting learning rate to {rule.learning_rate:f}"
+        if self.verbose:
+            print(message)
+        if message.endswith("Stopping."):
+            return True
+        self._no_improvement_count = 0
+        return told
+
+    @property
+    def _optimizer(self) -> Optimizer:
+        assert self._fitting is not None
+        return self._fitting.optimizer
+
+    # Predicting
+
+    def _forward(self, x: Any) -> Iterator[tuple[slice, Array]]:
+        """Yield the network's last outputs, (B, O), for pieces of checked rows."""
+        network = self._model.network
+        for span in spans(x.shape[0], PREDICT_ROWS):
+            part = x[span].toarray() if hasattr(x, "tocsr") else x[span]
+            yield span, network.forward(network.device.asarray(part, dtype=network.dtype))
+
+    def _outputs(self, x: Any) -> Array:
+        """Return the outputs, probabilities or numbers, (N, O), for rows as they come: of the device, if they are."""
+        check_is_fitted(self)
+        model = self._model
+        with model.device.activate(), np.errstate(all="ignore"):
+            x = self._checked_x(x, model.device, reset=False)
+            stays = lives_on(model.device, x)
+            pieces = [model.loss.output(model.network.xp, z) for _, z in self._forward(x)]
+            return (
+                model.network.xp.concatenate(pieces) if stays else np.concatenate([*map(model.device.to_host, pieces)])
+            )
+
+    def predict(self, X: Any) -> Array:
+        """Return predictions for rows X, (N, I): classes (N,), labels (N, O), or numbers (N,) or (N, O)."""
+        return self._decoded(self._outputs(X))
+
+    def activations(self, X: Any) -> list[Array]:
+        """Return what each hidden layer makes of rows X, (N, I): what the next layer gets, a list of (N, units)."""
+        check_is_fitted(self)
+        network = self._model.network
+        with network.device.activate(), np.errstate(all="ignore"):
+            x = self._checked_x(X, network.device, reset=False)
+            stays = lives_on(network.device, x)
+            y = network.device.asarray(x.toarray() if hasattr(x, "tocsr") else x, dtype=network.dtype)
+            found = []
+            for index, layer in enumerate(network.layers):
+                if index and isinstance(layer, Linear):
+                    found.append(y if stays else network.device.to_host(y))
+                y = layer.forward(y, False)
+            return found
+
+    def _on_host(self, array: Any) -> Any:
+        device = self._model.device
+        return device.to_host(array) if lives_on(device, array) else array
+
+    # In and out
+
+    def save(self, path: Path | str) -> None:
+        """Write the fitted estimator to a file without pickle: a model file, which `xpnet.MLP.load` reads as well.
+
+        Arguments that are objects (a random state, a rule, a schedule or a callback of your own) are left out; so is
+        the state of the update rule.
+        """
+        check_is_fitted(self)
+        exchange.save(self, Path(path))
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: str | Device = "cpu") -> Any:
+        """Return the estimator in a file that `save` wrote; raise `ModelFileError`, naming it, if it is damaged."""
+        return exchange.load(cls, Path(path), device)
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any, *, device: str | Device = "cpu") -> Any:
+        """Return a fitted estimator with the arguments and weights of scikit-learn's."""
+        return exchange.from_sklearn(cls, estimator, device)
+
+    def to_sklearn(self) -> Any:
+        """Return scikit-learn's estimator with the same weights; raise ValueError for what it cannot hold."""
+        check_is_fitted(self)
+        return exchange.to_sklearn(self)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def store(estimator: BaseMLP, arguments: Mapping[str, Any]) -> None:
+    """Keep a constructor's arguments as they are."""
+    estimator.__dict__.update({name: value for name, value in arguments.items() if name != "self"})
+
+
+def lives_on(device: Device, x: Any) -> bool:
+    """Whether x is an array of a GPU that the device is."""
+    return device.index is not None and isinstance(x, device.xp.ndarray)
+
+
+def _is_activation(layer: Any) -> bool:
+    return type(layer) in ACTIVATIONS.values()
