@@ -67,7 +67,9 @@ def record(step: Step, arrays: Arrays) -> Trace:
     return trace
 
 
-def compile_step(step: Step, arrays: Arrays, threads: int | None = None) -> Program | Replay:
+def compile_step(
+    step: Step, arrays: Arrays, threads: int | None = None, together: int | None = None
+) -> Program | Replay:
     """Record a step, and return what runs it: a compiled `Program`, or, without LLVM, a `Replay` by NumPy.
 
     Args:
@@ -76,12 +78,15 @@ def compile_step(step: Step, arrays: Arrays, threads: int | None = None) -> Prog
             elements must be the number of a row, from 0. What is not an array is as it was when the step was recorded.
         arrays: arrays in C order; only their shapes and types matter here.
         threads: how many threads there may be; by default as many as NumPy's BLAS may use.
+        together: how many steps a call of `run` takes, where that is known: for a few small ones no thread is started.
 
     Raises:
         Exception: whatever the step does not like about being recorded: `UntraceableError`, but also any other.
     """
     if threads is not None:
         whole("threads", threads)
+    if together is not None:
+        whole("together", together)
     trace = record(step, arrays)
     if trace.signature != record(step, arrays).signature:
         raise UntraceableError("a step that is not the same each time (are its random numbers from outside of it?)")
@@ -89,7 +94,7 @@ def compile_step(step: Step, arrays: Arrays, threads: int | None = None) -> Prog
         return Replay(trace)
     found = blas.find()
     most = 1 if found is None else threads or found.threads
-    return Program(make_plan(trace, useful_threads(trace, most)))
+    return Program(make_plan(trace, useful_threads(trace, most, together)))
 
 
 @cache

@@ -22,6 +22,7 @@ from .schedule import Division, accesses, division, place, schedule
 from .trace import Operation, Trace
 
 WORTH_A_THREAD = 500_000  # multiplications in a step
+WORTH_A_START = 10_000_000  # in a call: a thread takes 0.2 ms to start and to end
 ROWS_A_THREAD = 32
 
 
@@ -48,12 +49,17 @@ class Plan:
     inlined: set[Operation]
 
 
-def useful_threads(trace: Trace, most: int) -> int:
-    """Return how many threads a step is worth: each must have some rows of a batch, and much to multiply."""
+def useful_threads(trace: Trace, most: int, together: int | None = None) -> int:
+    """Return how many threads a step is worth: each must have some rows of a batch, and much to multiply.
+
+    `together` is how many steps are taken in a call; None for many.
+    """
     products = [operation for operation in trace.operations if operation.kind == "product"]
     work = sum(math.prod(product.shape) * next(views(product)).shape[-1] for product in products)
     rows = max((math.prod(product.shape[:-1]) for product in products), default=0)
-    return max(1, min(most, work // WORTH_A_THREAD, rows // ROWS_A_THREAD))
+    worth = [most, work // WORTH_A_THREAD, rows // ROWS_A_THREAD]
+    worth += [] if together is None else [work * together // WORTH_A_START]
+    return max(1, min(worth))
 
 
 def make_plan(trace: Trace, threads: int = 1) -> Plan:

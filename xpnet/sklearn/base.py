@@ -373,7 +373,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             )
         batch_size = min(batch_size, n)
         if self._fitting is None or not incremental:
-            self._fitting = self._new_fitting(-(-n // batch_size))
+            self._fitting = self._new_fitting(-(-n // batch_size), incremental)
         examples = Examples(self._model, x, t, w)
         order = train
         self.n_iter_ = 0
@@ -403,14 +403,17 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
             self._fitting = None  # a program that was interrupted cannot go on
+        else:
+            self._fitting.release()
         if (self.early_stopping or self.restore_best) and not incremental:
             self._model.network.restore(self._best)
 
-    def _new_fitting(self, steps_in_epoch: int) -> Fitting:
+    def _new_fitting(self, steps_in_epoch: int, incremental: bool) -> Fitting:
+        steps = self.max_iter * steps_in_epoch
         schedule = self.schedule or constant()
         if isinstance(schedule, str):
-            schedule = SCHEDULES[schedule](self.max_iter * steps_in_epoch)
-        return Fitting(self._model, self._rule(), self.alpha, schedule)
+            schedule = SCHEDULES[schedule](steps)
+        return Fitting(self._model, self._rule(), self.alpha, schedule, expected=0 if incremental else steps)
 
     def _rule(self) -> Optimizer:
         """Return the update rule: scikit-learn's, or one of xpnet's with the arguments that it takes."""

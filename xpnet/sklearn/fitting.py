@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.batches import Rows
 from ..device import Array
+from ..nn import Linear
 from ..optim import Optimizer, Schedule
 from ..training.model import MLP
 from ..training.steps import Steps, Totals, in_order
@@ -16,6 +17,8 @@ from ..training.trainer import batch_spans, step_table
 from .rules import Penalized
 
 WHOLE_ROWS = 1024  # in a piece of all rows: enough to fill the processor, little to keep in memory
+MANY = 300  # small steps, for which it pays to compile them
+SMALL = 5_000_000  # multiplications in a small step
 DENSE_BYTES = 2**26  # of a sparse matrix's rows that are made dense at a time
 
 HostArray = np.ndarray[Any, Any]
@@ -70,14 +73,16 @@ class Fitting:
         rule: the update rule; it belongs to this.
         alpha: of the L2 penalty.
         schedule: a factor of the rule's learning rate by the number of steps taken.
+        expected: how many steps there may be, where that is known.
     """
 
-    def __init__(self, model: MLP, rule: Optimizer, alpha: float, schedule: Schedule) -> None:
-        self.model, self.schedule = model, schedule
+    def __init__(self, model: MLP, rule: Optimizer, alpha: float, schedule: Schedule, expected: int = 0) -> None:
+        self.model, self.schedule, self.expected = model, schedule, expected
         self.optimizer = Penalized(rule, alpha)
         self.optimizer.bind(model.network)
         self.taken = 0
-        self._steps: Steps | None = None
+        self._weights = sum(layer.W.size for layer in model.network.layers if isinstance(layer, Linear))
+        self._steps: dict[bool, Steps] = {}  # what takes steps now, by whether it compiles them
 
     def epoch(self, examples: Examples, order: HostArray, batch_size: int) -> tuple[float, float]:
         """Take a step for each batch of `order`; return the means of losses and of penalties, over rows."""
@@ -90,7 +95,7 @@ class Fitting:
         totals = Totals.zeros(model)
         optimizer.penalty[...] = 0.0
         for rows, index, some in examples.pieces(order, batches):
-            steps = self._steps_on(rows)
+            steps = self._steps_on(rows, batch_size)
             begin = batches[some.start].start if examples.sparse else 0
             spans = [slice(batch.start - begin, batch.stop - begin) for batch in batches[some]]
             part = {name: values[some] for name, values in table.items()}
@@ -107,18 +112,24 @@ class Fitting:
         loss, penalty = self.epoch(examples, np.arange(len(examples)), WHOLE_ROWS)
         return loss, penalty, self.model.device.to_host(total).copy()
 
-    def _steps_on(self, rows: Rows) -> Steps:
-        """Return what takes steps on rows; what was compiled for rows of the same kind is used again."""
-        if self._steps is None:
-            self._steps = Steps(self.model, self.optimizer, rows, compiled=True)
-        else:
-            self._steps.use(rows)
-        return self._steps
+    def _steps_on(self, rows: Rows, batch_size: int) -> Steps:
+        """Return what takes the next steps, on rows; what was compiled for rows of the same kind is used again."""
+        small = 3 * self._weights * min(batch_size, len(rows)) < SMALL
+        compiled = not small or max(self.taken, self.expected) >= MANY
+        steps = self._steps.get(compiled) or Steps(self.model, self.optimizer, rows, compiled=compiled)
+        self._steps = {compiled: steps}
+        steps.use(rows)
+        return steps
+
+    def release(self) -> None:
+        """Keep no rows."""
+        for steps in self._steps.values():
+            steps.release()
 
     # What was compiled is not kept; the rule's state is, as NumPy arrays.
     def __getstate__(self) -> dict[str, Any]:
         state = {name: self.model.device.to_host(array) for name, array in self.optimizer.state.items()}
-        return vars(self) | {"_steps": None, "optimizer": (self.optimizer.rule, self.optimizer.alpha, state)}
+        return vars(self) | {"_steps": {}, "optimizer": (self.optimizer.rule, self.optimizer.alpha, state)}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         rule, alpha, state = kept.pop("optimizer")

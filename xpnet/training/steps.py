@@ -100,6 +100,10 @@ class Steps:
         """Take the next steps on other rows; what was compiled for rows of the same shapes and types still serves."""
         self.rows = _in_order(rows, self._possible)
 
+    def release(self) -> None:
+        """Keep no rows: before the next step there must be a call of `use`."""
+        del self.rows
+
     def take(self, order: Array, batches: Sequence[slice], table: State, totals: Totals, most: int) -> Iterator[int]:
         """Take a step for each batch of an epoch's `order`, and yield, again and again, how many were taken.
 
@@ -114,15 +118,16 @@ class Steps:
         while done < len(batches):
             index, h = order[batches[done]], table_row(table, done)
             size = len(index)
-            runner = self._runner(size, index, h, totals)
+            alike = next(
+                (k for k, one in enumerate(batches[done:]) if one.stop - one.start != size), len(batches) - done
+            )
+            runner = self._runner(size, index, h, totals, min(alike, most))
             if runner is None:
                 training_step(self.model, self.optimizer, self.rows, index, h, totals)
                 done += 1
                 yield 1
                 continue
-            following = batches[done : done + min(most, self._patience.get(size, 1))]
-            others = (k for k, batch in enumerate(following) if batch.stop - batch.start != size)
-            count = next(others, len(following))
+            count = min(alike, most, self._patience.get(size, 1))
             moves = {f"h {name}": values.strides[0] for name, values in table.items()}
             moves["index"] = size * order.itemsize
             start = time.perf_counter()
@@ -132,8 +137,8 @@ class Steps:
             done += count
             yield count
 
-    def _runner(self, size: int, index: Array, h: State, totals: Totals) -> Runner | None:
-        """Return what runs steps on so many rows; None where they are taken eagerly."""
+    def _runner(self, size: int, index: Array, h: State, totals: Totals, together: int) -> Runner | None:
+        """Return what runs steps on so many rows, `together` at a time; None where they are taken eagerly."""
         if self._possible is not True:
             return None
         settings = settings_of(self.model, self.optimizer)
@@ -141,16 +146,16 @@ class Steps:
             self._runners, self._settings = {}, settings
         kind = size, *((array.shape, array.dtype) for array in _of_rows(self.rows).values())
         if kind not in self._runners:
-            self.compiled, runner = _compiled(True, self._record, self._arrays(index, h, totals))
+            self.compiled, runner = _compiled(True, self._record, self._arrays(index, h, totals), together)
             if runner is None:
                 self._possible = self.compiled  # once eager, eager to the end
                 return None
             self._runners[kind] = runner
         return self._runners[kind]
 
-    def plan(self, order: Array, table: State, totals: Totals) -> str:
-        """Return the plan of a step on the rows of `order`, in words, or why there is none."""
-        runner = self._runner(len(order), order, table_row(table, 0), totals)
+    def plan(self, order: Array, table: State, totals: Totals, together: int) -> str:
+        """Return the plan of a step on the rows of `order`, of `together` such, in words, or why there is none."""
+        runner = self._runner(len(order), order, table_row(table, 0), totals, together)
         return str(runner) if self.compiled is True else f"steps are not compiled: {self.compiled}"
 
     def _arrays(self, index: Array, h: State, totals: Totals) -> State:
@@ -199,7 +204,7 @@ class Evaluation:
         if size not in self._runners:
             # A row of weights for each replica is not in one piece of memory.
             possible = self._compiled if first.w is None or first.w.ndim == 1 else "weights of replicas"
-            self._runners[size] = _compiled(possible, self._record, arrays)[1]
+            self._runners[size] = _compiled(possible, self._record, arrays, len(pieces))[1]
         runner = self._runners[size]
         if runner is not None:
             runner.run(arrays, len(pieces), {name: array.nbytes for name, array in _of_rows(first).items()})
@@ -248,12 +253,12 @@ def _possible(model: MLP, wanted: bool) -> bool | str:
     return True
 
 
-def _compiled(possible: bool | str, step: Step, arrays: State) -> tuple[bool | str, Runner | None]:
+def _compiled(possible: bool | str, step: Step, arrays: State, together: int) -> tuple[bool | str, Runner | None]:
     """Return whether a step is compiled, or why not, and what runs it; None where it is to be taken eagerly."""
     if possible is not True:
         return possible, None
     try:
-        runner = compile_step(step, arrays)
+        runner = compile_step(step, arrays, together=together)
     except Exception as error:  # whatever it is, the eager step does without, or says it better
         return one_line(error), None
     return (True if isinstance(runner, Program) else why_not_compiled() or True), runner

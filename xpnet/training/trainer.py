@@ -249,11 +249,11 @@ class Trainer:
         """
         with self.model.device.activate(), np.errstate(all="ignore"):
             rows = checked_rows(self.model, x, y, sample_weight, class_weight)
-            batch = self._batches(len(rows))[0]
-            order = np.arange(batch.stop)
+            batches = self._batches(len(rows))
+            order = np.arange(batches[0].stop)
             table = step_table(self.model.network, self.optimizer, self.schedule, self.step, 1)
             steps = Steps(self.model, self.optimizer, rows, compiled=self.compile)
-            return steps.plan(order, table, Totals.zeros(self.model))
+            return steps.plan(order, table, Totals.zeros(self.model), len(batches))
 
     def steps_in_epoch(self, rows: int) -> int:
         """Return how many steps an epoch of so many rows has."""
