@@ -18,7 +18,7 @@ from xpnet.errors import DeviceError
 def eager(monkeypatch):
     """Every step runs eagerly, also on the CPU: for tests that compare bytes between devices."""
 
-    def refuse(*arguments):
+    def refuse(*arguments, **options):
         raise UntraceableError("this test runs eagerly")
 
     monkeypatch.setattr("xpnet.training.steps.compile_step", refuse)

@@ -91,7 +91,7 @@ def trainers_step(model, optimizer, x, y, monkeypatch, **options):
     """Return the step that a trainer would have compiled, and its arrays."""
     caught = []
 
-    def catch(step, arrays):
+    def catch(step, arrays, together):
         caught.append((step, arrays))
         raise ValueError("caught")
 
@@ -122,6 +122,15 @@ def test_threads_are_for_steps_that_are_worth_them():
     ):
         of = {"x": np.ones((rows, width)), "W": np.ones((width, width)), "y": np.ones((rows, width))}
         assert useful_threads(recorded(step, of), most) == threads
+
+
+def test_no_thread_is_started_for_a_short_call():
+    def step(xp, a):
+        a["y"][...] = a["x"] @ a["W"]
+
+    of = {"x": np.ones((200, 100)), "W": np.ones((100, 100)), "y": np.ones((200, 100))}  # 2 million multiplications
+    found = [useful_threads(recorded(step, of), 2, together) for together in (1, 3, 10, 1000, None)]
+    assert found == [1, 1, 2, 2, 2]
 
 
 # A checker: it knows of a plan what runs when, and how it is divided, and finds out which bytes each thread touches

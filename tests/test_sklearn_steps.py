@@ -22,6 +22,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:scipy.optimize. The `disp`:DeprecationWarning"),  # old versions of scikit-learn
 ]
 
+
+@pytest.fixture(params=["compiled", "eager"], autouse=True)
+def many(request, monkeypatch):
+    """Small fits are compiled, which they would not be, or run eagerly, as all do where steps are few."""
+    monkeypatch.setattr("xpnet.sklearn.fitting.MANY", 0 if request.param == "compiled" else 10**9)
+
+
 LISTS = ("loss_curve_", "validation_scores_")
 NUMBERS = (
     "loss_",

@@ -204,6 +204,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         return hidden
 
+    def _width(self, t: HostArray) -> int:
+        """Return how many outputs targets take: one a column; for classes one each, and for two of them one in all."""
+        if t.ndim == 2:
+            return int(t.shape[1])
+        return len(self.classes_) if len(self.classes_) > 2 else 1
+
     @property
     def _whole_batch(self) -> bool:
         return self.solver == "lbfgs" and self.optimizer is None
@@ -259,7 +265,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """Set what the epochs of a first fit, and of those that go on from it, add to."""
         self.n_iter_ = self.t_ = 0
         self.loss_curve_: list[float] = []
-        self.validation_loss_curve_: list[float] | None = None
+        self.validation_loss_curve_: list[float] | None = [] if self.early_stopping else None
         self.validation_scores_: list[float] | None = [] if self.early_stopping else None
         self.best_validation_score_: Any = -np.inf if self.early_stopping else None
         self.best_loss_: Any = None if self.early_stopping else np.inf
@@ -311,8 +317,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             w = self._weights(sample_weight, y, x)
             self._random_state = check_random_state(self.random_state)
             if first:
-                outputs = t.shape[1] if t.ndim == 2 else len(self.classes_) if len(self.classes_) > 2 else 1
-                self._take(self._new_model([x.shape[1], *hidden, outputs], np.dtype(x.dtype).name, device))
+                self._take(self._new_model([x.shape[1], *hidden, self._width(t)], np.dtype(x.dtype).name, device))
                 self._draw()
                 self._begin()
             if self._whole_batch:
@@ -403,8 +408,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
             self._fitting = None  # a program that was interrupted cannot go on
-        else:
-            self._fitting.release()
+        finally:
+            if self._fitting is not None:
+                self._fitting.release()
         if (self.early_stopping or self.restore_best) and not incremental:
             self._model.network.restore(self._best)
 
@@ -456,8 +462,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         watched = self.loss_
         if held_out is not None:
             watched, score = self._validated(held_out)
-            self.validation_loss_curve_ = [*(self.validation_loss_curve_ or []), watched]
-            self.validation_scores_ = [*(self.validation_scores_ or []), score]
+            if self.validation_scores_ is None or self.validation_loss_curve_ is None:
+                self.validation_scores_, self.validation_loss_curve_ = [], []
+            self.validation_scores_.append(score)
+            self.validation_loss_curve_.append(watched)
             if self.verbose:
                 print(f"Validation score: {score:f}")
         if self.restore_best and watched < self._best_watched:

@@ -102,7 +102,7 @@ class Steps:
 
     def release(self) -> None:
         """Keep no rows: before the next step there must be a call of `use`."""
-        del self.rows
+        vars(self).pop("rows", None)
 
     def take(self, order: Array, batches: Sequence[slice], table: State, totals: Totals, most: int) -> Iterator[int]:
         """Take a step for each batch of an epoch's `order`, and yield, again and again, how many were taken.
