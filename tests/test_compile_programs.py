@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +13,7 @@ from hypothesis import strategies as st
 from programs import THREADS, WAYS, check, code_folder, copied, needs_llvm, program, results, runner  # noqa: F401
 
 from xpnet.compile import Replay
+from xpnet.compile.loops import LoopText
 from xpnet.compile.trace import FUNCTIONS
 
 
@@ -170,6 +175,31 @@ def test_rows_that_an_index_takes(rng):
             "column": np.zeros((3, B, 19)),
         }
         check(step, arrays)
+
+
+@needs_llvm
+@pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect")
+def test_an_index_is_not_read_beyond_its_end(rng):
+    """Rows that come later are asked for early; behind the last index there is memory that nobody may read."""
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, 2 * page)
+    start = np.frombuffer(memory, np.uint8).ctypes.data
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    protect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    assert protect(start + page, page, 0) == 0
+    index = np.frombuffer(memory, np.int64, 3, page - 3 * 8)
+    index[...] = 39, 0, 7
+    x = rng.random((40, 19))
+    arrays = {"i": index, "x": x, "y": np.zeros((3, 19))}
+
+    def step(xp, a):
+        a["y"][...] = a["x"].take(a["i"], axis=0) + 1.0
+
+    one = program(step, arrays)
+    (loop,) = one.plan.instructions
+    assert "call void @llvm.prefetch" in LoopText(loop, one.plan).text
+    one.run(arrays)
+    np.testing.assert_array_equal(arrays["y"], x[index] + 1.0)
 
 
 def test_hashing_wraps(rng):
