@@ -177,6 +177,33 @@ def test_rows_that_an_index_takes(rng):
         check(step, arrays)
 
 
+def test_where_takes_what_is_there_as_it_is(rng):
+    """Signed zeros, infinities and NaN; other types; and over either of its own operands."""
+
+    def step(xp, a):
+        x, y, c = a["x"], a["y"], a["c"]
+        a["zero"][...] = xp.where(c, x, 0.0)
+        a["negative zero"][...] = xp.where(c, x, -0.0)
+        a["numbers"][...] = xp.where(c, 2, 3)
+        a["wider"][...] = xp.where(c, x, a["n"])
+        a["bools"][...] = xp.where(c, x > 0.0, y > 0.0)
+        y[...] = xp.where(c, x, y)
+        x[...] = xp.where(c, x, -x)
+
+    x, y = (rng.choice(np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.5], np.float32), (9, 21)) for _ in range(2))
+    arrays = {"x": x, "y": y, "n": rng.integers(-9, 9, (9, 21)), "c": rng.random((9, 21)) < 0.5}
+    types = {"zero": "f", "negative zero": "f", "numbers": "i8", "wider": "f8", "bools": "?"}
+    arrays |= {name: np.zeros((9, 21), dtype) for name, dtype in types.items()}
+    expected = results(step, arrays, "eager")
+    for way in WAYS:
+        found = results(step, arrays, way)
+        for name, one in expected.items():
+            np.testing.assert_array_equal(found[name], one, err_msg=f"{name}, {way}")
+            signs = [np.signbit(array[array == 0]) for array in (found[name], one) if array.dtype.kind == "f"]
+            if signs:
+                np.testing.assert_array_equal(*signs, err_msg=f"the signs of zeros in {name}, {way}")
+
+
 @needs_llvm
 @pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect")
 def test_an_index_is_not_read_beyond_its_end(rng):
