@@ -155,18 +155,20 @@ class Replay:
 
     def _array(self, view: TracedArray) -> HostArray:
         """Return a view's elements, as an array of NumPy's."""
-        source = view.source
+        source, start = view.source, view.offset
         if isinstance(source, Counting):
-            base = np.arange(view.offset, view.last + 1, dtype=source.dtype)
+            least = min(view.offset, view.last)  # the last, where it counts backwards
+            memory, start = np.arange(least, max(view.offset, view.last) + 1, dtype=source.dtype), view.offset - least
         elif isinstance(source, Leaf):
-            base = self._memory[source].reshape(-1)[view.offset :]
+            memory = self._memory[source]
         else:
             place = self._results[source]
             if isinstance(place, TracedArray):
                 return self._array(place)
-            base = place.reshape(-1)[view.offset :]
+            memory = place
         itemsize = view.dtype.itemsize
-        return as_strided(base, view.shape, tuple(stride * itemsize for stride in view.strides))
+        strides = tuple(stride * itemsize for stride in view.strides)
+        return np.ndarray(view.shape, view.dtype, memory, start * itemsize, strides)
 
     def _picked(self, view: TracedArray) -> tuple[HostArray, Call]:
         """Return where the rows go that a view picks, and what takes them there."""
