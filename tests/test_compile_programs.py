@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +13,7 @@ from hypothesis import strategies as st
 from programs import THREADS, WAYS, check, code_folder, copied, needs_llvm, program, results, runner  # noqa: F401
 
 from xpnet.compile import Replay
+from xpnet.compile.loops import LoopText
 from xpnet.compile.trace import FUNCTIONS
 
 
@@ -170,6 +175,58 @@ def test_rows_that_an_index_takes(rng):
             "column": np.zeros((3, B, 19)),
         }
         check(step, arrays)
+
+
+def test_where_takes_what_is_there_as_it_is(rng):
+    """Signed zeros, infinities and NaN; other types; and over either of its own operands."""
+
+    def step(xp, a):
+        x, y, c = a["x"], a["y"], a["c"]
+        a["zero"][...] = xp.where(c, x, 0.0)
+        a["negative zero"][...] = xp.where(c, x, -0.0)
+        a["numbers"][...] = xp.where(c, 2, 3)
+        a["wider"][...] = xp.where(c, x, a["n"])
+        a["bools"][...] = xp.where(c, x > 0.0, y > 0.0)
+        y[...] = xp.where(c, x, y)
+        x[...] = xp.where(c, x, -x)
+
+    x, y = (rng.choice(np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.5], np.float32), (9, 21)) for _ in range(2))
+    arrays = {"x": x, "y": y, "n": rng.integers(-9, 9, (9, 21)), "c": rng.random((9, 21)) < 0.5}
+    types = {"zero": "f", "negative zero": "f", "numbers": "i8", "wider": "f8", "bools": "?"}
+    arrays |= {name: np.zeros((9, 21), dtype) for name, dtype in types.items()}
+    expected = results(step, arrays, "eager")
+    for way in WAYS:
+        found = results(step, arrays, way)
+        for name, one in expected.items():
+            np.testing.assert_array_equal(found[name], one, err_msg=f"{name}, {way}")
+            signs = [np.signbit(array[array == 0]) for array in (found[name], one) if array.dtype.kind == "f"]
+            if signs:
+                np.testing.assert_array_equal(*signs, err_msg=f"the signs of zeros in {name}, {way}")
+
+
+@needs_llvm
+@pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect")
+def test_an_index_is_not_read_beyond_its_end(rng):
+    """Rows that come later are asked for early; behind the last index there is memory that nobody may read."""
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, 2 * page)
+    start = np.frombuffer(memory, np.uint8).ctypes.data
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    protect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    assert protect(start + page, page, 0) == 0
+    index = np.frombuffer(memory, np.int64, 3, page - 3 * 8)
+    index[...] = 39, 0, 7
+    x = rng.random((40, 19))
+    arrays = {"i": index, "x": x, "y": np.zeros((3, 19))}
+
+    def step(xp, a):
+        a["y"][...] = a["x"].take(a["i"], axis=0) + 1.0
+
+    one = program(step, arrays)
+    (loop,) = one.plan.instructions
+    assert "call void @llvm.prefetch" in LoopText(loop, one.plan).text
+    one.run(arrays)
+    np.testing.assert_array_equal(arrays["y"], x[index] + 1.0)
 
 
 def test_hashing_wraps(rng):

@@ -381,6 +381,13 @@ def test_arange_from_a_negative_number():
     as_numpy_or_refused(step, {"y": np.zeros((), np.int64)})
 
 
+def test_counting_backwards():
+    def step(xp, a):
+        a["y"][...] = xp.arange(2, 8)[::-1] + a["x"]
+
+    as_numpy_or_refused(step, {"x": np.zeros(6), "y": np.zeros(6)})
+
+
 def test_whole_numbers_to_a_power_that_is_a_float():
     def step(xp, a):
         a["y"][...] = a["x"] ** 2.0

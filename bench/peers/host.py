@@ -48,6 +48,7 @@ class Entry:
 BASE = "xpnet, compiled"  # what all others are compared with
 CONTENDERS = (
     Entry(BASE, "xpnet_steps.py", "compiled", "llvmlite"),
+    Entry("xpnet, replayed", "xpnet_steps.py", "replayed", "numpy"),
     Entry("xpnet, eager", "xpnet_steps.py", "eager", "numpy"),
     Entry("PyTorch, eager", "torch_steps.py", "eager", "torch"),
     Entry("PyTorch, compiled", "torch_steps.py", "compiled", "torch"),

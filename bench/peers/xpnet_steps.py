@@ -1,7 +1,8 @@
-"""Steps of xpnet: compiled, and eager on NumPy, as `Trainer` takes them."""
+"""Steps of xpnet: compiled, replayed by NumPy as where there is no llvmlite, and eager, as `Trainer` takes them."""
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 
 import numpy as np
@@ -18,8 +19,11 @@ from xpnet.training.trainer import step_table
 class XpnetSteps:
     """A model, and the steps of its trainer."""
 
-    def __init__(self, problem: Problem, compiled: bool) -> None:
-        threads = default_threads(problem.sizes, problem.batch_size, compiled=compiled)
+    def __init__(self, problem: Problem, way: str) -> None:
+        self.way = way
+        if way == "replayed":
+            sys.modules["llvmlite"] = None  # type: ignore[assignment]  # importing it is an ImportError from now on
+        threads = default_threads(problem.sizes, problem.batch_size, compiled=way == "compiled")
         threadpool_limits(threads, user_api="blas")
         self.model = MLP(problem.sizes, input_scale=255.0, seed=None)
         self.layers = self.model.network.layers[::2]  # activations lie between them
@@ -27,8 +31,8 @@ class XpnetSteps:
             layer.W[...], layer.b[...] = w, b
         optimizer = OPTIMIZERS[problem.optimizer](problem.learning_rate)
         self.trainer = Trainer(self.model, optimizer, batch_size=problem.batch_size)
-        self.steps = Steps(self.model, optimizer, self.model.rows(problem.x, problem.t), compiled=compiled)
-        self.compiled, self.taken = compiled, 0
+        self.steps = Steps(self.model, optimizer, self.model.rows(problem.x, problem.t), compiled=way != "eager")
+        self.taken = 0
 
     def take(self, batches: Array) -> None:
         count, size = batches.shape
@@ -37,7 +41,7 @@ class XpnetSteps:
         with np.errstate(all="ignore"):
             for taken in self.steps.take(batches.ravel(), spans, table, Totals.zeros(self.model), most=count):
                 self.taken += taken
-        if self.compiled and self.steps.compiled is not True:
+        if self.way == "compiled" and self.steps.compiled is not True:
             raise LeftOut(f"the step is not compiled: {self.steps.compiled}")
 
     def weights(self) -> Weights:
@@ -45,4 +49,4 @@ class XpnetSteps:
 
 
 if __name__ == "__main__":
-    main({"compiled": partial(XpnetSteps, compiled=True), "eager": partial(XpnetSteps, compiled=False)})
+    main({way: partial(XpnetSteps, way=way) for way in ("compiled", "replayed", "eager")})

@@ -33,6 +33,7 @@ from .writer import BOOL, INT64, LANES, UINT8, Value, Writer, memory_type
 
 REPLICAS, ROWS, COLUMNS = range(3)
 ENTRY, OUTER, BODY = range(3)  # where a value is made: once, in each turn of the outer loop, or in the innermost one
+AHEAD = 4  # so many rows before it is read, a row that is picked from anywhere in memory is asked for
 NARROW = 12  # columns up to which lanes lie along rows: most of a vector along columns would be idle
 
 T = TypeVar("T")
@@ -93,6 +94,7 @@ class LoopText:
         self.known: list[dict[Any, Any]] = [{}, {}, {}]  # what was made in each scope
         self.operands: dict[Any, Operand] = {}
         self.totals: dict[Operation, str] = {}  # where reductions add up
+        self.space: list[str] = []  # its sizes, along each axis
         self.indices = ["%r", "%i", "%j"]  # where the loops are, along each axis
         self.mask: str | None = None  # of the lanes that count; None where all do
         self.level = 0
@@ -313,7 +315,29 @@ class LoopText:
             loaded = w.gather(self._lane_addresses(address, operand, dtype), dtype, self.mask)
         else:
             loaded = w.load_vector(address, dtype, self.mask)
+            if operand.picks(ROWS) and self.inner == COLUMNS and scope == BODY:
+                self._ask_ahead(view, operand)
         return w.cast(loaded, view.dtype)
+
+    def _ask_ahead(self, view: TracedArray, operand: Operand) -> None:
+        """Have the caches fetch what is read here in a later row: which row that is, a processor cannot guess."""
+        start = self._made(OUTER, ("ahead", view.place), lambda: self._row_ahead(view, operand))
+        address = self.w.name("q")
+        self.w.line(f"{address} = getelementptr {memory_type(view.dtype)}, ptr {start}, i64 {self.indices[COLUMNS]}")
+        self.w.prefetch(address)
+
+    def _row_ahead(self, view: TracedArray, operand: Operand) -> str:
+        """Return where the row begins that is picked AHEAD rows later; this row, where there is none so late."""
+        assert operand.picked is not None
+        w, index = self.w, self._index(operand.picked[1])
+        row, rows = (Value(name, INT64, False) for name in (self.indices[ROWS], self.space[ROWS]))
+        later = w.add(row, w.integer(AHEAD, row))
+        later = w.select(w.compare("slt", later, rows), later, row)
+        number = w.load(w.offset(index.base, w.multiply(later, Value(index.strides[ROWS], INT64, False)), INT64), INT64)
+        terms = [(self.indices[REPLICAS], operand.strides[REPLICAS]), (number.name, operand.strides[ROWS])]
+        place, start = self._sum("0", terms), w.name("q")
+        w.line(f"{start} = getelementptr {memory_type(view.dtype)}, ptr {operand.base}, i64 {place}")
+        return start
 
     def _lane_addresses(self, address: str, operand: Operand, dtype: np.dtype[Any]) -> str:
         """Return the address of each lane's own element."""
@@ -433,7 +457,7 @@ class LoopText:
     # The loops
 
     def _function(self) -> str:
-        space = [self._entry_of_table(n) for n in self.loop.space]
+        self.space = space = [self._entry_of_table(n) for n in self.loop.space]
         by_columns = self._entry_of_table(int(self.plan.divisions[self.loop][0] == "columns"))
         loops = self._by_row(space) if self.lanes == self.inner else self._by_block(space)
         allocated = [f"  %counter{number} = alloca i64" for number in range(self.counters)]

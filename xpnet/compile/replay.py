@@ -1,7 +1,8 @@
 """Replaying a trace with NumPy alone, into memory that is there already: for where there is no LLVM.
 
 The same calls as in the eager step, but each writes into a place of its own (`out=`), no result is made twice, and none
-that nobody reads. Only the memory is planned; nothing is fused.
+that nobody reads. Only the memory is planned; nothing is fused. What NumPy is slow at is asked for in another way that
+gives the same bits.
 """
 
 from __future__ import annotations
@@ -70,9 +71,7 @@ class Replay:
         """Yield the memory of operands that an elementwise result can replace, element by element."""
         if operation.kind != "map":
             return
-        # `where` writes its last operand first, and then the other one over it.
-        candidates = operation.arguments[2:] if operation.name == "where" else operation.arguments
-        for view in candidates:
+        for view in operation.arguments:
             if isinstance(view, TracedArray) and view.source in ending and view.whole:
                 place = self._results[view.source]  # type: ignore[index]
                 alike = view.shape == operation.shape and view.dtype.itemsize == operation.dtype.itemsize
@@ -147,26 +146,29 @@ class Replay:
         elif operation.name == "cast":
             yield partial(np.copyto, out, given[0], casting="unsafe")
         elif operation.name == "where":
-            condition = np.asarray(given[0])
-            yield partial(np.copyto, out, given[2])
-            yield partial(np.copyto, out, given[1], where=condition)
+            yield from _choose(given[0], given[1], given[2], out)
+        elif operation.name in ("maximum", "minimum"):  # which are quick beside rows, and not beside numbers
+            rows = [np.full(out.shape[-1:], one, out.dtype) if np.isscalar(one) else one for one in given]
+            yield partial(np.maximum if operation.name == "maximum" else np.minimum, *rows, out=out)
         else:
             yield partial(getattr(np, operation.name), *given, out=out)
 
     def _array(self, view: TracedArray) -> HostArray:
         """Return a view's elements, as an array of NumPy's."""
-        source = view.source
+        source, start = view.source, view.offset
         if isinstance(source, Counting):
-            base = np.arange(view.offset, view.last + 1, dtype=source.dtype)
+            least = min(view.offset, view.last)  # the last, where it counts backwards
+            memory, start = np.arange(least, max(view.offset, view.last) + 1, dtype=source.dtype), view.offset - least
         elif isinstance(source, Leaf):
-            base = self._memory[source].reshape(-1)[view.offset :]
+            memory = self._memory[source]
         else:
             place = self._results[source]
             if isinstance(place, TracedArray):
                 return self._array(place)
-            base = place.reshape(-1)[view.offset :]
+            memory = place
         itemsize = view.dtype.itemsize
-        return as_strided(base, view.shape, tuple(stride * itemsize for stride in view.strides))
+        strides = tuple(stride * itemsize for stride in view.strides)
+        return np.ndarray(view.shape, view.dtype, memory, start * itemsize, strides)
 
     def _picked(self, view: TracedArray) -> tuple[HostArray, Call]:
         """Return where the rows go that a view picks, and what takes them there."""
@@ -177,6 +179,33 @@ class Replay:
         out = np.empty(view.shape, view.dtype)
         # Without a mode, NumPy would go through a buffer, so as to leave `out` alone where an index is out of bounds.
         return out, partial(np.take, everything, self._array(view.picked.index), axis, out, "clip")
+
+
+def _choose(
+    condition: HostArray | Scalar, x: HostArray | Scalar, y: HostArray | Scalar, out: HostArray
+) -> Iterator[Call]:
+    """Yield the calls of `where`, as arithmetic on bits: y ^ ((x ^ y) & mask). The last one alone writes to `out`.
+
+    NumPy's own way decides at each element anew, and a processor guesses every other one wrong.
+    """
+    bits = np.dtype(f"i{out.itemsize}")
+    mask, result = np.empty(out.shape, bits), out.view(bits)
+    chosen: list[HostArray] = []
+    for one in (x, y):
+        array = one if isinstance(one, np.ndarray) else np.array(one, out.dtype)
+        if array.dtype != out.dtype:
+            converted = np.empty(array.shape, out.dtype)
+            yield partial(np.copyto, converted, array)
+            array = converted
+        chosen.append(array.view(bits))
+    yield partial(np.negative, np.asarray(condition, bool).view(np.int8), out=mask)  # 0, or -1, whose bits are all ones
+    if not isinstance(y, np.ndarray) and not chosen[1]:  # bits of nothing but zeros, as in the derivative of ReLU
+        yield partial(np.bitwise_and, chosen[0], mask, out=result)
+    else:
+        difference = np.empty(out.shape, bits)
+        yield partial(np.bitwise_xor, *chosen, out=difference)
+        yield partial(np.bitwise_and, difference, mask, out=mask)
+        yield partial(np.bitwise_xor, mask, chosen[1], out=result)
 
 
 def views_source(store: Operation) -> Operation:

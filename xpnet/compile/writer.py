@@ -217,6 +217,11 @@ class Writer:
             True,
         )
 
+    def prefetch(self, address: str) -> None:
+        """Let what lies at an address be brought into the caches."""
+        self.declared.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.line(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 3, i32 1)")
+
     def store_vector(self, address: str, value: Value, mask: str | None) -> None:
         """Put a vector's elements side by side."""
         size = value.dtype.itemsize
