@@ -115,19 +115,17 @@ class Steps:
             most: how many steps may be taken before the next yield.
         """
         done = 0
+        alike = _alike_from(batches)
         while done < len(batches):
             index, h = order[batches[done]], table_row(table, done)
             size = len(index)
-            alike = next(
-                (k for k, one in enumerate(batches[done:]) if one.stop - one.start != size), len(batches) - done
-            )
-            runner = self._runner(size, index, h, totals, min(alike, most))
+            runner = self._runner(size, index, h, totals, min(alike[done], most))
             if runner is None:
                 training_step(self.model, self.optimizer, self.rows, index, h, totals)
                 done += 1
                 yield 1
                 continue
-            count = min(alike, most, self._patience.get(size, 1))
+            count = min(alike[done], most, self._patience.get(size, 1))
             moves = {f"h {name}": values.strides[0] for name, values in table.items()}
             moves["index"] = size * order.itemsize
             start = time.perf_counter()
@@ -235,6 +233,17 @@ def _plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(_plain(one) for one in value)
     return value is None or isinstance(value, bool | int | float | str | np.generic)
+
+
+def _alike_from(batches: Sequence[slice]) -> list[int]:
+    """Return, for each batch, how many of its size there are from it on, in a row."""
+    counts: list[int] = []
+    last = None
+    for batch in reversed(batches):
+        size = batch.stop - batch.start
+        counts.append(counts[-1] + 1 if size == last else 1)
+        last = size
+    return counts[::-1]
 
 
 def _possible(model: MLP, wanted: bool) -> bool | str:
