@@ -28,7 +28,7 @@ from ..optim import OPTIMIZERS, SCHEDULES, Optimizer
 from ..optim.schedules import constant
 from ..training.model import MLP, PREDICT_ROWS
 from . import exchange
-from .fitting import Examples, Fitting, HostArray
+from .fitting import Examples, Fitting, HostArray, few_threads
 from .rules import SGD, Adam, Gather, Summed
 
 DTYPES = (np.float64, np.float32)  # those that stay as they are; all others become float64
@@ -487,12 +487,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         model = self._model
         loss = weight = 0.0
         outputs = []
-        for span, z in self._forward(held_out.x):
-            t, w = held_out.of(span)
-            total, n, _ = model.loss(model.network.xp, z, t, w)
-            loss += float(model.device.to_host(total))
-            weight += float(model.device.to_host(n))
-            outputs.append(model.device.to_host(model.loss.output(model.network.xp, z)))
+        with few_threads(model, PREDICT_ROWS):
+            for span, z in self._forward(held_out.x):
+                t, w = held_out.of(span)
+                total, n, _ = model.loss(model.network.xp, z, t, w)
+                loss += float(model.device.to_host(total))
+                weight += float(model.device.to_host(n))
+                outputs.append(model.device.to_host(model.loss.output(model.network.xp, z)))
         score = self._scored(held_out.t, np.concatenate(outputs), held_out.w)
         return self._reported(loss / weight, 0.0), score
 
@@ -540,7 +541,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """Return the outputs, probabilities or numbers, (N, O), for rows as they come: of the device, if they are."""
         check_is_fitted(self)
         model = self._model
-        with model.device.activate(), np.errstate(all="ignore"):
+        with model.device.activate(), np.errstate(all="ignore"), few_threads(model, PREDICT_ROWS):
             x = self._checked_x(x, model.device, reset=False)
             stays = lives_on(model.device, x)
             pieces = [model.loss.output(model.network.xp, z) for _, z in self._forward(x)]

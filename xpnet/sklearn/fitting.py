@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
+from ..compile import blas
 from ..data.batches import Rows
 from ..device import Array
 from ..nn import Linear
 from ..optim import Optimizer, Schedule
+from ..training.config import WORTH_THREADS
 from ..training.model import MLP
 from ..training.steps import Steps, Totals, in_order
 from ..training.trainer import batch_spans, step_table
@@ -22,6 +25,13 @@ SMALL = 5_000_000  # multiplications in a small step
 DENSE_BYTES = 2**26  # of a sparse matrix's rows that are made dense at a time
 
 HostArray = np.ndarray[Any, Any]
+
+
+def few_threads(model: MLP, rows: int) -> AbstractContextManager[None]:
+    """Return a context in which NumPy's BLAS uses one thread, if products of so many rows are too small for more."""
+    known = blas.find() if model.device.index is None else None
+    largest = rows * max(layer.W.size for layer in model.network.layers if isinstance(layer, Linear))
+    return nullcontext() if known is None or largest >= WORTH_THREADS else known.one_thread()
 
 
 class Examples:
@@ -99,8 +109,9 @@ class Fitting:
             begin = batches[some.start].start if examples.sparse else 0
             spans = [slice(batch.start - begin, batch.stop - begin) for batch in batches[some]]
             part = {name: values[some] for name, values in table.items()}
-            for taken in steps.take(index, spans, part, totals, most=len(spans)):
-                self.taken += taken
+            with few_threads(model, batch_size):
+                for taken in steps.take(index, spans, part, totals, most=len(spans)):
+                    self.taken += taken
         sums = (totals.loss, totals.weight, optimizer.penalty)
         loss, weight, penalty = (float(model.device.to_host(one)) for one in sums)
         return loss / weight, penalty / len(order)
