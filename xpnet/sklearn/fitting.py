@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compile import why_not_compiled
 from ..data.batches import Rows
 from ..device import Array
 from ..optim import Optimizer, Schedule
@@ -34,7 +35,10 @@ class Examples:
     def __init__(self, model: MLP, x: Any, t: HostArray, w: HostArray | None) -> None:
         self.model, self.x, self.t, self.w = model, x, t, w
         self.sparse = hasattr(x, "tocsr")
-        self.rows = None if self.sparse else in_order(model.rows(x, t, w))
+        self.rows = None
+        if not self.sparse:
+            rows = model.rows(x, t, w)
+            self.rows = rows if model.device.index is not None else in_order(rows)
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
@@ -106,6 +110,13 @@ class Fitting:
         total[...] = 0.0
         loss, penalty = self.epoch(examples, np.arange(len(examples)), WHOLE_ROWS)
         return loss, penalty, self.model.device.to_host(total).copy()
+
+    def forget_rows(self) -> None:
+        """Let go of the rows of the last epoch, which would else be in memory for as long as this is."""
+        if why_not_compiled() is not None:  # what NumPy replays holds the arrays that it ran on
+            self._steps = None
+        elif self._steps is not None:
+            self._steps.__dict__.pop("rows", None)
 
     def _steps_on(self, rows: Rows) -> Steps:
         """Return what takes steps on rows; what was compiled for rows of the same kind is used again."""
