@@ -113,6 +113,15 @@ def test_activations_of_the_hidden_layers(name):
     assert same(whole, classifier(activation=[name]).fit(X, Y))
 
 
+def test_activations_of_many_rows(monkeypatch):
+    model = classifier(hidden_layer_sizes=(6, 5)).fit(X, Y)
+    whole = model.activations(X)
+    monkeypatch.setattr("xpnet.sklearn.base.PREDICT_ROWS", 40)  # in four pieces
+    for x in (X, sparse.csr_array(X)):
+        for found, expected in zip(model.activations(x), whole, strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
 def test_activations_of_sparse_rows_and_of_no_hidden_layer():
     model = classifier().fit(X, Y)
     np.testing.assert_array_equal(model.activations(sparse.csr_array(X))[0], model.activations(X)[0])
@@ -473,6 +482,27 @@ def test_partial_fit_with_targets_of_another_kind(kind, x, first, then, message)
     model = kind().partial_fit(x, first, **given)
     with pytest.raises(ValueError, match=message):
         model.partial_fit(x, then)
+
+
+def test_partial_fit_with_other_arguments():
+    """The penalty is the one that is asked for now; the rates stay, as in scikit-learn."""
+    theirs = neural_network.MLPClassifier((8,), max_iter=4, random_state=0)
+    ours = classifier()
+    for change in ({}, {"alpha": 50.0}, {"alpha": 0.0}, {"alpha": 1.0, "learning_rate_init": 0.5}):
+        for one in (theirs, ours):
+            one.set_params(**change).partial_fit(X, Y, classes=[0, 1, 2])
+            one.partial_fit(X, Y)
+        assert ours.loss_ == pytest.approx(theirs.loss_)
+        np.testing.assert_allclose(ours.coefs_[0], theirs.coefs_[0], rtol=1e-7)
+
+
+def test_rows_beyond_the_range_of_the_network():
+    """What float32 cannot hold would be infinite, and its predictions NaN, without a word."""
+    model = classifier().fit(X.astype(np.float32), Y)
+    with pytest.raises(ValueError, match=r"too large for dtype\('float32'\)"):
+        model.predict(np.full((1, 4), 1e300))
+    assert np.isfinite(classifier().fit(X, Y).predict_proba(np.full((1, 4), 1e300))).all()
+    np.testing.assert_array_equal(model.predict_proba(X), model.predict_proba(X.astype(np.float32)))
 
 
 def test_labels_are_whatever_is_not_zero():
@@ -1132,6 +1162,9 @@ def test_wrong_rows_of_a_device(x, y, message, stand_in):
 
 def test_wrong_rows_to_predict_on_a_device(stand_in):
     model = classifier(device=stand_in).fit(X, Y)
+    single = classifier(device=stand_in).fit(X.astype(np.float32), Y)
+    with pytest.raises(ValueError, match="beyond float32"):
+        single.predict(stand_in.asarray(np.full((1, 4), 1e300)))
     for x, message in ((X[:, :2], "2 features"), (X[:0], "no rows"), (X[0], "Expected 2D")):
         with pytest.raises(ValueError, match=message):
             model.predict(stand_in.asarray(x))

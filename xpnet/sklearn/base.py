@@ -190,15 +190,20 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     # Checks
 
     def _checked_x(self, x: Any, device: Device, *, reset: bool) -> Any:
-        """Return rows: a NumPy array, a CSR matrix, or, of the device's own arrays, one of those."""
+        """Return rows: a NumPy array, a CSR matrix, or, of the device's own arrays, one of those.
+
+        Those to predict for must be finite in the network's type.
+        """
         refuse_strangers(device, x)
+        dtype = "float64" if reset else self._model.network.dtype
         if lives_on(device, x):
             if x.ndim != 2:
                 raise ValueError(f"Expected 2D array, got {x.ndim}D array instead: the shape of X is {x.shape}")
             check_rows(x, "X")
             validate_data(self, x, skip_check_array=True, reset=reset)
-            return check_features(x, device, features=x.shape[-1], dtype="float64", name="X")
-        return validate_data(self, x, accept_sparse="csr", reset=reset)
+            return check_features(x, device, features=x.shape[-1], dtype=dtype, name="X")
+        kept = "numeric" if dtype == "float64" else dtype
+        return validate_data(self, x, accept_sparse="csr", dtype=kept, reset=reset)
 
     def _checked(self, x: Any, y: Any, device: Device, *, reset: bool) -> tuple[Any, HostArray]:
         """Return rows, and targets, on the host, that go with them."""
@@ -424,6 +429,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         batch_size = min(batch_size, n)
         if self._fitting is None or not incremental:
             self._fitting = self._new_fitting(-(-n // batch_size))
+        self._fitting.optimizer.alpha = float(self.alpha)  # which may have changed since the last partial_fit
         examples = Examples(self._model, x, t, w)
         order = train
         self.n_iter_ = 0
@@ -578,12 +584,23 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     # Predicting
 
-    def _forward(self, x: Any) -> Iterator[tuple[slice, Array]]:
-        """Yield the network's last outputs, (B, O), for pieces of checked rows."""
+    def _pieces(self, x: Any) -> Iterator[tuple[slice, Array]]:
+        """Yield checked rows piece by piece, dense, on the device, in the network's type, (B, I)."""
         network = self._model.network
         for span in spans(x.shape[0], PREDICT_ROWS):
             part = x[span].toarray() if hasattr(x, "tocsr") else x[span]
-            yield span, network.forward(network.device.asarray(part, dtype=network.dtype))
+            yield span, network.device.asarray(part, dtype=network.dtype)
+
+    def _forward(self, x: Any) -> Iterator[tuple[slice, Array]]:
+        """Yield the network's last outputs, (B, O), for pieces of checked rows."""
+        for span, part in self._pieces(x):
+            yield span, self._model.network.forward(part)
+
+    def _joined(self, pieces: list[Array], stays: bool) -> Array:
+        """Return pieces as one array, of the device if it stays there, and of the host if not."""
+        if stays:
+            return self._model.network.xp.concatenate(pieces)
+        return np.concatenate([*map(self._model.device.to_host, pieces)])
 
     def _outputs(self, x: Any) -> Array:
         """Return the outputs, probabilities or numbers, (N, O), for rows as they come: of the device, if they are."""
@@ -592,10 +609,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         with model.device.activate(), np.errstate(all="ignore"):
             x = self._checked_x(x, model.device, reset=False)
             stays = lives_on(model.device, x)
-            pieces = [model.loss.output(model.network.xp, z) for _, z in self._forward(x)]
-            return (
-                model.network.xp.concatenate(pieces) if stays else np.concatenate([*map(model.device.to_host, pieces)])
-            )
+            return self._joined([model.loss.output(model.network.xp, z) for _, z in self._forward(x)], stays)
 
     def predict(self, X: Any) -> Array:
         """Return predictions for rows X, (N, I): classes (N,), labels (N, O), or numbers (N,) or (N, O)."""
@@ -608,13 +622,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         with network.device.activate(), np.errstate(all="ignore"):
             x = self._checked_x(X, network.device, reset=False)
             stays = lives_on(network.device, x)
-            y = network.device.asarray(x.toarray() if hasattr(x, "tocsr") else x, dtype=network.dtype)
-            found = []
-            for index, layer in enumerate(network.layers):
-                if index and isinstance(layer, Linear):
-                    found.append(y if stays else network.device.to_host(y))
-                y = layer.forward(y, False)
-            return found
+            found: list[list[Array]] = [[] for _ in self._linear[1:]]
+            for _, y in self._pieces(x):
+                behind = iter(found)
+                for index, layer in enumerate(network.layers):
+                    if index and isinstance(layer, Linear):
+                        next(behind).append(y)
+                    y = layer.forward(y, False)
+            return [self._joined(pieces, stays) for pieces in found]
 
     def _on_host(self, array: Any) -> Any:
         return on_host(self._model.device if hasattr(self, "_model") else get_device(self.device), array)
