@@ -430,6 +430,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if self._fitting is None or not incremental:
             self._fitting = self._new_fitting(-(-n // batch_size))
         self._fitting.optimizer.alpha = float(self.alpha)  # which may have changed since the last partial_fit
+        if self.restore_best and not incremental:  # of this fit: losses on other rows would be no measure
+            self._best, self._best_watched = self._model.network.snapshot(), np.inf
         examples = Examples(self._model, x, t, w)
         order = train
         self.n_iter_ = 0
