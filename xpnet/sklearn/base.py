@@ -63,8 +63,8 @@ ARGUMENTS = """
         tol, n_iter_no_change: stop once the training loss (with `early_stopping`, the score) has not improved by `tol`
             for more than so many epochs.
         verbose: print the loss of each epoch.
-        warm_start: `fit` goes on from the weights that there are, by the arguments that there are now; the units and
-            batch_norm stay.
+        warm_start: `fit` goes on from the weights that there are, by the arguments that there are now; units and device
+            stay as they are, and batch_norm must.
         momentum, nesterovs_momentum: of sgd.
         early_stopping, validation_fraction: hold out so many of the rows, stop by the score on them, and go back to the
             best epoch.
