@@ -590,7 +590,8 @@ def test_the_rows_are_let_go(arguments, compiled, monkeypatch):
             made.append(super().transform(x))
             return made[-1]
 
-    model = make_pipeline(Watched(), classifier(**arguments)).fit(X, Y)
+    many = {"batch_size": 10, "max_iter": 30}  # steps, so that compiling them pays
+    model = make_pipeline(Watched(), classifier(**many, **arguments)).fit(X, Y)
     watched = weakref.ref(made.pop())
     if arguments == {}:
         model[-1].partial_fit(X, Y)
