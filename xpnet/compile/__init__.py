@@ -64,6 +64,7 @@ def record(step: Step, arrays: Arrays) -> Trace:
     """Return what `step` does with arrays of these shapes and types; raises whatever it does not like."""
     trace = Trace(list(arrays.values()))
     step(TracingDevice(trace), {name: trace.leaf(name, a.shape, a.dtype) for name, a in arrays.items()})
+    trace.memory = ()  # it served while recording, and would else live as long as the program
     return trace
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import warnings
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
@@ -17,9 +18,15 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _check_y,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 
-from ..data.arrays import check_features
+from ..data.arrays import check_features, check_rows
 from ..data.batches import spans
 from ..device import Array, Device, get_device
 from ..nn import ACTIVATIONS, Linear, Loss, MeanSquaredError
@@ -43,7 +50,8 @@ ARGUMENTS = """
         hidden_layer_sizes: units in each hidden layer: a number, or several.
         activation: behind the hidden layers: "relu", "tanh", "logistic", "identity", or any other name in
             `xpnet.nn.ACTIVATIONS`; a list has one for each layer.
-        solver: "adam", "sgd", or "lbfgs", which takes all rows at once.
+        solver: "adam", "sgd", or "lbfgs", which takes all rows at once, and no dropout, batch_norm, schedule,
+            restore_best, callback or validation data.
         alpha: of the L2 penalty alpha / 2 |W|^2, divided by the number of a batch's rows.
         batch_size: rows in a step; "auto" is 200, or all rows where there are fewer.
         learning_rate: of sgd: "constant"; "invscaling", learning_rate_init / (rows seen)^power_t; or "adaptive", a
@@ -55,7 +63,8 @@ ARGUMENTS = """
         tol, n_iter_no_change: stop once the training loss (with `early_stopping`, the score) has not improved by `tol`
             for more than so many epochs.
         verbose: print the loss of each epoch.
-        warm_start: `fit` goes on from where it was.
+        warm_start: `fit` goes on from the weights that there are, by the arguments that there are now; units and device
+            stay as they are, and batch_norm must.
         momentum, nesterovs_momentum: of sgd.
         early_stopping, validation_fraction: hold out so many of the rows, stop by the score on them, and go back to the
             best epoch.
@@ -98,6 +107,9 @@ class Arrays(list[Any]):
 
     def __setitem__(self, place: Any, value: Any) -> None:
         for array, one in zip(self[place], value, strict=True) if isinstance(place, slice) else [(self[place], value)]:
+            shape = one.shape if hasattr(one, "shape") else np.shape(one)
+            if shape != array.shape:
+                raise ValueError(f"an array of the shape {array.shape} cannot be given one of {shape}")
             array[...] = one
 
 
@@ -152,8 +164,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """Return the name of the task, and its loss."""
         raise NotImplementedError
 
-    def _targets(self, y: Any, *, reset: bool) -> HostArray:
-        """Return checked targets as the loss takes them, (N,) or (N, O); with `reset`, learn the classes from them."""
+    def _targets(self, y: Any, *, reset: bool, held_out: bool = False) -> HostArray:
+        """Return checked targets as the loss takes them, (N,) or (N, O); with `reset`, learn the classes from them.
+
+        Those of held-out rows may lack some classes.
+        """
         raise NotImplementedError
 
     def _weights(self, sample_weight: Any, y: Any, x: Any) -> HostArray | None:
@@ -175,20 +190,31 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     # Checks
 
     def _checked_x(self, x: Any, device: Device, *, reset: bool) -> Any:
-        """Return rows: a NumPy array, a CSR matrix, or, of the device's own arrays, one of those."""
-        if hasattr(x, "__cuda_array_interface__") and not lives_on(device, x):
-            raise TypeError(f"X is an array of a GPU, and the estimator lives on {device.name}: give it device='cuda'")
+        """Return rows: a NumPy array, a CSR matrix, or, of the device's own arrays, one of those.
+
+        Those to predict for must be finite in the network's type.
+        """
+        refuse_strangers(device, x)
+        dtype = "float64" if reset else self._model.network.dtype
         if lives_on(device, x):
+            if x.ndim != 2:
+                raise ValueError(f"Expected 2D array, got {x.ndim}D array instead: the shape of X is {x.shape}")
+            check_rows(x, "X")
             validate_data(self, x, skip_check_array=True, reset=reset)
-            return check_features(x, device, features=x.shape[-1], dtype="float64", name="X")
-        return validate_data(self, x, accept_sparse="csr", reset=reset)
+            return check_features(x, device, features=x.shape[-1], dtype=dtype, name="X")
+        kept = "numeric" if dtype == "float64" else dtype
+        return validate_data(self, x, accept_sparse="csr", dtype=kept, reset=reset)
 
     def _checked(self, x: Any, y: Any, device: Device, *, reset: bool) -> tuple[Any, HostArray]:
         """Return rows, and targets, on the host, that go with them."""
+        refuse_strangers(device, x)
+        y = on_host(device, y)
         if lives_on(device, x):
+            if y is None:
+                raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
             x = self._checked_x(x, device, reset=reset)
             x = x if x.dtype in DTYPES else x.astype(np.float64)
-            y = np.asarray(device.to_host(y) if lives_on(device, y) else y)
+            y = _check_y(y, multi_output=True, y_numeric=self._y_numeric, estimator=self)
             check_consistent_length(x, y)
         else:
             options = {"accept_sparse": "csr", "dtype": DTYPES, "multi_output": True, "y_numeric": self._y_numeric}
@@ -197,9 +223,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             y = column_or_1d(y, warn=True)
         return x, y
 
+    def _check_outputs(self, t: HostArray) -> None:
+        """Raise ValueError for targets that are not as many in a row as the network has outputs."""
+        if t.ndim == 2 and t.shape[1] != self.n_outputs_:
+            raise ValueError(f"y is for a network of {t.shape[1]} outputs, and this one has {self.n_outputs_}")
+
     def _hidden(self) -> list[int]:
         units = self.hidden_layer_sizes
-        hidden = [int(one) for one in (units if hasattr(units, "__iter__") else [units])]
+        hidden = [operator.index(one) for one in (units if hasattr(units, "__iter__") else [units])]
         if any(one <= 0 for one in hidden):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         return hidden
@@ -237,24 +268,41 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             class_names=[str(one) for one in classes] if len(classes) > 1 else None,
         )
 
-    def _summed(self, *, by_rows: bool = True) -> Summed:
-        """Return the loss as scikit-learn adds it up."""
-        _, loss = self._task()
+    def _summed(self, loss: Loss | None = None, *, by_rows: bool = True) -> Summed:
+        """Return the loss, by default the one that was asked for, as scikit-learn adds it up."""
+        loss = loss or self._task()[1]
         return Summed(loss, 0.5 if isinstance(loss, MeanSquaredError) else 1.0, by_rows)
 
     def _take(self, model: MLP) -> None:
         """Make a model this estimator's, and set what is known of it."""
         self._model = model
+        self._made_of = self._asked_for()
         self._fitting: Fitting | None = None
         self.n_outputs_ = model.n_outputs
         self.n_layers_ = len(self._linear) + 1
         self.out_activation_ = OUT_ACTIVATIONS[model.loss.link]
 
+    def _asked_for(self) -> tuple[Any, ...]:
+        """Return the arguments, besides the units, that network and loss are made of."""
+        return self.batch_norm, self.activation, self.dropout, getattr(self, "loss", None)
+
+    def _make_anew(self) -> None:
+        """Go on, after a change of arguments, with other layers and another loss, but the same values."""
+        old = self._model
+        if self.batch_norm != self._made_of[0]:
+            raise ValueError("batch_norm cannot change from fit to fit with warm_start: the network has other values")
+        sizes = [old.n_inputs, *(layer.n_outputs for layer in self._linear)]
+        new = self._new_model(sizes, old.network.dtype, old.device)
+        new.network.seeds = old.network.seeds
+        exchange.copy_values(old, new)
+        self._take(new)
+
     def _draw(self) -> None:
         """Draw weights and biases as scikit-learn does: uniformly, by Glorot and Bengio's rule."""
         network, uniform = self._model.network, self._random_state.uniform
         factors = [2.0 if isinstance(layer, Sigmoid) else 6.0 for layer in network.layers if _is_activation(layer)]
-        for layer, factor in zip(self._linear, [*factors, (factors or [6.0])[-1]], strict=True):
+        alone = 2.0 if self.activation in ("logistic", "sigmoid") else 6.0  # without hidden layers, as there
+        for layer, factor in zip(self._linear, [*factors, (factors or [alone])[-1]], strict=True):
             bound = np.sqrt(factor / (layer.n_inputs + layer.n_outputs))
             layer.W = uniform(-bound, bound, (layer.n_inputs, layer.n_outputs))
             layer.b = uniform(-bound, bound, layer.n_outputs)[None]
@@ -284,7 +332,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     @coefs_.setter
     def coefs_(self, arrays: Any) -> None:
-        self.coefs_[:] = arrays
+        for layer, w in zip(self._fitted_layers("coefs_"), arrays, strict=True):
+            layer.W = w
 
     @property
     def intercepts_(self) -> list[Array]:
@@ -293,7 +342,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     @intercepts_.setter
     def intercepts_(self, arrays: Any) -> None:
-        self.intercepts_[:] = arrays
+        for layer, b in zip(self._fitted_layers("intercepts_"), arrays, strict=True):
+            layer.b = (b if lives_on(self._model.device, b) else np.asarray(b)).reshape(1, -1)
 
     def _fitted_layers(self, name: str) -> list[Linear]:
         if not hasattr(self, "_model"):
@@ -314,12 +364,15 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         with device.activate(), np.errstate(all="ignore"):
             x, y = self._checked(x, y, device, reset=first)
             t = self._targets(y, reset=not hasattr(self, "classes_") or not (self.warm_start or incremental))
-            w = self._weights(sample_weight, y, x)
+            w = self._weights(on_host(device, sample_weight), y, x)
             self._random_state = check_random_state(self.random_state)
             if first:
                 self._take(self._new_model([x.shape[1], *hidden, self._width(t)], np.dtype(x.dtype).name, device))
                 self._draw()
                 self._begin()
+            elif self._asked_for() != self._made_of:
+                self._make_anew()
+            self._check_outputs(t)
             if self._whole_batch:
                 self._fit_whole(x, t, w, validation_data)
             else:
@@ -334,8 +387,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     def _fit_whole(self, x: Any, t: HostArray, w: HostArray | None, validation_data: Data | None) -> None:
         """Minimize the loss of all rows by SciPy's L-BFGS-B, in float64 whatever the type of the rows."""
-        if validation_data is not None or self.batch_norm or self.dropout:
-            raise ValueError("validation_data, batch_norm and dropout go with the solvers sgd and adam, not with lbfgs")
+        names = ("batch_norm", "dropout", "schedule", "restore_best", "callback")
+        refused = [name for name in names if getattr(self, name)] + ["validation_data"] * (validation_data is not None)
+        if refused:
+            raise ValueError(f"the solver lbfgs has no {', '.join(refused)}: take sgd or adam")
         model = exchange.in_dtype(self._model, "float64", self._summed(by_rows=False))
         fitting = Fitting(model, Gather(), self.alpha, constant())
         examples = Examples(model, x, t, w)
@@ -379,6 +434,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         batch_size = min(batch_size, n)
         if self._fitting is None or not incremental:
             self._fitting = self._new_fitting(-(-n // batch_size), incremental)
+        self._fitting.optimizer.alpha = float(self.alpha)  # which may have changed since the last partial_fit
+        if self.restore_best and not incremental:  # of this fit: losses on other rows would be no measure
+            self._best, self._best_watched = self._model.network.snapshot(), np.inf
         examples = Examples(self._model, x, t, w)
         order = train
         self.n_iter_ = 0
@@ -443,7 +501,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             if not isinstance(validation_data, tuple) or len(validation_data) != 2:
                 raise TypeError("validation_data must be a pair of rows and targets")
             x_held, y_held = self._checked(*validation_data, self._model.device, reset=False)
-            return everything, Examples(self._model, x_held, self._targets(y_held, reset=False), None)
+            t_held = self._targets(y_held, reset=False, held_out=True)
+            self._check_outputs(t_held)
+            return everything, Examples(self._model, x_held, t_held, None)
         if not self.early_stopping:
             return everything, None
         # As in scikit-learn, two classes are cut evenly, and more of them as chance has it.
@@ -455,13 +515,19 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        return train, Examples(self._model, x[held], t[held], None if w is None else w[held])
+        if w is not None and not w[held].any():
+            raise ValueError("Sample weights must contain at least one non-zero number, also among held-out rows.")
+        device = self._model.device
+        x_held = x[device.asarray(held)] if lives_on(device, x) else x[held]
+        return train, Examples(self._model, x_held, t[held], None if w is None else w[held])
 
     def _look(self, held_out: Examples | None) -> None:
         """See how good the model is after an epoch, and count the epochs in which it got no better."""
         watched = self.loss_
         if held_out is not None:
             watched, score = self._validated(held_out)
+            best_score = -np.inf if self.best_validation_score_ is None else self.best_validation_score_
+            self.best_validation_score_ = max(best_score, score)
             if self.validation_scores_ is None or self.validation_loss_curve_ is None:
                 self.validation_scores_, self.validation_loss_curve_ = [], []
             self.validation_scores_.append(score)
@@ -471,15 +537,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if self.restore_best and watched < self._best_watched:
             self._best_watched, self._best = watched, self._model.network.snapshot()
         if self.early_stopping:
-            worse = score < self.best_validation_score_ + self.tol
-            if score > self.best_validation_score_:
-                self.best_validation_score_ = score
-                if not self.restore_best:
-                    self._best = self._model.network.snapshot()
+            worse = score < best_score + self.tol
+            if score > best_score and not self.restore_best:
+                self._best = self._model.network.snapshot()
         else:
-            worse = self.loss_ > self.best_loss_ - self.tol
-            if self.loss_ < self.best_loss_:
-                self.best_loss_ = self.loss_
+            best_loss = np.inf if self.best_loss_ is None else self.best_loss_
+            worse = self.loss_ > best_loss - self.tol
+            self.best_loss_ = min(best_loss, self.loss_)
         self._no_improvement_count = self._no_improvement_count + 1 if worse else 0
 
     def _validated(self, held_out: Examples) -> tuple[float, float]:
@@ -503,7 +567,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         rule, ruled = self._fitting.optimizer, self.optimizer is None and self.solver == "sgd"
         if ruled and self.learning_rate == "invscaling":
             rule.learning_rate = float(self.learning_rate_init) / (self.t_ + 1) ** self.power_t
-        told = self.callback is not None and self.callback(self) is True
+        answer = None if self.callback is None else self.callback(self)
+        told = isinstance(answer, bool | np.bool_) and bool(answer)
         if self._no_improvement_count <= self.n_iter_no_change:
             return told
         watched = "Validation score" if self.early_stopping else "Training loss"
@@ -530,12 +595,23 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     # Predicting
 
-    def _forward(self, x: Any) -> Iterator[tuple[slice, Array]]:
-        """Yield the network's last outputs, (B, O), for pieces of checked rows."""
+    def _pieces(self, x: Any) -> Iterator[tuple[slice, Array]]:
+        """Yield checked rows piece by piece, dense, on the device, in the network's type, (B, I)."""
         network = self._model.network
         for span in spans(x.shape[0], PREDICT_ROWS):
             part = x[span].toarray() if hasattr(x, "tocsr") else x[span]
-            yield span, network.forward(network.device.asarray(part, dtype=network.dtype))
+            yield span, network.device.asarray(part, dtype=network.dtype)
+
+    def _forward(self, x: Any) -> Iterator[tuple[slice, Array]]:
+        """Yield the network's last outputs, (B, O), for pieces of checked rows."""
+        for span, part in self._pieces(x):
+            yield span, self._model.network.forward(part)
+
+    def _joined(self, pieces: list[Array], stays: bool) -> Array:
+        """Return pieces as one array, of the device if it stays there, and of the host if not."""
+        if stays:
+            return self._model.network.xp.concatenate(pieces)
+        return np.concatenate([*map(self._model.device.to_host, pieces)])
 
     def _outputs(self, x: Any) -> Array:
         """Return the outputs, probabilities or numbers, (N, O), for rows as they come: of the device, if they are."""
@@ -544,10 +620,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         with model.device.activate(), np.errstate(all="ignore"), few_threads(model, PREDICT_ROWS):
             x = self._checked_x(x, model.device, reset=False)
             stays = lives_on(model.device, x)
-            pieces = [model.loss.output(model.network.xp, z) for _, z in self._forward(x)]
-            return (
-                model.network.xp.concatenate(pieces) if stays else np.concatenate([*map(model.device.to_host, pieces)])
-            )
+            return self._joined([model.loss.output(model.network.xp, z) for _, z in self._forward(x)], stays)
 
     def predict(self, X: Any) -> Array:
         """Return predictions for rows X, (N, I): classes (N,), labels (N, O), or numbers (N,) or (N, O)."""
@@ -560,17 +633,17 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         with network.device.activate(), np.errstate(all="ignore"):
             x = self._checked_x(X, network.device, reset=False)
             stays = lives_on(network.device, x)
-            y = network.device.asarray(x.toarray() if hasattr(x, "tocsr") else x, dtype=network.dtype)
-            found = []
-            for index, layer in enumerate(network.layers):
-                if index and isinstance(layer, Linear):
-                    found.append(y if stays else network.device.to_host(y))
-                y = layer.forward(y, False)
-            return found
+            found: list[list[Array]] = [[] for _ in self._linear[1:]]
+            for _, y in self._pieces(x):
+                behind = iter(found)
+                for index, layer in enumerate(network.layers):
+                    if index and isinstance(layer, Linear):
+                        next(behind).append(y)
+                    y = layer.forward(y, False)
+            return [self._joined(pieces, stays) for pieces in found]
 
     def _on_host(self, array: Any) -> Any:
-        device = self._model.device
-        return device.to_host(array) if lives_on(device, array) else array
+        return on_host(self._model.device if hasattr(self, "_model") else get_device(self.device), array)
 
     # In and out
 
@@ -598,6 +671,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return exchange.to_sklearn(self)
 
+    # A pickle holds no arrays of a device, and no device, which may not be there where it is opened.
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        if "_best" in state:
+            state = state | {"_best": tuple(map(self._on_host, state["_best"]))}
+        return state | ({"device": self.device.name} if isinstance(self.device, Device) else {})
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
@@ -612,6 +692,17 @@ def store(estimator: BaseMLP, arguments: Mapping[str, Any]) -> None:
 def lives_on(device: Device, x: Any) -> bool:
     """Whether x is an array of a GPU that the device is."""
     return device.index is not None and isinstance(x, device.xp.ndarray)
+
+
+def refuse_strangers(device: Device, x: Any) -> None:
+    """Raise TypeError for an array of a GPU where the device is none."""
+    if hasattr(x, "__cuda_array_interface__") and not lives_on(device, x):
+        raise TypeError(f"X is an array of a GPU, and the estimator lives on {device.name}: give it device='cuda'")
+
+
+def on_host(device: Device, array: Any) -> Any:
+    """Return what is an array of the device as one of the host, and anything else as it is."""
+    return device.to_host(array) if lives_on(device, array) else array
 
 
 def _is_activation(layer: Any) -> bool:

@@ -90,12 +90,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         multilabel = self._label_binarizer.y_type_.startswith("multilabel")
         return "multilabel" if multilabel else "classification", BinaryCrossEntropy()
 
-    def _targets(self, y: Any, *, reset: bool) -> HostArray:
+    def _targets(self, y: Any, *, reset: bool, held_out: bool = False) -> HostArray:
         if reset:
             self._learn_classes(y)
-        else:
+        several = self._label_binarizer.y_type_.startswith("multilabel")
+        if several and y.ndim == 1:
+            raise ValueError("y has one label in a row, and the estimator was fitted with several")
+        if not reset:
             classes = unique_labels(y)
-            if self.warm_start and set(classes) != set(self.classes_):
+            if self.warm_start and not held_out and set(classes) != set(self.classes_):
                 raise ValueError(
                     "warm_start can only be used where `y` has the same classes as in the previous call to fit."
                     f" Previously got {self.classes_}, `y` has {classes}"
@@ -105,8 +108,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                     f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
                 )
         t: HostArray = self._label_binarizer.transform(y)
-        if self._label_binarizer.y_type_.startswith("multilabel"):
-            return t
+        if several:
+            return t.astype(bool).astype(np.int64)  # whatever is not 0 is a label, as in scikit-learn
         return t.argmax(axis=1) if t.shape[1] > 1 else t[:, 0]
 
     def _learn_classes(self, y: Any) -> None:
@@ -118,6 +121,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         if self.class_weight is None:
             return w
         of_classes: HostArray = compute_sample_weight(self.class_weight, y)
+        if not (of_classes >= 0.0).all():
+            raise ValueError(f"class_weight must not be negative, and is {self.class_weight!r}")
         return of_classes if w is None else w * of_classes
 
     def _decoded(self, p: Array) -> Array:
@@ -127,9 +132,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         if self._label_binarizer.y_type_.startswith("multilabel"):
             return (p > 0.5).astype("int64")
         places = p.argmax(axis=1) if self.n_outputs_ > 1 else (p[:, 0] > 0.5).astype("int64")
+        places = xp.minimum(places, len(self.classes_) - 1)  # with one class, every answer is that
         if self.classes_.dtype.kind not in "buif":
             return self.classes_[self._model.device.to_host(places)]
-        return xp.asarray(self.classes_)[xp.minimum(places, len(self.classes_) - 1)]
+        return xp.asarray(self.classes_)[places]
 
     def _scored(self, t: HostArray, p: HostArray, w: HostArray | None) -> float:
         if t.ndim == 2:
@@ -162,6 +168,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         self._validate_params()
         if self.class_weight == "balanced":
             raise ValueError("class_weight='balanced' needs all rows at once, and partial_fit gets some: give weights")
+        y, classes = self._on_host(y), self._on_host(classes)
         if _check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer().fit(y if type_of_target(y).startswith("multilabel") else classes)
         return self._fit(X, y, sample_weight, incremental=True)
@@ -181,7 +188,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy on rows X with the classes y; of several labels, the share of rows with all right."""
-        return float(accuracy_score(self._on_host(y), self._on_host(self.predict(X)), sample_weight=sample_weight))
+        y, p, w = map(self._on_host, (y, self.predict(X), sample_weight))
+        return float(accuracy_score(y, p, sample_weight=w))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -252,7 +260,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def _task(self) -> tuple[str, Loss]:
         return "regression", PoissonDeviance() if self.loss == "poisson" else MeanSquaredError()
 
-    def _targets(self, y: Any, *, reset: bool) -> HostArray:
+    def _targets(self, y: Any, *, reset: bool, held_out: bool = False) -> HostArray:
         if self.loss == "poisson" and (y < 0).any():
             raise ValueError(f"y must be at least 0 for the loss 'poisson': it holds {y.min():g}")
         t: HostArray = y.reshape(len(y), -1)
@@ -288,7 +296,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R2 on rows X with the targets y, the mean over outputs."""
-        return float(r2_score(self._on_host(y), self._on_host(self.predict(X)), sample_weight=sample_weight))
+        y, p, w = map(self._on_host, (y, self.predict(X), sample_weight))
+        return float(r2_score(y, p, sample_weight=w))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

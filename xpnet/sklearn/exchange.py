@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from sklearn.preprocessing import LabelBinarizer
 
 from ..device import Device, get_device
 from ..errors import ModelFileError, one_line
-from ..nn import Loss, Sequential
+from ..nn import ACTIVATIONS, BatchNorm, Loss, Sequential
 from ..training.model import MLP
 from ..training.model_file import build_model, read_model_file, save_model
 from .rules import PoissonDeviance
@@ -20,7 +21,7 @@ from .rules import PoissonDeviance
 if TYPE_CHECKING:
     from .base import BaseMLP
 
-THEIR_ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
+THEIR_ACTIVATIONS = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}  # by our names
 FITTED = (  # what a fit leaves besides the network, as numbers or lists of them
     "n_iter_",
     "t_",
@@ -54,22 +55,26 @@ def copy_values(source: MLP, target: MLP) -> None:
 def save(estimator: BaseMLP, path: Path) -> None:
     """Write a fitted estimator as a model file, with what makes it an estimator beside the model."""
     model = estimator._model
-    task, loss = estimator._task()
+    loss = model.loss.settings()["loss"]  # without the factor
     plain = MLP.of(
         model.network,
-        task=task,
+        task=model.task.name,
         loss="poisson" if isinstance(loss, PoissonDeviance) else loss,
         class_names=model.class_names or None,
     )
     about: dict[str, Any] = {
         "class": type(estimator).__name__,
-        "parameters": {k: v for k, v in _plain_items(estimator.get_params(deep=False)) if k != "device"},
-        "fitted": dict(_plain_items({name: getattr(estimator, name, None) for name in FITTED})),
+        "parameters": _plain_items(estimator.get_params(deep=False) | {"device": object()}),
+        "fitted": _plain_items({name: getattr(estimator, name, None) for name in FITTED}),
     }
+    if hasattr(estimator.hidden_layer_sizes, "__iter__"):  # an array, maybe
+        about["parameters"]["hidden_layer_sizes"] = estimator._hidden()
     if hasattr(estimator, "feature_names_in_"):
         about["feature_names"] = estimator.feature_names_in_.tolist()
     if hasattr(estimator, "classes_"):
         about["classes"] = estimator.classes_.tolist()
+        if not all(isinstance(one, bool | int | float | str) for one in about["classes"]):
+            raise ValueError(f"a model file holds classes that are numbers or strings, not {estimator.classes_!r}")
         about["classes_dtype"] = estimator.classes_.dtype.str
     save_model(plain, path, about={"estimator": about})
 
@@ -83,8 +88,10 @@ def load(cls: type[BaseMLP], path: Path, device: str | Device) -> BaseMLP:
         raise ModelFileError(f"{path} holds no {cls.__name__}: it holds {found}")
     model = build_model(path, metadata, tensors, device, {}, {})
     try:
-        names = about["parameters"]
-        estimator = cls(**names, device=get_device(device).name)
+        arguments = {name: _from_plain(value) for name, value in about["parameters"].items()}
+        if isinstance(arguments["hidden_layer_sizes"], list):
+            arguments["hidden_layer_sizes"] = tuple(arguments["hidden_layer_sizes"])
+        estimator = cls(**arguments, device=get_device(device).name)
         classes = np.array(about["classes"], dtype=about["classes_dtype"]) if "classes" in about else None
         _adopt(estimator, model, classes)
         estimator.__dict__.update({name: about["fitted"].get(name) for name in FITTED if name in about["fitted"]})
@@ -97,16 +104,16 @@ def load(cls: type[BaseMLP], path: Path, device: str | Device) -> BaseMLP:
 
 def from_sklearn(cls: type[BaseMLP], theirs: Any, device: str | Device) -> BaseMLP:
     """Return our estimator for scikit-learn's."""
-    kind = getattr(neural_network, cls.__name__)
+    kind = _their_class(cls)
     if not isinstance(theirs, kind) or not hasattr(theirs, "coefs_"):
-        raise TypeError(f"from_sklearn takes a fitted sklearn.neural_network.{cls.__name__}, not {theirs!r}")
+        raise TypeError(f"from_sklearn takes a fitted sklearn.neural_network.{kind.__name__}, not {theirs!r}")
     estimator = cls(**theirs.get_params(), device=get_device(device).name)
     classes = theirs.classes_ if hasattr(theirs, "classes_") else None
     sizes = [theirs.coefs_[0].shape[0], *(w.shape[1] for w in theirs.coefs_)]
     _learn(estimator, classes, multilabel=theirs.out_activation_ == "logistic" and theirs.n_outputs_ > 1)
     estimator._take(estimator._new_model(sizes, theirs.coefs_[0].dtype.name, get_device(device)))
-    estimator._begin()
     estimator.coefs_, estimator.intercepts_ = theirs.coefs_, theirs.intercepts_
+    estimator._begin()
     estimator.n_features_in_ = sizes[0]
     for name in (*FITTED, "feature_names_in_"):
         if hasattr(theirs, name):
@@ -116,14 +123,24 @@ def from_sklearn(cls: type[BaseMLP], theirs: Any, device: str | Device) -> BaseM
 
 def to_sklearn(estimator: BaseMLP) -> Any:
     """Return scikit-learn's estimator for ours."""
-    if estimator.activation not in THEIR_ACTIVATIONS:
-        raise ValueError(f"scikit-learn has no activation {estimator.activation!r}")
-    if estimator.batch_norm:
+    model, kind = estimator._model, _their_class(type(estimator))
+    kinds = {type(layer) for layer in model.network.layers}
+    used = sorted(name for name, layer in ACTIVATIONS.items() if layer in kinds)
+    unknown = [name for name in used if name not in THEIR_ACTIVATIONS]
+    if unknown:
+        raise ValueError(f"scikit-learn has no activation {unknown[0]!r}")
+    if len(used) > 1:
+        raise ValueError(f"scikit-learn has one activation for all layers, and here are {' and '.join(used)}")
+    if BatchNorm in kinds:
         raise ValueError("scikit-learn has no batch normalization")
-    kind = getattr(neural_network, type(estimator).__name__)
-    parameters = estimator.get_params(deep=False)
-    theirs = kind(**{name: parameters[name] for name in kind().get_params() if name in parameters})
-    model = estimator._model
+    arguments = estimator.get_params(deep=False)
+    arguments["activation"] = THEIR_ACTIVATIONS[used[0]] if used else "relu"
+    if "loss" in arguments:
+        arguments["loss"] = "poisson" if model.loss.link == "exp" else "squared_error"
+    known = kind().get_params()
+    if model.loss.link == "exp" and "loss" not in known:
+        raise ValueError("this version of scikit-learn has no loss 'poisson'")
+    theirs = kind(**{name: arguments[name] for name in known if name in arguments})
     theirs.coefs_ = [model.device.to_host(w).copy() for w in estimator.coefs_]
     theirs.intercepts_ = [model.device.to_host(b).copy() for b in estimator.intercepts_]
     names = ("n_features_in_", "feature_names_in_", "n_layers_", "n_outputs_", "out_activation_", "classes_")
@@ -137,11 +154,8 @@ def to_sklearn(estimator: BaseMLP) -> Any:
 def _adopt(estimator: BaseMLP, model: MLP, classes: Any) -> None:
     """Make a model that was loaded an estimator's."""
     _learn(estimator, classes, multilabel=model.task.name == "multilabel")
-    fresh = estimator._new_model(
-        [model.n_inputs, *estimator._hidden(), model.n_outputs], model.network.dtype, model.device
-    )
-    copy_values(model, fresh)
-    estimator._take(fresh)
+    loss = PoissonDeviance() if model.loss.link == "exp" else model.loss
+    estimator._take(in_dtype(model, model.network.dtype, estimator._summed(loss)))
     estimator._begin()
     estimator.n_features_in_ = model.n_inputs
 
@@ -156,15 +170,34 @@ def _learn(estimator: BaseMLP, classes: Any, *, multilabel: bool) -> None:
     estimator.classes_ = np.asarray(classes) if not multilabel else estimator._label_binarizer.classes_
 
 
-def _plain_items(values: dict[str, Any]) -> list[tuple[str, Any]]:
+def _their_class(cls: type) -> Any:
+    """Return scikit-learn's class of the same name, also for a subclass of ours."""
+    return next(getattr(neural_network, one.__name__) for one in cls.__mro__ if hasattr(neural_network, one.__name__))
+
+
+def _plain_items(values: dict[str, Any]) -> dict[str, Any]:
     """Return those values that JSON can hold, as Python's own."""
-    items = [(name, value.item() if isinstance(value, np.generic) else value) for name, value in values.items()]
-    return [(name, value) for name, value in items if _is_plain(value)]
+    items = {}
+    for name, value in values.items():
+        with contextlib.suppress(TypeError):
+            items[name] = _plain(value)
+    return items
 
 
-def _is_plain(value: Any) -> bool:
+def _plain(value: Any) -> Any:
+    """Return a value as JSON holds it, a dict by its pairs; raise TypeError for what it cannot hold."""
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
+        return [_plain(one) for one in value]
     if isinstance(value, dict):
-        return all(isinstance(name, str) and _is_plain(one) for name, one in value.items())
-    return value is None or isinstance(value, bool | int | float | str)
+        return {"pairs": [[_plain(name), _plain(one)] for name, one in value.items()]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"JSON has no {type(value).__name__}")
+
+
+def _from_plain(value: Any) -> Any:
+    """Return the value that `_plain` was given, with lists for tuples."""
+    if isinstance(value, list):
+        return [_from_plain(one) for one in value]
+    return dict(value["pairs"]) if isinstance(value, dict) else value

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compile import blas
+from ..compile import blas, why_not_compiled
 from ..data.batches import Rows
 from ..device import Array
 from ..nn import Linear
@@ -47,7 +47,10 @@ class Examples:
     def __init__(self, model: MLP, x: Any, t: HostArray, w: HostArray | None) -> None:
         self.model, self.x, self.t, self.w = model, x, t, w
         self.sparse = hasattr(x, "tocsr")
-        self.rows = None if self.sparse else in_order(model.rows(x, t, w))
+        self.rows = None
+        if not self.sparse:
+            rows = model.rows(x, t, w)
+            self.rows = rows if model.device.index is not None else in_order(rows)
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
@@ -134,6 +137,8 @@ class Fitting:
 
     def release(self) -> None:
         """Keep no rows."""
+        if why_not_compiled() is not None:  # what NumPy replays holds the arrays that it ran on
+            self._steps = {}
         for steps in self._steps.values():
             steps.release()
 
