@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ..device import Array
@@ -34,6 +34,11 @@ class Rows:
         """Gather the rows `index`, (B,): inputs (B, I), targets (B,) or (B, O), and weights (B,) or (R, B)."""
         w = None if self.w is None else self.w.take(index, axis=-1)
         return self.inputs(self.x.take(index, axis=0)), self.t.take(index, axis=0), w
+
+    def part(self, span: slice) -> Rows:
+        """Return neighbouring rows."""
+        w = None if self.w is None else self.w[..., span]
+        return replace(self, x=self.x[span], t=self.t[span], w=w)
 
     def inputs(self, x: Array) -> Array:
         """Return rows as they came as what a network takes: of the right type, and scaled."""

@@ -310,8 +310,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             network.seeds = [int(self._random_state.randint(2**31))]
 
     def _begin(self) -> None:
-        """Set what the epochs of a first fit, and of those that go on from it, add to."""
+        """Set what the epochs of a first fit, and of those that go on from it, add to; lbfgs has none."""
         self.n_iter_ = self.t_ = 0
+        if self._whole_batch:
+            return
         self.loss_curve_: list[float] = []
         self.validation_loss_curve_: list[float] | None = [] if self.early_stopping else None
         self.validation_scores_: list[float] | None = [] if self.early_stopping else None
@@ -424,6 +426,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """Train epoch by epoch, until the loss, or the score on held-out rows, no longer gets better."""
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if not hasattr(self, "loss_curve_"):  # until now, the solver was lbfgs
+            self._begin()
         train, held_out = self._held_out(x, t, w, validation_data)
         n = len(train)
         batch_size = 200 if self.batch_size == "auto" else self.batch_size
@@ -552,9 +556,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         loss = weight = 0.0
         outputs = []
         with few_threads(model, PREDICT_ROWS):
-            for span, z in self._forward(held_out.x):
-                t, w = held_out.of(span)
-                total, n, _ = model.loss(model.network.xp, z, t, w)
+            for span in spans(len(held_out), PREDICT_ROWS):
+                rows = held_out.part(span)
+                z = model.network.forward(rows.x)
+                total, n, _ = model.loss(model.network.xp, z, rows.t, rows.w)
                 loss += float(model.device.to_host(total))
                 weight += float(model.device.to_host(n))
                 outputs.append(model.device.to_host(model.loss.output(model.network.xp, z)))
@@ -595,17 +600,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     # Predicting
 
-    def _pieces(self, x: Any) -> Iterator[tuple[slice, Array]]:
+    def _pieces(self, x: Any) -> Iterator[Array]:
         """Yield checked rows piece by piece, dense, on the device, in the network's type, (B, I)."""
         network = self._model.network
         for span in spans(x.shape[0], PREDICT_ROWS):
             part = x[span].toarray() if hasattr(x, "tocsr") else x[span]
-            yield span, network.device.asarray(part, dtype=network.dtype)
-
-    def _forward(self, x: Any) -> Iterator[tuple[slice, Array]]:
-        """Yield the network's last outputs, (B, O), for pieces of checked rows."""
-        for span, part in self._pieces(x):
-            yield span, self._model.network.forward(part)
+            yield network.device.asarray(part, dtype=network.dtype)
 
     def _joined(self, pieces: list[Array], stays: bool) -> Array:
         """Return pieces as one array, of the device if it stays there, and of the host if not."""
@@ -620,7 +620,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         with model.device.activate(), np.errstate(all="ignore"), few_threads(model, PREDICT_ROWS):
             x = self._checked_x(x, model.device, reset=False)
             stays = lives_on(model.device, x)
-            return self._joined([model.loss.output(model.network.xp, z) for _, z in self._forward(x)], stays)
+            found = [model.loss.output(model.network.xp, model.network.forward(part)) for part in self._pieces(x)]
+            return self._joined(found, stays)
 
     def predict(self, X: Any) -> Array:
         """Return predictions for rows X, (N, I): classes (N,), labels (N, O), or numbers (N,) or (N, O)."""
@@ -634,7 +635,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             x = self._checked_x(X, network.device, reset=False)
             stays = lives_on(network.device, x)
             found: list[list[Array]] = [[] for _ in self._linear[1:]]
-            for _, y in self._pieces(x):
+            for y in self._pieces(x):
                 behind = iter(found)
                 for index, layer in enumerate(network.layers):
                     if index and isinstance(layer, Linear):

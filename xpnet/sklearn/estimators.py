@@ -123,7 +123,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         of_classes: HostArray = compute_sample_weight(self.class_weight, y)
         if not (of_classes >= 0.0).all():
             raise ValueError(f"class_weight must not be negative, and is {self.class_weight!r}")
-        return of_classes if w is None else w * of_classes
+        w = of_classes if w is None else w * of_classes
+        if not w.any():
+            raise ValueError("class_weight is zero for the class of every row: nothing would be learnt")
+        return w
 
     def _decoded(self, p: Array) -> Array:
         if isinstance(p, np.ndarray):

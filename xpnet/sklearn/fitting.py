@@ -55,12 +55,13 @@ class Examples:
     def __len__(self) -> int:
         return int(self.x.shape[0])
 
-    def of(self, rows: slice) -> tuple[Array, Array | None]:
-        """Return targets and weights of neighbouring rows, on the device."""
-        device, dtype = self.model.device, self.model.network.dtype
-        t = self.t[rows]
-        t = t.astype(dtype) if t.ndim == 2 else t
-        return device.asarray(t), None if self.w is None else device.asarray(self.w[rows], dtype=dtype)
+    def part(self, span: slice) -> Rows:
+        """Return neighbouring rows, on the device."""
+        return self._dense(span) if self.rows is None else self.rows.part(span)
+
+    def _dense(self, picked: slice | HostArray) -> Rows:
+        w = None if self.w is None else self.w[picked]
+        return self.model.rows(self.x[picked].toarray(), self.t[picked], w)
 
     def pieces(self, order: HostArray, batches: list[slice]) -> Iterator[tuple[Rows, Array, slice]]:
         """Yield rows on the device, the order in which to take them, and which of `batches` those are."""
@@ -73,9 +74,7 @@ class Examples:
         for first in range(0, len(batches), together):
             some = slice(first, min(first + together, len(batches)))
             picked = order[batches[some.start].start : batches[some.stop - 1].stop]
-            dense = self.x[picked].toarray()
-            rows = self.model.rows(dense, self.t[picked], None if self.w is None else self.w[picked])
-            yield rows, self.model.device.asarray(np.arange(len(picked))), some
+            yield self._dense(picked), self.model.device.asarray(np.arange(len(picked))), some
 
 
 class Fitting:

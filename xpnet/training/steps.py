@@ -197,7 +197,7 @@ class Evaluation:
 
     def _add(self, pieces: list[slice], size: int, totals: Totals) -> None:
         """Add up pieces of one size."""
-        first = _piece(self._rows, pieces[0])
+        first = self._rows.part(pieces[0])
         arrays = _of_model(self._model) | _of_rows(first) | _of_totals(totals)
         if size not in self._runners:
             # A row of weights for each replica is not in one piece of memory.
@@ -208,7 +208,7 @@ class Evaluation:
             runner.run(arrays, len(pieces), {name: array.nbytes for name, array in _of_rows(first).items()})
             return
         for piece in pieces:
-            evaluation_step(self._model, _piece(self._rows, piece), totals)
+            evaluation_step(self._model, self._rows.part(piece), totals)
 
     def _record(self, device: TracingDevice, a: State) -> None:
         evaluation_step(_twin(self._model, device, a), _rows(self._rows, a), _totals(a))
@@ -333,7 +333,3 @@ def _rows(rows: Rows, a: State) -> Rows:
 
 def _totals(a: State) -> Totals:
     return Totals(*(a[f"total {field.name}"] for field in fields(Totals)))
-
-
-def _piece(rows: Rows, span: slice) -> Rows:
-    return replace(rows, x=rows.x[span], t=rows.t[span], w=None if rows.w is None else rows.w[..., span])
