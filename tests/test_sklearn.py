@@ -564,7 +564,7 @@ def test_a_copy_goes_on_as_the_original_does(way, calls, arguments):
             continued(model, **given)
         twin = way(model)
         assert same(continued(twin, **given), continued(model, **given))
-        assert twin.loss_curve_ == model.loss_curve_
+        assert getattr(twin, "loss_curve_", None) == getattr(model, "loss_curve_", None)
 
 
 def test_joblib_files(tmp_path):
@@ -1120,8 +1120,8 @@ def test_rows_stay_on_the_device(name, weighted, stand_in, monkeypatch):
     score = model.score(*there)
     assert x.shape not in crossed
     assert same(model, expected)
-    assert model.loss_curve_ == expected.loss_curve_
-    assert model.validation_scores_ == expected.validation_scores_
+    for curve in ("loss_curve_", "validation_scores_"):  # lbfgs has none
+        assert getattr(model, curve, None) == getattr(expected, curve, None)
     assert score == expected.score(x, y, w)
     for method, values in found.items():
         answer = getattr(expected, method)(x)

@@ -65,7 +65,7 @@ def save(estimator: BaseMLP, path: Path) -> None:
     about: dict[str, Any] = {
         "class": type(estimator).__name__,
         "parameters": _plain_items(estimator.get_params(deep=False) | {"device": object()}),
-        "fitted": _plain_items({name: getattr(estimator, name, None) for name in FITTED}),
+        "fitted": _plain_items({name: getattr(estimator, name) for name in FITTED if hasattr(estimator, name)}),
     }
     if hasattr(estimator.hidden_layer_sizes, "__iter__"):  # an array, maybe
         about["parameters"]["hidden_layer_sizes"] = estimator._hidden()
