@@ -136,7 +136,7 @@ class Fitting:
 
     def release(self) -> None:
         """Keep no rows."""
-        if why_not_compiled() is not None:  # what NumPy replays holds the arrays that it ran on
+        if True in self._steps and why_not_compiled() is not None:  # what NumPy replays holds the arrays it ran on
             self._steps = {}
         for steps in self._steps.values():
             steps.release()
