@@ -115,7 +115,7 @@ class Arrays(list[Any]):
 
 def has_partial_fit(estimator: BaseMLP) -> bool:
     """Return True; raise AttributeError for a solver of all rows at once."""
-    if estimator.solver == "lbfgs" and estimator.optimizer is None:
+    if estimator._whole_batch:
         raise AttributeError(
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
         )

@@ -87,14 +87,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     def _task(self) -> tuple[str, Loss]:
         if self._label_binarizer.y_type_ == "multiclass":
             return "classification", SoftmaxCrossEntropy()
-        multilabel = self._label_binarizer.y_type_.startswith("multilabel")
-        return "multilabel" if multilabel else "classification", BinaryCrossEntropy()
+        return "multilabel" if self._multilabel else "classification", BinaryCrossEntropy()
+
+    @property
+    def _multilabel(self) -> bool:
+        return bool(self._label_binarizer.y_type_.startswith("multilabel"))
 
     def _targets(self, y: Any, *, reset: bool, held_out: bool = False) -> HostArray:
         if reset:
             self._learn_classes(y)
-        several = self._label_binarizer.y_type_.startswith("multilabel")
-        if several and y.ndim == 1:
+        if self._multilabel and y.ndim == 1:
             raise ValueError("y has one label in a row, and the estimator was fitted with several")
         if not reset:
             classes = unique_labels(y)
@@ -108,7 +110,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                     f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
                 )
         t: HostArray = self._label_binarizer.transform(y)
-        if several:
+        if self._multilabel:
             return t.astype(bool).astype(np.int64)  # whatever is not 0 is a label, as in scikit-learn
         return t.argmax(axis=1) if t.shape[1] > 1 else t[:, 0]
 
@@ -132,7 +134,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         if isinstance(p, np.ndarray):
             return self._label_binarizer.inverse_transform(p if self.n_outputs_ > 1 else p.ravel())
         xp = self._model.device.xp
-        if self._label_binarizer.y_type_.startswith("multilabel"):
+        if self._multilabel:
             return (p > 0.5).astype("int64")
         places = p.argmax(axis=1) if self.n_outputs_ > 1 else (p[:, 0] > 0.5).astype("int64")
         places = xp.minimum(places, len(self.classes_) - 1)  # with one class, every answer is that

@@ -91,7 +91,8 @@ class Steps:
 
     def __init__(self, model: MLP, optimizer: Optimizer, rows: Rows, *, compiled: bool) -> None:
         self._possible = self.compiled = _possible(model, compiled)
-        self.model, self.optimizer, self.rows = model, optimizer, _in_order(rows, self.compiled)
+        self.model, self.optimizer = model, optimizer
+        self.use(rows)
         self._settings = settings_of(model, optimizer)
         self._runners: dict[Any, Runner] = {}  # by the number of rows in a batch, and the kind of all rows
         self._patience: dict[int, int] = {}  # how many such steps are taken at once
