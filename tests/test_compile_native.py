@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -141,14 +142,15 @@ def test_runs_of_a_program_leave_nothing_behind(rng):
     tracemalloc.start()
     try:
         left = []
-        for _ in range(3):
+        for _ in range(6):
             for _ in range(2000):
                 one.run(arrays)
             gc.collect()
             left.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert left[2] - left[1] < 2000, "not a byte a run"
+    # What NumPy keeps for its next small arrays is counted too, and grows now and then; a leak grows in every round.
+    assert min(later - earlier for earlier, later in pairwise(left)) < 2000, "not a byte a run"
 
 
 def test_steps_of_a_replay_make_no_arrays(rng):
