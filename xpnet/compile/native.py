@@ -5,10 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import platform
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from .once import Once
+
+
+class Registers(NamedTuple):
+    """A processor's vector registers: the bytes of one, and how many there are."""
+
+    size: int
+    number: int
 
 
 class Compiler:
@@ -16,6 +26,7 @@ class Compiler:
 
     Attributes:
         compiled: how many functions were compiled; the others were found in `folder`.
+        registers: the vectors that the processor has.
 
     Args:
         folder: where the code is kept, so that the next process finds it; None for nowhere.
@@ -27,7 +38,9 @@ class Compiler:
 
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        processor, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+        found = llvm.get_host_cpu_features()
+        processor, features = llvm.get_host_cpu_name(), found.flatten()
+        self.registers = registers(found)
         target = llvm.Target.from_default_triple()
         self._llvm = llvm
         self._machine = target.create_target_machine(
@@ -93,6 +106,15 @@ class Compiler:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             self.folder = None  # full, or read-only: what is compiled is just not kept
+
+
+def registers(features: Mapping[str, bool]) -> Registers:
+    """Return the vectors of a processor that has these features."""
+    if features.get("avx512f"):
+        return Registers(64, 32)
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return Registers(32 if features.get("avx") else 16, 16)
+    return Registers(16, 32)
 
 
 @Once

@@ -9,6 +9,7 @@ through it, and products are `numpy.matmul`'s.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import struct
 import threading
@@ -26,6 +27,7 @@ from .grouping import Meeting, Product
 from .loops import Entry, LoopText, Slot
 from .native import compiler
 from .plan import Plan
+from .sparse import SparseProduct, Vectors, worth_looking
 from .trace import Leaf, Operation, Trace, TracedArray, blas_layout
 
 HostArray = np.ndarray[Any, Any]
@@ -113,7 +115,18 @@ class Program:
             table += [TRANSPOSE if transposed else NO_TRANSPOSE] if number < 2 else []
             step = matrix.strides[0] if matrix.ndim == 3 and matrix.shape[0] > 1 else 0
             places += [self._slots[matrix.source], matrix.offset * matrix.dtype.itemsize, step, leading]  # type: ignore[index]
-        return table + places
+        return [*table, *places, self._sparse(a, b, c)]
+
+    def _sparse(self, a: TracedArray, b: TracedArray, c: TracedArray) -> int:
+        """Return the address of the function for where a is mostly zeros; 0 where it would not be worth its while."""
+        if (blas_layout(b) or (True, 0))[0]:
+            return 0
+        turned = (blas_layout(a) or (False, 0))[0]
+        vectors = Vectors(c.shape[-1], c.dtype.itemsize, compiler().registers)
+        rows = math.prod(c.shape[:-1]) // self.plan.threads
+        if not worth_looking(rows, c.shape[-1], a.shape[-1], vectors.lanes, turned):
+            return 0
+        return compiler().address(SparseProduct(c.dtype, vectors, turned).text)
 
     def run(
         self, arrays: Mapping[str, HostArray], steps: int = 1, moves: Mapping[str, int] | None = None, first: int = 0

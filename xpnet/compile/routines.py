@@ -154,12 +154,15 @@ done:
 
 # C = A B for each replica; a part is some of the rows of C. The table: the BLAS's function; replicas, M, N, K; the
 # BLAS's words for whether A and B are transposed; and for A, B and C the number of the pointer, the offset in bytes,
-# and the elements from one replica, and from one row, to the next.
+# and the elements from one replica, and from one row, to the next; at last, where A may be
+# mostly zeros, the function for that (`sparse.py`), or 0.
 PRODUCT = """
 define void @product(ptr %table, ptr %memory, i64 %part, i64 %parts) {
 entry:
   LOADS
   %sgemm = inttoptr i64 %t0 to ptr
+  %sparse = inttoptr i64 %t19 to ptr
+  %looks = icmp ne i64 %t19, 0
   %all = mul i64 %t1, %t2
   %a0 = mul i64 %all, %part
   %from = udiv i64 %a0, %parts
@@ -197,6 +200,12 @@ multiply:
   %cm = mul i64 %row, %t18
   %co = add i64 %cr, %cm
   %pc = getelementptr ELEMENT, ptr %mc, i64 %co
+  br i1 %looks, label %look, label %dense
+look:
+  %did = call i64 %sparse(i64 %rows, i64 %t3, i64 %t4, ptr %pa, i64 %t10, ptr %pb, i64 %t14, ptr %pc, i64 %t18)
+  %done.so = icmp ne i64 %did, 0
+  br i1 %done.so, label %next, label %dense
+dense:
   call void %sgemm(i32 101, i32 %ta, i32 %tb, i64 %rows, i64 %t3, i64 %t4, ELEMENT 1.0, ptr %pa, i64 %t10, ptr %pb,
                    i64 %t14, ELEMENT 0.0, ptr %pc, i64 %t18)
   br label %next
@@ -212,7 +221,7 @@ done:
 def product(dtype: np.dtype[Any]) -> str:
     """Return the function that multiplies matrices of a type."""
     loads = []
-    for k in range(19):
+    for k in range(20):
         loads += [f"%q{k} = getelementptr i64, ptr %table, i64 {k}", f"%t{k} = load i64, ptr %q{k}"]
     for name, slot, offset in (("a", 7, 8), ("b", 11, 12), ("c", 15, 16)):
         loads += [
