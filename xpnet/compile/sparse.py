@@ -1,10 +1,10 @@
-"""Products of matrices of which the left one is mostly zeros: pixels, words, categories, units that ReLU has put out.
+"""Products of matrices whose left factor is mostly zeros: pixels, words, categories, units that ReLU has silenced.
 
-C = A B adds up, for each row of C, the rows of B times the elements of that row of A. Where an element is zero, so is
-what it adds, and nothing is lost by not adding it: of MNIST's pixels, four in five. Only infinity and NaN times zero
-are not zero, and so B is looked through for them first.
+A row of C = A B is the sum of the rows of B, each times an element of that row of A. What an element that is zero would
+add is zero, and is left out: for MNIST's pixels, four terms in five. Infinity and NaN times zero are not zero, so a
+matrix B with any of those is left to the BLAS, and the result is, to rounding, always what it would be without.
 
-Whether A is mostly zeros is seen each time, from some of its rows: where it is not, the BLAS does the product.
+Whether A is mostly zeros is seen in each step anew, from some of its rows; where it is not, the BLAS does the product.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from .writer import scalar_type
 
 WORTH = 2**20  # multiplications of a thread's part for which the look at A is too short to matter
 LOOKED_AT = 16  # rows of A
-AT_MOST = 3 / 8  # of A's elements that are not zero, for which this is surely faster than the BLAS
+AT_MOST = 5 / 16  # of the elements of A are not zero where this is surely faster than the BLAS
 WORD = 64  # elements whose being zero or not is in the bits of one number
 COPIES = 8  # of what is done for an element: with a branch each, the processor guesses better where a word ends
 GROUP = 8  # columns of A that are looked through together: as many lie in a line of the cache
-MOST_BYTES = (
-    8192  # of what is noted of a row of A, a bit for each element, or of a group of columns, a byte for each row
-)
+MOST_BYTES = 8192  # of notes: a bit for each element of a row of A, or a byte for each row of a group of columns
 
 
 class Vectors:

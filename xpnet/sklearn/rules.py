@@ -129,6 +129,7 @@ class Penalized(Optimizer):
         """Make the rule's state, and the sum of penalties."""
         self.rule.bind(network)
         self.bound, self.decayed = True, self.rule.decayed
+        self.matrices = [slot for slot in network.layout.slots if slot.parameter.matrix]
         self.state = self.rule.state | {"penalty": network.device.zeros((), "float64")}
 
     def step_table(self, t: Any) -> dict[str, Any]:
@@ -146,9 +147,14 @@ class Penalized(Optimizer):
         """Add the penalty's gradient, and take the rule's step."""
         if self.alpha:
             w, dw = p[..., : self.decayed], g[..., : self.decayed]
-            state["penalty"][...] = state["penalty"] + h["penalty"] * (w * w).sum(axis=-1)
+            state["penalty"][...] = state["penalty"] + h["penalty"] * self._squares(p)
             dw[...] = dw + h["decay"] * w
         self.rule.step(xp, p, g, state, h)
+
+    def _squares(self, p: Array) -> Array:
+        """Return |W|^2, the sum of all matrices' squares; by rows, which threads can divide."""
+        of_rows = [(w * w).sum(axis=-1) for w in (slot.view(p) for slot in self.matrices)]
+        return sum(squares.sum(axis=-1) for squares in of_rows)
 
 
 class PoissonDeviance(Loss):
