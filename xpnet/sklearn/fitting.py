@@ -47,10 +47,7 @@ class Examples:
     def __init__(self, model: MLP, x: Any, t: HostArray, w: HostArray | None) -> None:
         self.model, self.x, self.t, self.w = model, x, t, w
         self.sparse = hasattr(x, "tocsr")
-        self.rows = None
-        if not self.sparse:
-            rows = model.rows(x, t, w)
-            self.rows = rows if model.device.index is not None else in_order(rows)
+        self.rows = None if self.sparse else in_order(model.rows(x, t, w))
 
     def __len__(self) -> int:
         return int(self.x.shape[0])

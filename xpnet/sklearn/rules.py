@@ -13,8 +13,8 @@ import numpy as np
 
 from ..checks import number
 from ..device import Array
-from ..nn import Loss, Sequential
-from ..nn.losses import TINY, Result, weighted
+from ..nn import Loss, Poisson, Sequential
+from ..nn.losses import TINY, Result
 from ..optim import Optimizer, State
 
 
@@ -157,22 +157,14 @@ class Penalized(Optimizer):
         return sum(squares.sum(axis=-1) for squares in of_rows)
 
 
-class PoissonDeviance(Loss):
+class PoissonDeviance(Poisson):
     """exp(z) - t z + t log t - t, per output: half of Poisson's deviance, which is 0 where exp(z) = t."""
-
-    link = "exp"
-    least = 0.0
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
         """Return sum, weight and gradient; t is (B, O), not negative."""
-        outputs = float(z.shape[-1])
-        rate = xp.exp(z)
-        best = t * xp.log(xp.maximum(t, TINY)) - t  # 0 for t = 0
-        return weighted(xp, (rate - t * z + best).sum(axis=-1) / outputs, (rate - t) / outputs, w)
-
-    def output(self, xp: Any, z: Array) -> Array:
-        """Return the rate, exp(z)."""
-        return xp.exp(z)
+        total, weight, dz = super().__call__(xp, z, t, w)
+        best = (t * xp.log(xp.maximum(t, TINY)) - t).sum(axis=-1) / float(z.shape[-1])  # 0 for t = 0
+        return total + (best if w is None else w * best).sum(axis=-1), weight, dz
 
 
 class Summed(Loss):

@@ -280,9 +280,10 @@ def _in_order(rows: Rows, compiled: bool | str) -> Rows:
 
 
 def in_order(rows: Rows) -> Rows:
-    """Return rows whose arrays, of the host, lie in C order."""
-    w = None if rows.w is None else np.ascontiguousarray(rows.w)
-    return replace(rows, x=np.ascontiguousarray(rows.x), t=np.ascontiguousarray(rows.t), w=w)
+    """Return rows whose arrays, where they are the host's, lie in C order."""
+    arrays = {"x": rows.x, "t": rows.t, "w": rows.w}
+    ordered: dict[str, Any] = {k: np.ascontiguousarray(a) for k, a in arrays.items() if isinstance(a, np.ndarray)}
+    return replace(rows, **ordered)
 
 
 def _twin(model: MLP, device: TracingDevice, a: State) -> MLP:
