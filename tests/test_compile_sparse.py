@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import ctypes
-from types import SimpleNamespace
+import mmap
+import platform
+import sys
 
 import numpy as np
 import pytest
 from programs import THREADS, check, code_folder, needs_llvm, needs_threads, results  # noqa: F401
 
+from xpnet.compile import sparse
 from xpnet.compile.native import Registers, compiler, registers
-from xpnet.compile.sparse import AT_MOST, WORTH, SparseProduct, Vectors
+from xpnet.compile.sparse import FEWEST_ZEROS, WORTH, Vectors, scratch_bytes, sparse_product, worth_looking
+from xpnet.device import CPU
 
 pytestmark = needs_llvm
 
 NUMBER, POINTER = ctypes.c_int64, ctypes.c_void_p
-FUNCTION = ctypes.CFUNCTYPE(NUMBER, *[NUMBER] * 3, *[POINTER, NUMBER] * 3)
+FUNCTION = ctypes.CFUNCTYPE(NUMBER, *[NUMBER] * 3, *[POINTER, NUMBER] * 3, POINTER)
 TIGHT = {"float32": 1e-5, "float64": 1e-13}
-SHAPES = [(64, 784, 100), (100, 784, 100), (7, 3000, 64), (1, 65536, 16), (33, 65, 512), (16, 64, 209), (5, 130, 1025)]
+SHAPES = [(64, 784, 100), (100, 784, 100), (7, 3000, 64), (1, 65535, 16), (33, 65, 512), (16, 64, 209), (5, 130, 1025)]
+ENGINES = []  # while one lives, so does its code
 
 
 def zeros_and_others(rng, shape, dtype, share=0.2):
@@ -26,18 +31,40 @@ def zeros_and_others(rng, shape, dtype, share=0.2):
     return values
 
 
-def multiply(a, b, turned):
-    """Return what the function returns, and C, which was full of NaN and lies among NaN."""
-    m, n, k = a.shape[0], b.shape[1], a.shape[1]
-    vectors = Vectors(n, a.itemsize, compiler().registers)
-    function = FUNCTION(compiler().address(SparseProduct(a.dtype, vectors, turned).text))
-    lies = np.ascontiguousarray(a.T if turned else a)
-    around = np.full((m + 2, n + 3), np.nan, a.dtype)
-    c = around[1:-1, :n]
-    given = ((array.ctypes.data, array.strides[0] // a.itemsize) for array in (lies, b, c))
-    done = function(m, n, k, *(number for pair in given for number in pair))
-    around[1:-1, :n], inside = np.nan, c.copy()
-    assert np.isnan(around).all(), "nothing is written beside C"
+def among_nan(array):
+    """Return an array that lies among NaN, with rows further apart than they are long."""
+    rows, columns = array.shape
+    around = np.full((rows + 2, columns + 3), np.nan, array.dtype)
+    around[1:-1, 1:-2] = array
+    return around[1:-1, 1:-2]
+
+
+def call(function, a, b, c, turned):
+    """Return what the function returns for A, as it lies, B and C."""
+    m, k = a.shape[::-1] if turned else a.shape
+    n = b.shape[1]
+    room = scratch_bytes(k, Vectors.of(n, k, b.itemsize, compiler().registers), b.itemsize)
+    scratch = CPU.zeros((room + 64,), "uint8")
+    scratch[...] = 255  # it may hold anything
+    given = ((array.ctypes.data, array.strides[0] // array.itemsize) for array in (a, b, c))
+    done = function(m, n, k, *(number for pair in given for number in pair), scratch.ctypes.data)
+    assert (scratch[room:] == 255).all(), "nothing is written behind it"
+    return done
+
+
+def function_for(b, turned, address=lambda text: compiler().address(text)):
+    vectors = Vectors.of(b.shape[1], b.shape[0], b.itemsize, compiler().registers)
+    return FUNCTION(address(sparse_product(b.dtype, vectors, turned)))
+
+
+def multiply(a, b, turned, function=None):
+    """Return what the function returns, and C, which was full of NaN; all three matrices lie among NaN."""
+    c = among_nan(np.full((a.shape[0], b.shape[1]), np.nan, a.dtype))
+    lies = among_nan(a.T if turned else a)
+    done = call(function or function_for(b, turned), lies, among_nan(b), c, turned)
+    inside = c.copy()
+    c[...] = np.nan
+    assert np.isnan(c.base).all(), "nothing is written beside C"
     return done, inside
 
 
@@ -52,6 +79,14 @@ def test_product_is_numpys(rng, m, k, n, dtype, turned):
     assert done == 1
     expected = a @ b
     np.testing.assert_allclose(c, expected, rtol=0, atol=TIGHT[dtype] * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("k", [1, 63, 64, 65, 8191, 8192])
+def test_product_of_long_columns_is_numpys(rng, k):
+    a, b = zeros_and_others(rng, (71, k), "float64", 0.05), rng.normal(size=(k, 20))
+    done, c = multiply(a, b, turned=True)
+    assert done == 1
+    np.testing.assert_allclose(c, a @ b, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -70,7 +105,7 @@ def test_infinity_and_nan_of_the_left_stay_in_their_rows(rng, turned):
     done, c = multiply(a, b, turned)
     assert done == 1
     with np.errstate(invalid="ignore"):
-        np.testing.assert_allclose(c, a @ b, rtol=1e-12)
+        np.testing.assert_allclose(c, a @ b, rtol=1e-12, atol=1e-12)
     assert np.isnan(c[3]).all()
     assert not np.isfinite(c[10]).any()
 
@@ -87,27 +122,78 @@ def test_right_that_is_not_finite_is_left_to_others(rng, place, strange, turned)
 @pytest.mark.parametrize("turned", [False, True])
 def test_dense_left_is_left_to_others(rng, turned):
     b = rng.normal(size=(200, 40))
-    assert multiply(zeros_and_others(rng, (160, 200), "float64", AT_MOST + 0.05), b, turned)[0] == 0
-    assert multiply(zeros_and_others(rng, (160, 200), "float64", AT_MOST - 0.05), b, turned)[0] == 1
+    others = 1.0 - FEWEST_ZEROS
+    assert multiply(zeros_and_others(rng, (160, 200), "float64", others + 0.05), b, turned)[0] == 0
+    assert multiply(zeros_and_others(rng, (160, 200), "float64", others - 0.05), b, turned)[0] == 1
     assert multiply(np.full((160, 200), np.nan), b, turned)[0] == 0
 
 
-def test_dense_rows_are_seen_wherever_they_are(rng):
-    """A looks sparse in its first rows, and is dense in the others."""
-    a = rng.normal(size=(128, 128))
+def test_dense_rows_and_columns_are_seen_wherever_they_are(rng):
+    """A looks sparse in its first rows, or columns, and is dense in the others."""
+    a, b = rng.normal(size=(128, 120)), rng.normal(size=(120, 20))
     a[:16] = 0.0
-    assert multiply(a, rng.normal(size=(128, 20)), turned=False)[0] == 0
+    assert multiply(a, b, turned=False)[0] == 0
+    a = rng.normal(size=(128, 120))
+    a[:, :64] = 0.0
+    assert multiply(a, b, turned=False)[0] == 0
 
 
-@pytest.mark.parametrize("registers", [Registers(64, 32), Registers(32, 16), Registers(16, 16), Registers(16, 32)])
+@pytest.mark.parametrize(("m", "k", "turned"), [(1, 90, 1), (7, 90, 1), (63, 90, 1), (80, 63, 0)])
+def test_too_small_is_left_to_others(rng, m, k, turned):
+    done, c = multiply(np.zeros((m, k)), rng.normal(size=(k, 20)), turned)
+    assert done == 0
+    assert np.isnan(c).all(), "nothing is written"
+
+
+@pytest.mark.parametrize(("m", "k", "turned"), [(64, 8193, 1), (2, 65537, 0)])
+def test_what_notes_do_not_hold_is_left_to_others(rng, m, k, turned):
+    done, c = multiply(np.zeros((m, k)), rng.normal(size=(k, 16)), turned)
+    assert done == 0
+    assert np.isnan(c).all(), "nothing is written"
+
+
+def before_forbidden_memory(array):
+    """Return a copy that ends where nothing may be read."""
+    page = mmap.PAGESIZE
+    size = -(-array.nbytes // page) * page
+    memory = mmap.mmap(-1, size + page)
+    whole = np.frombuffer(memory, np.uint8)
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.mprotect(ctypes.c_void_p(whole.ctypes.data + size), ctypes.c_size_t(page), 0) == 0
+    copy = whole[size - array.nbytes : size].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects memory as Linux does")
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("m", "k", "n"), [(65, 784, 100), (71, 65, 209), (64, 64, 17), (130, 191, 33)])
+def test_nothing_is_read_behind_a_matrix(rng, m, k, n, turned):
+    a, b = zeros_and_others(rng, (m, k), "float32"), rng.normal(size=(k, n)).astype("float32")
+    lies = before_forbidden_memory(a.T if turned else a)
+    c = before_forbidden_memory(np.zeros((m, n), "float32"))
+    assert call(function_for(b, turned), lies, before_forbidden_memory(b), c, turned) == 1
+    np.testing.assert_allclose(c, a @ b, rtol=0, atol=1e-4)
+
+
+# For other processors
+
+FAMILIES = [Registers(64, 32), Registers(32, 16), Registers(16, 16), Registers(16, 32)]
+
+
+@pytest.mark.parametrize("registers", FAMILIES)
 @pytest.mark.parametrize("columns", [4, 100, 104, 105, 512, 1000])
-def test_blocks_cover_all_columns_and_stay_in_registers(columns, registers):
-    vectors = Vectors(columns, 4, registers)
+@pytest.mark.parametrize("k", [64, 784, 2048, 10**6])
+def test_blocks_cover_all_columns_and_stay_in_registers(columns, k, registers):
+    vectors = Vectors.of(columns, k, 4, registers)
     width = vectors.lanes * vectors.number
     blocks = -(-columns // width)
     assert blocks == 1 or width <= columns, "a block can reach back"
+    assert blocks > 1 or columns > width - vectors.lanes, "a single one has no vector that is idle"
     assert 2 * vectors.number + 4 <= registers.number
-    assert (blocks - 1) * width < columns
+    assert vectors.number <= sparse.FEWEST_VECTORS or k * width * 4 <= sparse.BLOCK_BYTES, (
+        "a block of B stays in the cache"
+    )
 
 
 def test_registers_are_those_of_the_processor(monkeypatch):
@@ -119,14 +205,45 @@ def test_registers_are_those_of_the_processor(monkeypatch):
     assert registers({"neon": True}) == Registers(16, 32)
 
 
-@pytest.mark.parametrize("size", [32, 16])
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="has code for x86 only")
+@pytest.mark.parametrize(("processor", "size"), [("x86-64", 16), ("haswell", 32)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("turned", [False, True])
-def test_product_for_other_processors_is_numpys(rng, monkeypatch, size, turned):
+def test_product_of_other_processors_is_numpys(rng, monkeypatch, processor, size, dtype, turned):
+    import llvmlite.binding as llvm
+
+    if processor == "haswell" and not llvm.get_host_cpu_features().get("avx2"):
+        pytest.skip("this one has no AVX2")
+
+    def address(text):
+        machine = llvm.Target.from_default_triple().create_target_machine(cpu=processor, opt=3, jit=True)
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(text), machine)
+        ENGINES.append(engine)
+        engine.finalize_object()
+        return engine.get_function_address("sparse")
+
     monkeypatch.setattr(compiler(), "registers", Registers(size, 16))
-    a, b = zeros_and_others(rng, (66, 130), "float32"), rng.normal(size=(130, 100)).astype("float32")
-    done, c = multiply(a, b, turned)
+    a, b = zeros_and_others(rng, (66, 130), dtype), rng.normal(size=(130, 100)).astype(dtype)
+    done, c = multiply(a, b, turned, function_for(b, turned, address))
     assert done == 1
-    np.testing.assert_allclose(c, a @ b, atol=1e-5)
+    np.testing.assert_allclose(c, a @ b, rtol=0, atol=10 * TIGHT[dtype])
+    b[129, 99] = np.inf
+    assert multiply(a, b, turned, function_for(b, turned, address))[0] == 0
+
+
+def test_only_large_products_are_worth_a_look():
+    assert worth_looking(64, 100, 784, 16, False)
+    assert worth_looking(392, 100, 128, 16, True)
+    assert not worth_looking(64, 100, 100, 16, False), "few multiplications"
+    assert not worth_looking(64, 48, 2000, 16, False), "few vectors"
+    assert worth_looking(64, 49, 2000, 16, False)
+    assert not worth_looking(15, 1000, 784, 16, False), "few rows"
+    assert not worth_looking(1000, 1000, 63, 16, False)
+    assert not worth_looking(63, 1000, 1000, 16, True)
+    assert worth_looking(64, 100, 8192, 16, True)
+    assert not worth_looking(64, 100, 8193, 16, True)
+    assert worth_looking(16, 100, 65536, 16, False)
+    assert not worth_looking(16, 100, 65537, 16, False)
 
 
 # In programs
@@ -169,12 +286,34 @@ def test_steps_with_weights_that_are_not_finite_are_the_eager_ones(rng, strange)
 
 
 @needs_threads
-def test_a_step_asks_for_it(rng, monkeypatch):
+@pytest.mark.parametrize("way", [f"{threads} threads" for threads in THREADS])
+@pytest.mark.parametrize("replicas", [(), (3,)])
+def test_a_step_asks_for_it(rng, monkeypatch, way, replicas):
     """One that says it is done, and does nothing, leaves what was there."""
-    nothing = "define i64 @sparse(i64, i64, i64, ptr, i64, ptr, i64, ptr, i64) {\n  ret i64 1\n}\n"
-    monkeypatch.setattr("xpnet.compile.program.SparseProduct", lambda *_: SimpleNamespace(text=nothing))
-    arrays = arrays_of(rng, 0.2)
-    after = results(descent, arrays, "1 threads")
+    given = "i64, i64, i64, ptr, i64, ptr, i64, ptr, i64, ptr"
+    nothing = f"define i64 @sparse({given}) {{\n  ret i64 1\n}}\n"
+    monkeypatch.setattr("xpnet.compile.program.sparse_product", lambda *_: nothing)
+    arrays = arrays_of(rng, 0.2, replicas)
+    after = results(descent, arrays, way)
     assert not (after["y"] == arrays["x"][arrays["index"]] @ arrays["w"]).any()
-    small = {name: array[:10] if name in ("index", "t", "y") else array for name, array in arrays.items()}
-    check(descent, small, ways=("1 threads",), rtol=1e-12)
+    small = {name: array[:10] if name in ("index", "t") else array for name, array in arrays.items()}
+    check(descent, small | {"y": arrays["y"][..., :10, :]}, ways=(way,), rtol=1e-12)
+
+
+@needs_threads
+def test_each_part_decides_for_itself(rng):
+    """The first rows are zero, and the last ones are dense."""
+    arrays = arrays_of(rng, 0.0)
+    arrays["x"][arrays["index"][100:]] = rng.normal(size=(92, 300))
+    check(descent, arrays, steps=2, rtol=1e-12)
+
+
+@needs_threads
+def test_right_factor_that_is_turned_is_left_to_the_blas(rng):
+    """dy W^T, as in the backward pass, with dy mostly zeros."""
+
+    def step(xp, a):
+        a["dx"][...] = a["dy"] @ a["w"].swapaxes(-1, -2)
+
+    arrays = {"dy": zeros_and_others(rng, (192, 300), "float64"), "w": rng.normal(size=(200, 300))}
+    check(step, arrays | {"dx": np.zeros((192, 200))}, rtol=1e-12)

@@ -1,8 +1,8 @@
 """From a trace to a plan: which operations run in one loop, in what order, on which threads and in which memory.
 
 - Elementwise operations that follow each other, and the sums and maxima over rows (softmax) or over the batch (batch
-  normalization) that they need, become one loop. A product of matrices is handed to the BLAS,
-  unless its left factor turns out to be mostly zeros.
+  normalization) that they need, become one loop. A product of matrices is handed to the BLAS, unless its left factor
+  turns out to be mostly zeros.
 - Each loop and each product is divided among the threads: by rows, so that a thread that has its part of a batch needs
   nothing of the others', or by columns. Where one does need what another has made, all meet. Instructions are moved up
   to where they can run before the next meeting, so that there are few: for a plain network three in a step.

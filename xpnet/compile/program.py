@@ -27,7 +27,7 @@ from .grouping import Meeting, Product
 from .loops import Entry, LoopText, Slot
 from .native import compiler
 from .plan import Plan
-from .sparse import SparseProduct, Vectors, worth_looking
+from .sparse import Vectors, scratch_bytes, sparse_product, worth_looking
 from .trace import Leaf, Operation, Trace, TracedArray, blas_layout
 
 HostArray = np.ndarray[Any, Any]
@@ -69,6 +69,8 @@ class Program:
         self._lock = threading.Lock()
         self._meetings = CPU.zeros((LINE,), "int64")
         self._abandoned = CPU.zeros((LINE,), "int64")
+        self._cut = {one: self._cut_for_zeros(one) for one in plan.instructions if isinstance(one, Product)}
+        self._scratch = CPU.zeros((plan.threads, self._scratch_bytes()), "uint8")
         self._claims = CPU.zeros((len(plan.instructions) * plan.threads * LINE,), "int64")
         code: list[tuple[int, int, int]] = []
         tables: list[int] = []
@@ -115,18 +117,32 @@ class Program:
             table += [TRANSPOSE if transposed else NO_TRANSPOSE] if number < 2 else []
             step = matrix.strides[0] if matrix.ndim == 3 and matrix.shape[0] > 1 else 0
             places += [self._slots[matrix.source], matrix.offset * matrix.dtype.itemsize, step, leading]  # type: ignore[index]
-        return [*table, *places, self._sparse(a, b, c)]
+        return [*table, *places, self._sparse(product), self._scratch.ctypes.data, self._scratch.shape[1]]
 
-    def _sparse(self, a: TracedArray, b: TracedArray, c: TracedArray) -> int:
-        """Return the address of the function for where a is mostly zeros; 0 where it would not be worth its while."""
-        if (blas_layout(b) or (True, 0))[0]:
-            return 0
+    def _cut_for_zeros(self, product: Product) -> Vectors | None:
+        """Return how a product is cut for where its left factor is mostly zeros; None where it is not worth a look."""
+        a, b, c = product.matrices
+        turned, b_turned = ((blas_layout(matrix) or (False, 0))[0] for matrix in (a, b))
+        m, n, k = min(c.shape[-2], math.prod(c.shape[:-1]) // self.plan.threads), c.shape[-1], a.shape[-1]
+        vectors = Vectors.of(n, k, c.dtype.itemsize, compiler().registers)
+        worth = self._blas is not None and not b_turned and worth_looking(m, n, k, vectors.lanes, turned)
+        return vectors if worth else None
+
+    def _scratch_bytes(self) -> int:
+        """Return how much memory a thread needs for products that leave out zeros."""
+        needed = 0
+        for product, vectors in self._cut.items():
+            if vectors is not None:
+                a, _, c = product.matrices
+                needed = max(needed, scratch_bytes(a.shape[-1], vectors, c.dtype.itemsize))
+        return -(-needed // ALIGNMENT) * ALIGNMENT
+
+    def _sparse(self, product: Product) -> int:
+        """Return the address of the function for where the left factor is mostly zeros; 0 for none."""
+        vectors = self._cut[product]
+        a, _, c = product.matrices
         turned = (blas_layout(a) or (False, 0))[0]
-        vectors = Vectors(c.shape[-1], c.dtype.itemsize, compiler().registers)
-        rows = math.prod(c.shape[:-1]) // self.plan.threads
-        if not worth_looking(rows, c.shape[-1], a.shape[-1], vectors.lanes, turned):
-            return 0
-        return compiler().address(SparseProduct(c.dtype, vectors, turned).text)
+        return 0 if vectors is None else compiler().address(sparse_product(c.dtype, vectors, turned))
 
     def run(
         self, arrays: Mapping[str, HostArray], steps: int = 1, moves: Mapping[str, int] | None = None, first: int = 0

@@ -153,9 +153,9 @@ done:
 """
 
 # C = A B for each replica; a part is some of the rows of C. The table: the BLAS's function; replicas, M, N, K; the
-# BLAS's words for whether A and B are transposed; and for A, B and C the number of the pointer, the offset in bytes,
-# and the elements from one replica, and from one row, to the next; at last, where A may be
-# mostly zeros, the function for that (`sparse.py`), or 0.
+# BLAS's words for whether A and B are transposed; for A, B and C the number of the pointer, the offset in bytes, and
+# the elements from one replica, and from one row, to the next; the function for where A is mostly zeros (`sparse`), or
+# 0, its scratch memory, and how many bytes of that there are for each part.
 PRODUCT = """
 define void @product(ptr %table, ptr %memory, i64 %part, i64 %parts) {
 entry:
@@ -163,6 +163,9 @@ entry:
   %sgemm = inttoptr i64 %t0 to ptr
   %sparse = inttoptr i64 %t19 to ptr
   %looks = icmp ne i64 %t19, 0
+  %all.scratch = inttoptr i64 %t20 to ptr
+  %own = mul i64 %part, %t21
+  %scratch = getelementptr i8, ptr %all.scratch, i64 %own
   %all = mul i64 %t1, %t2
   %a0 = mul i64 %all, %part
   %from = udiv i64 %a0, %parts
@@ -202,9 +205,10 @@ multiply:
   %pc = getelementptr ELEMENT, ptr %mc, i64 %co
   br i1 %looks, label %look, label %dense
 look:
-  %did = call i64 %sparse(i64 %rows, i64 %t3, i64 %t4, ptr %pa, i64 %t10, ptr %pb, i64 %t14, ptr %pc, i64 %t18)
-  %done.so = icmp ne i64 %did, 0
-  br i1 %done.so, label %next, label %dense
+  %did = call i64 %sparse(i64 %rows, i64 %t3, i64 %t4, ptr %pa, i64 %t10, ptr %pb, i64 %t14, ptr %pc, i64 %t18,
+                          ptr %scratch)
+  %is.done = icmp ne i64 %did, 0
+  br i1 %is.done, label %next, label %dense
 dense:
   call void %sgemm(i32 101, i32 %ta, i32 %tb, i64 %rows, i64 %t3, i64 %t4, ELEMENT 1.0, ptr %pa, i64 %t10, ptr %pb,
                    i64 %t14, ELEMENT 0.0, ptr %pc, i64 %t18)
@@ -221,7 +225,7 @@ done:
 def product(dtype: np.dtype[Any]) -> str:
     """Return the function that multiplies matrices of a type."""
     loads = []
-    for k in range(20):
+    for k in range(22):
         loads += [f"%q{k} = getelementptr i64, ptr %table, i64 {k}", f"%t{k} = load i64, ptr %q{k}"]
     for name, slot, offset in (("a", 7, 8), ("b", 11, 12), ("c", 15, 16)):
         loads += [

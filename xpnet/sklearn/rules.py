@@ -14,7 +14,7 @@ import numpy as np
 from ..checks import number
 from ..device import Array
 from ..nn import Loss, Poisson, Sequential
-from ..nn.losses import TINY, Result
+from ..nn.losses import TINY, Result, weighted
 from ..optim import Optimizer, State
 
 
@@ -104,6 +104,7 @@ class Penalized(Optimizer):
     Attributes:
         weights: n of each of the steps whose table is made next, (steps,).
         rows: how many rows each of them has, (steps,).
+        matrices: where the network's matrices lie in the flat vector.
     """
 
     def __init__(self, rule: Optimizer, alpha: float) -> None:
@@ -162,9 +163,10 @@ class PoissonDeviance(Poisson):
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
         """Return sum, weight and gradient; t is (B, O), not negative."""
-        total, weight, dz = super().__call__(xp, z, t, w)
-        best = (t * xp.log(xp.maximum(t, TINY)) - t).sum(axis=-1) / float(z.shape[-1])  # 0 for t = 0
-        return total + (best if w is None else w * best).sum(axis=-1), weight, dz
+        outputs = float(z.shape[-1])
+        rate = xp.exp(z)
+        best = t * xp.log(xp.maximum(t, TINY)) - t  # 0 for t = 0; taken off each element, as sums would round it away
+        return weighted(xp, (rate - t * z + best).sum(axis=-1) / outputs, (rate - t) / outputs, w)
 
 
 class Summed(Loss):
