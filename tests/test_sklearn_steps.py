@@ -12,10 +12,12 @@ pytest.importorskip("sklearn")
 from inspect import signature
 
 from scipy.sparse import csr_array
+from scipy.special import xlogy
 from sklearn import neural_network
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, make_multilabel_classification
 
 import xpnet.sklearn
+from xpnet.sklearn.rules import PoissonDeviance
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -243,3 +245,16 @@ def test_gradient_of_all_rows(alpha, rows, rng):
     model.network.values = values
     _, _, gradient = fitting.loss_and_gradient(examples)
     assert (losses[0] - losses[1]) / 2e-5 == pytest.approx(gradient @ direction, rel=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_deviance_of_large_counts_is_not_rounded_away(rng, weighted):
+    """The terms of a sum are a million times as large as what is left of them."""
+    loss = PoissonDeviance()
+    loss.bind(np, "float32", 1)
+    z = np.log(rng.uniform(9e3, 1.1e4, (200, 1))).astype("float32")
+    t = rng.poisson(np.exp(z)).astype("float32")
+    w = rng.uniform(0.0, 2.0, 200).astype("float32") if weighted else None
+    exact = xlogy(t.astype(float), t.astype(float)) - t.astype(float) * z - t.astype(float) + np.exp(z.astype(float))
+    total, _, _ = loss(np, z, t, w)
+    np.testing.assert_allclose(total, exact[:, 0] @ (np.ones(200) if w is None else w), rtol=0.003)
