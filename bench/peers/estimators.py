@@ -62,7 +62,7 @@ PROBLEMS: dict[str, dict[str, Any]] = {  # the arguments beside the defaults, an
     "table of 50,000 x 30, float64": {"arguments": {}, "dtype": "float64"},
     "table of 50,000 x 30, float32": {"arguments": {}, "dtype": "float32"},
     "MNIST": {"arguments": {}, "dtype": "float64"},
-    # After 13 epochs no digit of the loss is the same any more, as with scikit-learn itself on another number of threads.
+    # After 13 epochs no digit of the loss is the same any more, nor is it from one number of BLAS threads to another.
     "MNIST, (512, 512), 8 epochs": {"arguments": {"hidden_layer_sizes": (512, 512), "max_iter": 8}, "dtype": "float64"},
     "iris": {"arguments": {}, "dtype": "float64"},
 }
