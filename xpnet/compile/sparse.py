@@ -29,9 +29,7 @@ BLOCK_BYTES = 3 * 2**18  # of a block of B: every two rows of C go through it, a
 WORD = 64  # elements whose being zero or not is in the bits of one number
 GROUP = 8  # columns of A that are looked through together: as many lie in a line of the cache
 COPIES = 8  # of what is done for an element: with a branch each, the processor guesses better where a word ends
-NOTES = (
-    2**14
-)  # bytes that a thread needs: one half has a bit for each of K elements, the other a byte for each of K rows
+NOTES = 2**14  # bytes: in one half a bit for each of K elements, in the other a byte for each of K rows
 
 
 class Vectors(NamedTuple):
@@ -183,8 +181,8 @@ class SparseProduct(Text):
             # The last block, and of a single block the last vector, reach back over columns that were done.
             last = self.op("sub", "%n", width)
             start = self.let(f"select i1 {self.op('icmp sge', last, 0)}, i64 {self.least(begin, last)}, i64 0")
-            offsets = [*(v * self.lanes for v in range(self.in_block - 1))]
-            self.offsets = [*map(str, offsets), self.least(self.op("sub", "%n", self.lanes), width - self.lanes)]
+            self.offsets = [str(v * self.lanes) for v in range(self.in_block - 1)]
+            self.offsets.append(self.least(self.op("sub", "%n", self.lanes), width - self.lanes))
             self.b, self.c = self.at(self.type, "%b", start), self.at(self.type, "%c", start)
             self._pack()
             if turned:
