@@ -46,22 +46,23 @@ def call(function, a, b, c, turned):
     room = scratch_bytes(k, Vectors.of(n, k, b.itemsize, compiler().registers), b.itemsize)
     scratch = CPU.zeros((room + 64,), "uint8")
     scratch[...] = 255  # it may hold anything
-    given = ((array.ctypes.data, array.strides[0] // array.itemsize) for array in (a, b, c))
+    given = ((array.ctypes.data, max(array.strides) // array.itemsize) for array in (a, b, c))
     done = function(m, n, k, *(number for pair in given for number in pair), scratch.ctypes.data)
     assert (scratch[room:] == 255).all(), "nothing is written behind it"
     return done
 
 
-def function_for(b, turned, address=lambda text: compiler().address(text)):
+def function_for(b, turned, b_turned=False, address=lambda text: compiler().address(text)):
     vectors = Vectors.of(b.shape[1], b.shape[0], b.itemsize, compiler().registers)
-    return FUNCTION(address(sparse_product(b.dtype, vectors, turned)))
+    return FUNCTION(address(sparse_product(b.dtype, vectors, turned, b_turned)))
 
 
-def multiply(a, b, turned, function=None):
+def multiply(a, b, turned, b_turned=False, function=None):
     """Return what the function returns, and C, which was full of NaN; all three matrices lie among NaN."""
     c = among_nan(np.full((a.shape[0], b.shape[1]), np.nan, a.dtype))
-    lies = among_nan(a.T if turned else a)
-    done = call(function or function_for(b, turned), lies, among_nan(b), c, turned)
+    a = among_nan(a.T if turned else a)
+    b = among_nan(b.T).T if b_turned else among_nan(b)
+    done = call(function or function_for(b, turned, b_turned), a, b, c, turned)
     inside = c.copy()
     c[...] = np.nan
     assert np.isnan(c.base).all(), "nothing is written beside C"
@@ -69,13 +70,14 @@ def multiply(a, b, turned, function=None):
 
 
 @pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("b_turned", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("m", "k", "n"), SHAPES)
-def test_product_is_numpys(rng, m, k, n, dtype, turned):
+def test_product_is_numpys(rng, m, k, n, dtype, turned, b_turned):
     if turned:
         m, k = min(k, 1000), m
     a, b = zeros_and_others(rng, (m, k), dtype), rng.normal(size=(k, n)).astype(dtype)
-    done, c = multiply(a, b, turned)
+    done, c = multiply(a, b, turned, b_turned)
     assert done == 1
     expected = a @ b
     np.testing.assert_allclose(c, expected, rtol=0, atol=TIGHT[dtype] * np.abs(expected).max())
@@ -111,12 +113,13 @@ def test_infinity_and_nan_of_the_left_stay_in_their_rows(rng, turned):
 
 
 @pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("b_turned", [False, True])
 @pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [(0, 0), (40, 104), (89, 208), (89, 207), (50, 110)])
-def test_right_that_is_not_finite_is_left_to_others(rng, place, strange, turned):
+def test_right_that_is_not_finite_is_left_to_others(rng, place, strange, turned, b_turned):
     a, b = zeros_and_others(rng, (80, 90), "float64"), rng.normal(size=(90, 209))
     b[place] = strange
-    assert multiply(a, b, turned)[0] == 0
+    assert multiply(a, b, turned, b_turned)[0] == 0
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -167,12 +170,14 @@ def before_forbidden_memory(array):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects memory as Linux does")
 @pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("b_turned", [False, True])
 @pytest.mark.parametrize(("m", "k", "n"), [(65, 784, 100), (71, 65, 209), (64, 64, 17), (130, 191, 33)])
-def test_nothing_is_read_behind_a_matrix(rng, m, k, n, turned):
+def test_nothing_is_read_behind_a_matrix(rng, m, k, n, turned, b_turned):
     a, b = zeros_and_others(rng, (m, k), "float32"), rng.normal(size=(k, n)).astype("float32")
-    lies = before_forbidden_memory(a.T if turned else a)
+    a_lies = before_forbidden_memory(a.T if turned else a)
+    b_lies = before_forbidden_memory(b.T).T if b_turned else before_forbidden_memory(b)
     c = before_forbidden_memory(np.zeros((m, n), "float32"))
-    assert call(function_for(b, turned), lies, before_forbidden_memory(b), c, turned) == 1
+    assert call(function_for(b, turned, b_turned), a_lies, b_lies, c, turned) == 1
     np.testing.assert_allclose(c, a @ b, rtol=0, atol=1e-4)
 
 
@@ -209,7 +214,8 @@ def test_registers_are_those_of_the_processor(monkeypatch):
 @pytest.mark.parametrize(("processor", "size"), [("x86-64", 16), ("haswell", 32)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("turned", [False, True])
-def test_product_of_other_processors_is_numpys(rng, monkeypatch, processor, size, dtype, turned):
+@pytest.mark.parametrize("b_turned", [False, True])
+def test_product_of_other_processors_is_numpys(rng, monkeypatch, processor, size, dtype, turned, b_turned):
     import llvmlite.binding as llvm
 
     if processor == "haswell" and not llvm.get_host_cpu_features().get("avx2"):
@@ -224,11 +230,12 @@ def test_product_of_other_processors_is_numpys(rng, monkeypatch, processor, size
 
     monkeypatch.setattr(compiler(), "registers", Registers(size, 16))
     a, b = zeros_and_others(rng, (66, 130), dtype), rng.normal(size=(130, 100)).astype(dtype)
-    done, c = multiply(a, b, turned, function_for(b, turned, address))
+    function = function_for(b, turned, b_turned, address)
+    done, c = multiply(a, b, turned, b_turned, function)
     assert done == 1
     np.testing.assert_allclose(c, a @ b, rtol=0, atol=10 * TIGHT[dtype])
     b[129, 99] = np.inf
-    assert multiply(a, b, turned, function_for(b, turned, address))[0] == 0
+    assert multiply(a, b, turned, b_turned, function)[0] == 0
 
 
 def test_only_large_products_are_worth_a_look():
@@ -309,7 +316,7 @@ def test_each_part_decides_for_itself(rng):
 
 
 @needs_threads
-def test_right_factor_that_is_turned_is_left_to_the_blas(rng):
+def test_right_factor_that_is_turned(rng):
     """dy W^T, as in the backward pass, with dy mostly zeros."""
 
     def step(xp, a):

@@ -121,11 +121,10 @@ class Program:
 
     def _cut_for_zeros(self, product: Product) -> Vectors | None:
         """Return how a product is cut for where its left factor is mostly zeros; None where it is not worth a look."""
-        a, b, c = product.matrices
-        turned, b_turned = ((blas_layout(matrix) or (False, 0))[0] for matrix in (a, b))
+        a, _, c = product.matrices
         m, n, k = min(c.shape[-2], math.prod(c.shape[:-1]) // self.plan.threads), c.shape[-1], a.shape[-1]
         vectors = Vectors.of(n, k, c.dtype.itemsize, compiler().registers)
-        worth = self._blas is not None and not b_turned and worth_looking(m, n, k, vectors.lanes, turned)
+        worth = self._blas is not None and worth_looking(m, n, k, vectors.lanes, _turned(a))
         return vectors if worth else None
 
     def _scratch_bytes(self) -> int:
@@ -140,9 +139,8 @@ class Program:
     def _sparse(self, product: Product) -> int:
         """Return the address of the function for where the left factor is mostly zeros; 0 for none."""
         vectors = self._cut[product]
-        a, _, c = product.matrices
-        turned = (blas_layout(a) or (False, 0))[0]
-        return 0 if vectors is None else compiler().address(sparse_product(c.dtype, vectors, turned))
+        a, b, c = product.matrices
+        return 0 if vectors is None else compiler().address(sparse_product(c.dtype, vectors, _turned(a), _turned(b)))
 
     def run(
         self, arrays: Mapping[str, HostArray], steps: int = 1, moves: Mapping[str, int] | None = None, first: int = 0
@@ -251,6 +249,11 @@ def _renew_sharing() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_sharing)
+
+
+def _turned(matrix: TracedArray) -> bool:
+    """Whether a factor of a product lies transposed."""
+    return (blas_layout(matrix) or (False, 0))[0]
 
 
 def check_arrays(

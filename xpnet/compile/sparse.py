@@ -150,22 +150,22 @@ class Text(Writer):
 
 
 @cache
-def sparse_product(dtype: np.dtype[np.generic], vectors: Vectors, turned: bool) -> str:
-    """Return the function for a type, how columns are cut, and whether A is turned.
+def sparse_product(dtype: np.dtype[np.generic], vectors: Vectors, turned: bool, b_turned: bool) -> str:
+    """Return the function for a type, how columns are cut, and whether A and B are turned.
 
         i64 sparse(i64 m, i64 n, i64 k, T *a, i64 lda, T *b, i64 ldb, T *c, i64 ldc, i8 *scratch)
 
     It returns 1, or 0 where it has left the product to others: A has too few zeros, B is not finite, or there is not
-    room enough. A is (M, K), or (K, M) and turned; `lda`, `ldb` and `ldc` are elements from one row to the next;
-    `scratch` is at a multiple of 64, with room for `scratch_bytes`.
+    room enough. A is (M, K), or (K, M) and turned, and B (K, N), or (N, K) and turned; `lda`, `ldb` and `ldc` are
+    elements from one row to the next; `scratch` is at a multiple of 64, with room for `scratch_bytes`.
     """
-    return SparseProduct(dtype, vectors, turned).text
+    return SparseProduct(dtype, vectors, turned, b_turned).text
 
 
 class SparseProduct(Text):
     """Writes that function."""
 
-    def __init__(self, dtype: np.dtype[np.generic], vectors: Vectors, turned: bool) -> None:
+    def __init__(self, dtype: np.dtype[np.generic], vectors: Vectors, turned: bool, b_turned: bool) -> None:
         super().__init__()
         self.type, self.size = scalar_type(dtype), dtype.itemsize
         self.lanes, self.in_block = vectors
@@ -183,8 +183,14 @@ class SparseProduct(Text):
             start = self.let(f"select i1 {self.op('icmp sge', last, 0)}, i64 {self.least(begin, last)}, i64 0")
             self.offsets = [str(v * self.lanes) for v in range(self.in_block - 1)]
             self.offsets.append(self.least(self.op("sub", "%n", self.lanes), width - self.lanes))
-            self.b, self.c = self.at(self.type, "%b", start), self.at(self.type, "%c", start)
-            self._pack()
+            self.b = self._row("%b", start, "%ldb") if b_turned else self.at(self.type, "%b", start)
+            self.c = self.at(self.type, "%c", start)
+            self._clear(self.sums[0])
+            if b_turned:
+                self._pack_columns()
+            else:
+                self._pack_rows()
+            self._leave_unless_finite()
             if turned:
                 self._from_columns()
             else:
@@ -215,21 +221,40 @@ class SparseProduct(Text):
         product = self.op("fmul contract", a, b, self.vector)
         self.set(one, self.op("fadd contract", self.get(one, self.vector), product, self.vector), self.vector)
 
-    def _pack(self) -> None:
-        """Copy a block of B, so that its vectors lie side by side and each in one line of the cache.
+    # A block of B is copied first, so that its vectors lie side by side and each in one line of the cache. Added up,
+    # times 0, they show whether all are finite: 0 times infinity, or NaN, is NaN, and stays that in a sum.
 
-        Leave where it is not finite: 0 times infinity, or NaN, is NaN, and stays that in a sum.
-        """
-        sums = self.sums[0]
-        self._clear(sums)
+    def _pack_rows(self) -> None:
+        """Copy a block of B as (K, N)."""
         with self.loop("%k") as k:
-            copies = self._packed(k)
-            for one, address, copy in zip(sums, self._vectors(self._row(self.b, k, "%ldb")), copies, strict=True):
-                values = self._load(address, self.lanes)
-                self.line(f"store {self.vector} {values}, ptr {copy}, align {self.size * self.lanes}")
-                self._add(one, values, "zeroinitializer")
-        total = self.get(sums[0], self.vector)
-        for one in sums[1:]:
+            for v, address in enumerate(self._vectors(self._row(self.b, k, "%ldb"))):
+                self._pack(k, v, self._load(address, self.lanes))
+
+    def _pack_columns(self) -> None:
+        """Copy a block of B as (N, K): a vector's elements are one of each of its rows."""
+        steps = f"<{', '.join(f'i64 {lane}' for lane in range(self.lanes))}>"
+        apart = self.op("mul", self.splat("%ldb", "i64", self.lanes), steps, f"<{self.lanes} x i64>")
+        pointers, mask = f"<{self.lanes} x ptr>", f"<{self.lanes} x i1>"
+        name = f"@llvm.masked.gather.v{self.lanes}f{8 * self.size}.v{self.lanes}p0"
+        self.declared.add(f"declare {self.vector} {name}({pointers}, i32, {mask}, {self.vector})")
+        every = self.splat("1", "i1", self.lanes)
+        for v, offset in enumerate(self.offsets):
+            first = self._row(self.b, offset, "%ldb")
+            of_lanes = self.let(f"getelementptr {self.type}, ptr {first}, <{self.lanes} x i64> {apart}")
+            with self.loop("%k") as k:
+                addresses = self.let(f"getelementptr {self.type}, {pointers} {of_lanes}, i64 {k}")
+                given = f"{pointers} {addresses}, i32 {self.size}, {mask} {every}, {self.vector} poison"
+                self._pack(k, v, self.let(f"call {self.vector} {name}({given})"))
+
+    def _pack(self, k: str, v: int, values: str) -> None:
+        """Copy a vector of row k."""
+        self.line(f"store {self.vector} {values}, ptr {self._packed(k)[v]}, align {self.size * self.lanes}")
+        self._add(self.sums[0][v], values, "zeroinitializer")
+
+    def _leave_unless_finite(self) -> None:
+        """Leave where a sum is NaN."""
+        total = self.get(self.sums[0][0], self.vector)
+        for one in self.sums[0][1:]:
             total = self.op("fadd", total, self.get(one, self.vector), self.vector)
         bits = self._bits("uno", total, self.lanes)
         self.leave_if(self.op("icmp ne", bits, 0, f"i{self.lanes}"))
