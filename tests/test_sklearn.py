@@ -16,7 +16,7 @@ pytest.importorskip("sklearn")
 
 import joblib
 from scipy import sparse, special
-from sklearn import neural_network
+from sklearn import config_context, neural_network
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -124,7 +124,7 @@ def test_activations_of_many_rows(monkeypatch):
 
 def test_activations_of_sparse_rows_and_of_no_hidden_layer():
     model = classifier().fit(X, Y)
-    np.testing.assert_array_equal(model.activations(sparse.csr_array(X))[0], model.activations(X)[0])
+    np.testing.assert_allclose(model.activations(sparse.csr_array(X))[0], model.activations(X)[0], atol=1e-12)
     assert classifier(hidden_layer_sizes=(), activation=[]).fit(X, Y).activations(X) == []
     with pytest.raises(NotFittedError):
         classifier().activations(X)
@@ -775,15 +775,20 @@ def test_there_and_back(name, arguments):
     hold(trained, trained.to_sklearn(), x)
 
 
-def test_the_best_weights_come_along():
-    """Where early stopping finds nothing better, a warm start leaves those that came from scikit-learn."""
-    arguments = {"early_stopping": True, "warm_start": True, "n_iter_no_change": 2}
-    theirs = neural_network.MLPClassifier((8,), max_iter=100, random_state=0, **arguments).fit(X, Y)
-    ours = MLPClassifier.from_sklearn(theirs).set_params(max_iter=1, learning_rate_init=1e-12)
-    theirs.best_validation_score_ = ours.best_validation_score_ = 1.0
-    ours.fit(X, Y)
-    for mine, expected in zip(ours.coefs_, theirs.coefs_, strict=True):
-        np.testing.assert_array_equal(mine, expected)
+@pytest.mark.parametrize("copied", [True, False])
+def test_warm_starts_in_which_nothing_is_better_go_on(copied):
+    """With early stopping, a later fit that finds no better score keeps its last weights, as in scikit-learn."""
+    arguments = {"early_stopping": True, "warm_start": True, "n_iter_no_change": 50, "max_iter": 5}
+    theirs = neural_network.MLPClassifier((8,), random_state=0, **arguments).fit(X, Y)
+    ours = MLPClassifier.from_sklearn(theirs) if copied else MLPClassifier((8,), random_state=0, **arguments).fit(X, Y)
+    for _ in range(4):
+        for one in (theirs, ours):
+            one.best_validation_score_ = 1.0
+            one.fit(X, Y)
+        np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-9)
+        for mine, expected in zip(ours.coefs_, theirs.coefs_, strict=True):
+            np.testing.assert_allclose(mine, expected, atol=1e-9)
+    assert ours.loss_curve_[-1] < ours.loss_curve_[0] - 0.1
 
 
 @pytest.mark.parametrize(
@@ -1226,3 +1231,64 @@ def test_pickled_on_a_gpu_and_opened_without_one(arguments, stand_in, monkeypatc
     assert same(again.fit(X, Y), model.fit(X, Y))
     if not arguments:
         assert same(again.partial_fit(X, Y), model.partial_fit(X, Y))
+
+
+# What users of scikit-learn may run into
+
+
+def test_weights_must_not_be_negative():
+    with pytest.raises(ValueError, match="[Nn]egative"):
+        classifier().fit(X, Y, sample_weight=-np.ones(len(X)))
+    with pytest.raises(ValueError, match="[Nn]egative"):
+        MLPRegressor(max_iter=2).fit(X, Y, sample_weight=np.r_[-1.0, np.ones(len(X) - 1)])
+
+
+def test_weights_of_classes_hold_for_parts_that_lack_some():
+    whole = {0: 2.0, 2: 0.5}
+    model = classifier(class_weight=whole).partial_fit(X, Y, classes=[0, 1, 2])
+    only = Y == 1
+    model.partial_fit(X[only], Y[only])
+    weighted = classifier().partial_fit(X, Y, classes=[0, 1, 2], sample_weight=np.array([2.0, 1.0, 0.5])[Y])
+    weighted.partial_fit(X[only], Y[only], sample_weight=np.ones(only.sum()))
+    assert same(model, weighted)
+
+
+def test_one_class_is_always_right():
+    y = np.zeros(len(X), int)
+    arguments = {"early_stopping": True, "max_iter": 40, "random_state": 0}
+    theirs, ours = neural_network.MLPClassifier(**arguments).fit(X, y), MLPClassifier(**arguments).fit(X, y)
+    assert ours.validation_scores_ == theirs.validation_scores_ == [1.0] * ours.n_iter_
+    assert ours.n_iter_ == theirs.n_iter_
+
+
+def test_checks_of_arguments_can_be_skipped():
+    with config_context(skip_parameter_validation=True):
+        classifier(alpha=-1e-9).fit(X, Y)
+    with pytest.raises(ValueError, match="alpha"):
+        classifier(alpha=-1e-9).fit(X, Y)
+
+
+def test_losses_are_numbers_of_numpy():
+    model = classifier().fit(X, Y)
+    assert model.loss == neural_network.MLPClassifier().loss
+    assert {type(one) for one in (model.loss_, model.best_loss_, *model.loss_curve_)} == {np.float64}
+
+
+def test_wide_sparse_rows_are_never_dense_in_great_numbers(monkeypatch):
+    x = sparse.random_array((600, 50_000), density=1e-3, format="csr", rng=np.random.default_rng(0))
+    y = np.arange(600) % 2
+    model = MLPClassifier((4,), max_iter=1, early_stopping=True, batch_size=50).fit(x, y)
+    dense = []
+    for kind in (sparse.csr_array, sparse.csr_matrix):
+        made = kind.toarray
+        monkeypatch.setattr(kind, "toarray", lambda self, *a, made=made: dense.append(self.shape) or made(self, *a))
+    expected = x[:50].toarray() @ model.coefs_[0] + model.intercepts_[0]
+    dense.clear()
+    np.testing.assert_allclose(model.activations(x)[0][:50], np.maximum(expected, 0.0), atol=1e-12)
+    assert model.predict(x).shape == (600,)
+    assert not dense, "predictions need none"
+    MLPClassifier((4,), max_iter=2, solver="lbfgs").fit(x, y)
+    MLPClassifier((4,), max_iter=1, early_stopping=True, batch_size=50).fit(x, y)
+    assert max(rows * columns * 8 for rows, columns in dense) <= 2**26
+    normed = MLPClassifier((4,), max_iter=1, batch_size=50, batch_norm=True, activation="tanh").fit(x, y)
+    np.testing.assert_allclose(normed.predict_proba(x[:9]), normed.predict_proba(x[:9].toarray()), atol=1e-12)

@@ -14,7 +14,14 @@ from inspect import signature
 from scipy.sparse import csr_array
 from scipy.special import xlogy
 from sklearn import neural_network
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, make_multilabel_classification
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_iris,
+    load_wine,
+    make_multilabel_classification,
+)
 
 import xpnet.sklearn
 from xpnet.sklearn.rules import PoissonDeviance
@@ -258,3 +265,23 @@ def test_deviance_of_large_counts_is_not_rounded_away(rng, weighted):
     exact = xlogy(t.astype(float), t.astype(float)) - t.astype(float) * z - t.astype(float) + np.exp(z.astype(float))
     total, _, _ = loss(np, z, t, w)
     np.testing.assert_allclose(total, exact[:, 0] @ (np.ones(200) if w is None else w), rtol=0.003)
+
+
+@pytest.mark.parametrize(
+    ("load", "solver", "epochs"),
+    [(load_wine, "sgd", 100), (load_wine, "adam", 100), (load_breast_cancer, "adam", 3), (load_digits, "adam", 10)],
+)
+def test_losses_of_data_that_were_not_scaled(load, solver, epochs):
+    """Probabilities are 0 and 1 to rounding, and are reported as eps and 1 - eps."""
+    theirs, ours = pair("MLPClassifier", solver=solver, max_iter=epochs)
+    x, y = load(return_X_y=True)
+    # What is left of 1 - p, for a p that is nearly 1, is rounded: of two classes losses are the same to three digits.
+    hold(theirs.fit(x, y), ours.fit(x, y), rtol=1e-9 if len(set(y)) > 2 else 1e-3)
+    if load is load_wine and solver == "sgd":
+        assert max(theirs.loss_curve_) > 20.0, "of -log(eps) = 36"
+
+
+def test_losses_of_several_labels_that_were_not_scaled():
+    x, y = make_multilabel_classification(300, random_state=0)
+    theirs, ours = pair("MLPClassifier", max_iter=5)
+    np.testing.assert_allclose(ours.fit(100 * x, y).loss_curve_, theirs.fit(100 * x, y).loss_curve_, rtol=1e-3)

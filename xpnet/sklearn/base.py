@@ -35,7 +35,7 @@ from ..optim import OPTIMIZERS, SCHEDULES, Optimizer
 from ..optim.schedules import constant
 from ..training.model import MLP, PREDICT_ROWS
 from . import exchange
-from .fitting import Examples, Fitting, HostArray, few_threads
+from .fitting import Examples, Fitting, HostArray, dense_rows, few_threads
 from .rules import SGD, Adam, Gather, Summed
 
 DTYPES = (np.float64, np.float32)  # those that stay as they are; all others become float64
@@ -173,11 +173,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     def _weights(self, sample_weight: Any, y: Any, x: Any) -> HostArray | None:
         """Return the weights of rows, (N,), or None where all count alike."""
-        return None if sample_weight is None else _check_sample_weight(sample_weight, np.empty((x.shape[0], 1)))
+        if sample_weight is None:
+            return None
+        w: HostArray = _check_sample_weight(sample_weight, np.empty((x.shape[0], 1)), ensure_non_negative=True)
+        return w
 
     def _reported(self, loss: float, penalty: float) -> float:
         """Return what scikit-learn reports for the sum over outputs of the losses, and the penalty."""
-        return loss + penalty
+        return np.float64(loss + penalty)
 
     def _decoded(self, p: Array) -> Array:
         """Return predictions for outputs p, (N, O)."""
@@ -320,7 +323,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.best_validation_score_: Any = -np.inf if self.early_stopping else None
         self.best_loss_: Any = None if self.early_stopping else np.inf
         self._no_improvement_count = 0
-        self._best = self._model.network.snapshot()
+        self._best: tuple[Array, ...] | None = None  # what was best in this fit
         self._best_watched = np.inf
 
     @property
@@ -433,7 +436,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         batch_size = 200 if self.batch_size == "auto" else self.batch_size
         if batch_size > n and self.batch_size != "auto":
             warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
             )
         batch_size = min(batch_size, n)
         if self._fitting is None or not incremental:
@@ -465,16 +468,17 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                         f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization"
                         " hasn't converged yet.",
                         ConvergenceWarning,
-                        stacklevel=4,
+                        stacklevel=5,
                     )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
+            warnings.warn("Training interrupted by user.", stacklevel=5)
             self._fitting = None  # a program that was interrupted cannot go on
         finally:
             if self._fitting is not None:
                 self._fitting.release()
-        if (self.early_stopping or self.restore_best) and not incremental:
+        if self._best is not None:
             self._model.network.restore(self._best)
+            self._best = None
 
     def _new_fitting(self, steps_in_epoch: int, incremental: bool) -> Fitting:
         steps = self.max_iter * steps_in_epoch
@@ -556,7 +560,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         loss = weight = 0.0
         outputs = []
         with few_threads(model, PREDICT_ROWS):
-            for span in spans(len(held_out), PREDICT_ROWS):
+            for span in spans(len(held_out), held_out.at_once(PREDICT_ROWS)):
                 rows = held_out.part(span)
                 z = model.network.forward(rows.x)
                 total, n, _ = model.loss(model.network.xp, z, rows.t, rows.w)
@@ -601,11 +605,20 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     # Predicting
 
     def _pieces(self, x: Any) -> Iterator[Array]:
-        """Yield checked rows piece by piece, dense, on the device, in the network's type, (B, I)."""
+        """Yield checked rows piece by piece, in the network's type, (B, I): sparse ones as they are, others as arrays.
+
+        For the device, sparse ones are made dense.
+        """
         network = self._model.network
-        for span in spans(x.shape[0], PREDICT_ROWS):
-            part = x[span].toarray() if hasattr(x, "tocsr") else x[span]
-            yield network.device.asarray(part, dtype=network.dtype)
+        if not hasattr(x, "tocsr"):
+            for span in spans(x.shape[0], PREDICT_ROWS):
+                yield network.device.asarray(x[span], dtype=network.dtype)
+        elif self._model.device.index is None and isinstance(network.layers[0], Linear):  # x @ W is SciPy's
+            for span in spans(x.shape[0], PREDICT_ROWS):
+                yield x[span].astype(network.dtype, copy=False)
+        else:
+            for span in spans(x.shape[0], dense_rows(x, PREDICT_ROWS)):
+                yield network.device.asarray(x[span].toarray(), dtype=network.dtype)
 
     def _joined(self, pieces: list[Array], stays: bool) -> Array:
         """Return pieces as one array, of the device if it stays there, and of the host if not."""
@@ -675,7 +688,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     # A pickle holds no arrays of a device, and no device, which may not be there where it is opened.
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        if "_best" in state:
+        if state.get("_best") is not None:  # it is pickled in a callback
             state = state | {"_best": tuple(map(self._on_host, state["_best"]))}
         return state | ({"device": self.device.name} if isinstance(self.device, Device) else {})
 

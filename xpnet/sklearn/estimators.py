@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
@@ -42,6 +42,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         classes_: in the order of the columns of probabilities.
     """
 
+    loss = "log_loss"
     _y_numeric = False
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = BaseMLP._parameter_constraints | {
         "class_weight": [None, StrOptions({"balanced"}), dict, list],
@@ -122,13 +123,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         w = super()._weights(sample_weight, y, x)
         if self.class_weight is None:
             return w
-        of_classes: HostArray = compute_sample_weight(self.class_weight, y)
+        of_classes = self._weights_of_classes(y)
         if not (of_classes >= 0.0).all():
             raise ValueError(f"class_weight must not be negative, and is {self.class_weight!r}")
         w = of_classes if w is None else w * of_classes
         if not w.any():
             raise ValueError("class_weight is zero for the class of every row: nothing would be learnt")
         return w
+
+    def _weights_of_classes(self, y: Any) -> HostArray:
+        """Return the weight of each row's class, (N,); of rows that lack classes which have one, too."""
+        weights: HostArray
+        if self._multilabel or not isinstance(self.class_weight, dict):
+            weights = compute_sample_weight(self.class_weight, y)
+        else:
+            each = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
+            weights = each[np.searchsorted(self.classes_, y)]
+        return weights
 
     def _decoded(self, p: Array) -> Array:
         if isinstance(p, np.ndarray):
@@ -145,10 +156,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     def _scored(self, t: HostArray, p: HostArray, w: HostArray | None) -> float:
         if t.ndim == 2:
             right = ((p > 0.5) == t).all(axis=1)
+        elif len(self.classes_) == 1:  # it is every answer
+            right = np.ones(len(t))
         else:
             right = (p.argmax(axis=1) if p.shape[1] > 1 else p[:, 0] > 0.5) == t
         return float(np.average(right, weights=w))
 
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Data | None = None) -> Self:
         """Train anew (with `warm_start`: go on), and return the estimator.
 
@@ -159,10 +173,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             validation_data: rows and their classes, to look at after each epoch; with `early_stopping`, what decides,
                 in place of a part of X.
         """
-        self._validate_params()
         return self._fit(X, y, sample_weight, validation_data)
 
     @available_if(has_partial_fit)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Take one epoch over these rows, with the update rule as the last call left it, and return the estimator.
 
@@ -170,7 +184,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             X, y, sample_weight: as for `fit`.
             classes: all there will ever be, (C,); needed in the first call.
         """
-        self._validate_params()
         if self.class_weight == "balanced":
             raise ValueError("class_weight='balanced' needs all rows at once, and partial_fit gets some: give weights")
         y, classes = self._on_host(y), self._on_host(classes)
@@ -272,7 +285,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return t
 
     def _reported(self, loss: float, penalty: float) -> float:
-        return loss / (self.n_outputs_ if self.loss == "squared_error" else 1) + penalty
+        return super()._reported(loss / (self.n_outputs_ if self.loss == "squared_error" else 1), penalty)
 
     def _decoded(self, p: Array) -> Array:
         return p.ravel() if p.shape[1] == 1 else p
@@ -280,6 +293,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def _scored(self, t: HostArray, p: HostArray, w: HostArray | None) -> float:
         return float(r2_score(t, p, sample_weight=w)) if np.isfinite(p).all() else float("nan")
 
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Data | None = None) -> Self:
         """Train anew (with `warm_start`: go on), and return the estimator.
 
@@ -290,13 +304,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             validation_data: rows and their targets, to look at after each epoch; with `early_stopping`, what decides,
                 in place of a part of X.
         """
-        self._validate_params()
         return self._fit(X, y, sample_weight, validation_data)
 
     @available_if(has_partial_fit)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Take one epoch over these rows, with the update rule as the last call left it, and return the estimator."""
-        self._validate_params()
         return self._fit(X, y, sample_weight, incremental=True)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

@@ -32,6 +32,7 @@ FITTED = (  # what a fit leaves besides the network, as numbers or lists of them
     "best_validation_score_",
     "validation_loss_curve_",
 )
+LOSSES = ("loss_", "best_loss_", "loss_curve_", "validation_loss_curve_")  # those that are NumPy's numbers
 
 
 def in_dtype(model: MLP, dtype: str, loss: Loss) -> MLP:
@@ -94,12 +95,21 @@ def load(cls: type[BaseMLP], path: Path, device: str | Device) -> BaseMLP:
         estimator = cls(**arguments, device=get_device(device).name)
         classes = np.array(about["classes"], dtype=about["classes_dtype"]) if "classes" in about else None
         _adopt(estimator, model, classes)
-        estimator.__dict__.update({name: about["fitted"].get(name) for name in FITTED if name in about["fitted"]})
+        fitted = {name: about["fitted"][name] for name in FITTED if name in about["fitted"]}
+        fitted |= {name: _float64(fitted[name]) for name in LOSSES if name in fitted}
+        estimator.__dict__.update(fitted)
         if "feature_names" in about:
             estimator.feature_names_in_ = np.array(about["feature_names"], dtype=object)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} does not describe an estimator: {one_line(error)}") from error
     return estimator
+
+
+def _float64(value: Any) -> Any:
+    """Return a number, or those of a list, as NumPy's."""
+    if isinstance(value, list):
+        return [np.float64(one) for one in value]
+    return None if value is None else np.float64(value)
 
 
 def from_sklearn(cls: type[BaseMLP], theirs: Any, device: str | Device) -> BaseMLP:

@@ -34,6 +34,11 @@ def few_threads(model: MLP, rows: int) -> AbstractContextManager[None]:
     return nullcontext() if known is None or largest >= WORTH_THREADS else known.one_thread()
 
 
+def dense_rows(x: Any, most: int) -> int:
+    """Return how many rows of a sparse matrix to make dense at a time."""
+    return max(1, min(most, DENSE_BYTES // (8 * int(x.shape[1]))))
+
+
 class Examples:
     """Rows with targets and weights, of which batches are taken.
 
@@ -51,6 +56,10 @@ class Examples:
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
+
+    def at_once(self, most: int) -> int:
+        """Return how many rows, of `most`, to take at a time where any number will do."""
+        return dense_rows(self.x, most) if self.sparse else most
 
     def part(self, span: slice) -> Rows:
         """Return neighbouring rows, on the device."""
@@ -119,7 +128,7 @@ class Fitting:
         """Return loss and penalty of all rows, and the gradient of their sum, (P,); the rule must be `Gather`."""
         total = self.optimizer.state["total"]
         total[...] = 0.0
-        loss, penalty = self.epoch(examples, np.arange(len(examples)), WHOLE_ROWS)
+        loss, penalty = self.epoch(examples, np.arange(len(examples)), examples.at_once(WHOLE_ROWS))
         return loss, penalty, self.model.device.to_host(total).copy()
 
     def _steps_on(self, rows: Rows, batch_size: int) -> Steps:

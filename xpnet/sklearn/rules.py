@@ -14,7 +14,7 @@ import numpy as np
 from ..checks import number
 from ..device import Array
 from ..nn import Loss, Poisson, Sequential
-from ..nn.losses import TINY, Result, weighted
+from ..nn.losses import TINY, Result, by_output, weighted
 from ..optim import Optimizer, State
 
 
@@ -172,6 +172,9 @@ class PoissonDeviance(Poisson):
 class Summed(Loss):
     """Another loss, summed over a row's outputs in place of their mean, times a factor, as scikit-learn has it.
 
+    Cross entropies are reported for probabilities held between eps and 1 - eps of their type, as there; gradients are
+    not touched by that.
+
     Args:
         loss: the other loss.
         factor: 0.5 for squares.
@@ -187,10 +190,23 @@ class Summed(Loss):
         """Return sum, weight and gradient."""
         k = self.factor * (1.0 if self.link == "softmax" else float(z.shape[-1]))
         total, weight, dz = self._bound(xp, z, t, w)
+        total = k * total
+        if self.link in ("softmax", "sigmoid"):
+            rows = self._clipped(xp, z, t)
+            total = (rows if w is None else w * rows).sum(axis=-1)
         if w is None or not self.by_rows:
-            return k * total, weight, k * dz
+            return total, weight, k * dz
         rows = float(z.shape[-2])
-        return k * rows * total / xp.maximum(weight, TINY), rows, k * dz
+        return rows * total / xp.maximum(weight, TINY), rows, k * dz
+
+    def _clipped(self, xp: Any, z: Array, t: Array) -> Array:
+        """Return the cross entropy of each row, (..., B), for probabilities that are neither 0 nor 1."""
+        eps = float(np.finfo(z.dtype).eps)
+        p = xp.minimum(xp.maximum(self.output(xp, z), eps), 1.0 - eps)
+        q = by_output(xp, z, t)
+        if self.link == "softmax":
+            return -(q * xp.log(p)).sum(axis=-1)
+        return -(q * xp.log(p) + (1.0 - q) * xp.log(1.0 - p)).sum(axis=-1)
 
     def output(self, xp: Any, z: Array) -> Array:
         """Return what z means to the other loss."""
