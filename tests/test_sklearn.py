@@ -1279,16 +1279,31 @@ def test_wide_sparse_rows_are_never_dense_in_great_numbers(monkeypatch):
     y = np.arange(600) % 2
     model = MLPClassifier((4,), max_iter=1, early_stopping=True, batch_size=50).fit(x, y)
     dense = []
-    for kind in (sparse.csr_array, sparse.csr_matrix):
+
+    def noted(kind):
         made = kind.toarray
-        monkeypatch.setattr(kind, "toarray", lambda self, *a, made=made: dense.append(self.shape) or made(self, *a))
+
+        def toarray(self, *given):
+            dense.extend([self.shape] * (self.shape[1] == 50_000))
+            return made(self, *given)
+
+        monkeypatch.setattr(kind, "toarray", toarray)
+
+    noted(sparse.csr_array)
+    noted(sparse.csr_matrix)
     expected = x[:50].toarray() @ model.coefs_[0] + model.intercepts_[0]
     dense.clear()
     np.testing.assert_allclose(model.activations(x)[0][:50], np.maximum(expected, 0.0), atol=1e-12)
     assert model.predict(x).shape == (600,)
     assert not dense, "predictions need none"
-    MLPClassifier((4,), max_iter=2, solver="lbfgs").fit(x, y)
-    MLPClassifier((4,), max_iter=1, early_stopping=True, batch_size=50).fit(x, y)
+    arguments = {"max_iter": 2, "random_state": 0}
+    fits = {"lbfgs": {"solver": "lbfgs"}, "held out": {"early_stopping": True, "batch_size": 50}}
+    kept = {name: MLPClassifier((4,), **arguments, **more).fit(x, y) for name, more in fits.items()}
+    assert not dense, "nor do fits"
+    monkeypatch.setattr("xpnet.sklearn.fitting.THIN", 0.0)
+    for name, more in fits.items():
+        model = MLPClassifier((4,), **arguments, **more).fit(x, y)
+        np.testing.assert_allclose(model.coefs_[0], kept[name].coefs_[0], atol=1e-9)
     assert max(rows * columns * 8 for rows, columns in dense) <= 2**26
     normed = MLPClassifier((4,), max_iter=1, batch_size=50, batch_norm=True, activation="tanh").fit(x, y)
     np.testing.assert_allclose(normed.predict_proba(x[:9]), normed.predict_proba(x[:9].toarray()), atol=1e-12)

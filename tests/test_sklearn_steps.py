@@ -215,6 +215,12 @@ def test_sparse_rows(monkeypatch):
     ours.fit(csr_array(x), y)
     hold(theirs, ours, 1e-9)
     np.testing.assert_allclose(ours.predict_proba(csr_array(x).tocsc()), theirs.predict_proba(x), atol=1e-9)
+    for name, value in {"THIN": 2.0, "WIDE": 1, "WIDE_FOR_FEW": 1}.items():  # so that they are never dense
+        monkeypatch.setattr(f"xpnet.sklearn.fitting.{name}", value)
+    w = np.arange(210) % 3 if signature(theirs.fit).parameters.get("sample_weight") else None
+    for one in (theirs, ours):
+        one.set_params(early_stopping=True).fit(csr_array(x), y, **({} if w is None else {"sample_weight": w}))
+    hold(theirs, ours, 1e-9)
 
 
 @pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])

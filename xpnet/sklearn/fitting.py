@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ from .rules import Penalized
 WHOLE_ROWS = 1024  # in a piece of all rows: enough to fill the processor, little to keep in memory
 MANY = 300  # small steps, for which it pays to compile them
 SMALL = 5_000_000  # multiplications in a small step
+THIN = 0.01  # share of elements of a sparse matrix below which it may stay sparse
+WIDE, WIDE_FOR_FEW = 40_000, 4_000  # columns of it from which on it does, and that where the first layer has FEW units
+FEW = 32
 DENSE_BYTES = 2**26  # of a sparse matrix's rows that are made dense at a time
 
 HostArray = np.ndarray[Any, Any]
@@ -39,6 +43,47 @@ def dense_rows(x: Any, most: int) -> int:
     return max(1, min(most, DENSE_BYTES // (8 * int(x.shape[1]))))
 
 
+class SparseRows:
+    """A sparse matrix, with what layers ask of the array of rows that they are given; SciPy multiplies."""
+
+    def __init__(self, matrix: Any) -> None:
+        self.matrix, self.shape, self.ndim, self.dtype = matrix, matrix.shape, 2, matrix.dtype
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: slice | HostArray) -> SparseRows:
+        return SparseRows(self.matrix[rows])
+
+    def __matmul__(self, other: HostArray) -> HostArray:
+        product: HostArray = self.matrix @ other
+        return product
+
+    def take(self, index: HostArray, axis: int) -> SparseRows:
+        """Return some of the rows, axis 0."""
+        return self[index]
+
+    def astype(self, dtype: str) -> SparseRows:
+        """Return them in a type."""
+        return SparseRows(self.matrix.astype(dtype, copy=False))
+
+    def swapaxes(self, one: int, other: int) -> SparseRows:
+        """Return the transposed matrix."""
+        return SparseRows(self.matrix.T)
+
+
+def stay_sparse(model: MLP, x: Any) -> bool:
+    """Whether rows of a sparse matrix had better not be made dense.
+
+    To gather their zeros costs for each column what a few dozen units do, and memory; but steps without are not
+    compiled.
+    """
+    rows, columns = x.shape
+    units = model.network.layers[0].outputs(columns)
+    least = WIDE_FOR_FEW if units <= FEW else WIDE
+    return model.device.index is None and columns >= least and x.nnz < THIN * rows * columns
+
+
 class Examples:
     """Rows with targets and weights, of which batches are taken.
 
@@ -51,8 +96,13 @@ class Examples:
 
     def __init__(self, model: MLP, x: Any, t: HostArray, w: HostArray | None) -> None:
         self.model, self.x, self.t, self.w = model, x, t, w
-        self.sparse = hasattr(x, "tocsr")
-        self.rows = None if self.sparse else in_order(model.rows(x, t, w))
+        self.sparse = hasattr(x, "tocsr") and not stay_sparse(model, x)  # to be made dense piece by piece
+        self.rows = None
+        if hasattr(x, "tocsr") and not self.sparse:
+            without = model.rows(np.empty((len(t), 0)), t, w)
+            self.rows = replace(without, x=SparseRows(x).astype(model.network.dtype))
+        elif not self.sparse:
+            self.rows = in_order(model.rows(x, t, w))
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
@@ -134,7 +184,7 @@ class Fitting:
     def _steps_on(self, rows: Rows, batch_size: int) -> Steps:
         """Return what takes the next steps, on rows; what was compiled for rows of the same kind is used again."""
         small = 3 * self._weights * min(batch_size, len(rows)) < SMALL
-        compiled = not small or max(self.taken, self.expected) >= MANY
+        compiled = not isinstance(rows.x, SparseRows) and (not small or max(self.taken, self.expected) >= MANY)
         steps = self._steps.get(compiled) or Steps(self.model, self.optimizer, rows, compiled=compiled)
         self._steps = {compiled: steps}
         steps.use(rows)
