@@ -90,6 +90,10 @@ class SoftmaxCrossEntropy(Loss):
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
         """Return sum, weight and gradient; t is (B,) integers from 0 to C-1, or (B, C)."""
+        return weighted(xp, *self.rows(xp, z, t), w)
+
+    def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
+        """Return the loss of each row, (..., B), and its gradient, (..., B, C)."""
         classes = z.shape[-1]
         q = by_output(xp, z, t)  # (B, C)
         if self.label_smoothing:
@@ -97,8 +101,8 @@ class SoftmaxCrossEntropy(Loss):
         z = z - z.max(axis=-1, keepdims=True)
         e = xp.exp(z)
         s = e.sum(axis=-1, keepdims=True)  # (..., B, 1)
-        rows = xp.log(s)[..., 0] - xp.where(q > 0.0, q * z, 0.0).sum(axis=-1)  # (..., B); 0 times -inf is 0 here
-        return weighted(xp, rows, e / s - q, w)
+        losses = xp.log(s)[..., 0] - xp.where(q > 0.0, q * z, 0.0).sum(axis=-1)  # (..., B); 0 times -inf is 0 here
+        return losses, e / s - q
 
     def output(self, xp: Any, z: Array) -> Array:
         """Return softmax(z), probabilities of one class each."""

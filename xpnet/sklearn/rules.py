@@ -7,13 +7,14 @@ rounding (`tests/test_sklearn_steps.py`).
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
 
 from ..checks import number
 from ..device import Array
-from ..nn import Loss, Poisson, Sequential
+from ..nn import Loss, Poisson, Sequential, SoftmaxCrossEntropy
 from ..nn.losses import TINY, Result, by_output, weighted
 from ..optim import Optimizer, State
 
@@ -189,24 +190,25 @@ class Summed(Loss):
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
         """Return sum, weight and gradient."""
         k = self.factor * (1.0 if self.link == "softmax" else float(z.shape[-1]))
-        total, weight, dz = self._bound(xp, z, t, w)
-        total = k * total
-        if self.link in ("softmax", "sigmoid"):
-            rows = self._clipped(xp, z, t)
-            total = (rows if w is None else w * rows).sum(axis=-1)
+        total, weight, dz = self._reported(xp, z, t, w)
         if w is None or not self.by_rows:
-            return total, weight, k * dz
+            return k * total, weight, k * dz
         rows = float(z.shape[-2])
-        return rows * total / xp.maximum(weight, TINY), rows, k * dz
+        return k * rows * total / xp.maximum(weight, TINY), rows, k * dz
 
-    def _clipped(self, xp: Any, z: Array, t: Array) -> Array:
-        """Return the cross entropy of each row, (..., B), for probabilities that are neither 0 nor 1."""
+    def _reported(self, xp: Any, z: Array, t: Array, w: Array | None) -> Result:
+        """Return what the other loss does, but for probabilities near 0 and 1."""
         eps = float(np.finfo(z.dtype).eps)
-        p = xp.minimum(xp.maximum(self.output(xp, z), eps), 1.0 - eps)
-        q = by_output(xp, z, t)
-        if self.link == "softmax":
-            return -(q * xp.log(p)).sum(axis=-1)
-        return -(q * xp.log(p) + (1.0 - q) * xp.log(1.0 - p)).sum(axis=-1)
+        if isinstance(self._bound, SoftmaxCrossEntropy):
+            rows, dz = self._bound.rows(xp, z, t)  # -log p
+            return weighted(xp, xp.minimum(xp.maximum(rows, -math.log1p(-eps)), -math.log(eps)), dz, w)
+        total, weight, dz = self._bound(xp, z, t, w)
+        if self.link == "sigmoid":
+            p = xp.minimum(xp.maximum(self.output(xp, z), eps), 1.0 - eps)
+            q = by_output(xp, z, t)
+            rows = -(q * xp.log(p) + (1.0 - q) * xp.log(1.0 - p)).sum(axis=-1) / float(z.shape[-1])
+            total = (rows if w is None else w * rows).sum(axis=-1)
+        return total, weight, dz
 
     def output(self, xp: Any, z: Array) -> Array:
         """Return what z means to the other loss."""
