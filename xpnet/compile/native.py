@@ -108,11 +108,16 @@ class Compiler:
             self.folder = None  # full, or read-only: what is compiled is just not kept
 
 
+def is_x86() -> bool:
+    """Whether this is a 64-bit processor of the x86 family."""
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
 def registers(features: Mapping[str, bool]) -> Registers:
     """Return the vectors of a processor that has these features."""
     if features.get("avx512f"):
         return Registers(64, 32)
-    if platform.machine().lower() in ("x86_64", "amd64"):
+    if is_x86():
         return Registers(32 if features.get("avx") else 16, 16)
     return Registers(16, 32)
 

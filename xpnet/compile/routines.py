@@ -6,13 +6,13 @@ Like a loop, a routine that an instruction names takes its table, the memory, an
 from __future__ import annotations
 
 import ctypes
-import platform
 import sys
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from .native import is_x86
 from .writer import scalar_type
 
 # Goes through a program, step by step. An instruction is three numbers: the function's address, how it is shared, and
@@ -238,9 +238,9 @@ def product(dtype: np.dtype[Any]) -> str:
 
 def meeting() -> str:
     """Return the function in which threads meet."""
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    pause = "call void @llvm.x86.sse2.pause()" if x86 else ""
-    return MEETING.replace("PAUSE", pause) + ("declare void @llvm.x86.sse2.pause()\n" if x86 else "")
+    if not is_x86():
+        return MEETING.replace("PAUSE", "")
+    return MEETING.replace("PAUSE", "call void @llvm.x86.sse2.pause()") + "declare void @llvm.x86.sse2.pause()\n"
 
 
 @cache

@@ -53,10 +53,14 @@ class Vectors(NamedTuple):
         return cls(lanes, -(-needed // blocks))
 
 
+def noted_elements(turned: bool) -> int:
+    """Return for how many elements in a row of A there is room in the notes."""
+    return NOTES // 2 if turned else 8 * NOTES // 2
+
+
 def worth_looking(m: int, n: int, k: int, lanes: int, turned: bool) -> bool:
     """Whether a part of a product, (M, K) times (K, N), is large enough, and can be done here; turned: A is (K, M)."""
-    inner, most = (m, NOTES // 2) if turned else (k, 4 * NOTES)
-    fits = inner >= WORD and k <= most and sys.byteorder == "little"
+    fits = (m if turned else k) >= WORD and k <= noted_elements(turned) and sys.byteorder == "little"
     return fits and m >= FEWEST_ROWS and n > (FEWEST_VECTORS - 1) * lanes and m * n * k >= WORTH
 
 
@@ -172,9 +176,9 @@ class SparseProduct(Text):
         self.vector = f"<{self.lanes} x {self.type}>"
         self.sums = [[self.slot(self.vector) for _ in range(self.in_block)] for _ in range(2)]
         self.words = self.op("udiv", self.op("add", "%k", WORD - 1), WORD)  # that K bits fill, the last perhaps in part
-        rows, inner, most = ("%k", "%m", NOTES // 2) if turned else ("%m", "%k", 4 * NOTES)
+        rows, inner = ("%k", "%m") if turned else ("%m", "%k")
         self.leave_if(self.op("icmp slt", inner, WORD))
-        self.leave_if(self.op("icmp sgt", "%k", most))
+        self.leave_if(self.op("icmp sgt", "%k", noted_elements(turned)))
         self._leave_if_dense(rows, inner)
         width = self.in_block * self.lanes
         with self.loop("%n", width) as begin:

@@ -46,7 +46,8 @@ class Loss:
     The arguments are the array module; z, logits, log rates or values, (..., B, O); targets t, labels (B,), or one
     number for each output, (B, O); and a weight per row w, (B,) or (R, B), or None for ones. The answer is the weighted
     sum of row losses, (...); the sum of weights, (...), or a number; and the gradient of their quotient with respect to
-    z, (..., B, O). A loss of your own keeps its constructor's arguments as attributes, for model files.
+    z, (..., B, O). A loss of your own gives those of single rows (`rows`), and keeps its constructor's arguments as
+    attributes, for model files.
     """
 
     link = "identity"  # what `output` is: "identity", or the function that the loss has built in
@@ -55,6 +56,10 @@ class Loss:
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
         """Return sum, weight and gradient."""
+        return weighted(xp, *self.rows(xp, z, t), w)
+
+    def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
+        """Return the loss of each row, (..., B), and its gradient with respect to that row's z, (..., B, O)."""
         raise NotImplementedError
 
     def output(self, xp: Any, z: Array) -> Array:
@@ -88,12 +93,8 @@ class SoftmaxCrossEntropy(Loss):
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = number("label_smoothing", label_smoothing, least=0.0, below=1.0)
 
-    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
-        """Return sum, weight and gradient; t is (B,) integers from 0 to C-1, or (B, C)."""
-        return weighted(xp, *self.rows(xp, z, t), w)
-
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
-        """Return the loss of each row, (..., B), and its gradient, (..., B, C)."""
+        """Return losses and gradients; t is (B,) integers from 0 to C-1, or (B, C)."""
         classes = z.shape[-1]
         q = by_output(xp, z, t)  # (B, C)
         if self.label_smoothing:
@@ -131,15 +132,15 @@ class BinaryCrossEntropy(Loss):
                 raise ValueError(f"positive_weight has {len(self.positive_weight)} numbers, for {outputs} outputs")
             self._k = xp.asarray(self.positive_weight, dtype=dtype)  # (O,)
 
-    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
-        """Return sum, weight and gradient; t is (B, O), from 0 to 1, or labels (B,)."""
+    def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
+        """Return losses and gradients; t is (B, O), from 0 to 1, or labels (B,)."""
         outputs = float(z.shape[-1])
         t = by_output(xp, z, t)
         losses, d = softplus(xp, z) - t * z, sigmoid(xp, z) - t
         if self.positive_weight != 1.0:
             more = (self._k - 1.0) * t
             losses, d = losses + more * softplus(xp, -z), d - more * sigmoid(xp, -z)
-        return weighted(xp, losses.sum(axis=-1) / outputs, d / outputs, w)
+        return losses.sum(axis=-1) / outputs, d / outputs
 
     def output(self, xp: Any, z: Array) -> Array:
         """Return sigmoid(z), the probability of each output by itself."""
@@ -149,21 +150,21 @@ class BinaryCrossEntropy(Loss):
 class MeanSquaredError(Loss):
     """(z - t)^2, per output."""
 
-    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
-        """Return sum, weight and gradient; t is (B, O), or labels (B,)."""
+    def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
+        """Return losses and gradients; t is (B, O), or labels (B,)."""
         outputs = float(z.shape[-1])
         d = z - by_output(xp, z, t)
-        return weighted(xp, (d * d).sum(axis=-1) / outputs, d * (2.0 / outputs), w)
+        return (d * d).sum(axis=-1) / outputs, d * (2.0 / outputs)
 
 
 class MeanAbsoluteError(Loss):
     """|z - t|, per output: the median rather than the mean, and no fear of outliers."""
 
-    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
-        """Return sum, weight and gradient; t is (B, O), or labels (B,)."""
+    def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
+        """Return losses and gradients; t is (B, O), or labels (B,)."""
         outputs = float(z.shape[-1])
         d = z - by_output(xp, z, t)
-        return weighted(xp, xp.abs(d).sum(axis=-1) / outputs, xp.sign(d) / outputs, w)
+        return xp.abs(d).sum(axis=-1) / outputs, xp.sign(d) / outputs
 
 
 class Huber(Loss):
@@ -176,12 +177,12 @@ class Huber(Loss):
     def __init__(self, delta: float = 1.0) -> None:
         self.delta = number("delta", delta, above=0.0)
 
-    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
-        """Return sum, weight and gradient; t is (B, O), or labels (B,)."""
+    def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
+        """Return losses and gradients; t is (B, O), or labels (B,)."""
         outputs = float(z.shape[-1])
         d = z - by_output(xp, z, t)
         near = xp.maximum(xp.minimum(d, self.delta), -self.delta)  # d, cut off at delta: the derivative
-        return weighted(xp, (near * (d - 0.5 * near)).sum(axis=-1) / outputs, near / outputs, w)
+        return (near * (d - 0.5 * near)).sum(axis=-1) / outputs, near / outputs
 
 
 class Poisson(Loss):
@@ -190,11 +191,11 @@ class Poisson(Loss):
     link = "exp"
     least = 0.0
 
-    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
-        """Return sum, weight and gradient; t is (B, O), not negative."""
+    def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
+        """Return losses and gradients; t is (B, O), not negative."""
         outputs = float(z.shape[-1])
         rate = xp.exp(z)
-        return weighted(xp, (rate - t * z).sum(axis=-1) / outputs, (rate - t) / outputs, w)
+        return (rate - t * z).sum(axis=-1) / outputs, (rate - t) / outputs
 
     def output(self, xp: Any, z: Array) -> Array:
         """Return the rate, exp(z)."""

@@ -613,7 +613,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if not hasattr(x, "tocsr"):
             for span in spans(x.shape[0], PREDICT_ROWS):
                 yield network.device.asarray(x[span], dtype=network.dtype)
-        elif self._model.device.index is None and isinstance(network.layers[0], Linear):  # x @ W is SciPy's
+        elif network.device.index is None:  # x @ W is SciPy's
             for span in spans(x.shape[0], PREDICT_ROWS):
                 yield x[span].astype(network.dtype, copy=False)
         else:

@@ -96,20 +96,19 @@ class Examples:
 
     def __init__(self, model: MLP, x: Any, t: HostArray, w: HostArray | None) -> None:
         self.model, self.x, self.t, self.w = model, x, t, w
-        self.sparse = hasattr(x, "tocsr") and not stay_sparse(model, x)  # to be made dense piece by piece
-        self.rows = None
-        if hasattr(x, "tocsr") and not self.sparse:
+        self.rows = None  # where they are made dense piece by piece
+        if not hasattr(x, "tocsr"):
+            self.rows = in_order(model.rows(x, t, w))
+        elif stay_sparse(model, x):
             without = model.rows(np.empty((len(t), 0)), t, w)
             self.rows = replace(without, x=SparseRows(x).astype(model.network.dtype))
-        elif not self.sparse:
-            self.rows = in_order(model.rows(x, t, w))
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
 
     def at_once(self, most: int) -> int:
         """Return how many rows, of `most`, to take at a time where any number will do."""
-        return dense_rows(self.x, most) if self.sparse else most
+        return dense_rows(self.x, most) if self.rows is None else most
 
     def part(self, span: slice) -> Rows:
         """Return neighbouring rows, on the device."""
@@ -164,7 +163,7 @@ class Fitting:
         optimizer.penalty[...] = 0.0
         for rows, index, some in examples.pieces(order, batches):
             steps = self._steps_on(rows, batch_size)
-            begin = batches[some.start].start if examples.sparse else 0
+            begin = batches[some.start].start if examples.rows is None else 0
             spans = [slice(batch.start - begin, batch.stop - begin) for batch in batches[some]]
             part = {name: values[some] for name, values in table.items()}
             with few_threads(model, batch_size):

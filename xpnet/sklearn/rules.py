@@ -14,8 +14,8 @@ import numpy as np
 
 from ..checks import number
 from ..device import Array
-from ..nn import Loss, Poisson, Sequential, SoftmaxCrossEntropy
-from ..nn.losses import TINY, Result, by_output, weighted
+from ..nn import Loss, Poisson, Sequential
+from ..nn.losses import TINY, Result, by_output
 from ..optim import Optimizer, State
 
 
@@ -162,12 +162,12 @@ class Penalized(Optimizer):
 class PoissonDeviance(Poisson):
     """exp(z) - t z + t log t - t, per output: half of Poisson's deviance, which is 0 where exp(z) = t."""
 
-    def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
-        """Return sum, weight and gradient; t is (B, O), not negative."""
+    def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
+        """Return losses and gradients; t is (B, O), not negative."""
         outputs = float(z.shape[-1])
         rate = xp.exp(z)
         best = t * xp.log(xp.maximum(t, TINY)) - t  # 0 for t = 0; taken off each element, as sums would round it away
-        return weighted(xp, (rate - t * z + best).sum(axis=-1) / outputs, (rate - t) / outputs, w)
+        return (rate - t * z + best).sum(axis=-1) / outputs, (rate - t) / outputs
 
 
 class Summed(Loss):
@@ -190,25 +190,23 @@ class Summed(Loss):
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
         """Return sum, weight and gradient."""
         k = self.factor * (1.0 if self.link == "softmax" else float(z.shape[-1]))
-        total, weight, dz = self._reported(xp, z, t, w)
+        total, weight, dz = super().__call__(xp, z, t, w)
         if w is None or not self.by_rows:
             return k * total, weight, k * dz
         rows = float(z.shape[-2])
         return k * rows * total / xp.maximum(weight, TINY), rows, k * dz
 
-    def _reported(self, xp: Any, z: Array, t: Array, w: Array | None) -> Result:
+    def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
         """Return what the other loss does, but for probabilities near 0 and 1."""
         eps = float(np.finfo(z.dtype).eps)
-        if isinstance(self._bound, SoftmaxCrossEntropy):
-            rows, dz = self._bound.rows(xp, z, t)  # -log p
-            return weighted(xp, xp.minimum(xp.maximum(rows, -math.log1p(-eps)), -math.log(eps)), dz, w)
-        total, weight, dz = self._bound(xp, z, t, w)
-        if self.link == "sigmoid":
+        losses, dz = self._bound.rows(xp, z, t)
+        if self.link == "softmax":  # the loss is -log p
+            losses = xp.minimum(xp.maximum(losses, -math.log1p(-eps)), -math.log(eps))
+        elif self.link == "sigmoid":
             p = xp.minimum(xp.maximum(self.output(xp, z), eps), 1.0 - eps)
             q = by_output(xp, z, t)
-            rows = -(q * xp.log(p) + (1.0 - q) * xp.log(1.0 - p)).sum(axis=-1) / float(z.shape[-1])
-            total = (rows if w is None else w * rows).sum(axis=-1)
-        return total, weight, dz
+            losses = -(q * xp.log(p) + (1.0 - q) * xp.log(1.0 - p)).sum(axis=-1) / float(z.shape[-1])
+        return losses, dz
 
     def output(self, xp: Any, z: Array) -> Array:
         """Return what z means to the other loss."""
