@@ -668,7 +668,7 @@ def test_one_thread_and_several_agree(rng):
 @pytest.mark.parametrize("threads", THREADS)
 def test_pieces_that_another_thread_takes_are_done_once(threads, rng, monkeypatch):
     """An elementwise loop over a long row in pieces: the bytes are those of one thread, however they were taken."""
-    monkeypatch.setattr("xpnet.compile.program.PIECE", 16)
+    monkeypatch.setattr("xpnet.compile.schedule.PIECE", 16)
 
     def step(xp, a):
         a["p"][...] = a["p"] - 0.01 * xp.tanh(a["p"] * a["v"])
@@ -678,7 +678,7 @@ def test_pieces_that_another_thread_takes_are_done_once(threads, rng, monkeypatc
     alone, shared = copied(start), copied(start)
     program(step, start).run(alone, 300)
     many = program(step, start, threads)
-    assert (many._code[:, 1] > 1).any() == (threads > 1), "no loop is in pieces"
+    assert (many._rows[:, 1] > 1).any() == (threads > 1), "no loop is in pieces"
     for _ in range(3):
         many.run(shared, 100)
     assert all((alone[name] == shared[name]).all() for name in start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 import threading
@@ -9,10 +10,13 @@ import types
 
 import numpy as np
 import pytest
+from programs import copied
 
 from xpnet import MLP, Adam, Layer, Linear, Sequential, Trainer
 from xpnet.compile import UntraceableError, compile_step, why_not_compiled
 from xpnet.compile import plan as plan_module
+from xpnet.compile import program as program_module
+from xpnet.compile import threads as threads_module
 from xpnet.device import limit_threads
 
 pytestmark = pytest.mark.skipif(why_not_compiled() is not None, reason="needs llvmlite")
@@ -71,32 +75,58 @@ def test_several_trainers_share_three_threads(many_threads):
         np.testing.assert_allclose(result.model.network.values, alone, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("when", ["a thread cannot start", "Ctrl-C"])
-def test_no_thread_is_left_waiting(when, many_threads, monkeypatch):
-    arrays = {"x": np.ones((64, 8)), "w": np.ones((8, 4)), "y": np.zeros((64, 4))}
+@pytest.fixture
+def on_three_threads(many_threads, monkeypatch):
+    """A program of three parts, on as many threads; its arrays, and what it makes of them."""
+    monkeypatch.setattr(program_module, "usable_processors", lambda: 3)
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.normal(size=(64, 8)), "w": rng.normal(size=(8, 4)), "y": np.zeros((64, 4)), "s": np.zeros(4)}
 
     def step(device, a):
-        a["y"][...] = device.xp.exp(a["x"] @ a["w"])
+        a["y"][...] = a["y"] + device.xp.exp(a["x"] @ a["w"])
+        a["s"][...] = a["s"] + a["y"].sum(axis=0)
 
     program = compile_step(step, arrays, threads=3)
     assert program.plan.threads == 3
+    expected = copied(arrays)
+    program.run(expected, 50)
+    return program, arrays, expected
 
-    def fail(*arguments):
-        raise KeyboardInterrupt if when == "Ctrl-C" else RuntimeError("can't start new thread")
 
-    if when == "Ctrl-C":
-        original = program._run_part
-        monkeypatch.setattr(program, "_run_part", lambda part, steps: (original if part else fail)(part, steps))
-    else:
-        start = threading.Thread.start
-        started = []
-        monkeypatch.setattr(threading.Thread, "start", lambda self: fail() if started else started.append(start(self)))
-    with pytest.raises((KeyboardInterrupt, RuntimeError)):
-        program.run(arrays)
-    monkeypatch.undo()
-    assert threading.active_count() == 1
-    with pytest.raises(RuntimeError, match="interrupted"):
-        program.run(arrays)
+def assert_runs(program, arrays, expected):
+    program.run(arrays, 50)
+    assert all((arrays[name] == expected[name]).all() for name in arrays)
+
+
+@pytest.mark.parametrize("fail", [1, 2])
+def test_a_thread_that_cannot_be_had_is_done_without(fail, on_three_threads):
+    program, *arrays = on_three_threads
+    create = threads_module.CALL.index("create")
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)
+    real, asked = kind(int(program._call[create])), []
+
+    def pthread_create(*arguments):
+        asked.append(arguments)
+        return 11 if len(asked) == fail else real(*arguments)
+
+    failing = kind(pthread_create)
+    program._call[create] = ctypes.cast(failing, ctypes.c_void_p).value
+    assert_runs(program, *arrays)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("spins", [0, 10, 10**9])
+@pytest.mark.parametrize("patience", [0, 3, 10**9])
+@pytest.mark.parametrize("processors", [1, 2, 3])
+def test_threads_that_sleep_or_help_change_nothing(spins, patience, processors, on_three_threads, monkeypatch):
+    """At once, soon or never; a thread that nobody waits for comes too late for everything."""
+    if processors < 3 and patience == 10**9:
+        pytest.skip("somebody has to do the part of a thread that is not there")
+    program, *arrays = on_three_threads
+    monkeypatch.setattr(program_module, "usable_processors", lambda: processors)
+    monkeypatch.setattr(threads_module, "PATIENCE", patience)
+    program._call[threads_module.CALL.index("spins")] = spins
+    assert_runs(program, *arrays)
 
 
 def test_after_an_interruption_training_goes_on(many_threads):

@@ -7,14 +7,18 @@ to the other by itself: `get_device("cuda")` raises with the reason.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -189,6 +193,45 @@ def probe(device: Device) -> None:
         total = float((x @ x + 1.0).sum())
     if total != 26.0:  # [[0, 1], [2, 3]] squared is [[2, 3], [6, 11]], and 1 is added to each
         raise RuntimeError(f"a small sum came out as {total}, not 26")
+
+
+def usable_processors() -> int:
+    """Number of processors that this process may use: by its affinity, and by the quota of its container."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13; it also heeds -X cpu_count
+        count = os.process_cpu_count() or 1
+    else:
+        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(count, processor_quota())))
+
+
+@cache
+def processor_quota(root: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")) -> float:
+    """Processors' worth of time that Linux's control groups grant this process; infinite where nothing is limited.
+
+    https://docs.kernel.org/admin-guide/cgroup-v2.html, `cpu.max`, and of version 1 `cpu.cfs_quota_us`.
+    """
+    quotas = [math.inf]
+    with contextlib.suppress(OSError, ValueError):
+        for line in process.read_text(encoding="utf-8").splitlines():
+            _, controllers, name = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            base = root / controllers if controllers else root
+            group = base / name.lstrip("/")
+            # A group has no more than those that it is in.
+            quotas += [_quota(folder) for folder in (group, *group.parents) if folder.is_relative_to(base)]
+    return min(quotas)
+
+
+def _quota(folder: Path) -> float:
+    """Quota of one control group, in processors."""
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+        return math.inf if quota == "max" else int(quota) / int(period)
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        quota, period = ((folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    return math.inf
 
 
 @contextmanager

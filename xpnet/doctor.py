@@ -18,9 +18,9 @@ import numpy as np
 from . import __version__, cli
 from .compile import blas, why_not_compiled
 from .data.mnist import FILES, MNIST, cache_folder, find
-from .device import cupy_distributions, get_device
+from .device import cupy_distributions, get_device, usable_processors
 from .errors import DataError, DeviceError, one_line
-from .training.config import most_threads, usable_processors
+from .training.config import most_threads
 
 # What these hold a processor below, it does not reach.
 BLAS_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from xpnet.compile import Program, TracingDevice, compile_step, why_not_compiled
 from xpnet.compile.plan import Meeting, Product
-from xpnet.training.config import usable_processors
+from xpnet.device import usable_processors
 
 
 class Divided:

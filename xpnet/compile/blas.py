@@ -33,7 +33,7 @@ class Blas:
         functions = {dtype: getattr(library, name) for dtype, name in PRODUCTS.items()}
         self.products = {dtype: ctypes.cast(one, ctypes.c_void_p).value or 0 for dtype, one in functions.items()}
         self._lock = threading.Lock()
-        self._inside = 0  # how many are in `one_thread`
+        self._inside: set[object] = set()  # those that are in `one_thread`
         self._threads = 1  # what it may use outside of it
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._leave)
@@ -42,7 +42,7 @@ class Blas:
         """In a fork, nobody is in `one_thread` any more."""
         self._lock = threading.Lock()
         if self._inside:
-            self._inside = 0
+            self._inside.clear()
             self._library.scipy_openblas_set_num_threads64_(self._threads)
 
     @property
@@ -54,18 +54,20 @@ class Blas:
     @contextmanager
     def one_thread(self) -> Iterator[None]:
         """Let it use one thread inside this context, since there is a thread for each part already."""
-        with self._lock:
-            if not self._inside:
-                self._threads = int(self._library.scipy_openblas_get_num_threads64_())
-                self._library.scipy_openblas_set_num_threads64_(1)
-            self._inside += 1
+        me = object()
         try:
-            yield
-        finally:
             with self._lock:
-                self._inside -= 1
                 if not self._inside:
-                    self._library.scipy_openblas_set_num_threads64_(self._threads)
+                    self._threads = int(self._library.scipy_openblas_get_num_threads64_())
+                self._inside.add(me)
+                self._library.scipy_openblas_set_num_threads64_(1)
+            yield
+        finally:  # after an interruption above, too
+            with self._lock:
+                if me in self._inside:
+                    self._inside.discard(me)
+                    if not self._inside:
+                        self._library.scipy_openblas_set_num_threads64_(self._threads)
 
 
 @Once

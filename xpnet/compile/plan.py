@@ -15,11 +15,12 @@ No element is ever added up by two threads, so a result does not depend on how t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .graph import Graph, views
 from .grouping import Grouping, Instruction, Loop, Meeting, Product, choose_kept
-from .schedule import Division, accesses, division, place, schedule
+from .schedule import Division, accesses, division, in_pieces, phases, place, schedule
 from .trace import Operation, Trace
 
 WORTH_A_THREAD = 500_000  # multiplications in a step
@@ -36,6 +37,7 @@ class Plan:
         threads: for how many threads it is.
         instructions: in order, with meetings between them.
         divisions: how each instruction is divided.
+        in_pieces: long loops of which each part is cut into pieces, for any thread to do.
         places: where in the workspace each kept result is, in bytes.
         size: of the workspace, in bytes.
         inlined: operations that are done again wherever they are needed, since that is cheaper than to keep them.
@@ -45,9 +47,14 @@ class Plan:
     threads: int
     instructions: list[Loop | Product | Meeting]
     divisions: dict[Instruction, Division]
+    in_pieces: set[Instruction]
     places: dict[Operation, int]
     size: int
     inlined: set[Operation]
+
+    def phases(self) -> Iterator[list[Instruction]]:
+        """Instructions of each phase, from one meeting to the next."""
+        return phases(self.instructions)
 
 
 def useful_threads(trace: Trace, most: int, together: int | None = None) -> int:
@@ -74,4 +81,5 @@ def make_plan(trace: Trace, threads: int = 1) -> Plan:
     uses = {instruction: list(accesses(instruction, graph, divisions)) for instruction in instructions}
     order = schedule(instructions, uses, threads)
     places, size = place(order, uses, threads)
-    return Plan(trace, threads, order, divisions, places, size, graph.inlined)
+    pieces = in_pieces(order, uses, divisions, threads)
+    return Plan(trace, threads, order, divisions, pieces, places, size, graph.inlined)

@@ -1,9 +1,8 @@
 """Running a plan: compiled, on threads, around NumPy's BLAS.
 
 A program is a table of numbers: for each instruction the function to call, and where that function's own table of sizes
-and numbers is. One function, `routines.DRIVER`, goes through it for many steps, without Python; each thread runs it on
-its own part, and they meet where the plan says. Where NumPy's BLAS is none whose functions are known, Python goes
-through it, and products are `numpy.matmul`'s.
+and numbers is. One function, `threads.driver`, goes through it for many steps, without Python, on threads of its own.
+Where NumPy's BLAS is none whose functions are known, Python goes through it, and products are `numpy.matmul`'s.
 """
 
 from __future__ import annotations
@@ -14,19 +13,21 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..device import ALIGNMENT, CPU
-from . import blas, routines
+from ..device import ALIGNMENT, CPU, usable_processors
+from . import blas, routines, threads
 from .describe import describe
-from .grouping import Meeting, Product
+from .grouping import Instruction, Product
 from .loops import Entry, LoopText, Slot
 from .native import compiler
 from .plan import Plan
+from .schedule import PIECES
 from .sparse import Vectors, scratch_bytes, sparse_product, worth_looking
 from .trace import Leaf, Operation, Trace, TracedArray, blas_layout
 
@@ -34,9 +35,8 @@ HostArray = np.ndarray[Any, Any]
 
 POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
 FUNCTION = ctypes.CFUNCTYPE(None, POINTER, POINTER, NUMBER, NUMBER)
-DRIVER = ctypes.CFUNCTYPE(None, POINTER, NUMBER, *[POINTER] * 4, *[NUMBER] * 4)
-LINE = ALIGNMENT // 8  # numbers in a cache line
-PIECES, PIECE = 8, 2048  # how many pieces a thread's part of a long loop is in, and the least that a piece has
+DRIVER = ctypes.CFUNCTYPE(None, POINTER)
+LINE = threads.LINE // 8  # numbers in a cache line
 NO_TRANSPOSE, TRANSPOSE = 111, 112  # in the BLAS's words
 
 
@@ -67,35 +67,56 @@ class Program:
             leaf: slot for leaf, slot in self._slots.items() if isinstance(leaf, Leaf) and leaf.constant is None
         }
         self._lock = threading.Lock()
-        self._meetings = CPU.zeros((LINE,), "int64")
-        self._abandoned = CPU.zeros((LINE,), "int64")
         self._cut = {one: self._cut_for_zeros(one) for one in plan.instructions if isinstance(one, Product)}
         self._scratch = CPU.zeros((plan.threads, self._scratch_bytes()), "uint8")
-        self._claims = CPU.zeros((len(plan.instructions) * plan.threads * LINE,), "int64")
-        code: list[tuple[int, int, int]] = []
-        tables: list[int] = []
-        for instruction in plan.instructions:
-            address, shared, table = self._instruction(instruction)
-            code.append((address, shared, len(tables)))
-            tables += table
-        self._code = np.array(code, np.int64).reshape(-1, 3)
-        self._tables = np.array(tables, np.int64)
-        self._driver = DRIVER(compiler().address(routines.DRIVER))
+        self._encode()
 
-    def _instruction(self, instruction: Any) -> tuple[int, int, list[int]]:
-        """Return an instruction's function, how threads share in it, and its table."""
+    def _encode(self) -> None:
+        """Make the tables that the driver reads."""
+        parts = self.plan.threads
+        rows: list[tuple[int, int, int, int]] = []
+        tables: list[int] = []
+        phases: list[tuple[int, int, int, int, int]] = []
+        line = 0
+        for phase in self.plan.phases():
+            first, done = len(rows), line
+            line += 1 + parts
+            pieces = [one for one in phase if one in self.plan.in_pieces]
+            for instruction in [*(one for one in phase if one not in pieces), *pieces]:
+                address, table = self._instruction(instruction)
+                share = PIECES if instruction in pieces else int(self.plan.divisions[instruction][0] != "one")
+                rows.append((address, share, len(tables), line))
+                tables += table
+                line += parts if instruction in pieces else 0
+            phases.append((first, len(rows) - len(pieces), len(rows), parts * (1 + PIECES * len(pieces)), done))
+        self._rows, self._tables, self._phases = (np.array(one, np.int64) for one in (rows, tables, phases))
+        self._lines = CPU.zeros(((line + 1) * LINE,), "int64")
+        self._threads = CPU.zeros((parts, 3), "int64")
+        call = threads.system_functions() | {
+            "phases": self._phases.ctypes.data,
+            "number of phases": len(phases),
+            "instructions": self._rows.ctypes.data,
+            "tables": self._tables.ctypes.data,
+            "lines": self._lines.ctypes.data,
+            "memory": self._memory.ctypes.data,
+            "bytes of a row": self._memory.strides[0],
+            "strides": self._moves.ctypes.data,
+            "number of pointers": len(self._moves),
+            "parts": parts,
+            "threads": self._threads.ctypes.data,
+            "sleeping": self._lines[line * LINE :].ctypes.data,
+            "spins": threads.SPINS,
+        }
+        self._call = np.array([call.get(name, 0) for name in threads.CALL], np.int64)
+        self._driver = DRIVER(compiler().address(threads.driver()))
+
+    def _instruction(self, instruction: Instruction) -> tuple[int, list[int]]:
+        """Return an instruction's function and its table."""
         address = compiler().address
-        if isinstance(instruction, Meeting):
-            counter, flag = self._meetings.ctypes.data, self._abandoned.ctypes.data
-            return address(routines.meeting()), 1, [counter, routines.yield_address(), flag]
-        division = self.plan.divisions[instruction]
-        shared = int(division[0] != "one")
         if isinstance(instruction, Product):
-            return address(routines.product(instruction.operation.dtype)), shared, self._product(instruction)
-        if self.plan.threads > 1 and division[0] == "columns" and division[1] >= PIECES * PIECE * self.plan.threads:
-            shared = PIECES
+            return address(routines.product(instruction.operation.dtype)), self._product(instruction)
         loop = LoopText(instruction, self.plan)
-        return address(loop.text), shared, [self._number(entry) for entry in loop.table]
+        return address(loop.text), [self._number(entry) for entry in loop.table]
 
     def _number(self, entry: Entry) -> int:
         if isinstance(entry, Slot):
@@ -160,8 +181,6 @@ class Program:
         """
         with self._lock:
             check_arrays(self.plan.trace, arrays, steps, moves or {}, first)
-            if self._abandoned[0]:
-                raise RuntimeError("this program was interrupted: make a new one")
             for leaf, slot in self._given.items():
                 move = 0 if moves is None else moves.get(leaf.name, 0)
                 self._memory[:, slot] = arrays[leaf.name].ctypes.data + first * move
@@ -169,44 +188,18 @@ class Program:
             if self._blas is None:
                 self._run_by_python(steps)
                 return
-            with self._blas.one_thread():
-                if self.plan.threads == 1:
-                    self._run_part(0, steps)
-                else:
-                    with sharing:
-                        self._run_shared(steps)
+            # Two programs on several threads would only share the processors.
+            with self._blas.one_thread(), sharing if self.plan.threads > 1 else nullcontext():
+                self._run_on_threads(steps)
 
-    def _run_shared(self, steps: int) -> None:
-        """Run with a thread for each part. Whatever goes wrong, none is left waiting for another."""
-        self._meetings[0] = 0
-        self._claims[...] = 0
-        others = range(1, self.plan.threads)
-        helpers = [threading.Thread(target=self._run_part, args=(part, steps), daemon=True) for part in others]
-        try:
-            for helper in helpers:
-                helper.start()
-            self._run_part(0, steps)
-        except BaseException:  # Ctrl-C, or no thread to be had: those that have started do not wait for the others
-            self._abandoned[0] = 1
-            raise
-        finally:
-            for helper in helpers:
-                if helper.is_alive():
-                    helper.join()
-
-    def _run_part(self, part: int, steps: int) -> None:
-        self._driver(
-            self._code.ctypes.data,
-            len(self._code),
-            self._tables.ctypes.data,
-            self._claims.ctypes.data,
-            self._memory[part].ctypes.data,
-            self._moves.ctypes.data,
-            len(self._moves),
-            steps,
-            part,
-            self.plan.threads,
-        )
+    def _run_on_threads(self, steps: int) -> None:
+        """Go through the program on as many threads as there are parts, or processors if they are fewer."""
+        helpers = min(self.plan.threads, usable_processors()) - 1
+        changing = {"steps": steps, "helpers": helpers, "patience": threads.PATIENCE if helpers else 0}
+        for name, value in changing.items():
+            self._call[threads.CALL.index(name)] = value
+        self._lines[...] = 0
+        self._driver(self._call.ctypes.data)
 
     def _run_by_python(self, steps: int) -> None:
         memory = self._memory[0]
@@ -219,7 +212,7 @@ class Program:
         """Return what each instruction does to the memory as it is now."""
         calls: list[Callable[[], object]] = []
         memory = self._memory.ctypes.data
-        for instruction, (address, _, table) in zip(self.plan.instructions, self._code.tolist(), strict=True):
+        for instruction, (address, _, table, _) in zip(self.plan.instructions, self._rows.tolist(), strict=True):
             if isinstance(instruction, Product):
                 a, b, c = (self._array(matrix) for matrix in instruction.matrices)
                 calls.append(partial(np.matmul, a, b, out=c))
@@ -239,7 +232,7 @@ class Program:
         return describe(self.plan)
 
 
-sharing = threading.Lock()  # held while a program runs on several threads: two at a time would only share the cores
+sharing = threading.Lock()  # held while a program runs on several threads
 
 
 def _renew_sharing() -> None:

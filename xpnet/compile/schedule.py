@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
 from ..device import ALIGNMENT
@@ -14,6 +15,7 @@ from .grouping import Instruction, Loop, Meeting, Product, result_of
 from .trace import Counting, Leaf, Operation, Shape, TracedArray, overlap
 
 SMALL = 4096  # elements below which a loop over no rows is not worth dividing
+PIECES, PIECE = 8, 2048  # how many pieces a thread's part of a long loop is in, and the least that a piece has
 
 # How an instruction's work, or a thread's part of an array, is divided: by rows, by columns, or not.
 Division: TypeAlias = tuple[Literal["rows", "columns", "one"], int]
@@ -128,6 +130,34 @@ def schedule(
         now.add(ready)
     order.append(Meeting())  # before the next step
     return order
+
+
+def phases(order: list[Loop | Product | Meeting]) -> Iterator[list[Instruction]]:
+    """Instructions of each phase, from one meeting to the next."""
+    for meets, members in groupby(order, key=lambda one: isinstance(one, Meeting)):
+        if not meets:
+            yield [one for one in members if not isinstance(one, Meeting)]
+
+
+def in_pieces(
+    order: list[Loop | Product | Meeting],
+    uses: dict[Instruction, list[Access]],
+    divisions: dict[Instruction, Division],
+    threads: int,
+) -> set[Instruction]:
+    """Long loops of which each part is cut into `PIECES`, for any thread to do.
+
+    There is no barrier between two instructions of a phase, so such a loop and the others of its phase are independent.
+    """
+    found: set[Instruction] = set()
+    for phase in phases(order) if threads > 1 else ():
+        for loop in phase:
+            kind, columns = divisions[loop]
+            if kind == "columns" and columns >= PIECES * PIECE * threads:
+                others = [access for other in phase if other is not loop for access in uses[other]]
+                if all(_conflict(access, other) == "none" for access in uses[loop] for other in others):
+                    found.add(loop)
+    return found
 
 
 @dataclass(eq=False)

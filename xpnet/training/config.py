@@ -15,7 +15,7 @@ from typing import Any
 
 from ..checks import number, whole
 from ..data import DATASETS, TASKS
-from ..device import check_request
+from ..device import check_request, usable_processors
 from ..errors import did_you_mean
 from ..nn import ACTIVATIONS, LOSSES
 from ..nn.initializers import check_init
@@ -32,11 +32,6 @@ MOST_DEFAULT_THREADS = 8  # even large products gain little from more
 # Below so many multiplications in its largest product, an eager step gains next to nothing from a second BLAS thread,
 # and on a busy machine, where the two wait for each other, it loses much: CONTRIBUTING.md has the measurement.
 WORTH_THREADS = 2**24
-
-
-def usable_processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def most_threads() -> int:
