@@ -21,7 +21,7 @@ PACKAGE = Path(xpnet.__file__).parent
 # Each floor may import from those below it, and from itself.
 FLOORS = [
     {"errors", "checks", "__init__"},
-    {"device", "rng"},
+    {"device", "rng", "interrupts"},
     {"nn", "optim", "data"},
     {"compile"},
     {"training", "plots"},

@@ -24,6 +24,7 @@ from sklearn.datasets import (
 )
 
 import xpnet.sklearn
+from xpnet.interrupts import DeferredInterrupt
 from xpnet.sklearn.rules import PoissonDeviance
 
 pytestmark = [
@@ -254,9 +255,9 @@ def test_gradient_of_all_rows(alpha, rows, rng):
     losses = []
     for step in (1e-5, -1e-5):
         model.network.values = values + step * direction
-        losses.append(sum(fitting.loss_and_gradient(examples)[:2]))
+        losses.append(sum(fitting.loss_and_gradient(examples, DeferredInterrupt())[:2]))
     model.network.values = values
-    _, _, gradient = fitting.loss_and_gradient(examples)
+    _, _, gradient = fitting.loss_and_gradient(examples, DeferredInterrupt())
     assert (losses[0] - losses[1]) / 2e-5 == pytest.approx(gradient @ direction, rel=1e-6)
 
 

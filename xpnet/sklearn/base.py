@@ -29,6 +29,7 @@ from sklearn.utils.validation import (
 from ..data.arrays import check_features, check_rows
 from ..data.batches import spans
 from ..device import Array, Device, get_device
+from ..interrupts import DeferredInterrupt
 from ..nn import ACTIVATIONS, Linear, Loss, MeanSquaredError
 from ..nn.activations import Sigmoid
 from ..optim import OPTIMIZERS, SCHEDULES, Optimizer
@@ -366,7 +367,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         hidden = self._hidden()
         first = not hasattr(self, "_model") or not (self.warm_start or incremental)
         device = get_device(self.device) if first else self._model.device
-        with device.activate(), np.errstate(all="ignore"):
+        with device.activate(), np.errstate(all="ignore"), DeferredInterrupt() as interrupt:
             x, y = self._checked(x, y, device, reset=first)
             t = self._targets(y, reset=not hasattr(self, "classes_") or not (self.warm_start or incremental))
             w = self._weights(on_host(device, sample_weight), y, x)
@@ -379,9 +380,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 self._make_anew()
             self._check_outputs(t)
             if self._whole_batch:
-                self._fit_whole(x, t, w, validation_data)
+                self._fit_whole(x, t, w, validation_data, interrupt)
             else:
-                self._fit_batches(x, t, w, validation_data, incremental)
+                self._fit_batches(x, t, w, validation_data, interrupt, incremental=incremental)
             network = self._model.network
             if not device.to_host(network.xp.isfinite(network.values).all()):
                 raise ValueError(
@@ -390,7 +391,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 )
         return self
 
-    def _fit_whole(self, x: Any, t: HostArray, w: HostArray | None, validation_data: Data | None) -> None:
+    def _fit_whole(
+        self,
+        x: Any,
+        t: HostArray,
+        w: HostArray | None,
+        validation_data: Data | None,
+        interrupt: DeferredInterrupt,
+    ) -> None:
         """Minimize the loss of all rows by SciPy's L-BFGS-B, in float64 whatever the type of the rows."""
         names = ("batch_norm", "dropout", "schedule", "restore_best", "callback")
         refused = [name for name in names if getattr(self, name)] + ["validation_data"] * (validation_data is not None)
@@ -402,7 +410,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
         def loss_and_gradient(values: HostArray) -> tuple[float, HostArray]:
             model.network.values = values
-            loss, penalty, gradient = fitting.loss_and_gradient(examples)
+            loss, penalty, gradient = fitting.loss_and_gradient(examples, interrupt)
             self.loss_ = self._reported(loss, penalty)
             return loss + penalty, gradient
 
@@ -424,7 +432,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         exchange.copy_values(model, self._model)
 
     def _fit_batches(
-        self, x: Any, t: HostArray, w: HostArray | None, validation_data: Data | None, incremental: bool
+        self,
+        x: Any,
+        t: HostArray,
+        w: HostArray | None,
+        validation_data: Data | None,
+        interrupt: DeferredInterrupt,
+        *,
+        incremental: bool,
     ) -> None:
         """Train epoch by epoch, until the loss, or the score on held-out rows, no longer gets better."""
         if self.early_stopping and incremental:
@@ -453,7 +468,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                     places = np.arange(n)
                     self._random_state.shuffle(places)
                     order = order[places]
-                loss, penalty = self._fitting.epoch(examples, order, batch_size)
+                loss, penalty = self._fitting.epoch(examples, order, batch_size, interrupt)
                 self.n_iter_ += 1
                 self.t_ += n
                 self.loss_ = self._reported(loss, penalty)
@@ -461,7 +476,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 if self.verbose:
                     print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
                 self._look(held_out)
-                if self._is_over() or incremental:
+                if self._is_over(interrupt) or incremental:
                     break
                 if self.n_iter_ == self.max_iter:
                     warnings.warn(
@@ -472,7 +487,6 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                     )
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=5)
-            self._fitting = None  # a program that was interrupted cannot go on
         finally:
             if self._fitting is not None:
                 self._fitting.release()
@@ -570,13 +584,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         score = self._scored(held_out.t, np.concatenate(outputs), held_out.w)
         return self._reported(loss / weight, 0.0), score
 
-    def _is_over(self) -> bool:
+    def _is_over(self, interrupt: DeferredInterrupt) -> bool:
         """Change the learning rate as it was asked for, and say whether training is over."""
         assert self._fitting is not None
         rule, ruled = self._fitting.optimizer, self.optimizer is None and self.solver == "sgd"
         if ruled and self.learning_rate == "invscaling":
             rule.learning_rate = float(self.learning_rate_init) / (self.t_ + 1) ** self.power_t
-        answer = None if self.callback is None else self.callback(self)
+        answer = None if self.callback is None else interrupt.call(self.callback, self)
         told = isinstance(answer, bool | np.bool_) and bool(answer)
         if self._no_improvement_count <= self.n_iter_no_change:
             return told

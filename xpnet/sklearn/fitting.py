@@ -12,6 +12,7 @@ import numpy as np
 from ..compile import blas, why_not_compiled
 from ..data.batches import Rows
 from ..device import Array
+from ..interrupts import DeferredInterrupt
 from ..nn import Linear
 from ..optim import Optimizer, Schedule
 from ..training.config import WORTH_THREADS
@@ -151,7 +152,9 @@ class Fitting:
         self._weights = sum(layer.W.size for layer in model.network.layers if isinstance(layer, Linear))
         self._steps: dict[bool, Steps] = {}  # what takes steps now, by whether it compiles them
 
-    def epoch(self, examples: Examples, order: HostArray, batch_size: int) -> tuple[float, float]:
+    def epoch(
+        self, examples: Examples, order: HostArray, batch_size: int, interrupt: DeferredInterrupt
+    ) -> tuple[float, float]:
         """Take a step for each batch of `order`; return the means of losses and of penalties, over rows."""
         model, optimizer = self.model, self.optimizer
         batches = batch_spans(model.network, len(order), batch_size)
@@ -169,15 +172,16 @@ class Fitting:
             with few_threads(model, batch_size):
                 for taken in steps.take(index, spans, part, totals, most=len(spans)):
                     self.taken += taken
+                    interrupt.check()
         sums = (totals.loss, totals.weight, optimizer.penalty)
         loss, weight, penalty = (float(model.device.to_host(one)) for one in sums)
         return loss / weight, penalty / len(order)
 
-    def loss_and_gradient(self, examples: Examples) -> tuple[float, float, HostArray]:
+    def loss_and_gradient(self, examples: Examples, interrupt: DeferredInterrupt) -> tuple[float, float, HostArray]:
         """Return loss and penalty of all rows, and the gradient of their sum, (P,); the rule must be `Gather`."""
         total = self.optimizer.state["total"]
         total[...] = 0.0
-        loss, penalty = self.epoch(examples, np.arange(len(examples)), examples.at_once(WHOLE_ROWS))
+        loss, penalty = self.epoch(examples, np.arange(len(examples)), examples.at_once(WHOLE_ROWS), interrupt)
         return loss, penalty, self.model.device.to_host(total).copy()
 
     def _steps_on(self, rows: Rows, batch_size: int) -> Steps:

@@ -13,6 +13,7 @@ from ..checks import whole
 from ..data.arrays import check_features, check_rows, check_weights
 from ..data.batches import Rows, spans
 from ..errors import DivergedError
+from ..interrupts import DeferredInterrupt
 from ..nn import Sequential
 from ..optim import Adam, Optimizer, Schedule, State
 from ..optim.schedules import constant
@@ -169,7 +170,7 @@ class Trainer:
             if validation is None:
                 raise ValueError("early_stop needs validation data to watch")
         # Values that overflow are looked for at the end of the epoch.
-        with self.model.device.activate(), np.errstate(all="ignore"):
+        with self.model.device.activate(), np.errstate(all="ignore"), DeferredInterrupt() as interrupt:
             rows = checked_rows(self.model, x, y, sample_weight, class_weight)
             held = {
                 name: checked_rows(self.model, *pair)
@@ -189,18 +190,18 @@ class Trainer:
             good = self._snapshot()
             for length in _epoch_lengths(self.steps_in_epoch(len(rows)), epochs, steps):
                 try:
-                    row = self._train_epoch(taking, length, on_step, on_progress)
+                    row = self._train_epoch(taking, length, on_step, on_progress, interrupt)
                     self.compiled = taking.compiled
                     for name, report in reports.items():
                         row[f"{name}_loss"], row[f"{name}_{self.model.task.metric}"] = report.report()
                     wrong = self._divergence(row)
-                except KeyboardInterrupt:
+                except BaseException:  # Ctrl-C, or an exception of a callback: steps that were taken do not count
                     self._restore(good)
                     raise
                 if wrong is not None:
                     self._restore(good)
                     if on_epoch is not None:
-                        on_epoch(row)
+                        interrupt.call(on_epoch, row)
                     raise DivergedError(
                         f"{wrong} in epoch {row['epoch']}, at a learning rate of {row['learning_rate']}: try a lower"
                         f" one, or scale the inputs; the model is as after epoch {self.epoch}"
@@ -209,7 +210,7 @@ class Trainer:
                 good = self._snapshot()
                 self.history.append(row)
                 if on_epoch is not None:
-                    on_epoch(row)
+                    interrupt.call(on_epoch, row)
                 if best is not None:
                     best.look(row["epoch"], row["validation_loss"])
                     if best.stopped.all():
@@ -218,7 +219,14 @@ class Trainer:
                 self.best_epoch = best.restore()
         return self.history
 
-    def _train_epoch(self, steps: Steps, length: int, on_step: OnStep | None, on_progress: OnStep | None) -> Row:
+    def _train_epoch(
+        self,
+        steps: Steps,
+        length: int,
+        on_step: OnStep | None,
+        on_progress: OnStep | None,
+        interrupt: DeferredInterrupt,
+    ) -> Row:
         """Take `length` steps of an epoch, and return its row of the history."""
         model, rows = self.model, steps.rows
         start = time.perf_counter()
@@ -229,9 +237,10 @@ class Trainer:
         table = step_table(model.network, self.optimizer, self.schedule, self.step, length)
         for taken in steps.take(order, batches, table, totals, most=length if on_step is None else 1):
             self.step += taken
+            interrupt.check()
             for on in (on_step, on_progress):
                 if on is not None:
-                    on(self.step)
+                    interrupt.call(on, self.step)
         loss, score = totals.means(model, rows.t.take(order[: batches[-1].stop], axis=0))
         return {
             "epoch": self.epoch + 1,
