@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
+import math
+import os
 import pickle
 import sys
 import types
@@ -166,3 +168,36 @@ def test_the_real_gpu(cuda):
     assert (cuda.to_host(x) == np.arange(6.0)).all()
     assert cuda.name.startswith("cuda:")
     cuda.synchronize()
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/\n", {"cpu.max": "max 100000\n"}, math.inf),
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "200000 100000\n"}, 2.0),  # of the outer group
+        ("0::/elsewhere\n", {"cpu.max": "50000 100000\n"}, 0.5),  # the path is the host's, the files the container's
+        ("2:cpu,x:/a\n", {"cpu,x/a/cpu.cfs_quota_us": "100000", "cpu,x/a/cpu.cfs_period_us": "100000"}, 1.0),
+        ("1:cpu:/\n0::/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
+        ("3:cpuset:/a\n", {"cpuset/a/cpu.max": "1 1"}, math.inf),
+        ("0::/\n", {"cpu.max": "nonsense"}, math.inf),
+        ("", {}, math.inf),
+    ],
+)
+def test_quota_of_a_container(groups, files, expected, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    process = tmp_path / "of_the_process"
+    process.write_text(groups)
+    assert device_module.processor_quota(tmp_path, process) == expected
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(0.5, 1), (1.0, 1), (1.5, 2), (math.inf, 3)])
+def test_usable_processors_heed_affinity_and_quota(quota, expected, monkeypatch):
+    monkeypatch.setattr(device_module, "processor_quota", lambda: quota)
+    name = "process_cpu_count" if hasattr(os, "process_cpu_count") else "sched_getaffinity"
+    if not hasattr(os, name):
+        pytest.skip("this system has no affinity")
+    monkeypatch.setattr(os, name, (lambda: 3) if name == "process_cpu_count" else (lambda process: {0, 1, 5}))
+    assert device_module.usable_processors() == expected
