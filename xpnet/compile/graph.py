@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 
-from .trace import Operation, Shape, Source, Trace, TracedArray, overlap
+from .trace import Operation, Overlaps, Shape, Source, Trace, TracedArray
 
 # What takes longer than loading a number from a cache: not done twice.
 SLOW = {"exp", "expm1", "log", "log1p", "tanh", "sqrt", "divide", "reciprocal"}
@@ -46,17 +46,16 @@ class Graph:
 
     def _order_memory(self) -> None:
         """Find what must stay in order because it touches the same elements of a leaf, and one of them writes."""
-        touched: dict[Source, list[tuple[Operation, TracedArray, bool]]] = defaultdict(list)
+        touched: dict[Source, Overlaps[tuple[Operation, bool]]] = defaultdict(Overlaps)
         for operation in self.operations:
             mine = [(view, False) for view in views(operation) if view.source in self.stored]
             if operation.target is not None:
                 mine.append((operation.target, True))
             for view, writes in mine:
-                for other, of_other, wrote in touched[view.source]:
-                    if (writes or wrote) and other is not operation and overlap(view, of_other):
-                        self.before[operation].append(other)
+                before = touched[view.source].find(view)
+                self.before[operation] += [other for other, wrote in before if writes or wrote]
             for view, writes in mine:
-                touched[view.source].append((operation, view, writes))
+                touched[view.source].add(view, (operation, writes))
 
     def _inline(self, operation: Operation) -> bool:
         """Whether an operation is cheap, reads what no step changes, and is read by elementwise operations alone."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, Literal, TypeAlias
+from heapq import heappop, heappush
+from itertools import chain, groupby
+from operator import attrgetter
+from typing import Literal, TypeAlias
 
 from ..device import ALIGNMENT
 from .graph import Graph, space_of_shape, views
 from .grouping import Instruction, Loop, Meeting, Product, result_of
-from .trace import Counting, Leaf, Operation, Shape, TracedArray, overlap
+from .trace import Counting, Operation, Overlaps, Shape, Source, TracedArray, overlap
 
 SMALL = 4096  # elements below which a loop over no rows is not worth dividing
 PIECES, PIECE = 8, 2048  # how many pieces a thread's part of a long loop is in, and the least that a piece has
@@ -78,11 +81,9 @@ def _own(view: TracedArray, space: Shape, division: Division) -> Division | None
 
 
 def _conflict(one: Access, other: Access) -> Literal["none", "order", "meet"]:
-    """Return what must be between two instructions because of one memory: nothing, their order, or a meeting."""
+    """Return what must be between two instructions because of elements of both: nothing, their order, or a meeting."""
     a, b = one.view, other.view
-    if not (one.writes or other.writes) or a.source is not b.source:
-        return "none"
-    if isinstance(a.source, Leaf) and not overlap(a, b):
+    if not (one.writes or other.writes):
         return "none"
     if one.division is not None and one.division == other.division and (one.division[0] == "one" or a.place == b.place):
         return "order"
@@ -93,43 +94,50 @@ def schedule(
     instructions: list[Instruction], uses: dict[Instruction, list[Access]], threads: int
 ) -> list[Loop | Product | Meeting]:
     """Order the instructions: each as early as possible between two meetings, and a meeting only where none can run."""
-    earlier: dict[Instruction, dict[Instruction, bool]] = {}
-    by_source: dict[Any, list[tuple[Instruction, Access]]] = defaultdict(list)
-    for instruction in instructions:
-        found: dict[Instruction, bool] = {}
-        for access in uses[instruction]:
-            for other, of_other in by_source[access.view.source]:
-                kind = _conflict(of_other, access)
-                if kind != "none":
-                    found[other] = found.get(other, False) or kind == "meet"
-        earlier[instruction] = found
-        for access in uses[instruction]:
-            by_source[access.view.source].append((instruction, access))
     if threads == 1:
         return list(instructions)
+    # Of each instruction: which later ones wait for it, or for a meeting after it, and for how many others it waits.
+    after: dict[Literal["order", "meet"], list[list[int]]] = {"order": [], "meet": []}
+    waits = [0] * len(instructions)
+    written = {access.view.source for accesses in uses.values() for access in accesses if access.writes}
+    used: dict[Source, Overlaps[tuple[int, Access]]] = defaultdict(Overlaps)
+    for number, instruction in enumerate(instructions):
+        found: dict[int, Literal["order", "meet"]] = {}
+        shared = [access for access in uses[instruction] if access.view.source in written]
+        for access in shared:
+            for other, of_other in used[access.view.source].find(access.view):
+                kind = _conflict(of_other, access)
+                if kind == "meet" or (kind == "order" and other not in found):
+                    found[other] = kind
+        for other, kind in found.items():
+            after[kind][other].append(number)
+        waits[number] = len(found)
+        for kinds in after.values():
+            kinds.append([])
+        for access in shared:
+            used[access.view.source].add(access.view, (number, access))
     order: list[Loop | Product | Meeting] = []
-    left = list(instructions)
-    before: set[Instruction] = set()  # those that ran before the last meeting
-    now: set[Instruction] = set()
-    while left:
-        ready = next(
-            (
-                instruction
-                for instruction in left
-                if all(other in before or (other in now and not meet) for other, meet in earlier[instruction].items())
-            ),
-            None,
-        )
-        if ready is None:
+    ready = [number for number, others in enumerate(waits) if not others]  # a heap, as it is sorted
+    since: list[int] = []  # what ran since the last meeting
+
+    def done(numbers: list[int]) -> None:
+        for number in numbers:
+            waits[number] -= 1
+            if not waits[number]:
+                heappush(ready, number)
+
+    while ready or since:
+        if not ready:
             order.append(Meeting())
-            before |= now
-            now = set()
+            for number in since:
+                done(after["meet"][number])
+            since = []
             continue
-        left.remove(ready)
-        order.append(ready)
-        now.add(ready)
-    order.append(Meeting())  # before the next step
-    return order
+        number = heappop(ready)
+        order.append(instructions[number])
+        since.append(number)
+        done(after["order"][number])
+    return order  # with a meeting at the end, before the next step
 
 
 def phases(order: list[Loop | Product | Meeting]) -> Iterator[list[Instruction]]:
@@ -137,6 +145,12 @@ def phases(order: list[Loop | Product | Meeting]) -> Iterator[list[Instruction]]
     for meets, members in groupby(order, key=lambda one: isinstance(one, Meeting)):
         if not meets:
             yield [one for one in members if not isinstance(one, Meeting)]
+
+
+def _touch(one: Access, other: Access) -> bool:
+    """Whether two accesses have an element in common that one of them writes."""
+    a, b = one.view, other.view
+    return (one.writes or other.writes) and a.source is b.source and overlap(a, b)
 
 
 def in_pieces(
@@ -155,7 +169,7 @@ def in_pieces(
             kind, columns = divisions[loop]
             if kind == "columns" and columns >= PIECES * PIECE * threads:
                 others = [access for other in phase if other is not loop for access in uses[other]]
-                if all(_conflict(access, other) == "none" for access in uses[loop] for other in others):
+                if not any(_touch(access, other) for access in uses[loop] for other in others):
                     found.add(loop)
     return found
 
@@ -182,8 +196,11 @@ def place(
             for access in uses[instruction]:
                 if isinstance(access.view.source, Operation):
                     last[access.view.source] = position
+    ending: dict[int, list[Operation]] = defaultdict(list)
+    for source, position in last.items():
+        ending[position].append(source)
     at: dict[Operation, _Place] = {}
-    places: list[_Place] = []
+    free: dict[int, list[_Place]] = defaultdict(list)  # by size, and in the order in which they lie
     size = phase = 0
     for position, instruction in enumerate(order):
         if isinstance(instruction, Meeting):
@@ -197,21 +214,19 @@ def place(
                 wanted = _bytes(result)
                 place = _taken_over(instruction, access, results, last, at, position, phase)
                 if place is None:
+                    sizes = sorted(one for one in free if wanted <= one <= 2 * wanted + ALIGNMENT)
                     fitting = (
                         place
-                        for place in places
-                        if place.holds is None
-                        and wanted <= place.size <= 2 * wanted + ALIGNMENT
-                        and (
-                            threads == 1
-                            or place.phase < phase
-                            or (place.division == access.division is not None and place.filled == wanted)
-                        )
+                        for place in chain.from_iterable(free[one] for one in sizes)
+                        if threads == 1
+                        or place.phase < phase
+                        or (place.division == access.division is not None and place.filled == wanted)
                     )
-                    place = min(fitting, key=lambda place: place.size, default=None)
+                    place = next(fitting, None)
+                    if place is not None:
+                        free[place.size].remove(place)
                 if place is None:
                     place = _Place(size, wanted)
-                    places.append(place)
                     size += -(-wanted // ALIGNMENT) * ALIGNMENT
                 place.holds, place.filled = result, wanted
                 at[result] = place
@@ -220,9 +235,10 @@ def place(
             if place.division != access.division:
                 place.division = None
             place.phase = phase
-        for place in places:
-            if place.holds is not None and last[place.holds] == position:
-                place.holds = None
+        for ended in ending[position]:
+            if at[ended].holds is ended:  # no other has taken it over
+                at[ended].holds = None
+                insort(free[at[ended].size], at[ended], key=attrgetter("offset"))
     return {result: place.offset for result, place in at.items()}, size
 
 

@@ -10,15 +10,18 @@ Types are NumPy's by construction: each operation asks the ufunc of its name wha
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, TypeAlias
+from operator import itemgetter
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
 Scalar: TypeAlias = bool | int | float
 Shape: TypeAlias = tuple[int, ...]
+T = TypeVar("T")
 
 
 class UntraceableError(Exception):
@@ -86,10 +89,6 @@ class Operation:
         target = None if self.target is None else self.target.place
         return self.kind, self.name, *given, self.types, self.shape, self.dtype, self.axis, target
 
-    def reads(self, leaf: Leaf) -> bool:
-        """Whether a leaf is among the arguments."""
-        return any(isinstance(one, TracedArray) and one.source is leaf for one in self.arguments)
-
 
 Source: TypeAlias = Leaf | Counting | Operation
 
@@ -108,8 +107,10 @@ class Trace:
     leaves: list[Leaf] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
     # What was last stored into a view, while nothing else was stored over it: reading the view is reading that.
-    _stored: dict[tuple[Any, ...], tuple[TracedArray, TracedArray]] = field(default_factory=dict)
+    _stored: dict[tuple[Any, ...], TracedArray] = field(default_factory=dict)
+    _stored_places: dict[Source, Overlaps[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(Overlaps))
     _made: dict[tuple[Any, ...], Operation] = field(default_factory=dict)
+    _made_from: dict[Source, list[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def signature(self) -> list[tuple[Any, ...]]:
@@ -164,6 +165,9 @@ class Trace:
             operation.index = len(self.operations)
             self.operations.append(operation)
             self._made[key] = operation
+            for argument in operation.arguments:
+                if isinstance(argument, TracedArray) and isinstance(argument.source, Leaf):
+                    self._made_from[argument.source].append(key)
         operation = self._made[key]  # asked for before, and nothing that it read has changed since
         return TracedArray(self, operation, operation.shape, c_strides(operation.shape), 0)
 
@@ -191,7 +195,7 @@ class Trace:
         if isinstance(value, TracedArray):
             if value.trace is not self:
                 raise UntraceableError("an array of another trace")
-            return self._stored[value.place][1] if value.place in self._stored else value
+            return self._stored.get(value.place, value)
         if isinstance(value, np.ndarray | np.generic):  # NumPy's float64 is one of Python's floats, too
             return self.constant(value)
         if isinstance(value, bool | int | float):
@@ -216,13 +220,13 @@ class Trace:
             raise ValueError(f"could not broadcast input array from shape {shape} into shape {target.shape}")
         result = self._result(operand, target)
         self.record(Operation("store", "store", (result,), (target.dtype,), target.shape, target.dtype, target=target))
-        self._stored = {
-            place: (view, value)
-            for place, (view, value) in self._stored.items()
-            if view.source is not target.source or not overlap(view, target)
-        }
-        self._stored[target.place] = target, result
-        self._made = {key: made for key, made in self._made.items() if not made.reads(source)}
+        places = self._stored_places[source]
+        for place in places.remove(target):
+            self._stored.pop(place, None)
+        self._stored[target.place] = result
+        places.add(target, target.place)
+        for key in self._made_from.pop(source, ()):
+            self._made.pop(key, None)  # it may read the leaf twice, or another that has changed
 
     def _result(self, operand: TracedArray | Scalar, target: TracedArray) -> TracedArray:
         """Return `operand` as the whole result of one operation, of the target's shape and type."""
@@ -727,6 +731,48 @@ def reshaped_strides(shape: Shape, strides: Shape, wanted: Shape) -> Shape | Non
 def overlap(one: TracedArray, other: TracedArray) -> bool:
     """Return whether two views of the same leaf may have an element in common; certain only where it says no."""
     return all(a < d and c < b for (a, b), (c, d) in zip(_extent(one), _extent(other), strict=True))
+
+
+class Overlaps(Generic[T]):
+    """Items by views of one leaf: finds those whose views overlap a given one without a look at all the others.
+
+    The columns that a view spans are an interval. One of less than 2**k columns is kept by the multiple of 2**k that it
+    begins behind, so that what overlaps an interval is found near it, at each of the few k that occur.
+    """
+
+    def __init__(self) -> None:
+        self._levels: dict[int, dict[int, list[tuple[int, TracedArray, T]]]] = defaultdict(lambda: defaultdict(list))
+        self._added = 0
+
+    def add(self, view: TracedArray, item: T) -> None:
+        """Add an item."""
+        low, high = _extent(view)[1]
+        level = (high - low).bit_length()
+        self._levels[level][low >> level].append((self._added, view, item))
+        self._added += 1
+
+    def find(self, view: TracedArray) -> list[T]:
+        """Return the items whose views may have an element in common with this one, in the order of their addition."""
+        found = [one for cell in self._near(view) for one in cell if overlap(one[1], view)]
+        return [item for _, _, item in sorted(found, key=itemgetter(0))]
+
+    def remove(self, view: TracedArray) -> list[T]:
+        """Remove the items that `find` returns, and return them."""
+        found = self.find(view)
+        for cell in self._near(view):
+            cell[:] = [one for one in cell if not overlap(one[1], view)]
+        return found
+
+    def _near(self, view: TracedArray) -> list[list[tuple[int, TracedArray, T]]]:
+        low, high = _extent(view)[1]
+        near = []
+        for level, cells in self._levels.items():
+            numbers = range((low >> level) - 1, (high >> level) + 1)
+            if len(numbers) < len(cells):
+                near += [cells[number] for number in numbers if number in cells]
+            else:
+                near += [cell for number, cell in cells.items() if number in numbers]
+        return near
 
 
 def _extent(view: TracedArray) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -64,11 +64,13 @@ class Sequential:
         """Return how many features go in and how many come out, or None where the layers take any."""
         if not self.layers:
             raise ValueError("a network needs at least one layer")
+        met: set[int] = set()
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layer {index} must be a Layer, not {layer!r}")
-            if layer.bound or any(layer is other for other in self.layers[:index]):
+            if layer.bound or id(layer) in met:
                 raise ValueError(f"layer {index}, {layer!r}, already belongs to a network; make a new one")
+            met.add(id(layer))
         for layer in self.layers:
             if layer.n_inputs is not None:
                 return layer.n_inputs, self.check_widths(layer.n_inputs)

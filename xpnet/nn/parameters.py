@@ -8,8 +8,10 @@ applies to is a leading slice. Every parameter starts on a 64-byte boundary; the
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..device import ALIGNMENT, Array, Device
@@ -172,13 +174,22 @@ class Layout:
                         offset += -(-math.prod(shape) // step) * step
             if matrices:
                 decayed = offset
+        count = Counter(slot.torch_name for slot in slots)
         for slot in slots:
-            if sum(slot.torch_name == other.torch_name for other in slots) > 1:
+            if count[slot.torch_name] > 1:
                 raise ValueError(
                     f"layer {slot.layer} has two arrays called {slot.parameter.torch_name!r} in model files"
                 )
         return cls(tuple(sorted(slots, key=lambda slot: slot.layer)), offset, decayed)
 
+    @cached_property
+    def _of_layer(self) -> dict[int, list[Slot]]:
+        of_layer: dict[int, list[Slot]] = defaultdict(list)
+        for slot in self.slots:
+            of_layer[slot.layer].append(slot)
+        return of_layer
+
     def views(self, xp: Any, flat: Array, layer: int, device: Device) -> Views:
         """Return the views that belong to one layer, by the layer's own names."""
-        return Views(xp, {slot.parameter.name: slot.view(flat) for slot in self.slots if slot.layer == layer}, device)
+        slots = self._of_layer.get(layer, ())
+        return Views(xp, {slot.parameter.name: slot.view(flat) for slot in slots}, device)
