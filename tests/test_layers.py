@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -31,6 +32,7 @@ GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("torch.json").re
 # How each layer is made for these tests; a new layer has to be added here, or test_every_layer_is_checked fails.
 MAKE = {name: LAYERS[name] for name in (activation.__name__ for activation in ACTIVATIONS.values())} | {
     "Linear": lambda: Linear(I, O),
+    "Linear without bias": lambda: Linear(I, O, bias=False),
     "BatchNorm": lambda: BatchNorm(I),
     "LayerNorm": lambda: LayerNorm(I),
     "Dropout": lambda: Dropout(0.4),
@@ -57,7 +59,7 @@ def put(device, array, layout="contiguous"):
 
 
 def test_every_layer_is_checked():
-    assert set(MAKE) == set(LAYERS)
+    assert {type(make()).__name__ for make in MAKE.values()} == set(LAYERS)
     assert set(ACTIVATIONS.values()) <= set(LAYERS.values())
 
 
@@ -374,6 +376,30 @@ def test_normalization_is_pytorchs(name, replicas, device):
         name = slot.parameter.torch_name
         check(slot.parameter.to_torch(device.to_host(slot.view(network.buffers))), np.array(golden["end"][name]))
     check(network.forward(device.asarray(np.array(golden["x"]))), golden["y"])
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_linear_layer_in_front_of_batch_normalization_has_no_bias(batch_norm):
+    model = MLP([3, 4, 5, 2], batch_norm=batch_norm)
+    linear = [layer for layer in model.network.layers if isinstance(layer, Linear)]
+    assert [layer.bias for layer in linear] == [not batch_norm, not batch_norm, True]
+    assert [hasattr(layer, "b") for layer in linear] == [not batch_norm, not batch_norm, True]
+
+
+def test_a_layer_without_bias():
+    network = Sequential([Linear(2, 3, bias=False), Linear(3, 2)], seed=0)
+    with_bias = Sequential([Linear(2, 3), Linear(3, 2)], seed=0)
+    first = network.layers[0]
+    assert [slot.name for slot in network.layout.slots] == ["0.W", "1.W", "1.b"]
+    np.testing.assert_array_equal(first.W, with_bias.layers[0].W)
+    assert repr(first) == "Linear(inputs=2, outputs=3, init='he', bias=False)"
+    with pytest.raises(AttributeError, match="no attribute 'b'"):
+        _ = first.b
+    with pytest.raises(AttributeError, match=r"bias=False\) has no b"):
+        first.b = 0.0
+    assert not hasattr(copy.deepcopy(network).layers[0], "b")
+    with pytest.raises(TypeError, match="bias must be True or False, not 'no'"):
+        Linear(2, 3, bias="no")
 
 
 def test_batch_normalization_needs_two_rows(rng):

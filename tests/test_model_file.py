@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+from old_files import OLD, OLD_P, OLD_X
 from safetensors.numpy import load_file, save_file
 
 from xpnet import MLP, Adam, Layer, Linear, ModelFileError, Sequential, Trainer, XpnetError, evaluate, load_digits
@@ -240,7 +241,8 @@ def test_buffers_and_rates_are_kept(tmp_path, replicas):
     assert (again.predict(digits.x_test) == model.predict(digits.x_test)).all()
     assert repr(again) == repr(model)
     tensors = load_file(tmp_path / "m")
-    assert set(tensors) >= {"1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"}
+    normalization = ("1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked")
+    assert set(tensors) == {"0.weight", *normalization, "4.weight", "4.bias"}
     assert tensors["1.num_batches_tracked"].dtype == np.int64
     assert (tensors["1.num_batches_tracked"] == 20).all()
     assert tensors["1.num_batches_tracked"].shape == (() if replicas is None else (2,))
@@ -249,6 +251,27 @@ def test_buffers_and_rates_are_kept(tmp_path, replicas):
         one = MLP.load(tmp_path / "one")
         np.testing.assert_allclose(one.predict(digits.x_test), model.predict(digits.x_test)[1], atol=1e-6)
         assert one.network.layers[3].rate == 0.3
+
+
+def test_a_file_with_biases_in_front_of_batch_normalization(tmp_path):
+    """It predicts what it did, is written as it was read, and can be trained on: the bias changes nothing."""
+    model = MLP.load(OLD)
+    np.testing.assert_allclose(model.predict(OLD_X)[:3, 1], OLD_P, rtol=1e-12)
+    assert model.network.layers[0].bias
+    assert model.network.layers[0].b.any()
+    model.save(tmp_path / "again")
+    old, again = load_file(OLD), load_file(tmp_path / "again")
+    assert all((again[name] == old[name]).all() for name in old)
+
+    without = MLP([3, 4, 1], batch_norm=True, dtype="float64")
+    for theirs, ours in zip(model.network.layers, without.network.layers, strict=True):
+        for name in (*ours.params, *ours.buffers):
+            setattr(ours, name, getattr(theirs, name))
+    without.network.layers[1].running_mean -= model.network.layers[0].b
+    np.testing.assert_allclose(without.predict(OLD_X), model.predict(OLD_X), atol=1e-12)
+    for one in (model, without):
+        Trainer(one, Adam(0.01), batch_size=10).fit(OLD_X, (OLD_X.sum(axis=1) > 0).astype(int), epochs=60)
+    np.testing.assert_allclose(model.predict(OLD_X), without.predict(OLD_X), atol=1e-6)
 
 
 def test_batch_norm_opens_in_pytorch(tmp_path):
@@ -260,7 +283,7 @@ def test_batch_norm_opens_in_pytorch(tmp_path):
     Trainer(model, Adam(0.003)).fit(digits.x_train, digits.y_train, steps=20)
     model.save(tmp_path / "m")
     between = [torch.nn.BatchNorm1d(12), torch.nn.ReLU(), torch.nn.Dropout(0.2)]
-    theirs = torch.nn.Sequential(torch.nn.Linear(64, 12), *between, torch.nn.Linear(12, 10))
+    theirs = torch.nn.Sequential(torch.nn.Linear(64, 12, bias=False), *between, torch.nn.Linear(12, 10))
     theirs.load_state_dict(load_torch(tmp_path / "m"), strict=True)
     theirs.eval()
     with torch.no_grad():

@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("sklearn")
 
 import joblib
+from old_files import OLD, OLD_P, OLD_X
 from scipy import sparse, special
 from sklearn import config_context, neural_network
 from sklearn.base import clone
@@ -191,6 +192,32 @@ def test_batch_norm_by_hand():
     assert model.loss_ == pytest.approx(log_loss(Y, outputs(mean, variance)))
     running = 0.1 * mean, 0.9 + 0.1 * variance * 150 / 149
     np.testing.assert_allclose(model.predict_proba(X), outputs(*running), atol=1e-12)
+
+
+def test_layers_in_front_of_batch_normalization_have_no_intercept():
+    model = classifier(batch_norm=True, max_iter=3).fit(X, Y)
+    assert not model.intercepts_[0].any()
+    assert model.intercepts_[1].any()
+    before = model.predict_proba(X)
+    model.intercepts_ = model.intercepts_
+    assert (model.predict_proba(X) == before).all()
+    with pytest.raises(ValueError, match=r"intercepts_\[0\] must be zero: batch normalization"):
+        model.intercepts_ = [np.ones(8), np.ones(3)]
+    with pytest.raises(ValueError, match="read-only"):
+        model.intercepts_[0] = np.ones(8)
+
+
+def test_a_file_with_intercepts_in_front_of_batch_normalization():
+    """Of version 0.1: fitted on, it is what it was, and a clone has none."""
+    model = MLPClassifier.load(OLD)
+    np.testing.assert_allclose(model.predict_proba(OLD_X)[:3, 1], OLD_P, rtol=1e-12)
+    before = model.intercepts_[0].copy()
+    assert before.any()
+    labels = (OLD_X.sum(axis=1) > 0).astype(int)
+    model.set_params(warm_start=True).fit(OLD_X, labels)
+    np.testing.assert_allclose(model.intercepts_[0], before, atol=1.0)
+    assert model.score(OLD_X, labels) == 1.0
+    assert not clone(model).fit(OLD_X, labels).intercepts_[0].any()
 
 
 def test_batch_norm_needs_two_rows():

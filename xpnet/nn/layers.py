@@ -106,12 +106,14 @@ class Layer:
 
 
 class Linear(Layer):
-    """y = x W + b, with W (..., I, O) and b (..., 1, O).
+    """y = x W + b, with W (..., I, O) and b (..., 1, O); or x W, without a bias.
 
     Args:
         inputs: I, the number of features that come in.
         outputs: O, the number of features that go out.
         init: how W is drawn, a name in `INITIALIZERS`, or a standard deviation; b starts at zero.
+        bias: whether there is a b. In front of batch normalization, which takes the mean off again, it does nothing:
+            its gradient is zero, but for rounding, which Adam and its kin scale up to whole steps.
     """
 
     W = Parameter("weight", matrix=True)  # (..., I, O)
@@ -120,15 +122,21 @@ class Linear(Layer):
     n_inputs: int
     n_outputs: int
 
-    def __init__(self, inputs: int, outputs: int, init: str | float = "he") -> None:
+    bias = True  # also of layers that were pickled before it could be False
+
+    def __init__(self, inputs: int, outputs: int, init: str | float = "he", bias: bool = True) -> None:
         self.n_inputs, self.n_outputs = whole("inputs", inputs), whole("outputs", outputs)
         self.init = check_init(init)
+        if not isinstance(bias, bool):
+            raise TypeError(f"bias must be True or False, not {bias!r}")
+        self.bias = bias
 
     def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
         """Return x W + b, (..., B, O)."""
         if train:
             self.x = x
-        return x @ self.W + self.b  # (..., B, O)
+        y = x @ self.W  # (..., B, O)
+        return y + self.b if self.bias else y
 
     def backward(self, dy: Array) -> Array:  # (..., B, O)
         """Assign dW and db, and return dx = dy W^T, (..., B, I)."""
@@ -138,16 +146,18 @@ class Linear(Layer):
     def backward_parameters(self, dy: Array) -> None:  # (..., B, O)
         """Assign dW = x^T dy, and db, the sum of dy over the batch."""
         self.grads["W"][...] = swap(self.x) @ dy  # (..., I, O)
-        self.grads["b"][...] = dy.sum(axis=-2, keepdims=True)  # (..., 1, O)
+        if self.bias:
+            self.grads["b"][...] = dy.sum(axis=-2, keepdims=True)  # (..., 1, O)
 
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Return the shapes of W and b."""
-        return {"W": (self.n_inputs, self.n_outputs), "b": (1, self.n_outputs)}
+        return {"W": (self.n_inputs, self.n_outputs)} | ({"b": (1, self.n_outputs)} if self.bias else {})
 
     def draw(self, generator: Any) -> dict[str, Any]:
         """Draw W; b starts at zero."""
         return {"W": draw(self.init, generator, (self.n_inputs, self.n_outputs))}
 
     def settings(self) -> dict[str, Any]:
-        """Return inputs, outputs and init."""
-        return {"inputs": self.n_inputs, "outputs": self.n_outputs, "init": self.init}
+        """Return inputs, outputs and init, and bias where there is none: files of before it was known read the same."""
+        settings = {"inputs": self.n_inputs, "outputs": self.n_outputs, "init": self.init}
+        return settings if self.bias else settings | {"bias": False}

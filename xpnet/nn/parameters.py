@@ -33,10 +33,17 @@ class Named:
         self.name = name
 
     def __get__(self, layer: Layer | None, owner: type) -> Any:
-        return self if layer is None else getattr(layer, self._kept_in)[self.name]
+        return self if layer is None else self._views(layer)[self.name]
 
     def __set__(self, layer: Layer, value: object) -> None:
-        getattr(layer, self._kept_in)[self.name] = value
+        self._views(layer)[self.name] = value
+
+    def _views(self, layer: Layer) -> Views:
+        """Return the views that hold it; raise AttributeError where this layer has none of its name."""
+        views: Views = getattr(layer, self._kept_in)
+        if self.name not in views:
+            raise AttributeError(f"{layer!r} has no {self.name}")
+        return views
 
     def to_torch(self, array: Array) -> Array:
         """Return a row, (..., 1, O), as PyTorch has it, (..., O)."""

@@ -114,6 +114,14 @@ class Arrays(list[Any]):
             array[...] = one
 
 
+def _no_intercept(layer: Linear) -> Array:
+    """Return zeros, which cannot be assigned to, for a layer without a bias."""
+    zeros = layer.xp.zeros(layer.n_outputs, dtype=layer.dtype)
+    if isinstance(zeros, np.ndarray):
+        zeros.flags.writeable = False
+    return zeros
+
+
 def has_partial_fit(estimator: BaseMLP) -> bool:
     """Return True; raise AttributeError for a solver of all rows at once."""
     if estimator._whole_batch:
@@ -309,7 +317,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         for layer, factor in zip(self._linear, [*factors, (factors or [alone])[-1]], strict=True):
             bound = np.sqrt(factor / (layer.n_inputs + layer.n_outputs))
             layer.W = uniform(-bound, bound, (layer.n_inputs, layer.n_outputs))
-            layer.b = uniform(-bound, bound, layer.n_outputs)[None]
+            if layer.bias:
+                layer.b = uniform(-bound, bound, layer.n_outputs)[None]
         if network.random:
             network.seeds = [int(self._random_state.randint(2**31))]
 
@@ -343,13 +352,21 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     @property
     def intercepts_(self) -> list[Array]:
-        """The biases of each layer, (O,): views of the network, through which they can be assigned."""
-        return Arrays(layer.b[0] for layer in self._fitted_layers("intercepts_"))
+        """The biases of each layer, (O,): views of the network, through which they can be assigned.
+
+        A layer in front of batch normalization has none: it shows zeros, and takes nothing else.
+        """
+        layers = self._fitted_layers("intercepts_")
+        return Arrays(layer.b[0] if layer.bias else _no_intercept(layer) for layer in layers)
 
     @intercepts_.setter
     def intercepts_(self, arrays: Any) -> None:
-        for layer, b in zip(self._fitted_layers("intercepts_"), arrays, strict=True):
-            layer.b = (b if lives_on(self._model.device, b) else np.asarray(b)).reshape(1, -1)
+        for place, (layer, given) in enumerate(zip(self._fitted_layers("intercepts_"), arrays, strict=True)):
+            b = (given if lives_on(self._model.device, given) else np.asarray(given)).reshape(1, -1)
+            if layer.bias:
+                layer.b = b
+            elif b.any():
+                raise ValueError(f"intercepts_[{place}] must be zero: batch normalization behind it takes any bias off")
 
     def _fitted_layers(self, name: str) -> list[Linear]:
         if not hasattr(self, "_model"):

@@ -46,7 +46,8 @@ class MLP:
         output: the activation behind the last layer, where it is not the task's own: "identity", "sigmoid", "tanh",
             "softmax", or "step" for predictions of 0 and 1.
         activation: behind each hidden layer, a name in `xpnet.nn.ACTIVATIONS`, or a sequence of them, one a layer.
-        batch_norm: whether batch normalization stands before each activation.
+        batch_norm: whether batch normalization stands before each activation; the Linear layer in front of it then has
+            no bias.
         dropout: the rate of dropout behind each activation; 0 for none, a sequence for a rate of each replica.
         init: how weights are drawn, a name in `xpnet.nn.INITIALIZERS`, or a standard deviation, for all layers; None
             for what suits each (`xpnet.nn.initializers.suitable`): He's between hidden layers of ReLU, say.
@@ -101,7 +102,7 @@ class MLP:
         layers: list[Layer] = []
         inits = suitable(names) if init is None else [init] * (len(sizes) - 1)
         for inputs, outputs, name, drawn in zip(sizes, sizes[1:-1], names, inits, strict=False):
-            layers.append(Linear(inputs, outputs, drawn))
+            layers.append(Linear(inputs, outputs, drawn, bias=not batch_norm))
             layers += [BatchNorm(outputs)] if batch_norm else []
             layers.append(ACTIVATIONS[name]())
             layers += [Dropout(dropout)] if np.any(dropout) else []
