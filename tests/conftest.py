@@ -14,6 +14,19 @@ from xpnet.device import CPU, Device, get_device
 from xpnet.errors import DeviceError
 
 
+def pytest_addoption(parser):
+    parser.addoption("--eager", action="store_true", help="run every training step eagerly, and no test of compiling")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.option.eager:
+        compiling = [item for item in items if item.path.name.startswith("test_compile_")]
+        config.hook.pytest_deselected(items=compiling)
+        items[:] = [item for item in items if item not in compiling]
+        for item in items:
+            item.fixturenames.insert(0, "eager")
+
+
 @pytest.fixture
 def eager(monkeypatch):
     """Every step runs eagerly, also on the CPU: for tests that compare bytes between devices."""

@@ -77,6 +77,34 @@ def test_code_of_another_processor_is_not_taken(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.skipif(not native.is_x86(), reason="levels are x86-64's")
+def test_code_for_a_lesser_processor(tmp_path, monkeypatch):
+    """`XPNET_LLVM_CPU` names a level; each has its registers, and its own code on disk."""
+    import llvmlite.binding
+
+    host = llvmlite.binding.get_host_cpu_features()
+    answer(compiler_in(tmp_path))
+    sizes = {"x86-64": 16, "x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 64}
+    runnable = [level for level in sizes if host["avx512f" if level == "x86-64-v4" else "avx2"] or level < "x86-64-v3"]
+    for place, level in enumerate(runnable):
+        monkeypatch.setenv(native.TARGET, level)
+        one = compiler_in(tmp_path)
+        assert answer(one) == 42
+        assert one.registers.size == sizes[level]
+        assert one.compiled == 1
+        assert len(list(tmp_path.iterdir())) == place + 2
+
+
+def test_a_processor_that_cannot_be_had_is_not_compiled_for(monkeypatch):
+    v2 = {"sse2", "cx16", "sahf", "popcnt", "sse3", "ssse3", "sse4.1", "sse4.2"}
+    assert native.level_features("x86-64-v2", dict.fromkeys(v2, True)).keys() == v2
+    with pytest.raises(ValueError, match="XPNET_LLVM_CPU is x86-64-v3, and this processor has no avx, avx2, bmi"):
+        native.level_features("x86-64-v3", dict.fromkeys(v2, True))
+    monkeypatch.setenv(native.TARGET, "haswell")
+    with pytest.raises(ValueError, match="one of x86-64, x86-64-v2, x86-64-v3, x86-64-v4, not 'haswell'"):
+        compiler_in(None)
+
+
 def test_one_text_for_networks_of_all_sizes(code_folder):  # noqa: F811
     """Another width and another batch compile nothing new."""
     compiler = native.compiler()

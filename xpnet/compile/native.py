@@ -13,6 +13,17 @@ from typing import NamedTuple
 
 from .once import Once
 
+TARGET = "XPNET_LLVM_CPU"
+"""The environment variable that names another target than the processor at hand: a level of x86-64."""
+
+# What each level of the x86-64 psABI adds, by LLVM's names.
+_ADDED = {
+    "x86-64": ("sse2",),
+    "x86-64-v2": ("cx16", "sahf", "popcnt", "sse3", "ssse3", "sse4.1", "sse4.2"),
+    "x86-64-v3": ("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave"),
+    "x86-64-v4": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+}
+
 
 class Registers(NamedTuple):
     """A processor's vector registers: the bytes of one, and how many there are."""
@@ -22,7 +33,7 @@ class Registers(NamedTuple):
 
 
 class Compiler:
-    """Compiles functions, one at a time, for the processor at hand.
+    """Compiles functions, one at a time, for the processor at hand, or for the lesser one that `TARGET` names.
 
     Attributes:
         compiled: how many functions were compiled; the others were found in `folder`.
@@ -38,8 +49,11 @@ class Compiler:
 
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        found = llvm.get_host_cpu_features()
-        processor, features = llvm.get_host_cpu_name(), found.flatten()
+        host = llvm.get_host_cpu_features()
+        named = os.environ.get(TARGET)
+        processor = named or llvm.get_host_cpu_name()
+        found = level_features(named, host) if named else host
+        features = "" if named else host.flatten()  # LLVM knows those of a level
         self.registers = registers(found)
         target = llvm.Target.from_default_triple()
         self._llvm = llvm
@@ -111,6 +125,18 @@ class Compiler:
 def is_x86() -> bool:
     """Whether this is a 64-bit processor of the x86 family."""
     return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def level_features(level: str, host: Mapping[str, bool]) -> dict[str, bool]:
+    """Return the features of a level of x86-64; raise ValueError where the host has not all of them."""
+    levels = list(_ADDED)
+    if level not in levels:
+        raise ValueError(f"{TARGET} must be one of {', '.join(levels)}, not {level!r}")
+    needed = [name for below in levels[: levels.index(level) + 1] for name in _ADDED[below]]
+    lacking = [name for name in needed if not host.get(name)]
+    if lacking:
+        raise ValueError(f"{TARGET} is {level}, and this processor has no {', '.join(lacking)}")
+    return dict.fromkeys(needed, True)
 
 
 def registers(features: Mapping[str, bool]) -> Registers:
