@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_info
 import xpnet
 from xpnet import MLP, Config, DataError, __main__, cli, doctor, load_digits, predict, train
 from xpnet import device as device_module
+from xpnet.compile import why_not_compiled
 from xpnet.data import mnist
 from xpnet.nn import ACTIVATIONS, INITIALIZERS
 from xpnet.optim import OPTIMIZERS, SCHEDULES
@@ -158,6 +159,10 @@ def test_run_folder(run, tmp_path):
     assert config["device"] == json.loads(out)["device"]
     assert config["data"]["sha256"] == load_digits().fingerprint()
     assert {"xpnet", "python", "numpy"} <= set(config["versions"])
+    machine = config["machine"]
+    assert machine["processor"]
+    assert {one["architecture"] for one in threadpool_info() if "architecture" in one} <= {*machine["blas"].values()}
+    assert ("llvm" in machine) == (why_not_compiled() is None)
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 
     # The same run again, from its own config, writes the same bytes.

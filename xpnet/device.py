@@ -12,6 +12,7 @@ import importlib
 import importlib.metadata
 import math
 import os
+import platform
 import re
 import sys
 from collections.abc import Iterator
@@ -241,3 +242,24 @@ def limit_threads(threads: int) -> Iterator[None]:
 
     with threadpool_limits(limits=threads, user_api="blas"):
         yield
+
+
+def blas_kernels() -> dict[str, str]:
+    """Return each BLAS behind NumPy, with its version, and the kernel that it chose for this processor."""
+    from threadpoolctl import threadpool_info
+
+    return {
+        f"{library['internal_api']} {library['version']}": library.get("architecture", "unknown")
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    }
+
+
+def processor_name() -> str:
+    """Return what the processor calls itself; its architecture where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -18,7 +18,7 @@ import numpy as np
 from . import __version__, cli
 from .compile import blas, why_not_compiled
 from .data.mnist import FILES, MNIST, cache_folder, find
-from .device import cupy_distributions, get_device, usable_processors
+from .device import cupy_distributions, get_device, processor_name, usable_processors
 from .errors import DataError, DeviceError, one_line
 from .training.config import most_threads
 
@@ -96,7 +96,7 @@ def _blas() -> str:
 
 def _processor() -> Result:
     usable = f"{usable_processors()} usable; runs of large networks use {most_threads()} threads"
-    return f"{platform.machine()}, {usable}", None
+    return f"{processor_name()}, {usable}", None
 
 
 def _blas_variables() -> Result:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from contest import Array, Weights, logits, read_weights
 
-from xpnet.device import usable_processors
+from xpnet.device import processor_name, usable_processors
 from xpnet.doctor import BLAS_VARIABLES, THREAD_VARIABLES
 
 PEERS = Path(__file__).resolve().parent
@@ -143,7 +143,7 @@ def accuracy(weights: Weights, x: Array, t: Array) -> float:
 def surroundings() -> dict[str, Any]:
     """Return what numbers depend on: machine, versions, commit."""
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "usable_processors": usable_processors(),
         "memory_gib": _memory_gib(),
         "load_before": os.getloadavg() if hasattr(os, "getloadavg") else None,
@@ -170,15 +170,6 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     """Return a table."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        text = ""
-    models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
 
 
 def _memory_gib() -> float:

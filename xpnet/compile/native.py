@@ -37,7 +37,8 @@ class Compiler:
 
     Attributes:
         compiled: how many functions were compiled; the others were found in `folder`.
-        registers: the vectors that the processor has.
+        processor: what is compiled for, by LLVM's name.
+        registers: the vectors that it has.
 
     Args:
         folder: where the code is kept, so that the next process finds it; None for nowhere.
@@ -51,7 +52,7 @@ class Compiler:
         llvm.initialize_native_asmprinter()
         host = llvm.get_host_cpu_features()
         named = os.environ.get(TARGET)
-        processor = named or llvm.get_host_cpu_name()
+        processor = self.processor = named or llvm.get_host_cpu_name()
         found = level_features(named, host) if named else host
         features = "" if named else host.flatten()  # LLVM knows those of a level
         self.registers = registers(found)

@@ -15,8 +15,9 @@ import numpy as np
 
 from .. import __version__
 from ..compile import why_not_compiled
+from ..compile.native import compiler
 from ..data import Dataset
-from ..device import Device, cupy_distributions
+from ..device import Device, blas_kernels, cupy_distributions, processor_name
 from ..errors import DataError
 from .config import Config
 from .files import try_writing, write_atomically
@@ -57,6 +58,7 @@ class RunFolder:
         content = {
             "options": config.as_dict() | {"threads": threads, "dataset": data.name},
             "device": device.name,
+            "machine": machine(),
             "versions": versions(),
             "data": {"source": data.source, "rows": len(data.x_train), "sha256": data.fingerprint()},
         }
@@ -119,6 +121,12 @@ def lock_file(file: IO[bytes]) -> None:
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def machine() -> dict[str, Any]:
+    """Return what of this machine a run's bytes depend on: processor, BLAS kernels, and what LLVM compiles for."""
+    found: dict[str, Any] = {"processor": processor_name(), "blas": blas_kernels()}
+    return found if why_not_compiled() is not None else found | {"llvm": compiler().processor}
 
 
 def versions() -> dict[str, str]:
