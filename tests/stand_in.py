@@ -20,7 +20,9 @@ import numpy as np
 REDUCTION = {"axis", "out", "keepdims"}
 UFUNC = {"out", "dtype", "casting"}
 FUNCTIONS = {
-    **dict.fromkeys(("abs", "add", "divide", "equal", "exp", "expm1", "floor", "greater", "isfinite", "log"), UFUNC),
+    **dict.fromkeys(
+        ("abs", "add", "divide", "equal", "exp", "expm1", "floor", "greater", "isfinite", "isnan", "log"), UFUNC
+    ),
     **dict.fromkeys(("log1p", "maximum", "minimum", "multiply", "negative", "sign", "sqrt", "subtract", "tanh"), UFUNC),
     "matmul": {"out", "dtype", "casting"},
     "sum": REDUCTION | {"dtype"},

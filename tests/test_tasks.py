@@ -420,7 +420,7 @@ def test_metrics_by_hand():
     assert metrics.r2(np.full(9, 0.1), np.full(9, 0.2)) == 0.0, "0.1 has no exact mean"
     assert np.isnan(metrics.r2([1.0, np.nan], [1.0, 2.0]))
     assert np.isnan(metrics.r2([1.0, 1.0], [np.nan, 1.0]))
-    for labels in ([0, -1], [0, 2]):
+    for labels in ([0, -2], [0, 2]):
         with pytest.raises(ValueError, match="labels must be from 0 to 1"):
             metrics.confusion_matrix([0, 1], labels, 2)
     for labels in ([], [0], [0, 1]):

@@ -55,8 +55,12 @@ def _main(arguments: Sequence[str] | None) -> int:
         [_predict(model, part, source) for part, source in zip(rows, options.input, strict=True)]
     )
     targets = None if options.labels is None else _read_targets(options.labels, model, len(predictions))
-    if not np.isfinite(predictions).all():
-        cli.tell(f"{path} gives predictions that are not finite: its training had diverged")
+    wrong = int((~np.isfinite(predictions).all(axis=-1)).sum())
+    if wrong:
+        cli.tell(
+            f"{path}: predictions of {wrong} of {len(predictions)} rows are not finite, and count as none: its training"
+            " had diverged, or these rows are far too large"
+        )
     show = {"classification": _classes, "multilabel": _labels, "regression": _numbers}[model.task.name]
     for index, (answer, line) in enumerate(show(predictions, model.class_names)):
         print(json.dumps({"index": index} | answer) if options.json else f"{index}\t{line}")
@@ -76,17 +80,21 @@ Answers = Iterator[tuple[dict[str, Any], str]]
 
 
 def _classes(predictions: HostArray, names: Sequence[str]) -> Answers:
-    """Yield the most probable class of each row: for JSON, and for a line."""
-    for row, best in zip(predictions, predictions.argmax(axis=-1).tolist(), strict=True):
+    """Yield the most probable class of each row: for JSON, and for a line; null and nan where there is none."""
+    for row, best in zip(predictions, metrics.most_probable(np, predictions).tolist(), strict=True):
+        there = best >= 0
         yield (
-            {"label": names[best], "probabilities": finite(row.tolist())},
-            f"{_one_line(names[best])}\t{row[best]:.6f}",
+            {"label": names[best] if there else None, "probabilities": finite(row.tolist())},
+            f"{_one_line(names[best])}\t{row[best]:.6f}" if there else "nan\tnan",
         )
 
 
 def _labels(predictions: HostArray, names: Sequence[str]) -> Answers:
-    """Yield the labels of each row that are more probable than not."""
+    """Yield the labels of each row that are more probable than not; null and nan where a probability is no number."""
     for row in predictions:
+        if np.isnan(row).any():
+            yield {"labels": None, "probabilities": finite(row.tolist())}, "nan\tnan"
+            continue
         yes = np.flatnonzero(row > 0.5).tolist()
         yield (
             {"labels": [names[i] for i in yes], "probabilities": finite(row.tolist())},
@@ -196,32 +204,39 @@ def _class_numbers(labels: HostArray, rows: int, names: Sequence[str]) -> HostAr
 
 def _report_classes(labels: HostArray, predictions: HostArray, names: list[str]) -> list[str]:
     """Return lines: accuracy, among the first five, the confusion matrix, and accuracy by class."""
-    predicted = predictions.argmax(axis=-1)
+    predicted = metrics.most_probable(np, predictions)
     right = int((labels == predicted).sum())
     lines = [f"accuracy {metrics.accuracy(labels, predicted):.4f} ({right} of {len(labels)})"]
     if len(names) > TOP:
         among = metrics.top_k_accuracy(labels, predictions, TOP)
         lines.append(f"top-{TOP} accuracy {among:.4f}: the true class is among the {TOP} most probable")
     confusion = metrics.confusion_matrix(labels, predicted, len(names))
-    width = max(map(len, [*names, str(confusion.max(initial=0)), "accuracy"])) + 2
-    lines += ["true \\ predicted", " " * width + "".join(name.rjust(width) for name in [*names, "accuracy"])]
-    for name, row, hits in zip(names, confusion, confusion.diagonal(), strict=True):
-        share = f"{hits / row.sum():.4f}" if row.sum() else "-"
-        lines.append(name.rjust(width) + "".join(str(count).rjust(width) for count in row) + share.rjust(width))
+    rows = np.bincount(labels, minlength=len(names))
+    hits = confusion.diagonal()
+    columns = names
+    if (predicted < 0).any():
+        columns = [*names, "(none)"]
+        confusion = np.column_stack([confusion, rows - confusion.sum(axis=1)])
+    width = max(map(len, [*columns, str(confusion.max(initial=0)), "accuracy"])) + 2
+    lines += ["true \\ predicted", " " * width + "".join(name.rjust(width) for name in [*columns, "accuracy"])]
+    for name, row, hit, count in zip(names, confusion, hits, rows, strict=True):
+        share = f"{hit / count:.4f}" if count else "-"
+        lines.append(name.rjust(width) + "".join(str(cell).rjust(width) for cell in row) + share.rjust(width))
     return lines
 
 
 def _report_labels(targets: HostArray, predictions: HostArray, names: list[str]) -> list[str]:
     """Return lines: how many rows have all labels right; and of each label how often it is right, found, and given."""
-    yes, truth = predictions > 0.5, targets > 0.5
-    right = int((yes == truth).all(axis=1).sum())
+    answers, truth = metrics.yes_or_no(np, predictions), targets > 0.5
+    yes, hits = answers == 1, answers == truth
+    right = int(hits.all(axis=1).sum())
     lines = [f"accuracy {right / len(truth):.4f} ({right} of {len(truth)} rows have all labels right)"]
     width = max(map(len, [*names, "label"])) + 2
     lines.append("label".rjust(width) + "  accuracy  precision    recall      rows")
-    for name, given, true in zip(names, yes.T, truth.T, strict=True):
+    for name, given, true, hit in zip(names, yes.T, truth.T, hits.T, strict=True):
         both = (given & true).sum()
         precision, recall = (f"{both / part.sum():.4f}" if part.any() else "-" for part in (given, true))
-        lines.append(f"{name.rjust(width)}{(given == true).mean():10.4f}{precision:>11}{recall:>10}{true.sum():>10}")
+        lines.append(f"{name.rjust(width)}{hit.mean():10.4f}{precision:>11}{recall:>10}{true.sum():>10}")
     return lines
 
 
@@ -252,7 +267,7 @@ def _mistakes_size(path: Path, model: MLP) -> tuple[int, int]:
 
 def worst(labels: HostArray, predictions: HostArray) -> HostArray:
     """Return the rows that are wrong, those first whose true class was thought least probable."""
-    wrong = np.flatnonzero(predictions.argmax(axis=-1) != labels)
+    wrong = np.flatnonzero(metrics.most_probable(np, predictions) != labels)
     return wrong[np.argsort(predictions[wrong, labels[wrong]], kind="stable")]
 
 
@@ -263,12 +278,12 @@ def _draw_mistakes(
     from .plots import draw_mistakes
 
     wrong = worst(labels, predictions)
-    taken = predictions.argmax(axis=-1)
+    taken = metrics.most_probable(np, predictions)
     drawn = [
         (
             pictures[i],
             f"row {i}: {names[labels[i]]} ({predictions[i, labels[i]]:.1%})",
-            f"taken for {names[taken[i]]} ({predictions[i, taken[i]]:.1%})",
+            f"taken for {names[taken[i]]} ({predictions[i, taken[i]]:.1%})" if taken[i] >= 0 else "no prediction",
         )
         for i in wrong[:MISTAKES]
     ]

@@ -26,6 +26,7 @@ from .errors import did_you_mean
 from .nn.activations import sigmoid as _sigmoid
 from .nn.activations import softmax as _softmax
 from .rng import mask_keys
+from .training.metrics import most_probable
 
 __all__ = [
     "SGD",
@@ -410,10 +411,10 @@ class MultiLayerNet:
         return float(total) / float(weight) + self._decay()
 
     def accuracy(self, x: Any, t: Any) -> float:
-        """Return the share of rows that are right."""
+        """Return the share of rows that are right; one whose outputs are no numbers never is."""
         z = self.predict(x)
         t = self._targets(z, t)
-        return float((z.argmax(axis=-1) == (t if t.ndim == 1 else t.argmax(axis=-1))).mean())
+        return float((most_probable(_xp(z), z) == (t if t.ndim == 1 else t.argmax(axis=-1))).mean())
 
     def gradient(self, x: Any, t: Any) -> dict[str, Array]:
         """Return the gradient of the loss by each parameter's name, by backpropagation."""

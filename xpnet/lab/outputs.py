@@ -14,7 +14,7 @@ from ..data.dataset import HostArray
 from ..nn import Linear, MeanSquaredError, Sequential, Step, Tanh
 from ..optim import Adam
 from ..training import MLP, Trainer
-from ..training.metrics import accuracy, r2
+from ..training.metrics import accuracy, most_probable, r2, yes_or_no
 from . import experiment
 from .experiment import Experiment, Lab, Words
 from .plane import clouds, draw_points, draw_values, mesh, moons
@@ -100,10 +100,11 @@ def two_classes(lab: Lab, rows: Rows) -> list[Output]:
         def probability(x: HostArray, model: MLP = model) -> HostArray:
             return np.asarray(model.predict(x)[:, 1])
 
-        found.append(Output(name, model, probability, accuracy(rows.y_test, probability(rows.x_test) > 0.5)))
+        found.append(Output(name, model, probability, accuracy(rows.y_test, yes_or_no(np, probability(rows.x_test)))))
     model = train(lab, rows, 1, 2.0 * rows.y - 1.0, task="regression", output="tanh")
     signed = model.predict(rows.x_test)[:, 0]
-    found.append(Output("tanh", model, lambda x: model.predict(x)[:, 0], accuracy(rows.y_test, signed > 0.0)))
+    score = accuracy(rows.y_test, yes_or_no(np, signed, 0.0))
+    found.append(Output("tanh", model, lambda x: model.predict(x)[:, 0], score))
     return found
 
 
@@ -121,7 +122,7 @@ def many_classes(lab: Lab, rows: Rows) -> list[Output]:
     found = []
     for name in ("sigmoid", "softmax"):
         model = train(lab, rows, len(CENTRES), output=name)
-        score = accuracy(rows.y_test, model.predict(rows.x_test).argmax(axis=1))
+        score = accuracy(rows.y_test, most_probable(np, model.predict(rows.x_test)))
         found.append(Output(name, model, model.predict, score))
     return found
 

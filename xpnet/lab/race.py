@@ -24,6 +24,7 @@ from ..nn import ACTIVATIONS, Linear, Sequential, SoftmaxCrossEntropy
 from ..nn.initializers import check_init
 from ..optim import SCHEDULES, SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
 from ..rng import Purpose, stream
+from ..training.metrics import most_probable
 from ..training.steps import table_row
 from ..training.trainer import step_table
 from . import experiment
@@ -113,7 +114,7 @@ def run_race(track: Track, optimizer: Optimizer) -> tuple[HostArray, HostArray]:
             optimizer.step(xp, network.values, network.gradients, optimizer.state, h)
             total, count, _ = loss(xp, network.forward(x), t)
             losses.append(total / count)
-        right = network.forward(x_test).argmax(axis=-1) == t_test
+        right = most_probable(xp, network.forward(x_test)) == t_test
         accuracy = track.device.to_host(right.mean(axis=-1))
         return track.device.to_host(xp.stack(losses)).astype(np.float64), accuracy
 

@@ -26,13 +26,16 @@ class Identity(Layer):
 
 
 class Step(Layer):
-    """y = 1 where x > 0, and 0 elsewhere: the perceptron's. Its derivative is 0, so nothing below it can learn."""
+    """y = 1 where x > 0, and 0 elsewhere: the perceptron's. Its derivative is 0, so nothing below it can learn.
+
+    NaN stays NaN: a network that diverged must not look like one that answers.
+    """
 
     differentiable = False
 
     def forward(self, x: Array, train: bool) -> Array:
         """Return 1 where x > 0, and 0 elsewhere."""
-        return (x > 0.0).astype(x.dtype)
+        return unit_step(self.xp, x)
 
     def backward(self, dy: Array) -> Array:
         """Return zeros."""
@@ -221,6 +224,11 @@ class Softmax(Layer):
     def backward(self, dy: Array) -> Array:
         """Return y (dy - sum(dy y)), the sum over each row."""
         return self.y * (dy - (dy * self.y).sum(axis=-1, keepdims=True))
+
+
+def unit_step(xp: Any, x: Array) -> Array:
+    """Return 1 where x > 0, 0 elsewhere, and NaN for NaN."""
+    return xp.where(xp.isnan(x), x, (x > 0.0).astype(x.dtype))
 
 
 def sigmoid(xp: Any, x: Array) -> Array:

@@ -8,9 +8,30 @@ import numpy as np
 
 from ..checks import whole
 from ..data.dataset import HostArray
+from ..device import Array
 
 TITLES = {"accuracy": "accuracy", "r2": "R2"}
 """The metrics of tasks, and what people call them."""
+
+
+def most_probable(xp: Any, p: Array) -> Array:
+    """Class with the largest output of each row, (...), for outputs p, (..., C); -1 for a row that has none.
+
+    A row with NaN has none, nor has one whose largest output is infinite, of which softmax makes NaN.
+
+    >>> most_probable(np, np.array([[0.2, 0.8], [np.nan, np.nan]])).tolist()
+    [1, -1]
+    """
+    return xp.where(xp.isfinite(p.max(axis=-1)), p.argmax(axis=-1), -1)
+
+
+def yes_or_no(xp: Any, p: Array, middle: float = 0.5) -> Array:
+    """Answer of each output: 1 above `middle`, 0 up to it, and -1 for NaN.
+
+    >>> yes_or_no(np, np.array([0.2, 0.8, np.nan])).tolist()
+    [0, 1, -1]
+    """
+    return xp.where(xp.isnan(p), -1, (p > middle).astype("int64"))
 
 
 def accuracy(y: Any, predicted: Any) -> float:
@@ -26,28 +47,29 @@ def accuracy(y: Any, predicted: Any) -> float:
 def top_k_accuracy(y: Any, probabilities: Any, k: int) -> float:
     """Return the share of rows whose label, (N,), is among the k most probable of (N, C).
 
-    Of classes that are equally probable, those with lower numbers come first.
+    Of classes that are equally probable, those with lower numbers come first. A row with NaN is never right.
     """
     y, probabilities = np.asarray(y), np.asarray(probabilities)
     if probabilities.ndim != 2 or y.shape != probabilities.shape[:1] or not len(y):
         raise ValueError(f"there must be a label for each row of probabilities: {y.shape}, {probabilities.shape}")
     whole("k", k, most=probabilities.shape[-1])
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
-    return float((best == y[:, None]).any(axis=-1).mean())
+    return float(((best == y[:, None]).any(axis=-1) & (most_probable(np, probabilities) >= 0)).mean())
 
 
 def confusion_matrix(y: Any, predicted: Any, classes: int) -> HostArray:
-    """Return how many rows of each class (rows, C) were taken for each class (columns, C).
+    """Return how many rows of each class (rows, C) were taken for each class (columns, C); none for a prediction of -1.
 
     >>> confusion_matrix([0, 1, 1], [0, 0, 1], 2).tolist()
     [[1, 0], [1, 1]]
     """
     y, predicted = _pair(y, predicted)
-    for labels in (y, predicted):
-        if labels.min() < 0 or labels.max() >= classes:
+    for labels, least in ((y, 0), (predicted, -1)):
+        if labels.min() < least or labels.max() >= classes:
             raise ValueError(f"labels must be from 0 to {classes - 1}, not {labels.min()} to {labels.max()}")
     matrix = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(matrix, (y, predicted), 1)
+    there = predicted >= 0
+    np.add.at(matrix, (y[there], predicted[there]), 1)
     return matrix
 
 

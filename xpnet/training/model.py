@@ -17,6 +17,7 @@ from ..data.dataset import Scaling
 from ..device import Array, Device
 from ..errors import did_you_mean
 from ..nn import ACTIVATIONS, BatchNorm, Dropout, Layer, Linear, Loss, Sequential
+from ..nn.activations import unit_step
 from ..nn.initializers import suitable
 from .tasks import Classification, Multilabel, Regression, Task, choose_loss, loss_name
 
@@ -236,6 +237,8 @@ class MLP:
         They are the probability of each class (or label), (N, C), or, of regression, numbers in the targets' units,
         float64, (N, O); of replicas, (R, N, C). Inputs are scaled as they were in training. The answer is a NumPy
         array, unless x is an array of this model's device: then so is the answer. No rows give an empty answer.
+        Where training had diverged, or a row is too large for the network's type, probabilities and numbers are NaN,
+        which is no prediction: `argmax` would make a class of it, and `xpnet.training.metrics.most_probable` does not.
         """
         device = self.device
         with device.activate(), np.errstate(all="ignore"):
@@ -255,8 +258,8 @@ class MLP:
 
     def output(self, z: Array) -> Array:
         """Return predictions, (..., B, C), for the network's last outputs, (..., B, O)."""
-        p = (z > 0.0).astype(z.dtype) if self.step else self.loss.output(self.network.xp, z)
-        return self.task.decode(self.network.xp, p)
+        xp = self.network.xp
+        return self.task.decode(xp, unit_step(xp, z) if self.step else self.loss.output(xp, z))
 
     def save(self, path: Path | str, *, replica: int | None = None) -> None:
         """Write the model to a safetensors file that PyTorch's `nn.Sequential` of the same layers can load.

@@ -17,7 +17,7 @@ from ..device import Array, Device
 from ..errors import did_you_mean
 from ..nn import LOSSES
 from ..nn.losses import Loss
-from .metrics import distances, r2_of_sums
+from .metrics import distances, most_probable, r2_of_sums, yes_or_no
 
 OUTPUTS = ("identity", "sigmoid", "tanh", "softmax", "step")
 """The activations that may be asked for behind the last layer."""
@@ -100,9 +100,9 @@ class Classification(Named):
         return check_class_weights(class_weight, t, len(self.class_names))[t]
 
     def tally(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
-        """Return how many rows are right, (...)."""
-        predicted = z[..., 0] > loss.middle if self.single else z.argmax(axis=-1)  # (..., B)
-        return (predicted == t).sum(axis=-1)
+        """Return how many rows are right, (...): none whose outputs are no numbers."""
+        predicted = yes_or_no(xp, z[..., 0], loss.middle) if self.single else most_probable(xp, z)  # (..., B)
+        return _count(predicted == t)
 
     def decode(self, xp: Any, p: Array) -> Array:
         """Return the probability of each class, (..., B, C)."""
@@ -129,8 +129,8 @@ class Multilabel(Named):
         return t
 
     def tally(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
-        """Return how many rows have all labels right, (...)."""
-        return ((z > loss.middle) == (t > 0.5)).all(axis=-1).sum(axis=-1)
+        """Return how many rows have all labels right, (...); an output that is no number is not."""
+        return _count(_count(yes_or_no(xp, z, loss.middle) == t) == z.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,11 @@ class Regression(Task):
 
 TASKS = {task.name: task for task in (Classification, Multilabel, Regression)}
 """Every task by its name."""
+
+
+def _count(right: Array) -> Array:
+    """Number of true elements along the last axis; the cast spares CuPy a reduction of bool, slow to compile."""
+    return right.astype("int64").sum(axis=-1)
 
 
 def choose_loss(task: str, loss: str | Loss | None, output: str | None, *, single: bool) -> tuple[Loss, str | None]:
