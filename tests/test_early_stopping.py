@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import os
+import pickle
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from xpnet import MLP, SGD, Adam, Trainer, evaluate, load_digits, train
 from xpnet.data.split import stratified_split
+from xpnet.errors import DivergedError
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +184,94 @@ def test_replicas_stop_as_they_would_alone(patience, blobs):
     assert len(set(together.best_epoch)) > 1
     for r, trainer in enumerate(alone):
         np.testing.assert_allclose(together.model.predict(x)[r], trainer.model.predict(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("hook", ["on_epoch", "on_step", "on_progress"])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
+def test_a_callback_that_raises_leaves_the_best_epoch(held, hook, error):
+    x, y, validation = held
+    trainer = Trainer(model(), Adam(0.05), batch_size=20)
+
+    def fail(told):
+        if (told["epoch"] if hook == "on_epoch" else trainer.step) >= {"on_epoch": 12, "on_step": 63}.get(hook, 61):
+            raise error("of the callback")
+
+    with pytest.raises(error, match="of the callback"):
+        trainer.fit(x, y, epochs=20, validation=validation, early_stop=15, **{hook: fail})
+    assert trainer.epoch == len(trainer.history) == (trainer.step / 5) == 12
+    losses = [row["validation_loss"] for row in trainer.history]
+    assert trainer.best_epoch == int(np.argmin(losses)) + 1 < 12
+    assert evaluate(trainer.model, *validation)[0] == pytest.approx(min(losses), rel=1e-12)
+
+
+def test_the_epoch_whose_callback_raises_may_be_the_best(held):
+    x, y, validation = held
+    trainer = Trainer(model(), Adam(0.001), batch_size=20)
+
+    def fail(row):
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        trainer.fit(x, y, epochs=2, validation=validation, early_stop=2, on_epoch=fail)
+    assert trainer.best_epoch == 1
+    assert evaluate(trainer.model, *validation)[0] == pytest.approx(trainer.history[0]["validation_loss"], rel=1e-12)
+
+
+def test_divergence_goes_back_to_the_best_epoch(held):
+    x, y, validation = held
+    trainer = Trainer(model(), SGD(0.5), batch_size=20, schedule=lambda taken: 1.0 if taken < 20 else 1e300)
+    with pytest.raises(DivergedError, match="in epoch 5.*the model is as after its best epoch"):
+        trainer.fit(x, y, epochs=20, validation=validation, early_stop=15)
+    losses = [row["validation_loss"] for row in trainer.history]
+    assert trainer.best_epoch == int(np.argmin(losses)) + 1
+    assert evaluate(trainer.model, *validation)[0] == pytest.approx(min(losses), rel=1e-12)
+
+
+@pytest.mark.parametrize("answer", [True, np.True_, 1, "yes", np.array([1.0])])
+@pytest.mark.parametrize("early_stop", [None, 9])
+def test_a_callback_that_returns_true_ends_it(held, answer, early_stop):
+    """As for the estimators; numbers, which many functions return, do not."""
+    x, y, validation = held
+    trainer = Trainer(model(), Adam(0.05), batch_size=20)
+    history = trainer.fit(
+        x,
+        y,
+        epochs=8,
+        validation=validation,
+        early_stop=early_stop,
+        on_epoch=lambda row: answer if row["epoch"] == 5 else None,
+    )
+    assert len(history) == (5 if answer is True or answer is np.True_ else 8)
+    best = int(np.argmin([row["validation_loss"] for row in history])) + 1
+    assert trainer.best_epoch == (best if early_stop else None)
+
+
+def test_no_two_fits_at_a_time(held):
+    """In two threads they would race silently; in a callback, the inner one would pull the rug from under the outer."""
+    x, y, _ = held
+    shared = model()
+    one, other = Trainer(shared), Trainer(shared)
+    copies = []
+
+    def again(row):
+        with pytest.raises(RuntimeError, match="the model is being trained already: give each thread a copy"):
+            other.fit(x, y)
+        with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="being trained already"):
+            pool.submit(other.fit, x, y).result()
+        twins = copy.deepcopy(shared), pickle.loads(pickle.dumps(shared)), copy.copy(shared)
+        copies.extend(Trainer(twin).fit(x, y) for twin in twins)
+        if hasattr(os, "fork"):
+            with warnings.catch_warnings(action="ignore"):
+                child = os.fork()
+            if child == 0:
+                other.fit(x, y)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        evaluate(shared, x, y)
+
+    assert len(one.fit(x, y, epochs=1, on_epoch=again)) == 1
+    assert len(copies) == 3
+    assert len(other.fit(x, y)) == 1
+    with pytest.raises(ZeroDivisionError):
+        one.fit(x, y, on_epoch=lambda row: 1 // 0)
+    one.fit(x, y)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
+import os
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -27,6 +30,23 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     if most is not None and number > most:
         raise ValueError(f"{name} must be at most {most}, not {number}")
     return number
+
+
+@contextlib.contextmanager
+def one_at_a_time(running: dict[int, object], what: str) -> Iterator[None]:
+    """Context in which `what` is trained; raises RuntimeError where another thread, or a callback, is in it already.
+
+    Args:
+        running: belongs to what is trained: a token by process, so that a fork is not refused for what its parent does.
+        what: what messages call it.
+    """
+    process, token = os.getpid(), object()
+    if running.setdefault(process, token) is not token:  # atomic
+        raise RuntimeError(f"{what} is being trained already: give each thread a copy of its own (copy.deepcopy)")
+    try:
+        yield
+    finally:
+        del running[process]
 
 
 def number(

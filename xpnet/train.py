@@ -89,17 +89,22 @@ def _fit(
             if folder is None:
                 raise
             folder.finish(trainer.model, trainer.history)
-            state = str(error) or f"the model is as after epoch {trainer.epoch}"
+            state = str(error) or f"the model is as after epoch {_epoch_of(trainer)}"
             raise type(error)(f"{state}, and in {folder.model_path}") from None
         except OSError as error:  # the history could not be written; perhaps the model can
             if folder is None:
                 raise
             trainer.model.save(folder.model_path)
-            reason = f"{error.strerror}; {folder.model_path} holds the model as after epoch {trainer.epoch}"
+            reason = f"{error.strerror}; {folder.model_path} holds the model as after epoch {_epoch_of(trainer)}"
             raise OSError(error.errno, reason, error.filename) from None
     note = None if folder is None else folder.finish(trainer.model, trainer.history)
     if note and not quiet:
         cli.tell(note)
+
+
+def _epoch_of(trainer: Trainer) -> Any:
+    """Epoch that the model is as after: the best one, where early stopping went back to it."""
+    return trainer.epoch if trainer.best_epoch is None else trainer.best_epoch
 
 
 def _result(

@@ -9,6 +9,11 @@ import numpy as np
 from ..device import Array, Device
 
 
+def asks_to_stop(answer: Any) -> bool:
+    """Whether what a callback returned stops a training: True does, and nothing else that counts as true."""
+    return isinstance(answer, bool | np.bool_) and bool(answer)
+
+
 class Best:
     """The epoch of the lowest validation loss, of each replica, with a copy of some arrays as they were then.
 

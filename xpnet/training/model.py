@@ -178,6 +178,7 @@ class MLP:
         self.network = network
         self.loss = copy.copy(loss)  # it is bound to this model's device
         self.step = step
+        self.running: dict[int, object] = {}  # the fit that it is in
         self.input_shape = shape
         self.input_shift = _scaling("input_shift", input_shift, self.n_inputs, "features")
         self.input_scale = _scaling("input_scale", input_scale, self.n_inputs, "features", above=0.0)
@@ -327,7 +328,7 @@ class MLP:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         kind, settings = state.pop("loss")
-        vars(self).update(state)
+        vars(self).update(state | {"running": {}})
         self.loss = kind(**settings)
         with self.device.activate():
             self.loss.bind(self.network.xp, self.network.dtype, self.n_outputs)

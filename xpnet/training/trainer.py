@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import whole
+from ..checks import one_at_a_time, whole
 from ..data.arrays import check_features, check_rows, check_weights
 from ..data.batches import Rows, spans
 from ..errors import DivergedError
@@ -18,7 +19,7 @@ from ..nn import Sequential
 from ..optim import Adam, Optimizer, Schedule, State
 from ..optim.schedules import constant
 from ..rng import check_seed, mask_keys, permutation
-from .early_stopping import Best
+from .early_stopping import Best, asks_to_stop
 from .model import MLP
 from .steps import Evaluation, Steps, Totals
 
@@ -127,7 +128,7 @@ class Trainer:
         validation: Examples | None = None,
         test: Examples | None = None,
         early_stop: int | None = None,
-        on_epoch: Callable[[Row], None] | None = None,
+        on_epoch: Callable[[Row], Any] | None = None,
         on_step: OnStep | None = None,
         on_progress: OnStep | None = None,
     ) -> list[Row]:
@@ -153,14 +154,17 @@ class Trainer:
             early_stop: stop once the validation loss has not improved for so many epochs. In the end the model is that
                 of its best epoch, which is then in `best_epoch`. Each replica has a best epoch of its own, and stops as
                 it would alone; training goes on until all have.
-            on_epoch: called with each row of the history.
+            on_epoch: called with each row of the history; training ends where it returns True.
             on_step: called after each step with the number of steps this trainer has taken; the device may lag behind.
             on_progress: called likewise, but after several steps where they are compiled.
 
         Raises:
             TypeError, ValueError: an argument is wrong; nothing was trained.
             DivergedError: the loss of an epoch, or a weight after it, was not finite (with replicas: in each of them).
-                Model, optimizer and counts are as after the last good epoch, as they also are after Ctrl-C.
+                Model, optimizer and counts are as after the last good epoch, as they also are after Ctrl-C and
+                after an error in a callback. With `early_stop`, the model is that of the best epoch, whatever ends
+                the training.
+            RuntimeError: another fit is training the model.
         """
         for name, pair in (("validation", validation), ("test", test)):
             if pair is not None and (not isinstance(pair, tuple) or len(pair) != 2):
@@ -170,7 +174,13 @@ class Trainer:
             if validation is None:
                 raise ValueError("early_stop needs validation data to watch")
         # Values that overflow are looked for at the end of the epoch.
-        with self.model.device.activate(), np.errstate(all="ignore"), DeferredInterrupt() as interrupt:
+        with (
+            DeferredInterrupt() as interrupt,
+            self.model.device.activate(),
+            np.errstate(all="ignore"),
+            one_at_a_time(self.model.running, "the model"),
+            contextlib.ExitStack() as at_the_end,
+        ):
             rows = checked_rows(self.model, x, y, sample_weight, class_weight)
             held = {
                 name: checked_rows(self.model, *pair)
@@ -185,6 +195,7 @@ class Trainer:
                 network = self.model.network
                 arrays = [network.values, network.buffers, *self.optimizer.state.values()]
                 best = Best(network.device, network.replicas, early_stop, arrays)
+                at_the_end.callback(self._restore_best, best)
                 if self.epoch:  # what was trained already may be the best there will be
                     best.look(self.epoch, reports["validation"].report()[0])
             good = self._snapshot()
@@ -204,19 +215,17 @@ class Trainer:
                         interrupt.call(on_epoch, row)
                     raise DivergedError(
                         f"{wrong} in epoch {row['epoch']}, at a learning rate of {row['learning_rate']}: try a lower"
-                        f" one, or scale the inputs; the model is as after epoch {self.epoch}"
+                        " one, or scale the inputs; the model is as after"
+                        f" {f'epoch {self.epoch}' if best is None or (best.epoch < 0).all() else 'its best epoch'}"
                     )
                 self.epoch = row["epoch"]
                 good = self._snapshot()
                 self.history.append(row)
-                if on_epoch is not None:
-                    interrupt.call(on_epoch, row)
-                if best is not None:
+                if best is not None:  # before the callback, which may raise
                     best.look(row["epoch"], row["validation_loss"])
-                    if best.stopped.all():
-                        break
-            if best is not None:
-                self.best_epoch = best.restore()
+                stop = on_epoch is not None and asks_to_stop(interrupt.call(on_epoch, row))
+                if stop or (best is not None and best.stopped.all()):
+                    break
         return self.history
 
     def _train_epoch(
@@ -296,6 +305,10 @@ class Trainer:
         self.model.network.restore(arrays)
         for name, array in state.items():
             self.optimizer.state[name][...] = array
+
+    def _restore_best(self, best: Best) -> None:
+        """Go back to the best epoch."""
+        self.best_epoch = best.restore()
 
     def _check_rates(self) -> None:
         """Raise ValueError for a learning rate that is nothing, or infinite, in the model's type."""
