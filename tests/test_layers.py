@@ -319,8 +319,9 @@ def test_numerical_gradient_puts_x_back_when_f_raises():
     with pytest.raises(ArithmeticError):
         numerical_gradient(f, x)
     assert (x == 1.0).all()
-    with pytest.raises(TypeError, match="int64"):
-        numerical_gradient(f, np.array([1, 2]))
+    for x, kind in ((np.array([1, 2]), "int64"), ([1.0, 2.0], "list"), (np.float64(1.0), "float64"), (1.0, "float")):
+        with pytest.raises(TypeError, match=f"array of floats, of one axis or more, not {kind}"):
+            numerical_gradient(f, x)
 
 
 def test_golden_file_has_every_activation():

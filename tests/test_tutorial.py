@@ -97,6 +97,22 @@ def test_functions_that_read_what_is_moved():
     assert w.tolist() == [[1.0, -2.0], [0.5, 3.0]]
 
 
+@pytest.mark.parametrize("start", [np.array([3, 4]), np.array([True, False]), [3.0, 4.0], (3.0, 4.0), np.float64(3.0)])
+def test_functions_that_read_what_had_to_be_copied(start):
+    """Their gradient would be zero: what they read stays where it is."""
+    with pytest.raises(ValueError, match="f ignores its argument, and x, of the shape .*, was copied"):
+        t.numerical_gradient(lambda _: float((np.asarray(start) ** 2).sum()), start)
+    with pytest.raises(ValueError, match="f ignores its argument"):
+        t.gradient_descent(lambda _: float((np.asarray(start) ** 2).sum()), start)
+
+
+def test_flat_functions_of_what_was_copied():
+    for flat in (lambda x: np.maximum(x, 0).sum(), lambda x: np.floor(x).sum()):
+        assert t.numerical_gradient(flat, [-3.5, -2.5]).tolist()[1] == 0.0
+    assert t.numerical_gradient(lambda x: 1.0 if x > 0 else 0.0, -3) == 0.0
+    assert t.numerical_gradient(lambda _: 1.0, np.array([1.0])).tolist() == [0.0]
+
+
 def test_numbers_are_points_too():
     """Post 001 starts from 4."""
     for start in (3, 3.0, np.float64(3.0), np.array(3)):

@@ -72,14 +72,22 @@ def _device() -> Device:
 def numerical_gradient(f: Callable[[Any], Any], x: Any, h: float = 1e-4) -> Array:
     """Return the gradient of f at x: (f(x + h) - f(x - h)) / 2h for each element of x, of any shape.
 
-    As in the book, x itself is moved while f is asked, and put back, so that f may also read it from elsewhere. Whole
-    numbers, of which a step of h would vanish, are taken as floats; in float32 the answer is rough.
+    As in the book, x itself is moved while f is asked, and put back, so that f may also read it from elsewhere. Lists,
+    and whole numbers, of which a step of h would vanish, are copied as floats: f must then read its argument. In
+    float32 the answer is rough.
 
     Raises:
-        TypeError, ValueError: f does not return one number, or one that is not finite; or x is float16.
+        TypeError, ValueError: f does not return one number, or one that is not finite; f ignores its argument where x
+            was copied; or x is float16.
     """
+    array = _floats(x)
+    return _gradient(f, array, h, copied=array is not x)
+
+
+def _gradient(f: Callable[[Any], Any], x: Array, h: float, *, copied: bool) -> Array:
+    """Return the gradient of f at x, which may be a copy of what the caller gave."""
     number("h", h, above=0.0)
-    x = _floats(x)
+    values = set()
     if x.dtype == "float16":
         raise TypeError(f"x must be float32 or float64, not float16: a step of {h} is lost in it")
 
@@ -88,17 +96,36 @@ def numerical_gradient(f: Callable[[Any], Any], x: Any, h: float = 1e-4) -> Arra
         y = y if hasattr(y, "dtype") else np.asarray(y)
         if y.dtype.kind not in "buif" or y.shape not in ((), (1,)):
             raise ValueError(f"f must return one number, not {y!r}")
-        return number("what f returns", float(y if y.ndim == 0 else y[0]))
+        values.add(number("what f returns", float(y if y.ndim == 0 else y[0])))
+        return float(y if y.ndim == 0 else y[0])
 
-    return nn.numerical_gradient(value, x.reshape(1) if x.ndim == 0 else x, h).reshape(x.shape)
+    gradient = nn.numerical_gradient(value, x.reshape(1) if x.ndim == 0 else x, h).reshape(x.shape)
+    if copied and len(values) == 1 and _ignores_argument(f):
+        raise ValueError(
+            f"f ignores its argument, and x, of the shape {x.shape}, was copied: let f read its argument (numerical_gradient"
+            " moves an array of floats itself)"
+        )
+    return gradient
+
+
+def _ignores_argument(f: Callable[[Any], Any]) -> bool:
+    """Whether a function takes what no function could use."""
+    try:
+        f(object())
+    except Exception:  # whatever it is, f has looked
+        return False
+    return True
 
 
 def gradient_descent(f: Callable[[Any], Any], init_x: Any, lr: float = 0.01, step_num: int = 100) -> Array:
-    """Return where `step_num` steps of x <- x - lr gradient lead from `init_x`, which, unlike the book's, is kept."""
+    """Return where `step_num` steps of x <- x - lr gradient lead from `init_x`, which, unlike the book's, is kept.
+
+    So f must read its argument; a ValueError says where it does not.
+    """
     number("lr", lr, above=0.0)
     x = _floats(init_x).copy()
     for _ in range(whole("step_num", step_num, least=0)):
-        x[...] = x - lr * numerical_gradient(f, x)
+        x[...] = x - lr * _gradient(f, x, 1e-4, copied=True)
     return x
 
 

@@ -19,8 +19,9 @@ def numerical_gradient(f: Callable[[], Any], x: Array, h: float = 1e-6) -> Array
         x: an array of floats, of one axis or more; changed in place and put back.
         h: the step.
     """
-    if x.dtype.kind != "f":
-        raise TypeError(f"x must be an array of floats, not {x.dtype}: a step of {h} is lost in anything else")
+    if getattr(x, "ndim", 0) == 0 or x.dtype.kind != "f":
+        kind = getattr(x, "dtype", type(x).__name__)
+        raise TypeError(f"x must be an array of floats, of one axis or more, not {kind}: a step of {h} would be lost")
     gradient = x * 0.0
     for index in _indices(x.shape):
         kept = x[index].copy()
