@@ -287,6 +287,11 @@ def test_bad_options_get_one_line(run, options):
 
 
 def test_a_config_with_an_unknown_key(run, tmp_path):
+    (tmp_path / "wrong.toml").write_text("lr = 'fast'\nepochs = true")
+    for given in ((), ("--lr", 0.1), ("--lr", 0.1, "--epochs", 2), ("--epochs", 1), ("--steps", 3)):
+        code, out, err = run(train, "--config", tmp_path / "wrong.toml", *given)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "wrong.toml: lr must be a number, not 'fast'" in err
     (tmp_path / "a.toml").write_text("epoch = 3")
     code, _, err = run(train, "--config", tmp_path / "a.toml")
     assert code == 2
@@ -602,7 +607,7 @@ def test_predicting_idx_npz_and_folders(run, trained, tmp_path):
 
 def test_confusion_matrix_by_hand(run, tmp_path):
     """A model that always says "b" of a, b: two rows of a, one of b."""
-    model = MLP([1, 2], seed=None, class_names=["a", "b"])
+    model = MLP([1, 2], init="zeros", class_names=["a", "b"])
     model.network.layers[0].b = [[0.0, 1.0]]
     model.save(tmp_path / "m")
     np.savez(tmp_path / "data.npz", x=np.zeros((3, 1)), y=np.array([0, 0, 1]))
@@ -754,7 +759,7 @@ def test_a_picture_of_mistakes(run, trained, tmp_path):
 
 def test_reports_by_hand(run, tmp_path):
     """Labels: of two, the first is given in rows 0 and 1 and true in 0; numbers: 1 and 2 for 1 and 4."""
-    labels = MLP([2, 2], task="multilabel", seed=None, class_names=["a", "b"])
+    labels = MLP([2, 2], task="multilabel", init="zeros", class_names=["a", "b"])
     labels.network.layers[0].W = np.eye(2)
     labels.save(tmp_path / "m")
     np.savez(tmp_path / "x.npz", x=np.array([[1.0, -1.0], [1.0, -1.0], [-1.0, -1.0]]), y=[[1, 0], [0, 0], [0, 1]])
@@ -767,7 +772,7 @@ def test_reports_by_hand(run, tmp_path):
     assert rows[2] == ["a", "0.6667", "0.5000", "1.0000", "1"]
     assert rows[3] == ["b", "0.6667", "-", "0.0000", "1"]
 
-    numbers = MLP([1, 1], task="regression", seed=None)
+    numbers = MLP([1, 1], task="regression", init="zeros")
     numbers.network.layers[0].W = [[1.0]]
     numbers.save(tmp_path / "m")
     np.savez(tmp_path / "x.npz", x=np.array([[1.0], [2.0]]), y=[1.0, 4.0])

@@ -104,6 +104,23 @@ def test_bad_files(tmp_path, name, text, words):
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lr = 'fast'", "lr must be a number, not 'fast'"),
+        ("batch-size = 2.5", "batch_size must be a whole number, not 2.5"),
+        ("hidden = 'wide'", "hidden must be a list of whole numbers, not 'wide'"),
+        ("compile = 1", "compile must be true or false, not 1"),
+    ],
+)
+def test_wrong_types_in_a_file_are_told_with_its_name(tmp_path, text, words):
+    path = tmp_path / "a.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(TypeError, match=words) as caught:
+        read_options(path)
+    assert str(path) in str(caught.value)
+
+
 def test_default_threads(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     assert default_threads([784, 512, 10], 128, compiled=False) == 8

@@ -123,7 +123,8 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        for name, value in checked_types({field.name: getattr(self, field.name) for field in fields(self)}).items():
+            object.__setattr__(self, name, value)
         check_request(self.device)
         if self.dataset is not None and self.dataset not in DATASETS and not _is_path(self.dataset):
             hint = did_you_mean(self.dataset, DATASETS)
@@ -206,25 +207,27 @@ def _is_path(dataset: str) -> bool:
     return dataset.endswith(".npz") or Path(dataset).name != dataset or os.path.isdir(dataset)  # noqa: PTH112
 
 
-def _check_types(config: Config) -> None:
+def checked_types(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with lists as tuples, and whole numbers as floats where those are meant; raise TypeError."""
     hints = typing.get_type_hints(Config)
-    for field in fields(config):
-        value = getattr(config, field.name)
-        allowed = typing.get_args(hints[field.name]) if _is_union(hints[field.name]) else (hints[field.name],)
-        if field.name in _LISTS:
-            kind, wanted = _LISTS[field.name]
+    checked = dict(options)
+    for name, value in options.items():
+        allowed = typing.get_args(hints[name]) if _is_union(hints[name]) else (hints[name],)
+        if name in _LISTS:
+            kind, wanted = _LISTS[name]
             value = [value] if isinstance(value, str) and kind is str else value
             if not isinstance(value, list | tuple) or any(type(item) is not kind for item in value):
-                raise TypeError(f"{field.name} must be {wanted}, not {value!r}")
-            object.__setattr__(config, field.name, tuple(value))
+                raise TypeError(f"{name} must be {wanted}, not {value!r}")
+            checked[name] = tuple(value)
         elif bool in allowed:
             if not isinstance(value, bool):
-                raise TypeError(f"{field.name} must be true or false, not {value!r}")
+                raise TypeError(f"{name} must be true or false, not {value!r}")
         elif float in allowed and isinstance(value, int) and not isinstance(value, bool):
-            object.__setattr__(config, field.name, number(field.name, value))
+            checked[name] = number(name, value)
         elif isinstance(value, bool) or not isinstance(value, allowed):
             wanted = " or ".join(_TYPE_NAMES[kind] for kind in allowed if kind is not types.NoneType)
-            raise TypeError(f"{field.name} must be {wanted}, not {value!r}")
+            raise TypeError(f"{name} must be {wanted}, not {value!r}")
+    return checked
 
 
 _LISTS: dict[str, tuple[type, str]] = {
@@ -247,7 +250,7 @@ def check_names(options: Mapping[str, object], source: object) -> None:
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """Return the options in a TOML file, or in the config.json of a run; unknown names raise ValueError.
+    """Return the options in a TOML file, or in the config.json of a run; raise for unknown names and wrong types.
 
     TOML keys are the names of `Config`'s attributes; `batch-size` is read as `batch_size`.
     """
@@ -265,4 +268,7 @@ def read_options(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path} is not the config.json of a run: it has no options")
     options = {name.replace("-", "_"): value for name, value in content.items()}
     check_names(options, path)
-    return options
+    try:
+        return checked_types(options)  # also of what the command line overrides
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {error}") from None
