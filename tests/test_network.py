@@ -285,3 +285,21 @@ def test_init_is_chosen_by_the_activation():
     assert inits("tanh") == ["xavier", "xavier", "xavier"]
     assert inits(["selu", "gelu"]) == ["lecun", "he", "xavier"]
     assert inits("tanh", init=0.01) == [0.01, 0.01, 0.01]
+
+
+def test_no_seed_draws_one():
+    """Weights of zero could not learn: all units would stay alike."""
+    one, other = (Sequential([Linear(5, 16), Linear(16, 2)], seed=None, replicas=2) for _ in range(2))
+    assert one.seeds != other.seeds
+    assert (one.values != other.values).any(axis=-1).all()
+    same = Sequential([Linear(5, 16), Linear(16, 2)], seed=one.seeds, replicas=2)
+    assert (same.values == one.values).all()
+    model = MLP([5, 16, 2], seed=None)
+    assert all(layer.W.any() for layer in model.network.layers[::2])
+    assert (MLP([5, 16, 2], seed=model.network.seeds).network.values == model.network.values).all()
+
+
+def test_what_is_not_drawn_is_zero():
+    network = Sequential([Linear(5, 16)], seed=3, draw=False)
+    assert not network.values.any()
+    assert network.seeds == [3]

@@ -179,7 +179,7 @@ def test_each_epoch_sees_every_row_once_in_an_order_of_its_own():
 
 def test_accuracy_and_loss_of_evaluate_by_hand():
     """Zero weights give every class the same probability, and argmax takes the first: accuracy 2/3, loss ln 2."""
-    model = MLP([2, 2], seed=None)
+    model = MLP([2, 2], init="zeros")
     loss, accuracy = evaluate(model, [[1, 2], [3, 4], [5, 6]], [0, 1, 0])
     assert loss == pytest.approx(np.log(2))
     assert accuracy == pytest.approx(2 / 3)
@@ -616,3 +616,12 @@ def test_summary():
     assert text.splitlines()[1].split() == ["0", "Linear", "5", "35"]
     last = "53 parameters in each of 4 replicas, float32, on cpu; input (2, 3) divided by 255; classification by "
     assert text.endswith(last + "softmax-cross-entropy")
+
+
+def test_no_seed_draws_an_order(blobs):
+    x, y = blobs
+    one, other = (Trainer(MLP([4, 8, 3]), batch_size=30, seed=None) for _ in range(2))
+    assert one.seed != other.seed
+    assert one.fit(x, y)[0]["train_loss"] != other.fit(x, y)[0]["train_loss"]
+    again = Trainer(MLP([4, 8, 3]), batch_size=30, seed=one.seed)
+    assert again.fit(x, y)[0]["train_loss"] == one.history[0]["train_loss"]

@@ -7,6 +7,7 @@ so that the same seed means the same numbers on every device.
 
 from __future__ import annotations
 
+import secrets
 from enum import IntEnum
 from typing import Any
 
@@ -32,6 +33,11 @@ class Purpose(IntEnum):
 def check_seed(seed: Any, name: str = "seed") -> int:
     """Return `seed` as an int; raise TypeError or ValueError unless it is a whole number from 0 to 2**64 - 1."""
     return whole(name, seed, least=0, most=LARGEST_SEED)
+
+
+def draw_seed() -> int:
+    """Draw a seed from the system's entropy: what `seed=None` stands for."""
+    return secrets.randbelow(2**32)
 
 
 def stream(seed: int, purpose: Purpose, index: int) -> np.random.Generator:

@@ -25,7 +25,7 @@ class XpnetSteps:
             sys.modules["llvmlite"] = None  # type: ignore[assignment]  # importing it is an ImportError from now on
         threads = default_threads(problem.sizes, problem.batch_size, compiled=way == "compiled")
         threadpool_limits(threads, user_api="blas")
-        self.model = MLP(problem.sizes, input_scale=255.0, seed=None)
+        self.model = MLP(problem.sizes, input_scale=255.0, init="zeros")
         self.layers = self.model.network.layers[::2]  # activations lie between them
         for layer, (w, b) in zip(self.layers, problem.weights, strict=True):
             layer.W[...], layer.b[...] = w, b

@@ -42,7 +42,7 @@ LOW, HIGH = (-0.5, -0.5), (1.5, 1.5)  # of the pictures
 
 def layers_of(lab: Lab, layers: Sequence[Layer], values: Sequence[tuple[Any, Any]]) -> Sequential:
     """Return a network of these layers, its Linear ones with the given W, (I, O), and b, (O,)."""
-    network = Sequential(layers, seed=None, dtype="float64", device=lab.device)
+    network = Sequential(layers, dtype="float64", device=lab.device, draw=False)
     linears = [layer for layer in network.layers if isinstance(layer, Linear)]
     for linear, (weights, bias) in zip(linears, values, strict=True):
         linear.W, linear.b = np.array(weights), np.array([bias])

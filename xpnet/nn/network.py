@@ -10,7 +10,7 @@ from typing import Any
 from ..checks import whole
 from ..device import Array, Device, get_device
 from ..errors import DeviceError
-from ..rng import LARGEST_SEED, Purpose, check_seed, stream
+from ..rng import LARGEST_SEED, Purpose, check_seed, draw_seed, stream
 from .layers import Layer
 from .parameters import Buffer, Layout, Parameter, Slot, Views
 
@@ -24,9 +24,10 @@ class Sequential:
         layers: the layers; each belongs to this network from now on.
         replicas: R, for R networks trained at once, or None for one: then no array has a replica axis.
         seed: of the weights. Replica r is drawn as the single network with seed + r would be; a sequence gives each
-            replica a seed of its own. None leaves every parameter zero.
+            replica a seed of its own. None draws one, which is then in `seeds`.
         dtype: "float32" or "float64".
         device: a `Device`, or the name of one.
+        draw: whether to draw the weights; without, every parameter is zero.
 
     Attributes:
         inputs, outputs: I and O, how many features go in and come out; None where the layers take any.
@@ -45,6 +46,7 @@ class Sequential:
         seed: int | Sequence[int] | None = 0,
         dtype: str = "float32",
         device: str | Device = "cpu",
+        draw: bool = True,
     ) -> None:
         self.layers = list(layers)
         self.inputs, self.outputs = self._check_layers()
@@ -55,9 +57,9 @@ class Sequential:
         self.device = get_device(device)
         self.layout = Layout.of(self.layers, DTYPES[dtype], Parameter)
         self.buffer_layout = Layout.of(self.layers, DTYPES[dtype], Buffer)
-        self.seeds = self._seeds(0 if seed is None else seed)
+        self.seeds = self._seeds(draw_seed() if seed is None else seed)
         self._allocate()
-        if seed is not None:
+        if draw:
             self._draw()
 
     def _check_layers(self) -> tuple[int | None, int | None]:
@@ -223,7 +225,7 @@ class Sequential:
 
     def _copy(self, device: Device) -> Sequential:
         twin = Sequential(
-            copy.deepcopy(self.layers), replicas=self.replicas, seed=None, dtype=self.dtype, device=device
+            copy.deepcopy(self.layers), replicas=self.replicas, dtype=self.dtype, device=device, draw=False
         )
         twin.seeds = self.seeds
         # Between devices the values pass through the host; on one device they do not.
@@ -257,7 +259,7 @@ class Sequential:
             warnings.warn(f"the network was pickled on {state['device']}, and is now on cpu: {error}", stacklevel=2)
             device = get_device("cpu")
         self.__init__(  # type: ignore[misc]
-            state["layers"], replicas=state["replicas"], seed=None, dtype=state["dtype"], device=device
+            state["layers"], replicas=state["replicas"], dtype=state["dtype"], device=device, draw=False
         )
         self.seeds = state["seeds"]
         self.restore((state["values"], state["buffers"]))

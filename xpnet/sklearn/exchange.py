@@ -39,7 +39,7 @@ def in_dtype(model: MLP, dtype: str, loss: Loss) -> MLP:
     """Return a copy of a model in another type, with another loss."""
     network = model.network
     layers = [copy.deepcopy(layer) for layer in network.layers]
-    twin = Sequential(layers, seed=None, dtype=dtype, device=network.device)
+    twin = Sequential(layers, dtype=dtype, device=network.device, draw=False)
     result = MLP.of(twin, task=model.task.name, loss=loss, class_names=model.class_names or None)
     copy_values(model, result)
     return result

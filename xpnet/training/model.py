@@ -53,7 +53,8 @@ class MLP:
         init: how weights are drawn, a name in `xpnet.nn.INITIALIZERS`, or a standard deviation, for all layers; None
             for what suits each (`xpnet.nn.initializers.suitable`): He's between hidden layers of ReLU, say.
         replicas: R, for R models trained at once, each with values of its own; None for one model.
-        seed: of the weights; replica r is drawn as the single model with seed + r. A sequence gives each its own.
+        seed: of the weights; replica r is drawn as the single model with seed + r. A sequence gives each its own, None
+            draws one, which is then in `network.seeds`.
         dtype: "float32" or "float64".
         device: where the model lives: "auto", "cpu", "cuda", "cuda:N", or a `Device`.
         input_shape: the shape of a row as it comes, such as (28, 28); its product is sizes[0].

@@ -119,7 +119,7 @@ def _build(
 ) -> MLP:
     layers = [_made(settings, known_layers, "layers") for settings in metadata["layers"]]
     loss = _made(metadata["loss"], known_losses, "losses")
-    network = Sequential(layers, replicas=metadata["replicas"], seed=None, dtype=metadata["dtype"], device=device)
+    network = Sequential(layers, replicas=metadata["replicas"], dtype=metadata["dtype"], device=device, draw=False)
     slots = network.layout.slots + network.buffer_layout.slots
     names = sorted(slot.torch_name for slot in slots)
     if names != sorted(tensors):

@@ -294,9 +294,9 @@ def _twin(model: MLP, device: TracingDevice, a: State) -> MLP:
     twin.network = Sequential(
         [_alike(layer, left_behind(layer)) for layer in network.layers],
         replicas=network.replicas,
-        seed=None,
         dtype=network.dtype,
         device=device,
+        draw=False,
     )
     twin.loss = _alike(model.loss)
     twin.loss.bind(device.xp, network.dtype, model.n_outputs)

@@ -18,7 +18,7 @@ from ..interrupts import DeferredInterrupt
 from ..nn import Sequential
 from ..optim import Adam, Optimizer, Schedule, State
 from ..optim.schedules import constant
-from ..rng import check_seed, mask_keys, permutation
+from ..rng import check_seed, draw_seed, mask_keys, permutation
 from .early_stopping import Best, asks_to_stop
 from .model import MLP
 from .steps import Evaluation, Steps, Totals
@@ -77,7 +77,7 @@ class Trainer:
         optimizer: the update rule; it is bound to the model, and belongs to this trainer from then on.
         schedule: a factor of the learning rate by the number of steps taken; None for a constant rate.
         batch_size: rows in a step. The last batch of an epoch holds what is left, and counts with its true size.
-        seed: of the order of rows: epoch e sees `rng.permutation(seed, e, rows)`, whatever came before.
+        seed: of the order of rows: epoch e sees `rng.permutation(seed, e, rows)`, whatever came before; None draws one.
         compile: whether steps may be compiled (on the CPU, where the extra `fast` is installed).
 
     Attributes:
@@ -95,7 +95,7 @@ class Trainer:
         *,
         schedule: Schedule | None = None,
         batch_size: int = 128,
-        seed: int = 0,
+        seed: int | None = 0,
         compile: bool = True,
     ) -> None:
         if not isinstance(model, MLP):
@@ -109,7 +109,7 @@ class Trainer:
         self.schedule = constant() if schedule is None else schedule
         _warn_of_steps(model)
         self.batch_size = whole("batch_size", batch_size)
-        self.seed = check_seed(seed)
+        self.seed = draw_seed() if seed is None else check_seed(seed)
         self.compile = compile
         self.compiled: bool | str = "nothing was trained"
         self.epoch = self.step = 0
