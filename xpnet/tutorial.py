@@ -102,8 +102,8 @@ def _gradient(f: Callable[[Any], Any], x: Array, h: float, *, copied: bool) -> A
     gradient = nn.numerical_gradient(value, x.reshape(1) if x.ndim == 0 else x, h).reshape(x.shape)
     if copied and len(values) == 1 and _ignores_argument(f):
         raise ValueError(
-            f"f ignores its argument, and x, of the shape {x.shape}, was copied: let f read its argument (numerical_gradient"
-            " moves an array of floats itself)"
+            f"f ignores its argument, and x, of the shape {x.shape}, was copied: let f read its argument"
+            " (numerical_gradient moves an array of floats itself)"
         )
     return gradient
 
