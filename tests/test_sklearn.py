@@ -583,7 +583,7 @@ def continued(model, **given):
 @pytest.mark.parametrize(
     "arguments",
     [{}, {"solver": "sgd", "learning_rate": "invscaling"}, {"dropout": 0.3, "batch_norm": True, "optimizer": "rmsprop"}]
-    + [{"optimizer": optim.AdamW(0.01), "schedule": "one-cycle", "early_stopping": False}],
+    + [{"optimizer": optim.AdamW(0.01), "schedule": optim.schedules.one_cycle(9)}],
 )
 def test_a_copy_goes_on_as_the_original_does(way, calls, arguments):
     for model, given in ((classifier(**arguments), {"classes": [0, 1, 2]}), (regressor(**arguments), {})):

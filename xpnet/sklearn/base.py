@@ -26,6 +26,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from ..checks import one_at_a_time
 from ..data.arrays import check_features, check_rows
 from ..data.batches import spans
 from ..device import Array, Device, get_device
@@ -34,10 +35,12 @@ from ..nn import ACTIVATIONS, Linear, Loss, MeanSquaredError
 from ..nn.activations import Sigmoid
 from ..optim import OPTIMIZERS, SCHEDULES, Optimizer
 from ..optim.schedules import constant
+from ..training.early_stopping import asks_to_stop
 from ..training.model import MLP, PREDICT_ROWS
 from . import exchange
 from .fitting import Examples, Fitting, HostArray, dense_rows, few_threads
 from .rules import SGD, Adam, Gather, Summed
+from .validation import warn_if_elsewhere
 
 DTYPES = (np.float64, np.float32)  # those that stay as they are; all others become float64
 OUT_ACTIVATIONS = {"softmax": "softmax", "sigmoid": "logistic", "identity": "identity", "exp": "exp"}
@@ -180,7 +183,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """
         raise NotImplementedError
 
-    def _weights(self, sample_weight: Any, y: Any, x: Any) -> HostArray | None:
+    def _weights(self, sample_weight: Any, y: Any, x: Any, *, incremental: bool) -> HostArray | None:
         """Return the weights of rows, (N,), or None where all count alike."""
         if sample_weight is None:
             return None
@@ -298,9 +301,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """Return the arguments, besides the units, that network and loss are made of."""
         return self.batch_norm, self.activation, self.dropout, getattr(self, "loss", None)
 
-    def _make_anew(self) -> None:
-        """Go on, after a change of arguments, with other layers and another loss, but the same values."""
-        old = self._model
+    def _make_anew(self, *, keep: bool) -> None:
+        """Go on, after a change of arguments, with other layers and another loss, but the same values.
+
+        With `keep`, the state of the update rule stays, too.
+        """
+        old, fitting = self._model, self._fitting
         if self.batch_norm != self._made_of[0]:
             raise ValueError("batch_norm cannot change from fit to fit with warm_start: the network has other values")
         sizes = [old.n_inputs, *(layer.n_outputs for layer in self._linear)]
@@ -308,6 +314,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         new.network.seeds = old.network.seeds
         exchange.copy_values(old, new)
         self._take(new)
+        if keep and fitting is not None:
+            fitting.use(new)
+            self._fitting = fitting
 
     def _draw(self) -> None:
         """Draw weights and biases as scikit-learn does: uniformly, by Glorot and Bengio's rule."""
@@ -379,7 +388,27 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     # Fitting
 
     def _fit(
-        self, x: Any, y: Any, sample_weight: Any, validation_data: Data | None = None, *, incremental: bool = False
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        validation_data: Data | None = None,
+        x_val: Any = None,
+        y_val: Any = None,
+        *,
+        incremental: bool = False,
+    ) -> Self:
+        if x_val is not None or y_val is not None:
+            if validation_data is not None:
+                raise ValueError("validation_data and X_val, y_val cannot both be given: they are the same thing")
+            if x_val is None or y_val is None:
+                raise ValueError(f"X_val and y_val go together: {'X_val' if x_val is None else 'y_val'} is missing")
+            validation_data = x_val, y_val
+        with one_at_a_time(self.__dict__.setdefault("_running", {}), "the estimator"):
+            return self._fit_alone(x, y, sample_weight, validation_data, incremental=incremental)
+
+    def _fit_alone(
+        self, x: Any, y: Any, sample_weight: Any, validation_data: Data | None, *, incremental: bool
     ) -> Self:
         hidden = self._hidden()
         first = not hasattr(self, "_model") or not (self.warm_start or incremental)
@@ -387,14 +416,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         with device.activate(), np.errstate(all="ignore"), DeferredInterrupt() as interrupt:
             x, y = self._checked(x, y, device, reset=first)
             t = self._targets(y, reset=not hasattr(self, "classes_") or not (self.warm_start or incremental))
-            w = self._weights(on_host(device, sample_weight), y, x)
+            w = self._weights(on_host(device, sample_weight), y, x, incremental=incremental)
             self._random_state = check_random_state(self.random_state)
             if first:
                 self._take(self._new_model([x.shape[1], *hidden, self._width(t)], np.dtype(x.dtype).name, device))
                 self._draw()
                 self._begin()
             elif self._asked_for() != self._made_of:
-                self._make_anew()
+                self._make_anew(keep=incremental)
             self._check_outputs(t)
             if self._whole_batch:
                 self._fit_whole(x, t, w, validation_data, interrupt)
@@ -461,6 +490,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """Train epoch by epoch, until the loss, or the score on held-out rows, no longer gets better."""
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if incremental and isinstance(self.schedule, str) and self.schedule != "constant":
+            raise ValueError(
+                f"schedule={self.schedule!r} is made for the length of a fit, and partial_fit does not know how many"
+                " calls there will be: give a function of the number of steps, such as those in xpnet.optim.schedules"
+            )
         if not hasattr(self, "loss_curve_"):  # until now, the solver was lbfgs
             self._begin()
         train, held_out = self._held_out(x, t, w, validation_data)
@@ -468,7 +502,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         batch_size = 200 if self.batch_size == "auto" else self.batch_size
         if batch_size > n and self.batch_size != "auto":
             warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=6
             )
         batch_size = min(batch_size, n)
         if self._fitting is None or not incremental:
@@ -479,6 +513,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         examples = Examples(self._model, x, t, w)
         order = train
         self.n_iter_ = 0
+        diverged = False
         try:
             for _ in range(self.max_iter):
                 if self.shuffle:  # as `sklearn.utils.shuffle` does
@@ -493,6 +528,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 if self.verbose:
                     print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
                 self._look(held_out)
+                diverged = diverged or self._told_of_losses(held_out)
                 if self._is_over(interrupt) or incremental:
                     break
                 if self.n_iter_ == self.max_iter:
@@ -500,16 +536,33 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                         f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization"
                         " hasn't converged yet.",
                         ConvergenceWarning,
-                        stacklevel=5,
+                        stacklevel=6,
                     )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=5)
+            warnings.warn("Training interrupted by user.", stacklevel=6)
         finally:
             if self._fitting is not None:
                 self._fitting.release()
-        if self._best is not None:
-            self._model.network.restore(self._best)
-            self._best = None
+            if self._best is not None:
+                self._model.network.restore(self._best)
+                self._best = None
+        if not diverged and self._fitting is not None and not self._fitting.is_finite():
+            self._tell_divergence("gradients overflowed, and the update rule has stopped", stacklevel=7)
+
+    def _told_of_losses(self, held_out: Examples | None) -> bool:
+        """Warn where the last epoch's loss, or that of held-out rows, is not finite; return whether it was so."""
+        losses = {"training": self.loss_}
+        if held_out is not None and self.validation_loss_curve_:
+            losses["validation"] = self.validation_loss_curve_[-1]
+        for name, loss in losses.items():
+            if not np.isfinite(loss):
+                self._tell_divergence(f"the {name} loss is {loss} after epoch {self.n_iter_}", stacklevel=8)
+                return True
+        return False
+
+    def _tell_divergence(self, how: str, stacklevel: int) -> None:
+        message = f"Training diverged: {how}. Try a lower learning_rate_init, or scale the data."
+        warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)
 
     def _new_fitting(self, steps_in_epoch: int, incremental: bool) -> Fitting:
         steps = self.max_iter * steps_in_epoch
@@ -542,11 +595,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             x_held, y_held = self._checked(*validation_data, self._model.device, reset=False)
             t_held = self._targets(y_held, reset=False, held_out=True)
             self._check_outputs(t_held)
+            self._compare(x, t, x_held, t_held)
             return everything, Examples(self._model, x_held, t_held, None)
         if not self.early_stopping:
             return everything, None
-        # As in scikit-learn, two classes are cut evenly, and more of them as chance has it.
-        even = t.astype(bool)[:, None] if t.ndim == 1 and self.n_outputs_ == 1 else None
+        # As in scikit-learn, two classes are cut evenly, and more of them as chance has it. There they are a
+        # column, for which the same rows take twelve times as long.
+        even = t.astype(bool) if t.ndim == 1 and self.n_outputs_ == 1 else None
         train, held = train_test_split(
             everything, random_state=self._random_state, test_size=self.validation_fraction, stratify=even
         )
@@ -559,6 +614,15 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         device = self._model.device
         x_held = x[device.asarray(held)] if lives_on(device, x) else x[held]
         return train, Examples(self._model, x_held, t[held], None if w is None else w[held])
+
+    def _compare(self, x: Any, t: HostArray, x_held: Any, t_held: HostArray) -> None:
+        """Warn of validation rows that are on another scale than the training rows."""
+        device = self._model.device
+        why = "A Pipeline transforms X alone, unless X_val and y_val are given, and transform_input=['X_val'] to it."
+        warn_if_elsewhere(x, x_held, device, "X in validation_data", "X", why, stacklevel=8)
+        if self._y_numeric:
+            why = "A TransformedTargetRegressor transforms y alone."
+            warn_if_elsewhere(t, t_held, device, "y in validation_data", "y", why, stacklevel=8)
 
     def _look(self, held_out: Examples | None) -> None:
         """See how good the model is after an epoch, and count the epochs in which it got no better."""
@@ -607,8 +671,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         rule, ruled = self._fitting.optimizer, self.optimizer is None and self.solver == "sgd"
         if ruled and self.learning_rate == "invscaling":
             rule.learning_rate = float(self.learning_rate_init) / (self.t_ + 1) ** self.power_t
-        answer = None if self.callback is None else interrupt.call(self.callback, self)
-        told = isinstance(answer, bool | np.bool_) and bool(answer)
+        told = self.callback is not None and asks_to_stop(interrupt.call(self.callback, self))
         if self._no_improvement_count <= self.n_iter_no_change:
             return told
         watched = "Validation score" if self.early_stopping else "Training loss"
@@ -668,8 +731,31 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             return self._joined(found, stays)
 
     def predict(self, X: Any) -> Array:
-        """Return predictions for rows X, (N, I): classes (N,), labels (N, O), or numbers (N,) or (N, O)."""
-        return self._decoded(self._outputs(X))
+        """Return predictions for rows X, (N, I): classes (N,), labels (N, O), or numbers (N,) or (N, O).
+
+        What is not finite, after a fit that diverged, or for rows that are far too large, is no class: a ValueError.
+        Numbers, and probabilities, come with a RuntimeWarning.
+        """
+        p = self._outputs(X)
+        wrong = None if self._y_numeric else self._not_finite(p)
+        if wrong is not None:
+            raise ValueError(f"{wrong}, and stand for no class")
+        return self._decoded(self._told(p) if self._y_numeric else p)
+
+    def _not_finite(self, p: Array) -> str | None:
+        """Say how many rows of outputs p, (N, O), are not finite; None for none."""
+        xp = np if isinstance(p, np.ndarray) else self._model.device.xp
+        finite = xp.isfinite(p).astype("int64").sum(axis=1) == p.shape[1]
+        count = len(p) - int(finite.astype("int64").sum())
+        where = "the fit diverged, or these rows are far too large"
+        return f"the outputs of {count} of {len(p)} rows are not finite ({where})" if count else None
+
+    def _told(self, p: Array) -> Array:
+        """Return outputs p as they are, and warn where they are not finite."""
+        wrong = self._not_finite(p)
+        if wrong is not None:
+            warnings.warn(wrong, RuntimeWarning, stacklevel=3)
+        return p
 
     def activations(self, X: Any) -> list[Array]:
         """Return what each hidden layer makes of rows X, (N, I): what the next layer gets, a list of (N, units)."""
@@ -718,7 +804,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     # A pickle holds no arrays of a device, and no device, which may not be there where it is opened.
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
+        state: dict[str, Any] = {name: value for name, value in super().__getstate__().items() if name != "_running"}
         if state.get("_best") is not None:  # it is pickled in a callback
             state = state | {"_best": tuple(map(self._on_host, state["_best"]))}
         return state | ({"device": self.device.name} if isinstance(self.device, Device) else {})

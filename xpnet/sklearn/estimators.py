@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from ..device import Array, Device
 from ..nn import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from ..optim import Optimizer, Schedule
+from ..training.metrics import most_probable, yes_or_no
 from .base import BaseMLP, Data, documented, has_partial_fit, store
 from .fitting import HostArray
 from .rules import PoissonDeviance
@@ -119,15 +120,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         self._label_binarizer = LabelBinarizer().fit(y)
         self.classes_ = self._label_binarizer.classes_
 
-    def _weights(self, sample_weight: Any, y: Any, x: Any) -> HostArray | None:
-        w = super()._weights(sample_weight, y, x)
+    def _weights(self, sample_weight: Any, y: Any, x: Any, *, incremental: bool) -> HostArray | None:
+        w = super()._weights(sample_weight, y, x, incremental=incremental)
         if self.class_weight is None:
             return w
         of_classes = self._weights_of_classes(y)
         if not (of_classes >= 0.0).all():
             raise ValueError(f"class_weight must not be negative, and is {self.class_weight!r}")
         w = of_classes if w is None else w * of_classes
-        if not w.any():
+        if not incremental and not w.any():  # in a stream, the next rows may be of other classes
             raise ValueError("class_weight is zero for the class of every row: nothing would be learnt")
         return w
 
@@ -155,15 +156,24 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     def _scored(self, t: HostArray, p: HostArray, w: HostArray | None) -> float:
         if t.ndim == 2:
-            right = ((p > 0.5) == t).all(axis=1)
+            right = (yes_or_no(np, p) == t).all(axis=1)
         elif len(self.classes_) == 1:  # it is every answer
-            right = np.ones(len(t))
+            right = np.isfinite(p[:, 0])
         else:
-            right = (p.argmax(axis=1) if p.shape[1] > 1 else p[:, 0] > 0.5) == t
+            right = (most_probable(np, p) if p.shape[1] > 1 else yes_or_no(np, p[:, 0])) == t
         return float(np.average(right, weights=w))
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Data | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        validation_data: Data | None = None,
+        X_val: Any = None,
+        y_val: Any = None,
+    ) -> Self:
         """Train anew (with `warm_start`: go on), and return the estimator.
 
         Args:
@@ -172,8 +182,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             sample_weight: a weight per row, (N,).
             validation_data: rows and their classes, to look at after each epoch; with `early_stopping`, what decides,
                 in place of a part of X.
+            X_val, y_val: the same as two arguments, which a Pipeline can transform.
         """
-        return self._fit(X, y, sample_weight, validation_data)
+        return self._fit(X, y, sample_weight, validation_data, X_val, y_val)
 
     @available_if(has_partial_fit)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -193,7 +204,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class, (N, C), or of each label by itself, (N, O)."""
-        p = self._outputs(X)
+        p = self._told(self._outputs(X))
         if self.n_outputs_ > 1:
             return p
         xp = np if isinstance(p, np.ndarray) else self._model.device.xp
@@ -294,7 +305,16 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return float(r2_score(t, p, sample_weight=w)) if np.isfinite(p).all() else float("nan")
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Data | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        validation_data: Data | None = None,
+        X_val: Any = None,
+        y_val: Any = None,
+    ) -> Self:
         """Train anew (with `warm_start`: go on), and return the estimator.
 
         Args:
@@ -303,13 +323,16 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             sample_weight: a weight per row, (N,).
             validation_data: rows and their targets, to look at after each epoch; with `early_stopping`, what decides,
                 in place of a part of X.
+            X_val, y_val: the same as two arguments, which a Pipeline can transform.
         """
-        return self._fit(X, y, sample_weight, validation_data)
+        return self._fit(X, y, sample_weight, validation_data, X_val, y_val)
 
-    @available_if(has_partial_fit)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Take one epoch over these rows, with the update rule as the last call left it, and return the estimator."""
+        """Take one epoch over these rows, with the update rule as the last call left it, and return the estimator.
+
+        With the solver lbfgs, as in scikit-learn, go on from the weights there are to the best ones for these rows.
+        """
         return self._fit(X, y, sample_weight, incremental=True)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

@@ -193,6 +193,19 @@ class Fitting:
         steps.use(rows)
         return steps
 
+    def is_finite(self) -> bool:
+        """Whether the rule's state is finite."""
+        to_host, xp = self.model.device.to_host, self.model.network.xp
+        # The sum of finite numbers may overflow, but that of others never is finite, and takes half of the time.
+        return all(
+            np.isfinite(to_host(array.sum())) or to_host(xp.isfinite(array).astype("int64").sum()) == array.size
+            for array in self.optimizer.state.values()
+        )
+
+    def use(self, model: MLP) -> None:
+        """Train another model of the same parameters from now on; the rule's state stays."""
+        self.model, self._steps = model, {}
+
     def release(self) -> None:
         """Keep no rows."""
         if True in self._steps and why_not_compiled() is not None:  # what NumPy replays holds the arrays it ran on
