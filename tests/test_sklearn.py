@@ -313,6 +313,7 @@ def test_schedules_by_name(name):
     assert same(named, classifier(max_iter=6, batch_size=40).fit(X, Y)) == (name == "constant")
 
 
+@pytest.mark.filterwarnings("ignore:the schedule gives a learning rate of 0")
 def test_a_schedule_is_asked_for_every_step():
     asked = []
 

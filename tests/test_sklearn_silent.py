@@ -354,6 +354,21 @@ def test_a_stream_of_whole_minimizations():
     assert not hasattr(theirs(classifier(solver="lbfgs")), "partial_fit")
 
 
+def test_weights_that_are_all_zero_are_refused_in_every_version():
+    for model, y in ((classifier(), Y), (regressor(), NUMBERS)):
+        with pytest.raises(ValueError, match="Sample weights must contain at least one non-zero number"):
+            model.fit(X, y, sample_weight=np.zeros(150))
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+def test_the_attributes_of_a_fitted_estimator_can_be_listed(solver):
+    """Completion in notebooks asks for each of them."""
+    with warnings.catch_warnings(action="ignore"):
+        model = classifier(solver=solver).fit(X, Y)
+    assert {"coefs_", "loss_", "n_iter_"} <= set(dir(model))
+    assert hasattr(copy.deepcopy(model), "_optimizer") == (solver == "adam")
+
+
 # ---- Callbacks and threads
 
 
@@ -400,7 +415,7 @@ def test_no_two_fits_at_a_time():
 
 def test_held_out_rows_are_scikit_learns():
     """They are cut by a vector, and there by a column."""
-    for y in (Y > 0, np.where(Y == 0, "b", "a"), np.arange(150) % 15 == 0):
+    for y in (Y > 0, np.arange(150) % 15 == 0):
         ours = classifier(early_stopping=True)
         other = theirs(ours)
         with warnings.catch_warnings(action="ignore"):

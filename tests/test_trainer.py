@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+import warnings
 
 import numpy as np
 import pytest
 from stand_in import Array, StandIn
 
 from xpnet import MLP, SGD, Adam, Device, DivergedError, Linear, Trainer, evaluate, load_digits
+from xpnet.optim.schedules import cosine
 from xpnet.rng import permutation
 from xpnet.training import trainer as trainer_module
 
@@ -616,6 +618,20 @@ def test_summary():
     assert text.splitlines()[1].split() == ["0", "Linear", "5", "35"]
     last = "53 parameters in each of 4 replicas, float32, on cpu; input (2, 3) divided by 255; classification by "
     assert text.endswith(last + "softmax-cross-entropy")
+
+
+@pytest.mark.filterwarnings("default:the schedule gives")
+def test_a_schedule_that_is_over_is_told(blobs):
+    """It counts all of a trainer's steps, so that a second fit with it would learn nothing."""
+    x, y = blobs
+    trainer = Trainer(MLP([4, 8, 3]), batch_size=30, schedule=cosine(6))
+    with warnings.catch_warnings(action="error"):
+        trainer.fit(x, y, epochs=2)
+    before = trainer.model.network.values.copy()
+    with pytest.warns(UserWarning, match="learning rate of 0 from here on") as seen:
+        trainer.fit(x, y)
+    assert seen[0].filename == __file__
+    np.testing.assert_allclose(trainer.model.network.values, before)
 
 
 def test_no_seed_draws_an_order(blobs):

@@ -188,6 +188,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if sample_weight is None:
             return None
         w: HostArray = _check_sample_weight(sample_weight, np.empty((x.shape[0], 1)), ensure_non_negative=True)
+        if not w.any():  # before 1.8, scikit-learn did not look
+            raise ValueError("Sample weights must contain at least one non-zero number.")
         return w
 
     def _reported(self, loss: float, penalty: float) -> float:
@@ -693,7 +695,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     @property
     def _optimizer(self) -> Optimizer:
-        assert self._fitting is not None
+        if self._fitting is None:
+            raise AttributeError(f"{type(self).__name__} has no update rule at work: lbfgs has none")
         return self._fitting.optimizer
 
     # Predicting

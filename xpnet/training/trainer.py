@@ -43,6 +43,8 @@ def step_table(network: Sequential, optimizer: Optimizer, schedule: Schedule, ta
         for name, value in optimizer.step_table(t if one else t[:, None, None]).items()
     }
     factors = np.array([schedule(number) for number in numbers])
+    if not factors.any():  # of cosine, say, which was made for fewer steps
+        warnings.warn("the schedule gives a learning rate of 0 from here on: nothing is learnt any more", stacklevel=4)
     table["learning_rate"] = table["learning_rate"] * (factors if one else factors[:, None, None])
     arrays = network.device.asarray(np.stack(list(table.values())).astype(network.dtype))  # (names, steps, ...)
     result = {name: arrays[k] for k, name in enumerate(table)}
@@ -165,6 +167,8 @@ class Trainer:
                 after an error in a callback. With `early_stop`, the model is that of the best epoch, whatever ends
                 the training.
             RuntimeError: another fit is training the model.
+
+        Warns where the schedule, which counts all of this trainer's steps, has come to its end at a rate of 0.
         """
         for name, pair in (("validation", validation), ("test", test)):
             if pair is not None and (not isinstance(pair, tuple) or len(pair) != 2):
