@@ -479,6 +479,28 @@ def test_out_of_memory(run, monkeypatch):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("replicas", [None, 3])
+def test_a_network_that_does_not_fit_into_memory(run, replicas):
+    code, out, err = run(train, *SHORT, "--hidden", 10**10, "--quiet")
+    assert (code, out) == (1, "")
+    assert err == (
+        "error: out of memory: 750000000016 parameters and their gradients take 6e+03 GB;"
+        " use fewer units, layers or replicas\n"
+    )
+    with pytest.raises(MemoryError, match=f"^{750000000016 * (replicas or 1)} parameters"):
+        MLP([64, 10**10, 10], replicas=replicas)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+@pytest.mark.parametrize("command", [("train", *SHORT, "--quiet"), ("doctor",), ("lab",)])
+def test_a_full_disk_below_the_output(command):
+    words = " ".join(("-m", f"xpnet.{command[0]}", *command[1:]))
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} {words} > /dev/full"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_is_interrupted(tmp_path, number, code):
@@ -814,6 +836,46 @@ def test_labels_that_are_no_rows_or_other_numbers(run, tmp_path):
             predict, tmp_path / "two", tmp_path / "x.npz", "--labels", tmp_path / "x.npz", "--mistakes", path
         )
         assert (code, out, "cannot be written" in err) == (2, "", True)
+
+
+HOSTILE = ["\x1b[31mred", "a\tb\nc", "고양이", "$x^2$"]
+
+
+def test_names_do_not_reach_the_terminal_raw(run, tmp_path, monkeypatch):
+    """Escapes and line ends of class names, labels, paths and arrays are escaped; JSON holds them as they are."""
+    monkeypatch.chdir(tmp_path)
+    path = "\x1b[2J.npz"
+    model = MLP([4, 4], class_names=HOSTILE, seed=None)
+    model.network.layers[0].W = 9.0 * np.eye(4)
+    model.save(path)
+    np.savez("x.npz", x=np.eye(4), y=HOSTILE)
+    code, out, err = run(predict, path, "x.npz", "--labels", "x.npz")
+    assert code == 0
+    assert [line.split("\t")[1] for line in out.splitlines()] == ["\\x1b[31mred", "a\\tb\\nc", "고양이", "$x^2$"]
+    assert all(c.isprintable() or c in "\t\n" for c in out + err)
+    for line in err.splitlines()[3:]:  # columns stand one under the other, wide letters too
+        assert sum(1 + ("가" <= c <= "힣") for c in line) == len(err.splitlines()[2]) + 3
+    answers = [json.loads(line)["label"] for line in run(predict, path, "x.npz", "--json")[1].splitlines()]
+    assert answers == HOSTILE
+
+    np.savez("labels.npz", y=[*HOSTILE[:3], "\x07none"])
+    np.savez("named.npz", **{"a\x1b": np.zeros(3), "b\r": np.zeros(3)})
+    for command in (
+        (path, "x.npz", "--labels", "labels.npz"),
+        (path, "named.npz"),
+        (path, "no\x1b.npz"),
+        ("no\x1b", "x.npz"),
+        (path, "x.npz", "--device", "\x1b"),
+        (path, "x.npz", "--\x1b"),
+    ):
+        code, out, err = run(predict, *command)
+        assert (code, out) == (2, "")
+        assert err[:-1].isprintable(), err
+    run(train, "--dataset", "x.npz", "--out", "run\x1b", "--steps", "3", "--hidden", "2")
+    code, out, err = run(train, "--dataset", "x.npz", "--out", "run\x1b", "--steps", "3", "--hidden", "2")
+    assert (code, err) == (2, "error: run\\x1b already holds a run; choose another folder, or give --overwrite\n")
+    code, out, err = run(train, *SHORT, "--out", "more\x1b")
+    assert (code, "the run is in more\\x1b" in out) == (0, True)
 
 
 def test_replicas_are_averaged_and_said_so(run, tmp_path):

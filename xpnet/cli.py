@@ -17,11 +17,21 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from . import __version__
 from .device import CPU, Device, get_device
-from .errors import DataError, DeviceError, DeviceUnavailable, DivergedError, ModelFileError, did_you_mean, one_line
+from .errors import (
+    DataError,
+    DeviceError,
+    DeviceUnavailable,
+    DivergedError,
+    ModelFileError,
+    NetworkMemoryError,
+    did_you_mean,
+    one_line,
+    printable,
+)
 
 
 class UsageError(Exception):
@@ -55,8 +65,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def one_sentence(text: object) -> str:
-    """Return `text` on one line."""
-    return " ".join(str(text).split())
+    """`text` on one line, printable."""
+    return printable(" ".join(str(text).split()))
 
 
 def whole_number(text: str) -> int:
@@ -153,10 +163,13 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
         tell(f"interrupted{f': {error}' if str(error) else ''}")
         return 143 if isinstance(error, Terminated) else 130
     except BrokenPipeError:  # whoever read the output has seen enough
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop(sys.stdout)
     except OSError as error:
-        tell(f"error: {error.filename or 'a file'}: {error.strerror or error}")
+        if error.filename is None:  # every file of ours names itself
+            _drop(sys.stdout)
+        tell(f"error: {error.filename or 'standard output'}: {error.strerror or error}")
+    except NetworkMemoryError as error:
+        tell(f"error: out of memory: {error}")
     except MemoryError as error:
         tell(f"error: out of memory{f' ({one_line(error)})' if str(error) else ''}; try a smaller --batch-size")
     finally:
@@ -193,6 +206,12 @@ class Interruptions:
         """Raise KeyboardInterrupt, or `Terminated`, where one is waiting."""
         if self._kept is not None:
             raise Terminated if self._kept == signal.SIGTERM else KeyboardInterrupt
+
+
+def _drop(stream: TextIO) -> None:
+    """Send to nowhere what a stream still holds, so that the interpreter's end is silent."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _terminate(signum: int, frame: object) -> NoReturn:

@@ -19,8 +19,8 @@ from . import __version__, cli
 from .compile import blas, why_not_compiled
 from .data.mnist import FILES, MNIST, cache_folder, find
 from .device import cupy_distributions, get_device, processor_name, usable_processors
-from .errors import DataError, DeviceError, one_line
-from .training.config import most_threads
+from .errors import DataError, DeviceError, one_line, printable
+from .training.config import most_threads, usable_processors
 
 # What these hold a processor below, it does not reach.
 BLAS_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")
@@ -54,9 +54,9 @@ def _main(arguments: Sequence[str] | None) -> int:
         return 0
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
-        print(f"{finding.name.ljust(width)}  {finding.found}")
+        print(f"{finding.name.ljust(width)}  {printable(finding.found)}")
         if finding.advice:
-            print(f"{' ' * width}  -> {finding.advice}")
+            print(f"{' ' * width}  -> {printable(finding.advice)}")
     return 0
 
 

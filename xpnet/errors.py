@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from unicodedata import category
 
 
 class XpnetError(Exception):
@@ -26,6 +27,10 @@ class DeviceUnavailable(DeviceError):
     """This machine has no usable GPU: a program that also runs on the CPU may go on there."""
 
 
+class NetworkMemoryError(XpnetError, MemoryError):
+    """The parameters of a network do not fit into memory."""
+
+
 class DivergedError(XpnetError, ArithmeticError):
     """The training loss is no longer finite."""
 
@@ -33,14 +38,29 @@ class DivergedError(XpnetError, ArithmeticError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return what is known, as a sentence: with the closest name where one is close, and all names otherwise.
 
+    Names are compared regardless of case: they must be typed exactly, but a name in other letters is always found.
+
     >>> did_you_mean("rellu", ["relu", "tanh"])
     "did you mean 'relu'?"
     >>> did_you_mean("xyz", ["relu", "tanh"])
     'choose from: relu, tanh'
+    >>> did_you_mean("ReLU", ["relu", "tanh"])
+    "did you mean 'relu'?"
     """
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"choose from: {', '.join(names)}"
+    names = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), names, n=1)
+    return f"did you mean {names[close[0]]!r}?" if close else f"choose from: {', '.join(names.values())}"
+
+
+def printable(text: object) -> str:
+    r"""Text for a terminal or a picture: what is no letter, sign or blank is escaped, line ends too.
+
+    >>> print(printable("red\n\x1b[31m"))
+    red\n\x1b[31m
+    """
+    return "".join(
+        c if c.isprintable() or category(c) == "Zs" else c.encode("unicode_escape").decode() for c in str(text)
+    )
 
 
 def one_line(error: BaseException) -> str:

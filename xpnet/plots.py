@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .errors import printable
 from .training.metrics import TITLES
 
 # Eight colours that a colour-blind reader can tell apart: M. Okabe and K. Ito, "Color universal design", 2008.
@@ -44,11 +45,7 @@ def new_figure(
 
 def add_heading(figure: Figure, english: str, korean: str) -> None:
     """Put a heading over a figure, in Korean too where a font has it."""
-    font = korean_font()
-    if font is None:
-        figure.suptitle(english)
-    else:
-        figure.suptitle(f"{english}\n{korean}", fontfamily=["DejaVu Sans", font])
+    figure.suptitle(english if korean_font() is None else f"{english}\n{korean}", fontfamily=families())
 
 
 @cache
@@ -56,6 +53,22 @@ def korean_font() -> str | None:
     """Return the name of an installed font that has Korean letters, or None."""
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return next((name for name in HANGUL if name in installed), None)
+
+
+def families() -> list[str]:
+    """Names of the fonts that letters are looked for in, one after the other."""
+    return ["DejaVu Sans", *filter(None, [korean_font()])]
+
+
+@cache
+def letters() -> frozenset[int]:
+    """Every letter that `families` has."""
+    return frozenset().union(*(font_manager.get_font(font_manager.findfont(name)).get_charmap() for name in families()))
+
+
+def drawable(text: str) -> str:
+    """Text as `printable` makes it, and with letters escaped that no font has."""
+    return "".join(c if ord(c) in letters() else c.encode("unicode_escape").decode() for c in printable(text))
 
 
 def draw_curves(history: list[dict[str, Any]]) -> bytes:
@@ -90,7 +103,8 @@ def draw_mistakes(mistakes: Sequence[tuple[Any, str, str]], wrong: int, rows: in
     grid = figure.subplots(lines, columns, squeeze=False).flat
     for (picture, *text), axes in zip(mistakes, grid, strict=False):
         axes.imshow(picture, cmap="gray", interpolation="nearest")
-        axes.set_xlabel("\n".join(text), fontsize=7)
+        label = "\n".join(map(drawable, text))
+        axes.set_xlabel(label, fontsize=7, fontfamily=families(), parse_math=False)  # a $ begins no formula
         axes.set(xticks=[], yticks=[])
     for axes in list(grid):  # what is left of the last line
         axes.set_axis_off()

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from .data.idx import read_idx
 from .data.pictures import read_picture
 from .data.targets import guess_task
 from .device import CPU
-from .errors import DataError
+from .errors import DataError, printable
 from .training import MLP, metrics
 from .training.files import write_atomically
 from .training.run_folder import finite
@@ -68,7 +69,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         cli.tell("there are no rows to compare with their targets")
     elif targets is not None:
         report = {"classification": _report_classes, "multilabel": _report_labels, "regression": _report_numbers}
-        names = [_one_line(name) for name in model.class_names]
+        names = [printable(name) for name in model.class_names]
         print("\n".join(report[model.task.name](targets, predictions, names)), file=sys.stderr)
     if size is not None and targets is not None:
         pictures = [np.asarray(row).reshape(size) for part in rows for row in part]
@@ -85,7 +86,7 @@ def _classes(predictions: HostArray, names: Sequence[str]) -> Answers:
         there = best >= 0
         yield (
             {"label": names[best] if there else None, "probabilities": finite(row.tolist())},
-            f"{_one_line(names[best])}\t{row[best]:.6f}" if there else "nan\tnan",
+            f"{printable(names[best])}\t{row[best]:.6f}" if there else "nan\tnan",
         )
 
 
@@ -98,7 +99,7 @@ def _labels(predictions: HostArray, names: Sequence[str]) -> Answers:
         yes = np.flatnonzero(row > 0.5).tolist()
         yield (
             {"labels": [names[i] for i in yes], "probabilities": finite(row.tolist())},
-            ",".join(_one_line(names[i]) for i in yes) + "\t" + ",".join(f"{row[i]:.6f}" for i in yes),
+            ",".join(printable(names[i]) for i in yes) + "\t" + ",".join(f"{row[i]:.6f}" for i in yes),
         )
 
 
@@ -217,11 +218,11 @@ def _report_classes(labels: HostArray, predictions: HostArray, names: list[str])
     if (predicted < 0).any():
         columns = [*names, "(none)"]
         confusion = np.column_stack([confusion, rows - confusion.sum(axis=1)])
-    width = max(map(len, [*columns, str(confusion.max(initial=0)), "accuracy"])) + 2
-    lines += ["true \\ predicted", " " * width + "".join(name.rjust(width) for name in [*columns, "accuracy"])]
+    width = max(map(_cells, [*columns, str(confusion.max(initial=0)), "accuracy"])) + 2
+    lines += ["true \\ predicted", " " * width + "".join(_right(name, width) for name in [*columns, "accuracy"])]
     for name, row, hit, count in zip(names, confusion, hits, rows, strict=True):
         share = f"{hit / count:.4f}" if count else "-"
-        lines.append(name.rjust(width) + "".join(str(cell).rjust(width) for cell in row) + share.rjust(width))
+        lines.append("".join(_right(str(cell), width) for cell in (name, *row, share)))
     return lines
 
 
@@ -231,12 +232,12 @@ def _report_labels(targets: HostArray, predictions: HostArray, names: list[str])
     yes, hits = answers == 1, answers == truth
     right = int(hits.all(axis=1).sum())
     lines = [f"accuracy {right / len(truth):.4f} ({right} of {len(truth)} rows have all labels right)"]
-    width = max(map(len, [*names, "label"])) + 2
+    width = max(map(_cells, [*names, "label"])) + 2
     lines.append("label".rjust(width) + "  accuracy  precision    recall      rows")
     for name, given, true, hit in zip(names, yes.T, truth.T, hits.T, strict=True):
         both = (given & true).sum()
         precision, recall = (f"{both / part.sum():.4f}" if part.any() else "-" for part in (given, true))
-        lines.append(f"{name.rjust(width)}{hit.mean():10.4f}{precision:>11}{recall:>10}{true.sum():>10}")
+        lines.append(f"{_right(name, width)}{hit.mean():10.4f}{precision:>11}{recall:>10}{true.sum():>10}")
     return lines
 
 
@@ -251,6 +252,16 @@ def _report_numbers(targets: HostArray, predictions: HostArray, names: list[str]
         rmse, mae = math.sqrt((error**2).mean()), np.abs(error).mean()
         lines.append(f"{i:>6}{metrics.r2(targets[:, i], predictions[:, i]):10.4f}{rmse:14.6g}{mae:14.6g}")
     return lines
+
+
+def _cells(text: str) -> int:
+    """Width of a text on a terminal: an East Asian letter has two cells, and a mark upon another letter none."""
+    return sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in text)
+
+
+def _right(text: str, width: int) -> str:
+    """Text moved to the right of so many cells."""
+    return " " * (width - _cells(text)) + text
 
 
 def _mistakes_size(path: Path, model: MLP) -> tuple[int, int]:
@@ -288,11 +299,6 @@ def _draw_mistakes(
         for i in wrong[:MISTAKES]
     ]
     write_atomically(path, draw_mistakes(drawn, len(wrong), len(labels)))
-
-
-def _one_line(name: str) -> str:
-    """Return a class's name so that it breaks no line, and no column."""
-    return " ".join(name.split())
 
 
 def _parser() -> cli.Parser:

@@ -14,7 +14,7 @@ from typing import Any
 from . import cli
 from .data import Dataset
 from .device import limit_threads
-from .errors import DivergedError
+from .errors import DivergedError, printable
 from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence
 from .training import Config, Trainer
 from .training.build import fit_options, threads_for
@@ -58,7 +58,7 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
             _fit(trainer, data, total, fit_options(config, data), folder, quiet=options.quiet)
 
     result = _result(config, data, trainer, folder, time.perf_counter() - started)
-    print(json.dumps(finite(result)) if options.json else _sentence(result))
+    print(json.dumps(finite(result)) if options.json else printable(_sentence(result)))
     return 0
 
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from .. import cli
+from ..errors import printable
 from ..options import add_options, command_line, config_of
 from ..training import Config
 from ..training.run_folder import finite
@@ -76,7 +77,7 @@ def _table(found: Trials, best: dict[str, Any] | None) -> str:
         if best in (found.trials[0], found.trials[-1]):
             lines.append("the best rate is at an end of what was tried: move the end (--between)")
         config: Config = found.configs[best["number"]]
-        lines.append(f"python -m xpnet.train {command_line(replace(config, steps=None))}")
+        lines.append(printable(f"python -m xpnet.train {command_line(replace(config, steps=None))}"))
     return "\n".join(lines)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from .. import cli
 from ..checks import whole
+from ..errors import printable
 from ..options import add_options, command_line, config_of
 from ..rng import Purpose, stream
 from ..training import Config
@@ -141,7 +142,7 @@ def _table(found: Trials, ranked: list[dict[str, Any]]) -> str:
     if len(found.trials) > len(ranked):
         text.append(f"{len(found.trials) - len(ranked)} diverged")
     if ranked:
-        text.append(f"python -m xpnet.train {command_line(found.configs[ranked[0]['number']])}")
+        text.append(printable(f"python -m xpnet.train {command_line(found.configs[ranked[0]['number']])}"))
     return "\n".join(text)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..checks import whole
 from ..device import Array, Device, get_device
-from ..errors import DeviceError
+from ..errors import DeviceError, NetworkMemoryError
 from ..rng import LARGEST_SEED, Purpose, check_seed, draw_seed, stream
 from .layers import Layer
 from .parameters import Buffer, Layout, Parameter, Slot, Views
@@ -58,9 +58,16 @@ class Sequential:
         self.layout = Layout.of(self.layers, DTYPES[dtype], Parameter)
         self.buffer_layout = Layout.of(self.layers, DTYPES[dtype], Buffer)
         self.seeds = self._seeds(draw_seed() if seed is None else seed)
-        self._allocate()
-        if draw:
-            self._draw()
+        try:
+            self._allocate()
+            if draw:
+                self._draw()
+        except MemoryError as error:
+            count = self.layout.size * (self.replicas or 1)
+            raise NetworkMemoryError(
+                f"{count} parameters and their gradients take {2 * count * DTYPES[self.dtype] / 1e9:.3g} GB;"
+                " use fewer units, layers or replicas"
+            ) from error
 
     def _check_layers(self) -> tuple[int | None, int | None]:
         """Return how many features go in and how many come out, or None where the layers take any."""

@@ -68,9 +68,13 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
         for left in self.path.glob(".xpnet-*.tmp"):  # of a run that was killed while it wrote
             left.unlink()
-        self._config.truncate(0)
-        self._config.write((json.dumps(content, indent=2) + "\n").encode())
-        self._config.flush()
+        try:
+            self._config.truncate(0)
+            self._config.write((json.dumps(content, indent=2) + "\n").encode())
+            self._config.flush()
+        except OSError as error:
+            error.filename = str(self.path / FILES[0])
+            raise
 
     def _lock(self, file: IO[bytes]) -> None:
         """Lock an open file until it is closed; raise `DataError` where another process has locked it."""

@@ -1,0 +1,85 @@
+"""Text in pictures: names of classes are drawn as they are, and what no font has is escaped."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+font_manager = pytest.importorskip("matplotlib.font_manager")
+
+from xpnet import plots  # noqa: E402 (needs matplotlib)
+
+PIXELS = np.zeros((8, 8))
+NAMES = (
+    "$x^2",
+    "$\\frac{$",
+    "50 % \\frac{",
+    "a_b^c $5$",
+    "고양이",
+    "\x1b[31mred",
+    "a\tb\nc",
+    "\ud800",
+    "👩\u200d🔬",
+    "",
+)
+
+
+@pytest.fixture
+def fonts(monkeypatch):
+    """The fonts of this test alone."""
+
+    def forget():
+        plots.korean_font.cache_clear()
+        plots.letters.cache_clear()
+
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", list(font_manager.fontManager.ttflist))
+    forget()
+    yield font_manager.fontManager
+    forget()
+
+
+@pytest.fixture
+def korean_font(fonts, tmp_path):
+    """A font of three letters that is called like one with Korean letters."""
+    builder = pytest.importorskip("fontTools.fontBuilder").FontBuilder(1000, isTTF=True)
+    pen = pytest.importorskip("fontTools.pens.ttGlyphPen").TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 700), (700, 700), (700, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    of_letters = {ord(letter): f"letter{i}" for i, letter in enumerate("고양이")}
+    names = [".notdef", *of_letters.values()]
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap(of_letters)
+    builder.setupGlyf(dict.fromkeys(names, pen.glyph()))
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (800, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": plots.HANGUL[0], "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(tmp_path / "korean.ttf")
+    fonts.addfont(tmp_path / "korean.ttf")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_of_a_class_can_be_drawn(name):
+    """Neither an error of the parser of formulas, nor a warning for each letter that no font has."""
+    drawn = plots.draw_mistakes([(PIXELS, f"row 0: {name}", f"taken for {name}")], 1, 2)
+    assert drawn.startswith(b"\x89PNG")
+
+
+def test_a_dollar_sign_is_drawn(fonts):
+    pictures = [plots.draw_mistakes([(PIXELS, name, "")], 1, 2) for name in ("$x$", "x", "$x$ ")]
+    assert pictures[0] != pictures[1]
+
+
+def test_letters_that_no_font_has_are_escaped(fonts, monkeypatch):
+    monkeypatch.setattr(plots, "HANGUL", ("none",))
+    assert plots.drawable("$é 고\x1b\n") == "$é \\uace0\\x1b\\n"
+
+
+def test_names_are_drawn_in_the_font_of_headings(korean_font):
+    assert plots.families() == ["DejaVu Sans", plots.HANGUL[0]]
+    assert plots.drawable("고양이 a 가") == "고양이 a \\uac00"
+    one, other = (plots.draw_mistakes([(PIXELS, name, "")], 1, 2) for name in ("고양이", "\\uace0\\uc591\\uc774"))
+    assert one != other
