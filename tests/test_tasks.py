@@ -421,7 +421,7 @@ def test_metrics_by_hand():
     assert np.isnan(metrics.r2([1.0, np.nan], [1.0, 2.0]))
     assert np.isnan(metrics.r2([1.0, 1.0], [np.nan, 1.0]))
     for labels in ([0, -2], [0, 2]):
-        with pytest.raises(ValueError, match="labels must be from 0 to 1"):
+        with pytest.raises(ValueError, match="predicted must hold whole numbers from 0 to 1: row 1 is"):
             metrics.confusion_matrix([0, 1], labels, 2)
     for labels in ([], [0], [0, 1]):
         with pytest.raises(ValueError, match="a label for each row"):

@@ -282,7 +282,7 @@ def test_names_and_views():
     assert net.predict(np.zeros(4)).shape == (1, 3)
     with pytest.raises(ValueError, match=r"params\['b1'\] has the shape \(5,\), and what is assigned \(1, 5\)"):
         net.params["b1"] = np.zeros((1, 5))
-    with pytest.raises(KeyError, match="there is no parameter 'w1': choose from: W1, b1"):
+    with pytest.raises(KeyError, match="there is no parameter 'w1': did you mean 'W1'?"):
         net.params["w1"] = 0.0
 
 

@@ -6,8 +6,55 @@ import contextlib
 import math
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+FLOATS = ("float32", "float64")
+
+
+def shown(value: Any) -> str:
+    """`value` as an error shows it: on one line, which is cut off where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def elements(value: Any) -> list[Any] | None:
+    """The elements of a sequence, or None for what is none: a string, a number, a mapping, a set.
+
+    Lists, tuples, ranges, generators, arrays with axes, and the columns of pandas and Polars are sequences.
+
+    >>> elements(range(3)), elements(np.ones(2)), elements("abc"), elements(3)
+    ([0, 1, 2], [np.float64(1.0), np.float64(1.0)], None, None)
+    """
+    if isinstance(value, str | bytes | Mapping | set | frozenset) or getattr(value, "ndim", 1) == 0:
+        return None
+    try:
+        return list(value)
+    except TypeError:
+        return None
+
+
+def float_type(name: str, value: Any) -> str:
+    """The name of a type, "float32" or "float64", given by its name, as NumPy's type, or as an array's `dtype`.
+
+    >>> float_type("dtype", np.float32)
+    'float32'
+    """
+    try:
+        found = "none" if value is None else str(np.dtype(value).name)
+    except (TypeError, ValueError):
+        found = "none"
+    if found not in FLOATS:
+        raise ValueError(f"{name} must be float32 or float64, not {shown(value)}")
+    return found
+
+
+def path_of(path: Path | str) -> Path:
+    """Return a path in which a leading ~ has become the home folder, as a shell has it."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises where there is no such user)
 
 
 def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
@@ -24,7 +71,7 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
             raise TypeError
         number = operator.index(value)  # NumPy's integers, too
     except TypeError:
-        raise TypeError(f"{name} must be a whole number, not {value!r}") from None
+        raise TypeError(f"{name} must be a whole number, not {shown(value)}") from None
     if number < least:
         raise ValueError(f"{name} must be at least {least}, not {number}")
     if most is not None and number > most:
@@ -58,20 +105,21 @@ def number(
     Traceback (most recent call last):
     ValueError: rate must be finite and at least 0 and below 1, not 1.5
     """
-    if isinstance(value, bool | str) or not hasattr(value, "__float__") or getattr(value, "ndim", 0) != 0:
-        raise TypeError(f"{name} must be a number, not {value!r}")
+    kind = getattr(getattr(value, "dtype", None), "kind", "f")  # of NumPy's and CuPy's scalars and arrays
+    if isinstance(value, bool | str | bytes) or getattr(value, "ndim", 0) != 0 or kind not in "iuf":
+        raise TypeError(f"{name} must be a number, not {shown(value)}")
     try:
         result = float(value)
     except OverflowError:
         result = math.inf
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, not {shown(value)}") from None
     if not math.isfinite(result) or result <= above or result < least or result >= below:
         wanted = ["finite"]
         wanted += [f"above {above:g}"] * (above > -math.inf) + [f"at least {least:g}"] * (least > -math.inf)
         wanted += [f"below {below:g}"] * (below < math.inf)
-        shown = repr(value)
-        raise ValueError(
-            f"{name} must be {' and '.join(wanted)}, not {shown if len(shown) < 40 else 'a larger number'}"
-        )
+        text = repr(value)
+        raise ValueError(f"{name} must be {' and '.join(wanted)}, not {text if len(text) < 40 else 'a larger number'}")
     return result
 
 
@@ -81,6 +129,7 @@ def number_or_numbers(name: str, value: Any, **bounds: float) -> float | list[fl
     >>> number_or_numbers("rate", [0, 0.5], least=0)
     [0.0, 0.5]
     """
-    if isinstance(value, str) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0:
+    every = elements(value)
+    if every is None:
         return number(name, value, **bounds)
-    return [number(f"{name}[{i}]", one, **bounds) for i, one in enumerate(value)]
+    return [number(f"{name}[{i}]", one, **bounds) for i, one in enumerate(every)]

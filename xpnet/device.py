@@ -34,7 +34,7 @@ ALIGNMENT = 64  # bytes: a cache line, and the widest vector register of current
 CUPY_INSTALL = "pip install 'xpnet[cuda13]' (or 'xpnet[cuda12]', by the CUDA version that nvidia-smi shows)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Device:
     """An array module and where its arrays live; `index` is None on the CPU."""
 
@@ -72,6 +72,9 @@ class Device:
         if self.index is not None:
             with self.activate():
                 self.xp.cuda.get_current_stream().synchronize()
+
+    def __repr__(self) -> str:
+        return f"get_device({self.name!r})"
 
     # A module can be neither copied nor pickled: a copy is the device itself, a pickle holds its name.
     def __copy__(self) -> Device:

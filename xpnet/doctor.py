@@ -11,16 +11,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
 from . import __version__, cli
+from .checks import path_of
 from .compile import blas, why_not_compiled
 from .data.mnist import FILES, MNIST, cache_folder, find
 from .device import cupy_distributions, get_device, processor_name, usable_processors
 from .errors import DataError, DeviceError, one_line, printable
-from .training.config import most_threads, usable_processors
+from .training.config import most_threads
 
 # What these hold a processor below, it does not reach.
 BLAS_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")
@@ -175,7 +175,7 @@ def _compiler() -> Result:
 
 def _data() -> Result:
     named = os.environ.get("XPNET_DATA_DIR")
-    folder = Path(named) if named else cache_folder() / "mnist"
+    folder = path_of(named) if named else cache_folder() / "mnist"
     where = f"{folder} ({'XPNET_DATA_DIR' if named else 'the cache'})"
     try:
         find(MNIST, folder)

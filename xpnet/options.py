@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cli
+from .checks import path_of
 from .data import DATASETS, TASKS, Dataset, load_named
 from .device import Device
 from .nn import ACTIVATIONS, INITIALIZERS, LOSSES
@@ -109,20 +110,20 @@ def add_options(parser: cli.Parser, without: Collection[str] = ()) -> None:
     add("--compile", action=flag, help="compile the training step, on the CPU (default: where that can be done)")
 
     add = group("options from a file")
-    add("--config", type=Path, metavar="FILE", help="a TOML file, or a run's config.json; options given here win")
+    add("--config", type=path_of, metavar="FILE", help="a TOML file, or a run's config.json; options given here win")
 
 
 def folder(text: str) -> Path:
     """Return the path of a folder, which must have a name."""
     if not text:
         raise argparse.ArgumentTypeError("a folder must have a name")
-    return Path(text)
+    return path_of(text)
 
 
 def named_folder(data_dir: str | None) -> Path | None:
     """Return the folder to look for data in, by the option, else by XPNET_DATA_DIR; None for cache and download."""
     named = data_dir or os.environ.get("XPNET_DATA_DIR")
-    return Path(named) if named else None
+    return path_of(named) if named else None
 
 
 def config_of(parser: cli.Parser, options: argparse.Namespace) -> Config:
@@ -144,7 +145,7 @@ def config_of(parser: cli.Parser, options: argparse.Namespace) -> Config:
 
 def load_data(config: Config, *, offline: bool, quiet: bool) -> Dataset:
     """Return the data set that a config names, as it came; say so where it is not the one that was hoped for."""
-    folder = None if config.data_dir is None else Path(config.data_dir)
+    folder = None if config.data_dir is None else path_of(config.data_dir)
     data, note = load_named(
         config.dataset, folder, task=config.task, seed=config.seed, offline=offline, progress=not quiet
     )

@@ -17,6 +17,7 @@ from unicodedata import combining, east_asian_width
 import numpy as np
 
 from . import cli
+from .checks import path_of
 from .data.arrays import check_targets
 from .data.dataset import HostArray
 from .data.files import open_regular, read_npz
@@ -309,10 +310,10 @@ def _parser() -> cli.Parser:
         epilog="Exit codes: 0; 1 the run failed; 2 arguments, data, models or devices; 130 Ctrl-C.",
     )
     add = parser.add_argument
-    add("model", type=Path, metavar="MODEL", help="a model file, or the folder of a run")
-    add("input", type=Path, nargs="+", metavar="INPUT", help="IDX files, npz files (array x or x_test), or pictures")
-    add("--labels", type=Path, metavar="FILE", help="true targets (IDX or npz): how good predictions are, on stderr")
-    add("--mistakes", type=Path, metavar="FILE.png", help="draw the worst mistakes (needs --labels)")
+    add("model", type=path_of, metavar="MODEL", help="a model file, or the folder of a run")
+    add("input", type=path_of, nargs="+", metavar="INPUT", help="IDX files, npz files (array x or x_test), or pictures")
+    add("--labels", type=path_of, metavar="FILE", help="true targets (IDX or npz): how good predictions are, on stderr")
+    add("--mistakes", type=path_of, metavar="FILE.png", help="draw the worst mistakes (needs --labels)")
     add("--json", action="store_true", help="print a JSON object a row: index, label(s) and probabilities, or values")
     add(
         "--invert",

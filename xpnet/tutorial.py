@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import data, nn, optim
-from .checks import number, whole
+from .checks import elements, number, whole
 from .data.arrays import check_labels
 from .device import Array, Device, get_device
 from .errors import did_you_mean
@@ -213,6 +213,9 @@ class _Rule:
         """Return the library's names of this rule's settings, with their values."""
         return {}
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in vars(self).items() if k[0] != '_')})"
+
     def update(self, params: MutableMapping[str, Array] | Params, grads: Mapping[str, Any]) -> None:
         """Take one step: every array in `params` is changed in place, by the one of the same name in `grads`.
 
@@ -354,7 +357,7 @@ class MultiLayerNet:
 
     Args:
         input_size: the number of inputs.
-        hidden_size_list: units of each hidden layer.
+        hidden_size_list: units of each hidden layer; a number for a single one.
         output_size: the number of classes.
         activation: a name in `xpnet.nn.ACTIVATIONS`, "relu" or "sigmoid" in the book.
         weight_init_std: the standard deviation of the weights; "relu" or "he" for He's, "sigmoid" or "xavier" for what
@@ -370,7 +373,7 @@ class MultiLayerNet:
     def __init__(
         self,
         input_size: int,
-        hidden_size_list: Sequence[int],
+        hidden_size_list: int | Sequence[int],
         output_size: int,
         activation: str = "relu",
         weight_init_std: str | float = "relu",
@@ -390,7 +393,8 @@ class MultiLayerNet:
             raise ValueError(f"weight_init_std must be a number, or one of {', '.join(named)}, not {weight_init_std!r}")
         init = named[weight_init_std] if isinstance(weight_init_std, str) else weight_init_std
         self.weight_decay_lambda = number("weight_decay_lambda", weight_decay_lambda, least=0.0)
-        sizes = [input_size, *hidden_size_list, output_size]
+        hidden = elements(hidden_size_list)
+        sizes = [input_size, *([hidden_size_list] if hidden is None else hidden), output_size]
         layers: list[nn.Layer] = []
         for inputs, outputs in pairwise(sizes[:-1]):
             layers.append(nn.Linear(inputs, outputs, init))
@@ -402,6 +406,9 @@ class MultiLayerNet:
         self.network = nn.Sequential(layers, seed=seed, dtype=dtype, device=_device())
         self._criterion = nn.SoftmaxCrossEntropy()
         self._steps = 0
+
+    def __repr__(self) -> str:
+        return f"MultiLayerNet(network={self.network!r}, weight_decay_lambda={self.weight_decay_lambda!r})"
 
     @property
     def params(self) -> Params:

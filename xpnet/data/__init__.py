@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..checks import path_of
 from ..errors import DataError
 from .dataset import Dataset, standard_scaling
 from .digits import load_digits
@@ -51,8 +52,9 @@ def load_named(
         DataError: the data set that was named cannot be had, or files are damaged.
     """
     if name is not None and name not in DATASETS:
-        load_path = load_npz if name.endswith(".npz") else load_idx_folder
-        return load_path(name, task=task, seed=seed), None
+        path = path_of(name)
+        load_path = load_npz if path.suffix.lower() == ".npz" or os.path.isfile(path) else load_idx_folder  # noqa: PTH113
+        return load_path(path, task=task, seed=seed), None
     if task not in ("auto", "classification"):
         raise DataError(f"{name or 'mnist'} is a data set for classification, and not for {task}")
     if name == "digits":

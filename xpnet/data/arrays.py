@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import number, whole
+from ..checks import elements, number, shown, whole
 from ..device import Array, Device
 from ..errors import one_line
 from .dataset import HostArray
@@ -41,6 +41,13 @@ def check_features(x: Any, device: Device, *, features: int, dtype: str, name: s
     if x.dtype.kind == "f":
         _check_finite(x, device, dtype, name)
     return x
+
+
+def check_pair(name: str, pair: Any) -> tuple[Any, Any]:
+    """Return rows and their targets as a tuple; raise TypeError unless they are a tuple, or a list, of two."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TypeError(f"{name} must be a pair of rows and targets, (x, y), not {shown(pair)}")
+    return pair[0], pair[1]
 
 
 def check_rows(x: Array, name: str = "x") -> None:
@@ -138,9 +145,12 @@ def check_class_weights(class_weight: Any, labels: HostArray, classes: int) -> H
             label = whole("a class in class_weight", label, least=0, most=classes - 1)
             weights[label] = number(f"class_weight[{label}]", weight, least=0.0)
     else:
-        if not hasattr(class_weight, "__len__") or len(class_weight) != classes:
-            raise ValueError(f"class_weight must have a weight for each of {classes} classes, not {class_weight!r}")
-        weights[:] = [number(f"class_weight[{i}]", weight, least=0.0) for i, weight in enumerate(class_weight)]
+        given = elements(class_weight)
+        if given is None or len(given) != classes:
+            raise ValueError(
+                f"class_weight must have a weight for each of {classes} classes, not {shown(class_weight)}"
+            )
+        weights[:] = [number(f"class_weight[{i}]", weight, least=0.0) for i, weight in enumerate(given)]
     return weights
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ HostArray = np.ndarray[Any, Any]
 Scaling = float | tuple[float, ...]  # one number, or one for each feature
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Training and test data, on the host.
 
@@ -43,6 +43,25 @@ class Dataset:
     task: str = "classification"
     x_validation: HostArray | None = None
     y_validation: HostArray | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.startswith(("x_", "y_")) and value is not None:
+                object.__setattr__(self, field.name, np.asarray(value))
+        object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
+
+    def __repr__(self) -> str:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        shown = {k: f"{v.dtype}{list(v.shape)}" if isinstance(v, np.ndarray) else repr(v) for k, v in values.items()}
+        return f"Dataset({', '.join(f'{name}={value}' for name, value in shown.items())})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Dataset) and all(
+            np.array_equal(one, two) for one, two in zip(vars(self).values(), vars(other).values(), strict=True)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # as of arrays
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import path_of
 from ..errors import DataError, one_line
 from .dataset import HostArray
 
@@ -50,7 +51,7 @@ def read_npz(path: Path | str) -> dict[str, HostArray]:
 
     Raises `DataError`, naming the file, where it cannot be read or is no sound npz file.
     """
-    path = Path(path)
+    path = path_of(path)
     with open_regular(path) as (file, size):
         try:
             with zipfile.ZipFile(file) as archive:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import path_of
 from ..errors import DataError, one_line
 from .dataset import HostArray
 from .files import open_regular
@@ -27,7 +28,7 @@ def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None
     Raises:
         DataError: the file is missing, or no picture; or Pillow is.
     """
-    path = Path(path)
+    path = path_of(path)
     try:
         from PIL import Image, ImageOps
     except ImportError:

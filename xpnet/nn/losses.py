@@ -76,6 +76,13 @@ class Loss:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings().items())})"
 
+    # Losses of the same settings are equal. Settings can change, so the hash is that of the class.
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.settings() == self.settings()
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
 
 class SoftmaxCrossEntropy(Loss):
     """-sum over classes of q log softmax(z), with q the target: for a label t, -log softmax(z)[t].

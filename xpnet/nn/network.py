@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ..checks import whole
+from ..checks import elements, float_type, shown, whole
 from ..device import Array, Device, get_device
 from ..errors import DeviceError, NetworkMemoryError
 from ..rng import LARGEST_SEED, Purpose, check_seed, draw_seed, stream
@@ -25,7 +25,7 @@ class Sequential:
         replicas: R, for R networks trained at once, or None for one: then no array has a replica axis.
         seed: of the weights. Replica r is drawn as the single network with seed + r would be; a sequence gives each
             replica a seed of its own. None draws one, which is then in `seeds`.
-        dtype: "float32" or "float64".
+        dtype: "float32" or "float64", or NumPy's type of the name, such as an array's `dtype`.
         device: a `Device`, or the name of one.
         draw: whether to draw the weights; without, every parameter is zero.
 
@@ -44,19 +44,19 @@ class Sequential:
         *,
         replicas: int | None = None,
         seed: int | Sequence[int] | None = 0,
-        dtype: str = "float32",
+        dtype: Any = "float32",
         device: str | Device = "cpu",
         draw: bool = True,
     ) -> None:
-        self.layers = list(layers)
+        self.layers: list[Layer] = elements(layers) or []
+        if not self.layers:
+            raise ValueError(f"layers must be a sequence of at least one layer, not {shown(layers)}")
         self.inputs, self.outputs = self._check_layers()
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype must be float32 or float64, not {dtype!r}")
         self.replicas = None if replicas is None else whole("replicas", replicas)
-        self.dtype = dtype
+        self.dtype = float_type("dtype", dtype)
         self.device = get_device(device)
-        self.layout = Layout.of(self.layers, DTYPES[dtype], Parameter)
-        self.buffer_layout = Layout.of(self.layers, DTYPES[dtype], Buffer)
+        self.layout = Layout.of(self.layers, DTYPES[self.dtype], Parameter)
+        self.buffer_layout = Layout.of(self.layers, DTYPES[self.dtype], Buffer)
         self.seeds = self._seeds(draw_seed() if seed is None else seed)
         try:
             self._allocate()
@@ -71,8 +71,6 @@ class Sequential:
 
     def _check_layers(self) -> tuple[int | None, int | None]:
         """Return how many features go in and how many come out, or None where the layers take any."""
-        if not self.layers:
-            raise ValueError("a network needs at least one layer")
         met: set[int] = set()
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
@@ -100,10 +98,11 @@ class Sequential:
     def _seeds(self, seed: Any) -> list[int]:
         """Return a seed per replica."""
         count = self.replicas or 1
-        if hasattr(seed, "__len__") and not isinstance(seed, str):
-            if len(seed) != count:
-                raise ValueError(f"seed must have one number for each of {count} replicas, not {len(seed)}")
-            return [check_seed(one) for one in seed]
+        several = elements(seed)
+        if several is not None:
+            if len(several) != count:
+                raise ValueError(f"seed must have one number for each of {count} replicas, not {len(several)}")
+            return [check_seed(one) for one in several]
         return [(check_seed(seed) + r) % (LARGEST_SEED + 1) for r in range(count)]
 
     def _allocate(self) -> None:

@@ -67,6 +67,9 @@ class Parameter(Named):
         super().__init__(torch_name, "params")
         self.matrix = matrix
 
+    def __repr__(self) -> str:
+        return f"Parameter({self.torch_name!r}, matrix={self.matrix})"
+
     def to_torch(self, array: Array) -> Array:
         """Return (..., I, O) as (..., O, I), and (..., 1, O) as (..., O)."""
         return array.swapaxes(-1, -2) if self.matrix else super().to_torch(array)
@@ -87,6 +90,9 @@ class Buffer(Named):
     def __init__(self, torch_name: str, *, count: bool = False) -> None:
         super().__init__(torch_name, "buffers")
         self.count = count
+
+    def __repr__(self) -> str:
+        return f"Buffer({self.torch_name!r}, count={self.count})"
 
     def to_torch(self, array: Array) -> Array:
         """Return (..., 1, O) as (..., O), and a count as int64, (...)."""

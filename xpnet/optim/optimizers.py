@@ -6,6 +6,7 @@ the host in float64 and cast once. 1 - beta**t computed in float32 would be off 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,6 +70,31 @@ class Optimizer:
         self.bound = True
         self.decayed = network.layout.decayed
         self.state = {name: network.device.zeros(network.values.shape, network.dtype) for name in self.state_names}
+
+    @classmethod
+    def _arguments(cls) -> dict[str, Any]:
+        """The constructor's arguments, those that it hands on too, with their defaults."""
+        arguments: dict[str, Any] = {}
+        for owner in cls.__mro__:
+            for name, one in inspect.signature(owner).parameters.items():
+                arguments.setdefault(name, one.default)
+        return arguments
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's arguments that make this rule again."""
+        return {name: getattr(self, name) for name in self._arguments() if hasattr(self, name)}
+
+    def __repr__(self) -> str:
+        usual = self._arguments()
+        given = [f"{k}={v!r}" for k, v in self.settings().items() if repr(v) != repr(usual[k])]
+        return f"{type(self).__name__}({', '.join(given)})"
+
+    # Rules of the same settings are equal. Settings can change, so the hash is that of the class.
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.settings() == self.settings()
+
+    def __hash__(self) -> int:
+        return hash(type(self))
 
     # A copy or a pickle has no state, since that may be on a device: the trainer keeps it, and makes it anew.
     def __getstate__(self) -> dict[str, Any]:

@@ -1,29 +1,43 @@
 """Schedules: functions from the number of steps taken, 0, 1, 2, ..., to a factor of the learning rate.
 
 A factor, and not a rate, so that one schedule serves replicas with rates of their own. They compose: `warmup` puts a
-rise before another schedule, `join` puts schedules one after the other. They are partial functions, which pickle.
+rise before another schedule, `join` puts schedules one after the other. Each is the call that made
+it: that is its `repr`, and what it is compared by; they pickle.
 
 >>> schedule = warmup(4, cosine(10))
 >>> [round(schedule(step), 3) for step in (0, 1, 2, 3, 4, 9, 14, 99)]
 [0.25, 0.5, 0.75, 1.0, 1.0, 0.5, 0.0, 0.0]
+>>> schedule
+warmup(4, cosine(10, 0.0))
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import accumulate
 
-from ..checks import number, whole
+from ..checks import elements, number, shown, whole
 
 Schedule = Callable[[int], float]
 
 
+class NamedSchedule(partial[float]):
+    """A formula, called as a schedule's maker with a _ before it, of the maker's arguments and the steps taken."""
+
+    def __repr__(self) -> str:
+        return f"{self.func.__name__[1:]}({', '.join(map(repr, self.args))})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NamedSchedule) and (self.func, self.args) == (other.func, other.args)
+
+    def __hash__(self) -> int:  # arguments may be schedules of the user's that have no hash
+        return hash(self.func)
+
+
 def constant() -> Schedule:
     """Return a schedule that is always 1."""
-    return partial(_constant)
+    return NamedSchedule(_constant)
 
 
 def _constant(taken: int) -> float:
@@ -32,9 +46,9 @@ def _constant(taken: int) -> float:
 
 def step(every: int, factor: float = 0.1) -> Schedule:
     """Return factor^k after k times `every` steps: a staircase."""
-    whole("every", every)
-    _check_range("factor", factor, 0.0, 1.0)
-    return partial(_step, every, factor)
+    every = whole("every", every)
+    factor = _check_range("factor", factor, 0.0, 1.0)
+    return NamedSchedule(_step, every, factor)
 
 
 def _step(every: int, factor: float, taken: int) -> float:
@@ -43,9 +57,9 @@ def _step(every: int, factor: float, taken: int) -> float:
 
 def exponential(every: int, factor: float) -> Schedule:
     """Return factor^(t / every) after t steps: the rate falls by `factor` in each `every` steps, smoothly."""
-    whole("every", every)
-    _check_range("factor", factor, 0.0, 1.0)
-    return partial(_exponential, every, factor)
+    every = whole("every", every)
+    factor = _check_range("factor", factor, 0.0, 1.0)
+    return NamedSchedule(_exponential, every, factor)
 
 
 def _exponential(every: int, factor: float, taken: int) -> float:
@@ -57,9 +71,9 @@ def cosine(steps: int, last: float = 0.0) -> Schedule:
 
     last + (1 - last) (1 + cos(pi t / steps)) / 2; Loshchilov and Hutter, "SGDR", 2017, equation 5.
     """
-    whole("steps", steps)
-    _check_range("last", last, 0.0, 1.0)
-    return partial(_cosine, steps, last)
+    steps = whole("steps", steps)
+    last = _check_range("last", last, 0.0, 1.0)
+    return NamedSchedule(_cosine, steps, last)
 
 
 def _cosine(steps: int, last: float, taken: int) -> float:
@@ -71,11 +85,11 @@ def cosine_restarts(steps: int, growth: float = 1.0, last: float = 0.0) -> Sched
 
     Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
     """
-    whole("steps", steps)
-    _check_range("growth", growth, 1.0, 100.0)
-    _check_range("last", last, 0.0, 1.0)
+    steps = whole("steps", steps)
+    growth = _check_range("growth", growth, 1.0, 100.0)
+    last = _check_range("last", last, 0.0, 1.0)
 
-    return partial(_cosine_restarts, steps, growth, last)
+    return NamedSchedule(_cosine_restarts, steps, growth, last)
 
 
 def _cosine_restarts(steps: int, growth: float, last: float, taken: int) -> float:
@@ -98,11 +112,11 @@ def one_cycle(steps: int, rise: float = 0.3, first: float = 1.0 / 25.0, last: fl
         rise: the share of the steps in which the rate rises.
         first, last: factors at the first and the last step.
     """
-    whole("steps", steps)
-    _check_range("rise", rise, 0.0, 1.0)
-    _check_range("first", first, 0.0, 1.0)
-    _check_range("last", last, 0.0, 1.0)
-    return partial(_one_cycle, steps, rise, first, last)
+    steps = whole("steps", steps)
+    rise = _check_range("rise", rise, 0.0, 1.0)
+    first = _check_range("first", first, 0.0, 1.0)
+    last = _check_range("last", last, 0.0, 1.0)
+    return NamedSchedule(_one_cycle, steps, rise, first, last)
 
 
 def _one_cycle(steps: int, rise: float, first: float, last: float, taken: int) -> float:
@@ -120,25 +134,30 @@ def _blend(start: float, end: float, share: float) -> float:
 
 def warmup(steps: int, then: Schedule) -> Schedule:
     """Return a straight rise, 1/steps, 2/steps, ..., 1, and then the schedule `then` from its beginning."""
-    whole("steps", steps)
-    return join([(steps, partial(_rise, steps))], then)
+    return NamedSchedule(_warmup, whole("steps", steps), _check_schedule("then", then))
 
 
-def _rise(steps: int, taken: int) -> float:
-    return (taken + 1.0) / steps
+def _warmup(steps: int, then: Schedule, taken: int) -> float:
+    return (taken + 1.0) / steps if taken < steps else then(taken - steps)
 
 
 def join(parts: Sequence[tuple[int, Schedule]], last: Schedule) -> Schedule:
     """Return schedules one after the other, each (steps, schedule) from its beginning, and `last` from then on."""
-    for index, (steps, _) in enumerate(parts):
-        whole(f"parts[{index}][0]", steps)
-    ends = tuple(accumulate(steps for steps, _ in parts))
-    return partial(_join, ends, (*(schedule for _, schedule in parts), last))
+    checked = []
+    for i, part in enumerate(elements(parts) or []):
+        pair = elements(part) or []
+        if len(pair) != 2:
+            raise TypeError(f"parts[{i}] must be a number of steps and a schedule, not {shown(part)}")
+        checked.append((whole(f"parts[{i}][0]", pair[0]), _check_schedule(f"parts[{i}][1]", pair[1])))
+    return NamedSchedule(_join, tuple(checked), _check_schedule("last", last))
 
 
-def _join(ends: tuple[int, ...], schedules: tuple[Schedule, ...], taken: int) -> float:
-    index = bisect_right(ends, taken)
-    return schedules[index](taken - (ends[index - 1] if index else 0))
+def _join(parts: tuple[tuple[int, Schedule], ...], last: Schedule, taken: int) -> float:
+    for steps, schedule in parts:
+        if taken < steps:
+            return schedule(taken)
+        taken -= steps
+    return last(taken)
 
 
 SCHEDULES: dict[str, Callable[[int], Schedule]] = {
@@ -156,7 +175,14 @@ and 4/7 of the training.
 """
 
 
-def _check_range(name: str, value: float, least: float, most: float) -> None:
-    number(name, value)
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be from {least:g} to {most:g}, not {value}")
+def _check_range(name: str, value: float, least: float, most: float) -> float:
+    checked = number(name, value)
+    if not least <= checked <= most:
+        raise ValueError(f"{name} must be from {least:g} to {most:g}, not {checked}")
+    return checked
+
+
+def _check_schedule(name: str, schedule: Schedule) -> Schedule:
+    if not callable(schedule):
+        raise TypeError(f"{name} must be a schedule, such as cosine(1000), not {shown(schedule)}")
+    return schedule

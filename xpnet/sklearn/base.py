@@ -26,8 +26,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from ..checks import one_at_a_time
-from ..data.arrays import check_features, check_rows
+from ..checks import one_at_a_time, path_of
+from ..data.arrays import check_features, check_pair, check_rows
 from ..data.batches import spans
 from ..device import Array, Device, get_device
 from ..interrupts import DeferredInterrupt
@@ -592,9 +592,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """Return which rows to train on, and the rows to look at after each epoch, or None."""
         everything = np.arange(x.shape[0])
         if validation_data is not None:
-            if not isinstance(validation_data, tuple) or len(validation_data) != 2:
-                raise TypeError("validation_data must be a pair of rows and targets")
-            x_held, y_held = self._checked(*validation_data, self._model.device, reset=False)
+            x_held, y_held = self._checked(
+                *check_pair("validation_data", validation_data), self._model.device, reset=False
+            )
             t_held = self._targets(y_held, reset=False, held_out=True)
             self._check_outputs(t_held)
             self._compare(x, t, x_held, t_held)
@@ -788,12 +788,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         the state of the update rule.
         """
         check_is_fitted(self)
-        exchange.save(self, Path(path))
+        exchange.save(self, path_of(path))
 
     @classmethod
     def load(cls, path: Path | str, *, device: str | Device = "cpu") -> Any:
         """Return the estimator in a file that `save` wrote; raise `ModelFileError`, naming it, if it is damaged."""
-        return exchange.load(cls, Path(path), device)
+        return exchange.load(cls, path_of(path), device)
 
     @classmethod
     def from_sklearn(cls, estimator: Any, *, device: str | Device = "cpu") -> Any:

@@ -9,17 +9,20 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from decimal import Decimal
 from itertools import pairwise
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from ..checks import number, whole
+import numpy as np
+
+from ..checks import elements, float_type, number, path_of, shown, whole
 from ..data import DATASETS, TASKS
 from ..device import check_request, usable_processors
 from ..errors import did_you_mean
 from ..nn import ACTIVATIONS, LOSSES
 from ..nn.initializers import check_init
-from ..nn.network import DTYPES
 from ..optim import OPTIMIZERS, SCHEDULES
 from ..rng import check_seed
 from .tasks import OUTPUTS
@@ -83,7 +86,7 @@ class Config:
         validation: the share of the training rows to hold out, stratified, and to report on after each epoch.
         early_stop: stop after so many epochs without a lower validation loss, and go back to the best one; without
             `validation`, a tenth of the training rows is held out.
-        dtype: "float32" or "float64".
+        dtype: "float32" or "float64", or NumPy's type of the name.
         threads: how many threads to use on the CPU; None for `default_threads()`.
         compile: compile the training step where that can be done (on the CPU, with the extra `fast`).
         seed: of weights and of the order of rows.
@@ -185,7 +188,6 @@ _CHOICES: dict[str, typing.Iterable[str]] = {
     "class_weight": ("balanced",),
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
-    "dtype": DTYPES,
 }
 
 
@@ -204,30 +206,41 @@ _BOUNDS: dict[str, dict[str, float]] = {
 
 def _is_path(dataset: str) -> bool:
     """Whether the name of a data set is a path: of an npz file, or of a folder, which a name without a / must be."""
-    return dataset.endswith(".npz") or Path(dataset).name != dataset or os.path.isdir(dataset)  # noqa: PTH112
+    path = path_of(dataset)
+    return path.suffix.lower() == ".npz" or path.name != dataset or os.path.isdir(path)  # noqa: PTH112
 
 
 def checked_types(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with lists as tuples, and whole numbers as floats where those are meant; raise TypeError."""
     hints = typing.get_type_hints(Config)
-    checked = dict(options)
-    for name, value in options.items():
+    checked = {name: _plain(value) for name, value in options.items()}
+    for name, value in checked.items():
         allowed = typing.get_args(hints[name]) if _is_union(hints[name]) else (hints[name],)
         if name in _LISTS:
             kind, wanted = _LISTS[name]
-            value = [value] if isinstance(value, str) and kind is str else value
-            if not isinstance(value, list | tuple) or any(type(item) is not kind for item in value):
-                raise TypeError(f"{name} must be {wanted}, not {value!r}")
-            checked[name] = tuple(value)
+            every = [value] if type(value) is kind else elements(value)
+            items = None if every is None else [_plain(item) for item in every]
+            if items is None or any(type(item) is not kind for item in items):
+                raise TypeError(f"{name} must be {wanted}, not {shown(value)}")
+            checked[name] = tuple(items)
+        elif name == "dtype":
+            checked[name] = float_type("dtype", value)
         elif bool in allowed:
             if not isinstance(value, bool):
-                raise TypeError(f"{name} must be true or false, not {value!r}")
-        elif float in allowed and isinstance(value, int) and not isinstance(value, bool):
+                raise TypeError(f"{name} must be true or false, not {shown(value)}")
+        elif float in allowed and isinstance(value, Real | Decimal) and not isinstance(value, bool):
             checked[name] = number(name, value)
         elif isinstance(value, bool) or not isinstance(value, allowed):
             wanted = " or ".join(_TYPE_NAMES[kind] for kind in allowed if kind is not types.NoneType)
-            raise TypeError(f"{name} must be {wanted}, not {value!r}")
+            raise TypeError(f"{name} must be {wanted}, not {shown(value)}")
     return checked
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of NumPy, or a path, as Python's own number or string; anything else as it is."""
+    if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
+        return value.item()
+    return os.path.expanduser(value) if isinstance(value, os.PathLike) else value  # noqa: PTH111 (see `path_of`)
 
 
 _LISTS: dict[str, tuple[type, str]] = {

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..checks import whole
+from ..data.arrays import check_labels
 from ..data.dataset import HostArray
-from ..device import Array
+from ..device import CPU, Array
 
 TITLES = {"accuracy": "accuracy", "r2": "R2"}
 """The metrics of tasks, and what people call them."""
@@ -64,11 +65,11 @@ def confusion_matrix(y: Any, predicted: Any, classes: int) -> HostArray:
     [[1, 0], [1, 1]]
     """
     y, predicted = _pair(y, predicted)
-    for labels, least in ((y, 0), (predicted, -1)):
-        if labels.min() < least or labels.max() >= classes:
-            raise ValueError(f"labels must be from 0 to {classes - 1}, not {labels.min()} to {labels.max()}")
+    classes = whole("classes", classes)
     matrix = np.zeros((classes, classes), dtype=np.int64)
-    there = predicted >= 0
+    there = predicted != -1
+    y = check_labels(y, CPU, len(y), classes, "y")
+    predicted = check_labels(np.where(there, predicted, 0), CPU, len(y), classes, "predicted")
     np.add.at(matrix, (y[there], predicted[there]), 1)
     return matrix
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import number_or_numbers, whole
+from ..checks import elements, number_or_numbers, path_of, shown, whole
 from ..data.arrays import check_features
 from ..data.batches import Rows, spans
 from ..data.dataset import Scaling
@@ -55,9 +55,9 @@ class MLP:
         replicas: R, for R models trained at once, each with values of its own; None for one model.
         seed: of the weights; replica r is drawn as the single model with seed + r. A sequence gives each its own, None
             draws one, which is then in `network.seeds`.
-        dtype: "float32" or "float64".
+        dtype: "float32" or "float64", or NumPy's type of the name, such as an array's `dtype`.
         device: where the model lives: "auto", "cpu", "cuda", "cuda:N", or a `Device`.
-        input_shape: the shape of a row as it comes, such as (28, 28); its product is sizes[0].
+        input_shape: the shape of a row as it comes, such as (28, 28), or a number of features; its product is sizes[0].
         input_shift, input_scale: what is taken off inputs, and what they are then divided by, on the way into the
             network: numbers, such as 0 and 255 for bytes, or sequences of one for each feature.
         class_names: what the classes, or labels, are called; by default "0", "1", ...
@@ -83,31 +83,36 @@ class MLP:
         init: str | float | None = None,
         replicas: int | None = None,
         seed: int | Sequence[int] | None = 0,
-        dtype: str = "float32",
+        dtype: Any = "float32",
         device: str | Device = "cpu",
-        input_shape: Sequence[int] | None = None,
+        input_shape: int | Sequence[int] | None = None,
         input_shift: float | Sequence[float] = 0.0,
         input_scale: float | Sequence[float] = 1.0,
         class_names: Sequence[str] | None = None,
         target_shift: float | Sequence[float] = 0.0,
         target_scale: float | Sequence[float] = 1.0,
     ) -> None:
-        if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2:
-            raise ValueError(f"sizes must be the inputs, the hidden layers' units and the outputs, not {sizes!r}")
+        given = elements(sizes)
+        if given is None or len(given) < 2:
+            raise ValueError(f"sizes must be the inputs, the hidden layers' units and the outputs, not {shown(sizes)}")
+        sizes = [whole(f"sizes[{i}]", size) for i, size in enumerate(given)]
         chosen, behind = choose_loss(task, loss, output, single=sizes[-1] == 1)
-        names = [activation] * (len(sizes) - 2) if isinstance(activation, str) else list(activation)
+        names = [activation] * (len(sizes) - 2) if isinstance(activation, str) else elements(activation)
+        if names is None:
+            raise TypeError(f"activation must be a name, or a sequence of names, not {shown(activation)}")
         if len(names) != len(sizes) - 2:
             raise ValueError(f"activation has {len(names)} names, and there are {len(sizes) - 2} hidden layers")
         for name in names or ([activation] if isinstance(activation, str) else []):
-            if name not in ACTIVATIONS:
+            if not isinstance(name, str) or name not in ACTIVATIONS:
                 raise ValueError(f"unknown activation {name!r}: {did_you_mean(str(name), ACTIVATIONS)}")
+        rates = number_or_numbers("dropout", dropout, least=0.0, below=1.0)
         layers: list[Layer] = []
         inits = suitable(names) if init is None else [init] * (len(sizes) - 1)
         for inputs, outputs, name, drawn in zip(sizes, sizes[1:-1], names, inits, strict=False):
             layers.append(Linear(inputs, outputs, drawn, bias=not batch_norm))
             layers += [BatchNorm(outputs)] if batch_norm else []
             layers.append(ACTIVATIONS[name]())
-            layers += [Dropout(dropout)] if np.any(dropout) else []
+            layers += [Dropout(rates)] if np.any(rates) else []
         layers.append(Linear(sizes[-2], sizes[-1], inits[-1]))
         layers += [] if behind is None else [ACTIVATIONS[behind]()]
         network = Sequential(layers, replicas=replicas, seed=seed, dtype=dtype, device=device)
@@ -159,7 +164,7 @@ class MLP:
         loss: Loss,
         *,
         step: bool,
-        input_shape: Sequence[int] | None = None,
+        input_shape: int | Sequence[int] | None = None,
         input_shift: float | Sequence[float] = 0.0,
         input_scale: float | Sequence[float] = 1.0,
         class_names: Sequence[str] | None = None,
@@ -169,9 +174,8 @@ class MLP:
         if input_shape is None and network.inputs is None:
             raise ValueError("input_shape must be given: the network's layers do not say how many features come in")
         given = [network.inputs] if input_shape is None else input_shape
-        if isinstance(given, str) or not hasattr(given, "__iter__"):
-            raise TypeError(f"input_shape must be a sequence of whole numbers, such as (28, 28), not {given!r}")
-        shape = tuple(whole("input_shape", size) for size in given)
+        every = elements(given)
+        shape = tuple(whole("input_shape", size) for size in ([given] if every is None else every))
         self.n_inputs = math.prod(shape)
         if network.inputs not in (None, self.n_inputs):
             raise ValueError(f"input_shape {shape} does not make {network.inputs} features")
@@ -272,7 +276,7 @@ class MLP:
         """
         from .model_file import save_model
 
-        save_model(self, Path(path), replica=replica)
+        save_model(self, path_of(path), replica=replica)
 
     @classmethod
     def load(
@@ -292,7 +296,7 @@ class MLP:
         """
         from .model_file import load_model
 
-        return load_model(Path(path), device, layers or {}, losses or {})
+        return load_model(path_of(path), device, layers or {}, losses or {})
 
     def summary(self) -> str:
         """Return a table of the layers and their sizes, for people."""
@@ -358,9 +362,10 @@ def _task(name: str, outputs: int, loss: Loss, class_names: Sequence[str] | None
         raise ValueError(f"target_shift and target_scale go with regression, and the task is {name}")
     single = name == "classification" and outputs == 1
     classes = 2 if single else outputs
-    if isinstance(class_names, str) or not hasattr(class_names or (), "__iter__"):
-        raise TypeError(f"class_names must be a sequence of names, not {class_names!r}")
-    names = tuple(map(str, range(classes) if class_names is None else class_names))
+    given = elements(range(classes) if class_names is None else class_names)
+    if given is None:
+        raise TypeError(f"class_names must be a sequence of names, not {shown(class_names)}")
+    names = tuple(one.decode() if isinstance(one, bytes) else str(one) for one in given)
     if len(names) != classes:
         raise ValueError(f"class_names has {len(names)} names, and there are {classes} classes")
     return Classification(names, single) if name == "classification" else Multilabel(names)

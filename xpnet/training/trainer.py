@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import one_at_a_time, whole
-from ..data.arrays import check_features, check_rows, check_weights
+from ..checks import one_at_a_time, shown, whole
+from ..data.arrays import check_features, check_pair, check_rows, check_weights
 from ..data.batches import Rows, spans
 from ..errors import DivergedError
 from ..interrupts import DeferredInterrupt
@@ -101,14 +101,18 @@ class Trainer:
         compile: bool = True,
     ) -> None:
         if not isinstance(model, MLP):
-            raise TypeError(f"model must be an MLP, not {model!r}")
+            raise TypeError(f"model must be an MLP, not {shown(model)}")
         self.model = model
         self.optimizer = Adam() if optimizer is None else optimizer
         if not isinstance(self.optimizer, Optimizer):
-            raise TypeError(f"optimizer must be an Optimizer, not {optimizer!r}")
+            raise TypeError(f"optimizer must be an Optimizer, not {shown(optimizer)}")
         self._check_rates()
         self.optimizer.bind(model.network)
         self.schedule = constant() if schedule is None else schedule
+        if not callable(self.schedule):
+            raise TypeError(
+                f"schedule must be a function of steps, such as xpnet.schedules.cosine(1000), not {schedule!r}"
+            )
         _warn_of_steps(model)
         self.batch_size = whole("batch_size", batch_size)
         self.seed = draw_seed() if seed is None else check_seed(seed)
@@ -170,9 +174,11 @@ class Trainer:
 
         Warns where the schedule, which counts all of this trainer's steps, has come to its end at a rate of 0.
         """
-        for name, pair in (("validation", validation), ("test", test)):
-            if pair is not None and (not isinstance(pair, tuple) or len(pair) != 2):
-                raise TypeError(f"{name} must be a pair of rows and targets")
+        pairs = {
+            name: check_pair(name, pair)
+            for name, pair in (("validation", validation), ("test", test))
+            if pair is not None
+        }
         if early_stop is not None:
             whole("early_stop", early_stop)
             if validation is None:
@@ -186,11 +192,7 @@ class Trainer:
             contextlib.ExitStack() as at_the_end,
         ):
             rows = checked_rows(self.model, x, y, sample_weight, class_weight)
-            held = {
-                name: checked_rows(self.model, *pair)
-                for name, pair in (("validation", validation), ("test", test))
-                if pair is not None
-            }
+            held = {name: checked_rows(self.model, *pair) for name, pair in pairs.items()}
             taking = Steps(self.model, self.optimizer, rows, compiled=self.compile)
             reports = {name: Evaluation(self.model, data, compiled=self.compile) for name, data in held.items()}
             self.best_epoch = None
@@ -320,6 +322,11 @@ class Trainer:
         for rate in np.atleast_1d(self.optimizer.learning_rate):
             if not bounds.tiny <= rate <= bounds.max:
                 raise ValueError(f"learning_rate {rate} is out of the range of {self.model.network.dtype}")
+
+    def __repr__(self) -> str:
+        names = ("schedule", "batch_size", "seed", "compile")
+        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"Trainer({self.model!r}, {self.optimizer!r}, {options})"
 
     # A pickle holds the optimizer's state as NumPy arrays, and puts it where the model comes to live.
     def __getstate__(self) -> dict[str, Any]:
