@@ -468,6 +468,82 @@ def test_a_folder_of_idx_files(tmp_path):
     assert load_idx_folder(folder).fingerprint() == data.fingerprint()
 
 
+DOTTED = [name.replace("-idx", ".idx") for name in mnist.FILES]
+LAYOUTS = {  # where each of the four files lies
+    "plain": mnist.FILES,
+    "gzipped": [f"{name}.gz" for name in mnist.FILES],
+    "dots": DOTTED,
+    "gzipped dots": [f"{name}.gz" for name in DOTTED],
+    "underscores": [name.replace("-", "_") for name in mnist.FILES],
+    "upper case": [name.upper() for name in mnist.FILES],
+    "test for t10k": [name.replace("t10k", "test") for name in mnist.FILES],
+    "the data set's name in front": [f"mnist-{name}" for name in mnist.FILES],
+    "no type": ["train-images.idx3", "train-labels.idx1", "t10k-images.idx3", "t10k-labels.idx1"],
+    "torchvision": [f"MNIST/raw/{name}" for name in mnist.FILES],
+    "torchvision's folder": [f"raw/{name}.gz" for name in mnist.FILES],
+    "a folder of its name": [f"mnist/{name}" for name in mnist.FILES],
+    "the same in capitals": [f"MNIST/{name}.gz" for name in mnist.FILES],
+    "Kaggle": [f"{name}/{name}" for name in mnist.FILES],
+    "Kaggle, dots": [f"{name}/{dotted}" for name, dotted in zip(mnist.FILES, DOTTED, strict=True)],
+    "mixed": [mnist.FILES[0], f"{mnist.FILES[1]}.gz", f"{mnist.FILES[2]}/{DOTTED[2]}", DOTTED[3]],
+}
+
+
+def lay_out(folder, layout, rows=20):
+    source = write_mnist(folder.with_name("source"), packed=False, rows=rows)
+    for name, place in zip(mnist.FILES, LAYOUTS[layout], strict=True):
+        path = folder / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = (source / name).read_bytes()
+        path.write_bytes(gzip.compress(content) if place.endswith(".gz") else content)
+    return folder
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_mnist_under_its_common_names(tmp_path, layout):
+    """--data-dir DIR and --dataset DIR find the same files."""
+    expected = load_mnist(write_mnist(tmp_path / "usual")).fingerprint()
+    folder = lay_out(tmp_path / "data", layout)
+    assert load_mnist(folder).fingerprint() == expected
+    named, as_a_folder = load_named("mnist", folder)[0], load_named(str(folder), None)[0]
+    for array in ("x_train", "y_train", "x_test", "y_test"):
+        assert (getattr(as_a_folder, array) == getattr(named, array)).all()
+    assert (as_a_folder.class_names, as_a_folder.input_scale) == (named.class_names, named.input_scale)
+
+
+def test_a_plain_file_wins_in_every_layout(tmp_path):
+    folder = lay_out(tmp_path / "data", "torchvision")
+    lay_out(folder / "MNIST", "Kaggle", rows=30)  # what lies further up wins
+    for name in mnist.FILES:
+        (folder / "MNIST" / "raw" / f"{name}.gz").write_bytes(b"damaged, and not looked at")
+        (folder / "MNIST" / f"{name}.gz").write_bytes(b"damaged, and not looked at")
+    assert len(load_mnist(folder).x_train) == len(load_idx_folder(folder).x_train) == 30
+
+
+def test_two_data_sets_in_a_folder(tmp_path):
+    for name, rows in (("MNIST", 20), ("FashionMNIST", 30)):
+        write_mnist(tmp_path / name / "raw", rows=rows)
+    assert len(load_mnist(tmp_path).x_train) == 20
+    assert len(load_fashion_mnist(tmp_path).x_train) == 30
+    assert len(load_idx_folder(tmp_path / "FashionMNIST").x_train) == 30
+    with pytest.raises(DataError, match="holds several data sets .*FashionMNIST/raw, .*MNIST/raw.: give each a folder"):
+        load_idx_folder(tmp_path)
+    (tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(NotFound, match=r"MNIST.raw has no t10k-labels-idx1-ubyte\(.gz\)"):
+        load_mnist(tmp_path)
+
+
+def test_a_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    write_mnist(tmp_path / "data")
+    save(tmp_path / "A.NPZ.npz", x=X, y=Y)
+    (tmp_path / "A.NPZ.npz").rename(tmp_path / "A.NPZ")
+    assert len(load_mnist("~/data").x_train) == len(load_idx_folder("~/data").x_train) == 20
+    assert len(load_named("~/data", None)[0].x_train) == 20
+    assert load_npz("~/A.NPZ").fingerprint() == load_named("~/A.NPZ", None)[0].fingerprint()
+
+
 def test_mnist_as_a_folder(mnist_dir):
     one, other = load_idx_folder(mnist_dir / "mnist"), load_mnist(mnist_dir)
     assert (one.x_train == other.x_train).all()

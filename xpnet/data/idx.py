@@ -8,16 +8,80 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..checks import path_of
 from ..errors import DataError
 from .files import DEFLATE_MOST, MOST_BYTES, open_regular
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 CHUNK = 2**20
+# train-images-idx3-ubyte.gz, with dots or underscores in place of any dash, or emnist-letters-test-labels-idx1-ubyte.
+NAME = re.compile(
+    r"(?:(?P<set>.+)[-_.])?(?P<part>train|t10k|test)[-_.](?P<what>images|labels)[-_.]idx\d(?:[-_.]\w+)?(?:\.gz)?",
+    re.IGNORECASE,
+)
+ARRAYS = {
+    ("train", "images"): "x_train",
+    ("train", "labels"): "y_train",
+    ("test", "images"): "x_test",
+    ("test", "labels"): "y_test",
+}
+
+
+def idx_places(folder: Path, names: Collection[str]) -> list[Path]:
+    """Folders in which the files of a data set may lie, if `folder` was named for it.
+
+    They are those in it that are called like one of the data sets `names`, in any spelling (fashion-mnist,
+    FashionMNIST), then `folder` itself; and `raw` in each of them, as torchvision lays them out.
+    """
+    wanted = {plain_name(name) for name in names}
+    own = [path for path in _listed(folder) if plain_name(path.name) in wanted]
+    places = [place for one in (*own, folder) for place in (one, one / "raw")]
+    return [place for place in places if os.path.isdir(place)]  # noqa: PTH112 (Path.is_dir raises where it may not look)
+
+
+def idx_files(folder: Path) -> dict[str, dict[str, Path]]:
+    """The IDX files in a folder whose names are like MNIST's: for each data set, its files by the arrays in them.
+
+    The data set is what a name begins with, in plain letters, mostly nothing. Each file may also lie in a folder of its
+    name. A plain file wins over a gzipped one.
+    """
+    found: list[tuple[bool, bool, Path]] = []
+    for entry in _listed(folder):
+        if NAME.fullmatch(entry.name):
+            packed = os.path.isdir(entry)  # noqa: PTH112
+            inside = _listed(entry) if packed else [entry]
+            found += [(path.suffix.lower() == ".gz", packed, path) for path in inside if NAME.fullmatch(path.name)]
+    files: dict[str, dict[str, Path]] = {}
+    for _, _, path in sorted(found):
+        match = NAME.fullmatch(path.name)
+        assert match is not None
+        part = "train" if match["part"].lower() == "train" else "test"
+        of_set = files.setdefault(plain_name(match["set"] or ""), {})
+        of_set.setdefault(ARRAYS[part, match["what"].lower()], path)
+    return files
+
+
+def plain_name(name: str) -> str:
+    """The letters and digits of a name, in lower case."""
+    return re.sub(r"[\W_]", "", name.lower())
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What is in a folder; nothing where it is none."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
 
 
 def read_idx(path: Path | str) -> np.ndarray[Any, Any]:
@@ -25,7 +89,7 @@ def read_idx(path: Path | str) -> np.ndarray[Any, Any]:
 
     Raises `DataError`, naming the file, where it cannot be read or is not a whole and sound IDX file.
     """
-    path = Path(path)
+    path = path_of(path)
     with open_regular(path) as (file, size):
         if file.peek(2)[:2] == b"\x1f\x8b":
             with gzip.GzipFile(fileobj=file) as unpacked:

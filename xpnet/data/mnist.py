@@ -15,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import path_of
 from ..errors import DataError
 from .dataset import Dataset, HostArray
-from .idx import read_idx
+from .idx import ARRAYS, idx_files, idx_places, plain_name, read_idx
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+FILES_OF = dict(zip(ARRAYS.values(), FILES, strict=True))
 PROBE_SECONDS = 4  # for all mirrors together
 READ_SECONDS = 10  # for each piece of a download
 ANSWERED = "answered"
@@ -108,8 +110,8 @@ def load(
 
     Args:
         source: which one.
-        data_dir: look in `data_dir/NAME/` and `data_dir/` alone, for the four files, gzipped or not. None looks in the
-            cache and where the system has it installed, and then downloads into the cache.
+        data_dir: look in `data_dir/NAME/` and `data_dir/` alone, and in `raw` below either, for the four files, gzipped
+            or not. None looks in the cache and where the system has it installed, and then downloads into the cache.
         offline: do not download.
         progress: show a progress bar on stderr for each download.
 
@@ -118,7 +120,7 @@ def load(
         DataError: it is there, and damaged.
     """
     if data_dir is not None:
-        return _read(source, find(source, Path(data_dir)))
+        return _read(source, find(source, path_of(data_dir)))
     cache = cache_folder() / source.name
     for folder in (cache, source.installed):
         try:
@@ -135,28 +137,19 @@ def load(
 
 
 def find(source: Source, folder: Path) -> dict[str, Path]:
-    """Return the path of each of the four files, in `folder/NAME/` or `folder/`; raise `NotFound` without them."""
-    for place in (folder / source.name, folder):
-        paths = {name: path for name in FILES if (path := _named(place, name)) is not None}
-        if len(paths) == len(FILES):
-            return paths
-        if paths:
-            missing = next(name for name in FILES if name not in paths)
+    """Return the path of the file of each array, x_train to y_test, in `folder`; raise `NotFound` without them.
+
+    They may lie where `idx_places` says, under any of the names that `idx_files` knows.
+    """
+    for place in idx_places(folder, [source.name]):
+        sets = idx_files(place)
+        files = sets.get("") or sets.get(plain_name(source.name)) or {}
+        if len(files) == len(FILES):
+            return files
+        if files:
+            missing = next(name for array, name in FILES_OF.items() if array not in files)
             raise NotFound(f"{place} has no {missing}(.gz)")
     raise NotFound(f"there are no {source.title} files in {folder}")
-
-
-def _named(folder: Path, name: str) -> Path | None:
-    """Return the path of a file in a folder, gzipped or not; a link that leads nowhere counts as there."""
-    for path in (folder / name, folder / f"{name}.gz"):
-        try:
-            path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from error
-        return path
-    return None
 
 
 def _download(source: Source, folder: Path, progress: bool) -> dict[str, Path]:
@@ -168,11 +161,11 @@ def _download(source: Source, folder: Path, progress: bool) -> dict[str, Path]:
     answers = _probe(source.mirrors)
     reasons = [f"{mirror.split('/')[2]}: {answer}" for mirror, answer in answers.items() if answer != ANSWERED]
     paths = {}
-    for name, known_hash in zip(FILES, source.hashes, strict=True):
+    for (array, name), known_hash in zip(FILES_OF.items(), source.hashes, strict=True):
         for mirror in (mirror for mirror, answer in answers.items() if answer == ANSWERED):
             try:
                 # To a temporary file, then checked, then renamed.
-                paths[name] = Path(
+                paths[array] = Path(
                     pooch.retrieve(f"{mirror}{name}.gz", known_hash, fname=f"{name}.gz", path=folder, downloader=fetch)
                 )
                 break
@@ -210,13 +203,12 @@ def _probe(mirrors: tuple[str, ...]) -> dict[str, str]:
 
 
 def _read(source: Source, paths: dict[str, Path]) -> Dataset:
-    x_train, y_train, x_test, y_test = (read_idx(path) for path in paths.values())
-    _check_pair(x_train, y_train, paths["train-images-idx3-ubyte"], paths["train-labels-idx1-ubyte"])
-    _check_pair(x_test, y_test, paths["t10k-images-idx3-ubyte"], paths["t10k-labels-idx1-ubyte"])
+    x_train, y_train, x_test, y_test = (read_idx(paths[array]) for array in FILES_OF)
+    _check_pair(x_train, y_train, paths["x_train"], paths["y_train"])
+    _check_pair(x_test, y_test, paths["x_test"], paths["y_test"])
     if x_train.shape[1:] != x_test.shape[1:]:
         raise DataError(
-            f"{paths['t10k-images-idx3-ubyte']} has pictures of {x_test.shape[1:]}, and the training set of"
-            f" {x_train.shape[1:]}"
+            f"{paths['x_test']} has pictures of {x_test.shape[1:]}, and the training set of {x_train.shape[1:]}"
         )
     return Dataset(
         name=source.name,
@@ -226,7 +218,7 @@ def _read(source: Source, paths: dict[str, Path]) -> Dataset:
         y_test=y_test,
         class_names=source.class_names,
         input_scale=255.0,
-        source=str(paths["train-images-idx3-ubyte"].parent),
+        source=str(paths["x_train"].parent),
     )
 
 

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ..checks import number
+from ..checks import number, path_of
 from ..device import CPU
 from ..errors import DataError, did_you_mean
 from .arrays import check_features, check_rows
 from .dataset import Dataset, HostArray
 from .files import read_npz
-from .idx import read_idx
+from .idx import idx_files, idx_places, read_idx
+from .mnist import SOURCES
 from .split import stratified_split
 from .targets import TASKS, encode, guess_task
 
 TEST_SHARE = 0.2  # of data that are not divided
 DIVIDED = ("x_train", "y_train", "x_test", "y_test")
-# As in train-images-idx3-ubyte.gz, emnist-letters-test-labels-idx1-ubyte.
-IDX_NAME = re.compile(r"(?:(?P<set>.+)[-_.])?(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx\d-\w+(?:\.gz)?")
-IDX_ARRAYS = {
-    ("train", "images"): "x_train",
-    ("train", "labels"): "y_train",
-    ("test", "images"): "x_test",
-    ("test", "labels"): "y_test",
-}
 
 
 def load_npz(path: Path | str, *, task: str = "auto", seed: int = 0, test_share: float = TEST_SHARE) -> Dataset:
@@ -46,27 +38,30 @@ def load_npz(path: Path | str, *, task: str = "auto", seed: int = 0, test_share:
     Raises:
         DataError: the file cannot be read, or does not hold such arrays; the message names it.
     """
-    return _dataset(Path(path), read_npz(path), task, seed, test_share, input_scale=1.0)
+    return _dataset(path_of(path), read_npz(path), task, seed, test_share, input_scale=1.0)
 
 
 def load_idx_folder(path: Path | str, *, task: str = "auto", seed: int = 0, test_share: float = TEST_SHARE) -> Dataset:
     """Return the data set in a folder of IDX files that are named like MNIST's, gzipped or not, of any shape.
 
     Files for testing may be called `t10k-...` or `test-...`; without them, a share of the rows, stratified by class,
-    becomes the test set. Names may begin with the data set's: `emnist-letters-train-images-idx3-ubyte`. Bytes are taken
-    for pictures, and divided by 255 on the way into a network. The other arguments, and the errors, are `load_npz`'s.
+    becomes the test set. Names may begin with the data set's: `emnist-letters-train-images-idx3-ubyte`. The files may
+    also lie below the folder, where MNIST is looked for. Bytes are taken for pictures, and divided by 255 on the way
+    into a network. The other arguments, and the errors, are `load_npz`'s.
     """
-    path = Path(path)
+    path = path_of(path)
     try:
-        matches = [(IDX_NAME.fullmatch(file.name), file) for file in sorted(path.iterdir(), reverse=True)]
+        next(path.iterdir(), None)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    found = [(match["set"], match["part"], match["what"], file) for match, file in matches if match]
-    sets = sorted({str(name) for name, *_ in found})
+    found = {place: sets for place in idx_places(path, SOURCES) if (sets := idx_files(place))}
+    sets = {}
+    for place, files_of in found.items():
+        if not found.keys() & set(place.parents):  # what lies further up wins
+            sets |= {f"{place}: {name}" if name else str(place): files for name, files in files_of.items()}
     if len(sets) > 1:
-        raise DataError(f"{path} holds several data sets ({', '.join(sets)}): give each a folder of its own")
-    # In reverse order, so that a plain file wins over the gzipped one beside it.
-    files = {IDX_ARRAYS["train" if part == "train" else "test", what]: file for _, part, what, file in found}
+        raise DataError(f"{path} holds several data sets ({', '.join(sorted(sets))}): give each a folder of its own")
+    files = next(iter(sets.values()), {})
     if not {"x_train", "y_train"} <= set(files):
         raise DataError(f"{path} has no train-images-idx3-ubyte(.gz) and train-labels-idx1-ubyte(.gz)")
     if len(files) == 3:
