@@ -74,6 +74,28 @@ def test_toml(tmp_path):
     assert Config(**read_options(path)) == Config(hidden=(5, 6), batch_size=7, lr=1.0, optimizer="sgd")
 
 
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_text_of_windows(tmp_path, encoding, ends):
+    """Notepad and PowerShell write a byte-order mark; so do the two that name an order of bytes here."""
+    mark = "\ufeff" if encoding.startswith("utf-16-") else ""
+    for name, text in (
+        ("a.toml", 'dataset = "자료/a.npz"\nlr = 1'),
+        ("CONFIG.JSON", '{"options":\n{"dataset": "자료/a.npz", "lr": 1}}'),
+    ):
+        (tmp_path / name).write_bytes((mark + text.replace("\n", ends)).encode(encoding))
+        assert read_options(tmp_path / name) == {"dataset": "자료/a.npz", "lr": 1}
+
+
+def test_text_in_another_encoding_is_said_to_be_so(tmp_path):
+    (tmp_path / "a.toml").write_bytes('dataset = "자료"'.encode("cp949"))
+    with pytest.raises(ValueError, match="a.toml is no TOML: it is no text in UTF-8 or UTF-16 .*; save it as UTF-8"):
+        read_options(tmp_path / "a.toml")
+
+
 def test_config_json_of_a_run(tmp_path):
     path = tmp_path / "config.json"
     config = Config(hidden=(5, 6), activation=("relu", "tanh"), init=0.1, batch_norm=True, steps=3, lr=0.5)
@@ -91,7 +113,7 @@ def test_config_json_of_a_run(tmp_path):
         ("a.json", "[]", "not the config.json of a run"),
         ("a.json", '{"lr": 1}', "not the config.json of a run"),
         ("a.json", "[" * 100000, "is no JSON"),
-        ("a.toml", b"\xff\xfe", "is no TOML"),
+        ("a.toml", b"\xff\xfe\0", "is no TOML"),
         ("none.toml", None, "cannot be read: No such file"),
     ],
 )

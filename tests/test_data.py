@@ -32,6 +32,7 @@ from xpnet.data import (
 )
 from xpnet.data.files import read_npz
 from xpnet.data.idx import TYPES, read_idx
+from xpnet.data.pictures import read_picture
 from xpnet.data.targets import guess_task
 from xpnet.errors import DataError
 
@@ -165,7 +166,7 @@ def test_npz_round_trip_and_damage(tmp_path):
     with pytest.raises(DataError, match="holds y, which is no array"):
         read_npz(path)
     np.savez(path, x=np.array([object()], dtype=object))
-    with pytest.raises(DataError, match=r"a\.npz is no npz file that can be read.*pickle"):
+    with pytest.raises(DataError, match=r"a\.npz holds 'x' as an array of Python objects, which is a pickle"):
         read_npz(path)
 
 
@@ -389,6 +390,53 @@ def test_standardizing(tmp_path):
     x[:, 2] = 0.1  # its deviation is 1e-17, by rounding
     again = load_npz(save(tmp_path / "a.npz", x=x, y=np.arange(100) % 2)).standardize()
     assert again.input_scale[2] == 1.0
+
+
+def test_an_array_of_objects_is_named(tmp_path):
+    labels = np.array(["cat", "dog"], dtype=object)
+    path = save(tmp_path / "a.npz", x=np.zeros((2, 2)), labels=labels)
+    words = r"a.npz holds 'labels' as an array of Python objects, which is a pickle .* labels.astype\(str\)$"
+    with pytest.raises(DataError, match=words):
+        load_npz(path)
+
+
+LEVELS = np.linspace(0.0, 1.0, 64).reshape(8, 8)
+DEPTHS = {  # levels as a file holds them
+    "bytes": np.rint(LEVELS * 255).astype(np.uint8),
+    "floats to 1": LEVELS.astype(np.float32),
+    "floats a little beyond": (LEVELS * 1.04 - 0.02).astype(np.float32),
+    "floats to 255": (LEVELS * 255).astype(np.float32),
+    "floats to 65535": (LEVELS * 65535).astype(np.float32),
+    "16 bits": (LEVELS * 65535).astype(np.uint16),
+    "32 bits to 255": np.rint(LEVELS * 255).astype(np.int32),
+    "32 bits to 65535": (LEVELS * 65535).astype(np.int32),
+    "32 bits": (LEVELS * (2**31 - 1)).astype(np.int32),
+}
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_pictures_of_any_depth(tmp_path, depth):
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(DEPTHS[depth]).save(tmp_path / "a.tiff")
+    pixels, _ = read_picture(tmp_path / "a.tiff", (8, 8), invert=False)
+    assert np.abs(pixels - 255.0 * LEVELS).max() <= (6 if "beyond" in depth else 1)
+
+
+def test_a_dark_picture_of_16_bits_stays_dark(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for name in ("a.tiff", "a.png"):
+        image.fromarray((LEVELS * 255).astype(np.uint16)).save(tmp_path / name)
+        assert read_picture(tmp_path / name, (8, 8), invert=False)[0].max() <= 1
+
+
+@pytest.mark.parametrize("level", [np.nan, np.inf, -1.0, 1e12])
+def test_levels_in_no_range(tmp_path, level):
+    image = pytest.importorskip("PIL.Image")
+    levels = LEVELS.astype(np.float32)
+    levels[3, 3] = level
+    image.fromarray(levels).save(tmp_path / "a.tiff")
+    with pytest.raises(DataError, match="a.tiff: its levels of grey go from .* to .*: make them 0 to 255"):
+        read_picture(tmp_path / "a.tiff", (8, 8))
 
 
 def test_labels_in_bytes_are_text(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import os
@@ -11,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +62,7 @@ def read_npz(path: Path | str) -> dict[str, HostArray]:
                 raise DataError(f"{path} claims {claimed} bytes of arrays, which its {size} bytes cannot hold")
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+                arrays = {name: _array(path, archive, name) for name in archive.files}
             for name, array in arrays.items():
                 if not isinstance(array, np.ndarray):
                     raise DataError(f"{path} holds {name}, which is no array")
@@ -69,3 +71,23 @@ def read_npz(path: Path | str) -> dict[str, HostArray]:
             raise
         except Exception as error:  # zipfile and NumPy's parser raise what they like: BadZipFile, TokenError, ...
             raise DataError(f"{path} is no npz file that can be read: {one_line(error)}") from error
+
+
+def _array(path: Path, archive: Any, name: str) -> HostArray:
+    """Return an array of an npz file; one of objects, which is a pickle, is refused by its name."""
+    try:
+        array: HostArray = archive[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise DataError(
+            f"{path} holds {name!r} as an array of Python objects, which is a pickle and is not loaded: save numbers or"
+            f" strings, such as {name}.astype(float) or {name}.astype(str)"
+        ) from None
+    return array
+
+
+def decode_text(content: bytes) -> str:
+    """Return the text in a file's bytes: UTF-8, with a byte-order mark or without, or UTF-16 with one."""
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if utf16 else "utf-8-sig")

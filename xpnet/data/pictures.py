@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..errors import DataError, one_line
 from .dataset import HostArray
 from .files import open_regular
 
+TOPS = (1.0, 255.0, 65535.0, 2.0**31)  # what white is in floats, bytes, 16 and 32 bits
 LIGHT = 127.5  # a border that is lighter than this on average is paper
 
 
@@ -37,11 +39,12 @@ def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None
         try:
             with Image.open(file) as opened:
                 turned = ImageOps.exif_transpose(opened)
-                if turned.mode.startswith("I"):  # 16 bits a pixel, of which Pillow's conversion would keep the lower 8
-                    turned = Image.fromarray(
-                        (np.asarray(turned, dtype=np.int64).clip(0, 65535) // 257).astype(np.uint8)
-                    )
+                if turned.mode.startswith(("I", "F")):  # of which Pillow's conversion would keep the lower 8 bits
+                    tops = (65535.0,) if turned.mode.startswith("I;16") else TOPS[turned.mode == "I" :]
+                    turned = Image.fromarray(_as_bytes(np.asarray(turned, dtype=np.float64), tops))
                 picture = turned.convert("RGBA")
+        except Unscalable as error:
+            raise DataError(f"{path}: {error}") from None
         except Exception as error:  # Pillow's readers raise what they like
             raise DataError(f"{path} is no picture that can be read: {one_line(error)}") from error
     paper = Image.new("RGBA", picture.size, "white")
@@ -52,6 +55,22 @@ def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None
     fitted = ImageOps.pad(grey, (width, height), method=Image.Resampling.LANCZOS, color=round(border))
     pixels = np.asarray(fitted)
     return 255 - pixels if inverted else pixels, inverted
+
+
+class Unscalable(Exception):
+    """Levels of grey are in no range that is known."""
+
+
+def _as_bytes(levels: HostArray, tops: Sequence[float]) -> HostArray:
+    """Return levels of grey as bytes: they go from 0 to the least of `tops` that holds them, but for a tenth of it.
+
+    Raises `Unscalable` where they are in none of these ranges.
+    """
+    low, high = float(levels.min()), float(levels.max())
+    top = next((top for top in tops if high <= 1.1 * top), None)  # false for NaN
+    if top is None or low < -0.1 * top:
+        raise Unscalable(f"its levels of grey go from {low:g} to {high:g}: make them 0 to 255")
+    return np.rint(levels.clip(0.0, top) * (255.0 / top)).astype(np.uint8)
 
 
 def _border(pixels: HostArray) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..checks import elements, float_type, number, path_of, shown, whole
 from ..data import DATASETS, TASKS
+from ..data.files import decode_text
 from ..device import check_request, usable_processors
 from ..errors import did_you_mean
 from ..nn import ACTIVATIONS, LOSSES
@@ -267,15 +268,19 @@ def read_options(path: Path) -> dict[str, Any]:
 
     TOML keys are the names of `Config`'s attributes; `batch-size` is read as `batch_size`.
     """
+    kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
     try:
-        text = path.read_text(encoding="utf-8")
-        content: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        text = decode_text(path.read_bytes())
+        content: Any = json.loads(text) if kind == "JSON" else tomllib.loads(text)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is no {kind}: it is no text in UTF-8 or UTF-16 ({error}); save it as UTF-8"
+        ) from error
     except (ValueError, RecursionError) as error:
-        kind = "JSON" if path.suffix == ".json" else "TOML"
         raise ValueError(f"{path} is no {kind}: {error}") from error
-    if path.suffix == ".json":
+    if kind == "JSON":
         content = content.get("options") if isinstance(content, dict) else None
         if not isinstance(content, dict):
             raise ValueError(f"{path} is not the config.json of a run: it has no options")
