@@ -37,6 +37,13 @@ def elements(value: Any) -> list[Any] | None:
         return None
 
 
+def flag(name: str, value: Any) -> bool:
+    """Return `value` as a bool: True or False, Python's or NumPy's, or 1 or 0. A string would always be true."""
+    if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
+        raise TypeError(f"{name} must be True or False, not {shown(value)}")
+    return bool(value)
+
+
 def float_type(name: str, value: Any) -> str:
     """The name of a type, "float32" or "float64", given by its name, as NumPy's type, or as an array's `dtype`.
 

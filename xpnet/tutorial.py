@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import data, nn, optim
-from .checks import elements, number, whole
+from .checks import elements, number, shown, whole
 from .data.arrays import check_labels
 from .device import Array, Device, get_device
 from .errors import did_you_mean
@@ -186,9 +186,12 @@ def cross_entropy_error(y: Any, t: Any) -> float:
 def smooth_curve(x: Sequence[float]) -> Any:
     """Return a curve smoothed for drawing, as long as x: a Kaiser window over 11 points, mirrored at the ends."""
     length = 11
-    if len(x) < length:
-        raise ValueError(f"a curve of {len(x)} points is too short to be smoothed over {length}")
-    values = np.asarray(x, dtype=np.float64)
+    points = elements(x)
+    if points is None:
+        raise TypeError(f"x must be a sequence of numbers, not {shown(x)}")
+    if len(points) < length:
+        raise ValueError(f"a curve of {len(points)} points is too short to be smoothed over {length}")
+    values = np.asarray(points, dtype=np.float64)
     ends = np.r_[values[length - 1 : 0 : -1], values, values[-1:-length:-1]]
     window = np.kaiser(length, 2)
     return np.convolve(window / window.sum(), ends, mode="valid")[5:-5]
@@ -385,8 +388,8 @@ class MultiLayerNet:
         seed: int | None = None,
         dtype: str = "float64",
     ) -> None:
-        if activation not in nn.ACTIVATIONS:
-            raise ValueError(f"unknown activation {activation!r}: {did_you_mean(activation, nn.ACTIVATIONS)}")
+        if not isinstance(activation, str) or activation not in nn.ACTIVATIONS:
+            raise ValueError(f"unknown activation {activation!r}: {did_you_mean(str(activation), nn.ACTIVATIONS)}")
         named = {"relu": "he", "he": "he", "sigmoid": "lecun", "xavier": "lecun"}
         weight_init_std = weight_init_std.lower() if isinstance(weight_init_std, str) else weight_init_std
         if isinstance(weight_init_std, str) and weight_init_std not in named:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, KeysView, Mapping, ValuesView
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,11 @@ def check_labels(y: Any, device: Device, rows: int, classes: int, name: str = "y
     One-hot rows, (rows, classes), become labels too. Out of range, a label would be silent corruption on a GPU, where
     indices wrap around.
     """
-    y = _numeric(y, device, name)
+    try:
+        y = _numeric(y, device, name)
+    except TypeError as error:
+        hint = f"classes are whole numbers from 0 to {classes - 1}: np.unique(y, return_inverse=True) makes them"
+        raise TypeError(f"{error}; {hint}") from None
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim == 2 and y.shape[1] == classes:
@@ -170,6 +174,8 @@ def _host_array(x: Any, name: str) -> HostArray:
         raise TypeError(f"{name} is a masked array: fill what is masked, or leave those rows out")
     if type(x).__module__.startswith("scipy.sparse"):
         raise TypeError(f"{name} is a sparse matrix: make it dense with .toarray()")
+    if isinstance(x, Iterator | KeysView | ValuesView):  # NumPy would make one object of it
+        x = list(x)
     try:
         array = np.asarray(x)
     except ValueError as error:  # a ragged list

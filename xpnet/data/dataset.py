@@ -100,7 +100,10 @@ def standard_scaling(x: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     A column that never changes, or by no more than rounding, has a scale of 1. Raises ValueError where a deviation is
     not finite.
     """
-    x = np.asarray(x, dtype=np.float64).reshape(len(x), -1)
+    x = np.asarray(x, dtype=np.float64)
+    if x.size == 0 or x.ndim == 0:
+        raise ValueError(f"x must be rows of numbers, (N, ...), and has the shape {x.shape}")
+    x = x.reshape(len(x), -1)
     with np.errstate(over="ignore", invalid="ignore"):
         deviation = x.std(axis=0)
     if not np.isfinite(deviation).all():

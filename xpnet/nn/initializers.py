@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..checks import number
+from ..checks import elements, number, shown
 from ..errors import did_you_mean
 
 Shape = tuple[int, int]
@@ -65,6 +65,8 @@ def check_init(init: Any) -> str | float:
         if init not in INITIALIZERS:
             raise ValueError(f"unknown initializer {init!r}: {did_you_mean(init, INITIALIZERS)}")
         return init
+    if elements(init) is not None or callable(init):
+        raise TypeError(f"init must be the name of an initializer, or a standard deviation, not {shown(init)}")
     return number("init", init, above=0.0)
 
 

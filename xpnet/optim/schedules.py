@@ -143,8 +143,10 @@ def _warmup(steps: int, then: Schedule, taken: int) -> float:
 
 def join(parts: Sequence[tuple[int, Schedule]], last: Schedule) -> Schedule:
     """Return schedules one after the other, each (steps, schedule) from its beginning, and `last` from then on."""
-    checked = []
-    for i, part in enumerate(elements(parts) or []):
+    given, checked = elements(parts), []
+    if given is None:
+        raise TypeError(f"parts must be a sequence of pairs, (steps, schedule), not {shown(parts)}")
+    for i, part in enumerate(given):
         pair = elements(part) or []
         if len(pair) != 2:
             raise TypeError(f"parts[{i}] must be a number of steps and a schedule, not {shown(part)}")

@@ -54,6 +54,7 @@ def top_k_accuracy(y: Any, probabilities: Any, k: int) -> float:
     if probabilities.ndim != 2 or y.shape != probabilities.shape[:1] or not len(y):
         raise ValueError(f"there must be a label for each row of probabilities: {y.shape}, {probabilities.shape}")
     whole("k", k, most=probabilities.shape[-1])
+    y = check_labels(y, CPU, len(y), probabilities.shape[-1])
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
     return float(((best == y[:, None]).any(axis=-1) & (most_probable(np, probabilities) >= 0)).mean())
 
@@ -104,4 +105,6 @@ def _pair(y: Any, predicted: Any) -> tuple[HostArray, HostArray]:
     y, predicted = np.asarray(y), np.asarray(predicted)
     if y.shape != predicted.shape or not len(y):
         raise ValueError(f"targets and predictions must have the same shape, and rows: {y.shape}, {predicted.shape}")
+    if (y.dtype.kind in "US") is not (predicted.dtype.kind in "US") and "O" not in (y.dtype.kind, predicted.dtype.kind):
+        raise ValueError(f"targets and predictions must both be numbers, or both names: {y.dtype}, {predicted.dtype}")
     return y, predicted

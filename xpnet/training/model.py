@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..checks import elements, number_or_numbers, path_of, shown, whole
+from ..checks import elements, flag, number_or_numbers, path_of, shown, whole
 from ..data.arrays import check_features
 from ..data.batches import Rows, spans
 from ..data.dataset import Scaling
@@ -105,6 +105,7 @@ class MLP:
         for name in names or ([activation] if isinstance(activation, str) else []):
             if not isinstance(name, str) or name not in ACTIVATIONS:
                 raise ValueError(f"unknown activation {name!r}: {did_you_mean(str(name), ACTIVATIONS)}")
+        batch_norm = flag("batch_norm", batch_norm)
         rates = number_or_numbers("dropout", dropout, least=0.0, below=1.0)
         layers: list[Layer] = []
         inits = suitable(names) if init is None else [init] * (len(sizes) - 1)
@@ -284,19 +285,20 @@ class MLP:
         path: Path | str,
         *,
         device: str | Device = "cpu",
-        layers: Mapping[str, type[Layer]] | None = None,
-        losses: Mapping[str, type[Loss]] | None = None,
+        layers: Mapping[str, type[Layer]] | Iterable[type[Layer]] = (),
+        losses: Mapping[str, type[Loss]] | Iterable[type[Loss]] = (),
     ) -> MLP:
         """Return the model in a file that `save` wrote; raise `ModelFileError`, naming it, if it is damaged.
 
         Args:
             path: the file.
             device: where the model is to live.
-            layers, losses: classes of your own by their names; `settings()` must hold their arguments.
+            layers, losses: classes of your own, or a mapping of their names to them; `settings()` must hold their
+                arguments.
         """
         from .model_file import load_model
 
-        return load_model(path_of(path), device, layers or {}, losses or {})
+        return load_model(path_of(path), device, _by_name(layers), _by_name(losses))
 
     def summary(self) -> str:
         """Return a table of the layers and their sizes, for people."""
@@ -337,6 +339,11 @@ class MLP:
         self.loss = kind(**settings)
         with self.device.activate():
             self.loss.bind(self.network.xp, self.network.dtype, self.n_outputs)
+
+
+def _by_name(classes: Any) -> dict[str, Any]:
+    """Return classes by their names."""
+    return dict(classes or {}) if isinstance(classes, Mapping | None) else {one.__name__: one for one in classes}
 
 
 def _scaling(name: str, value: Any, count: int, of: str, **bounds: float) -> Scaling:

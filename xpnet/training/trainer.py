@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import one_at_a_time, shown, whole
+from ..checks import flag, one_at_a_time, shown, whole
 from ..data.arrays import check_features, check_pair, check_rows, check_weights
 from ..data.batches import Rows, spans
 from ..errors import DivergedError
@@ -100,9 +100,7 @@ class Trainer:
         seed: int | None = 0,
         compile: bool = True,
     ) -> None:
-        if not isinstance(model, MLP):
-            raise TypeError(f"model must be an MLP, not {shown(model)}")
-        self.model = model
+        self.model = _checked_model(model)
         self.optimizer = Adam() if optimizer is None else optimizer
         if not isinstance(self.optimizer, Optimizer):
             raise TypeError(f"optimizer must be an Optimizer, not {shown(optimizer)}")
@@ -116,7 +114,7 @@ class Trainer:
         _warn_of_steps(model)
         self.batch_size = whole("batch_size", batch_size)
         self.seed = draw_seed() if seed is None else check_seed(seed)
-        self.compile = compile
+        self.compile = flag("compile", compile)
         self.compiled: bool | str = "nothing was trained"
         self.epoch = self.step = 0
         self.history: list[Row] = []
@@ -179,6 +177,9 @@ class Trainer:
             for name, pair in (("validation", validation), ("test", test))
             if pair is not None
         }
+        for name, call in (("on_epoch", on_epoch), ("on_step", on_step), ("on_progress", on_progress)):
+            if call is not None and not callable(call):
+                raise TypeError(f"{name} must be a function, not {shown(call)}")
         if early_stop is not None:
             whole("early_stop", early_stop)
             if validation is None:
@@ -347,8 +348,14 @@ def evaluate(model: MLP, x: Any, y: Any) -> tuple[Any, Any]:
 
     They are floats, or lists of R floats; the loss of regression is of scaled targets.
     """
-    with model.device.activate(), np.errstate(all="ignore"):
+    with _checked_model(model).device.activate(), np.errstate(all="ignore"):
         return Evaluation(model, checked_rows(model, x, y), compiled=False).report()
+
+
+def _checked_model(model: Any) -> MLP:
+    if not isinstance(model, MLP):
+        raise TypeError(f"model must be an MLP, not {shown(model)}")
+    return model
 
 
 def _warn_of_steps(model: MLP) -> None:
