@@ -25,6 +25,7 @@ from xpnet import MLP, Config, DataError, __main__, cli, doctor, load_digits, pr
 from xpnet import device as device_module
 from xpnet.compile import why_not_compiled
 from xpnet.data import mnist
+from xpnet.lab import rates
 from xpnet.nn import ACTIVATIONS, INITIALIZERS
 from xpnet.optim import OPTIMIZERS, SCHEDULES
 from xpnet.training.run_folder import RunFolder
@@ -83,6 +84,52 @@ def shell(*arguments, **options):
 
 
 # --- train
+
+
+def test_the_home_folder_in_every_option(run, monkeypatch, tmp_path):
+    """A shell expands ~ at the beginning of a word, not behind --option=, in quotes, or in a file."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_mnist(tmp_path / "data")
+    x = np.tile(np.eye(8, dtype=np.float32).ravel(), (12, 1))
+    np.savez("x.npz", x=x, y=np.arange(12) % 2)
+    np.savez("wrong.npz", y=[0, 1] * 6)
+    (tmp_path / "a.toml").write_text('dataset = "~/x.npz"\nsteps = 2\nhidden = 3\n', encoding="utf-8-sig")
+    assert run(train, "--config=~/a.toml", "--out=~/run", "--quiet")[0] == 0
+    assert run(train, "--dataset=~/x.npz", "--steps=2", "--quiet")[0] == 0
+    for options in (("--data-dir=~/data",), ("--dataset=~/data",)):
+        code, out, _ = run(train, *options, "--steps=1", "--json", "--quiet")
+        assert (code, json.loads(out)["dataset"] in ("mnist", str(tmp_path / "data"))) == (0, True)
+    monkeypatch.setenv("XPNET_DATA_DIR", "~/data")
+    assert json.loads(run(train, "--steps=1", "--json", "--quiet")[1])["dataset"] == "mnist"
+    assert "MNIST in " + str(tmp_path / "data") in run(doctor)[1]
+    assert run(predict, "~/run", "~/x.npz", "--labels=~/wrong.npz", "--mistakes=~/a.png")[0] == 0
+    assert run(rates, "--dataset=~/x.npz", "--count=2", "--steps=2", "--hidden=3", "--out=~/rates", "--quiet")[0] == 0
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {"run", "rates", "a.png"} <= written
+    assert "~" not in written
+
+
+@pytest.mark.parametrize(
+    ("option", "word", "hint"),
+    [
+        ("--optimizer", "Adam", "adam"),
+        ("--activation", "ReLU", "relu"),
+        ("--dataset", "MNIST", "mnist"),
+        ("--dataset", "Fashion_MNIST", "fashion-mnist"),
+        ("--schedule", "One-Cycle", "one-cycle"),
+        ("--init", "He", "he"),
+        ("--loss", "Huber", "huber"),
+        ("--task", "Regression", "regression"),
+        ("--output", "TANH", "tanh"),
+    ],
+)
+def test_names_in_other_letters_are_suggested(run, option, word, hint):
+    code, out, err = run(train, option, word)
+    assert (code, out) == (2, "")
+    assert f"{word!r}: did you mean {hint!r}?" in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -374,7 +374,7 @@ def test_validation_data_decide_with_early_stopping():
 @pytest.mark.parametrize(
     ("kind", "x", "y", "held", "message"),
     [
-        (classifier, X, Y, [X, Y], "pair"),
+        (classifier, X, Y, [X, Y, Y], "must be a pair of rows and targets"),
         (classifier, X, Y, (X[:, :2], Y), "features"),
         (classifier, X, Y, (X[:20], Y), "inconsistent"),
         (classifier, X, Y, (X[:0], Y[:0]), "0 sample"),
@@ -391,6 +391,39 @@ def test_validation_data_decide_with_early_stopping():
 def test_wrong_validation_data(kind, x, y, held, message):
     with pytest.raises((ValueError, TypeError), match=message):
         kind().fit(x, y, validation_data=held)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_data_frames_of_either_library(library, tmp_path, monkeypatch):
+    """Rows, names of classes, weights, units, validation data in a list: the fit is that on arrays."""
+    frames = pytest.importorskip(library)
+    x, y = frames.DataFrame(dict(zip("abcd", X.T, strict=True))), frames.Series(NAMES.tolist())
+    arguments = {"max_iter": 3, "warm_start": True}
+    model = classifier(hidden_layer_sizes=frames.Series([5, 4]), **arguments).fit(
+        x, y, sample_weight=frames.Series(np.ones(len(Y))), validation_data=[x, y]
+    )
+    usual = classifier(hidden_layer_sizes=(5, 4), **arguments).fit(
+        X, NAMES, np.ones(len(Y)), validation_data=(X, NAMES)
+    )
+    assert model.validation_scores_ == pytest.approx(usual.validation_scores_, abs=0.02)  # frames lie by columns
+    np.testing.assert_allclose(model.predict_proba(x), usual.predict_proba(X), rtol=1e-6)
+    assert model.score(x, y) == pytest.approx(usual.score(X, NAMES), abs=0.02)
+    assert model.feature_names_in_.tolist() == list("abcd")
+    assert classifier().partial_fit(x, y, classes=frames.Series(np.unique(NAMES).tolist())).n_iter_ == 1
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    model.save("~/model")
+    assert type(model).load("~/model").predict(x).tolist() == model.predict(x).tolist()
+
+
+def test_a_table_of_a_search_can_be_read():
+    found = GridSearchCV(classifier(max_iter=2), {"optimizer": [optim.AdamW(), optim.SGD(0.5)]}, cv=2).fit(X, Y)
+    assert [str(params) for params in found.cv_results_["params"]] == [
+        "{'optimizer': AdamW()}",
+        "{'optimizer': SGD(learning_rate=0.5)}",
+    ]
+    assert found.cv_results_["params"][0] == {"optimizer": optim.AdamW()}
+    assert "optimizer=AdamW()" in repr(clone(classifier(optimizer=optim.AdamW())))
 
 
 def test_restore_best_goes_back_to_the_lowest_loss():

@@ -26,7 +26,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from ..checks import one_at_a_time, path_of
+from ..checks import elements, one_at_a_time, path_of
 from ..data.arrays import check_features, check_pair, check_rows
 from ..data.batches import spans
 from ..device import Array, Device, get_device
@@ -246,8 +246,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"y is for a network of {t.shape[1]} outputs, and this one has {self.n_outputs_}")
 
     def _hidden(self) -> list[int]:
-        units = self.hidden_layer_sizes
-        hidden = [operator.index(one) for one in (units if hasattr(units, "__iter__") else [units])]
+        several = elements(self.hidden_layer_sizes)
+        hidden = [operator.index(one) for one in ([self.hidden_layer_sizes] if several is None else several)]
         if any(one <= 0 for one in hidden):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         return hidden
