@@ -306,7 +306,8 @@ def _parser() -> cli.Parser:
     parser = cli.Parser(
         "predict",
         description="Predict the rows of files with a trained model: a line a row, INDEX<TAB>LABEL<TAB>PROBABILITY"
-        " (of several labels at once, with commas between them; of regression, INDEX<TAB>VALUE...).",
+        " (of several labels at once, with commas between them; of regression, INDEX<TAB>VALUE...; nan where there is"
+        " none, of a model that diverged).",
         epilog="Exit codes: 0; 1 the run failed; 2 arguments, data, models or devices; 130 Ctrl-C.",
     )
     add = parser.add_argument

@@ -346,7 +346,8 @@ class Trainer:
 def evaluate(model: MLP, x: Any, y: Any) -> tuple[Any, Any]:
     """Return mean loss and accuracy (of regression, R2) on rows as they come, (N, ...), with their targets.
 
-    They are floats, or lists of R floats; the loss of regression is of scaled targets.
+    They are floats, or lists of R floats; the loss of regression is of scaled targets. A row whose outputs are NaN is
+    never right, and makes loss and R2 NaN.
     """
     with _checked_model(model).device.activate(), np.errstate(all="ignore"):
         return Evaluation(model, checked_rows(model, x, y), compiled=False).report()
