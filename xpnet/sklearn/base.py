@@ -602,8 +602,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if not self.early_stopping:
             return everything, None
         # As in scikit-learn, two classes are cut evenly, and more of them as chance has it. There they are a
-        # column, for which the same rows take twelve times as long.
+        # column, for which the same rows take twelve times as long; it says what is wrong with a class of one.
         even = t.astype(bool) if t.ndim == 1 and self.n_outputs_ == 1 else None
+        if even is not None and min(even.sum(), (~even).sum()) == 1:
+            even = even[:, None]
         train, held = train_test_split(
             everything, random_state=self._random_state, test_size=self.validation_fraction, stratify=even
         )
