@@ -538,6 +538,20 @@ def test_a_network_that_does_not_fit_into_memory(run, replicas):
         MLP([64, 10**10, 10], replicas=replicas)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX pipes")
+def test_a_pipe_or_a_device_is_not_replaced(run, trained, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="it is no regular file") as caught:
+        MLP([2, 2]).save(pipe)
+    assert caught.value.filename == str(pipe)
+    digits = load_digits()
+    np.savez(tmp_path / "x.npz", x=digits.x_test, y=digits.y_test)
+    code, _, err = run(predict, trained, tmp_path / "x.npz", "--labels", tmp_path / "x.npz", "--mistakes", pipe)
+    assert (code, err.splitlines()[-1]) == (1, f"error: {pipe}: it is no regular file")
+    assert pipe.is_fifo()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
 @pytest.mark.parametrize("command", [("train", *SHORT, "--quiet"), ("doctor",), ("lab",)])
 def test_a_full_disk_below_the_output(command):

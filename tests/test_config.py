@@ -114,6 +114,7 @@ def test_config_json_of_a_run(tmp_path):
         ("a.json", '{"lr": 1}', "not the config.json of a run"),
         ("a.json", "[" * 100000, "is no JSON"),
         ("a.toml", b"\xff\xfe\0", "is no TOML"),
+        ("a.toml", b"\n" * 2**20 + b"x", "is no TOML: it is longer than 1048576 bytes"),
         ("none.toml", None, "cannot be read: No such file"),
     ],
 )

@@ -32,6 +32,7 @@ DEFAULT_EPOCHS = 5
 DEFAULT_STEPS = 2000  # at the least, where neither epochs nor steps are given: small data needs more than 5 epochs
 VALIDATION_FOR_EARLY_STOP = 0.1
 MOST_THREADS = 1024
+LONGEST = 2**20  # bytes of a file of options
 MOST_DEFAULT_THREADS = 8  # even large products gain little from more
 # Below so many multiplications in its largest product, an eager step gains next to nothing from a second BLAS thread,
 # and on a busy machine, where the two wait for each other, it loses much: CONTRIBUTING.md has the measurement.
@@ -270,7 +271,11 @@ def read_options(path: Path) -> dict[str, Any]:
     """
     kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
     try:
-        text = decode_text(path.read_bytes())
+        with path.open("rb") as file:
+            start = file.read(LONGEST + 1)
+        if len(start) > LONGEST:
+            raise ValueError(f"it is longer than {LONGEST} bytes")
+        text = decode_text(start)
         content: Any = json.loads(text) if kind == "JSON" else tomllib.loads(text)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -11,8 +12,11 @@ from pathlib import Path
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write `content` (text as UTF-8) to a temporary file beside `path`, and rename it: all of it, or nothing.
 
-    Raises OSError where it cannot be written; a file that was there before is then still there.
+    Raises OSError where it cannot be written; a file that was there before is then still there. A device or a pipe is
+    refused, since the new file would take its place.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
     data = content.encode("utf-8") if isinstance(content, str) else content
     temporary = path.with_name(f".xpnet-{secrets.token_hex(4)}.tmp")
     try:
