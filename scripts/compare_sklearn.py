@@ -25,7 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn
+
+try:
+    import sklearn
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: pip install 'xpnet[sklearn]'") from None
 from sklearn import neural_network
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine

@@ -11,7 +11,11 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from sklearn.datasets import load_digits
+
+try:
+    from sklearn.datasets import load_digits
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: pip install 'xpnet[sklearn]'") from None
 
 TEST_ROWS = 360
 

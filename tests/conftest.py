@@ -90,6 +90,8 @@ def run_lab(tmp_path, capsys):
     """Run an experiment of the lab with pictures; give what it printed, and the names of the pictures, each sound."""
     from xpnet.lab import __main__ as lab
 
+    pytest.importorskip("matplotlib")
+
     def run(*words):
         out = tmp_path / "pictures"
         code = lab.main([*words, "--out", str(out), "--quiet"])

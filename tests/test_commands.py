@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from xpnet.training.run_folder import RunFolder
 
 DIGITS = ("--dataset", "digits")
 SHORT = (*DIGITS, "--steps", "30")
+PLOTS = find_spec("matplotlib") is not None
 PROC = Path("/proc")  # a folder that nobody can write
 
 
@@ -190,7 +192,7 @@ def test_run_folder(run, tmp_path):
     assert code == 0, err
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json",
-        "curves.png",
+        *(["curves.png"] if PLOTS else []),
         "history.jsonl",
         "model.safetensors",
     ]
@@ -210,7 +212,8 @@ def test_run_folder(run, tmp_path):
     assert machine["processor"]
     assert {one["architecture"] for one in threadpool_info() if "architecture" in one} <= {*machine["blas"].values()}
     assert ("llvm" in machine) == (why_not_compiled() is None)
-    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    if PLOTS:
+        assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 
     # The same run again, from its own config, writes the same bytes.
     again = tmp_path / "again"
@@ -728,7 +731,7 @@ def test_every_task_trains_and_predicts(run, tmp_path, rng):
         assert {"test_loss", "train_loss"} <= set(result)
         row = json.loads((out / "history.jsonl").read_text(encoding="utf-8").splitlines()[-1])
         assert row[f"test_{metric}"] == result[f"test_{metric}"]
-        assert (out / "curves.png").stat().st_size > 10_000
+        assert not PLOTS or (out / "curves.png").stat().st_size > 10_000
         code, stdout, _ = run(train, *options, "--quiet", "--overwrite")
         assert f"test {'R2' if metric == 'r2' else 'accuracy'} 0.9" in stdout or " 1.0000" in stdout
 
@@ -814,6 +817,7 @@ def test_options_of_tasks_change_the_run(run, tmp_path, rng):
 def test_a_picture_of_mistakes(run, trained, tmp_path):
     digits = load_digits()
     np.savez(tmp_path / "d.npz", x=digits.x_test, y=digits.y_test)
+    pytest.importorskip("matplotlib")
     path = tmp_path / "mistakes.png"
     code, _, err = run(predict, trained, tmp_path / "d.npz", "--labels", tmp_path / "d.npz", "--mistakes", path)
     assert code == 0, err
@@ -992,11 +996,12 @@ def test_what_cannot_be_predicted(run, trained, tmp_path):
         (tmp_path / name).write_bytes(content)
     np.savez(tmp_path / "names.npz", a=np.zeros(3), b=np.zeros(3))
     np.savez(tmp_path / "nan.npz", x=np.full((2, 64), np.nan))
+    no_picture = "is no picture" if find_spec("PIL") else "reading pictures needs Pillow: pip install 'xpnet[plot]'"
     for name, words in {
-        "html.png": "is no picture",
+        "html.png": no_picture,
         "empty": "is empty",
         "text.idx": "cut off",
-        "cut.png": "is no picture",
+        "cut.png": no_picture,
         "wide": "9 features in a row, and 64 are wanted",
         "names.npz": "has the arrays a, b, and none called x or x_test",
         "nan.npz": "row 0, column 0 is nan",

@@ -20,6 +20,7 @@ BROWSER = next(
 @pytest.fixture
 def shown(tmp_path, monkeypatch, capsys):
     """A page of two quick experiments."""
+    pytest.importorskip("matplotlib")
     monkeypatch.setattr(page, "EXPERIMENTS", {name: EXPERIMENTS[name] for name in ("zigzag", "line")})
     out = tmp_path / "실험"
     assert page.main(["--out", str(out)]) == 0

@@ -198,6 +198,7 @@ def run(capsys, monkeypatch):
 
 
 def test_the_search_command(run, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
     common = ("search", "--dataset", "digits", "--steps", "40", "--lr", "0.001", "0.03", "--out", tmp_path)
     code, out, err = run(*common, "--trials", "5", "--depth", "1", "2", "--width", "20", "--json")
     assert code == 0, err
@@ -224,6 +225,7 @@ def test_the_search_command(run, tmp_path, capsys):
 
 
 def test_the_rates_command(run, tmp_path):
+    pytest.importorskip("matplotlib")
     common = ("rates", "--dataset", "digits", "--steps", "40", "--hidden", "20", "--out", tmp_path)
     code, out, err = run(*common, "--between", "1e-4", "1e30", "--count", "4")
     assert code == 0, err

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from host import CLEARED, in_words, markdown, surroundings
+from host import CLEARED, check_modules, in_words, markdown, surroundings
 
 LIBRARIES = ("scikit-learn", "xpnet")
 ROWS = 50_000
@@ -172,6 +172,7 @@ def main() -> int:
         return 0
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
+    check_modules(parser, "sklearn", "pandas")
     found = surroundings()
     results: list[dict[str, Any]] = []
     for problem in options.problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -170,6 +171,13 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     """Return a table."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def check_modules(parser: argparse.ArgumentParser, *names: str) -> None:
+    """End the program, with the command that installs it, where a module of the extra `bench` is missing."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        parser.error(f"{' and '.join(missing)} cannot be imported: pip install 'xpnet[bench]'")
 
 
 def _memory_gib() -> float:

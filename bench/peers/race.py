@@ -33,6 +33,7 @@ from host import (
     FailedError,
     LeftOutError,
     Remote,
+    check_modules,
     in_words,
     markdown,
     mean_loss,
@@ -251,6 +252,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
+    if options.picture:
+        check_modules(parser, "matplotlib")
     found = surroundings()
     results: list[Result] = []
     for optimizer in options.optimizers:

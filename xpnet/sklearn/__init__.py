@@ -11,6 +11,13 @@ same `random_state`, weights start and rows are shuffled as there, so that a fit
 What is new stands at the end of the list of arguments. Needs the extra `sklearn`.
 """
 
+try:
+    import sklearn  # noqa: F401 (found out before anything that needs it is imported)
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"xpnet.sklearn needs scikit-learn ({error}): pip install 'xpnet[sklearn]'", name=error.name
+    ) from None
+
 from .estimators import MLPClassifier, MLPRegressor
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
