@@ -1,6 +1,6 @@
 """Print the lowest versions that pyproject.toml admits, one a line, as pip takes them: numpy==2.0, ...
 
-    pip install -e . $(python scripts/lowest_versions.py)
+    pip install -e . $(python scripts/lowest_versions.py) && python -m pytest
 
 Of all extras but those for CUDA and lint, which name exact versions, or none that a processor alone can test.
 """
