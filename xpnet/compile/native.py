@@ -24,6 +24,8 @@ _ADDED = {
     "x86-64-v4": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
 }
 
+MOST_BYTES = 2**26  # of code on disk: some thousands of functions
+
 
 class Registers(NamedTuple):
     """A processor's vector registers: the bytes of one, and how many there are."""
@@ -99,6 +101,15 @@ class Compiler:
         self._keep(digest, code)
         return code
 
+    def _trim(self, folder: Path) -> None:
+        """Remove the oldest files, where all together are too large; once a process, as it takes a look at each."""
+        found = [(path.stat(), path) for path in folder.iterdir()]
+        kept = 0
+        for status, path in sorted(found, key=lambda pair: pair[0].st_mtime_ns, reverse=True):
+            kept += status.st_size
+            if kept > MOST_BYTES:
+                path.unlink(missing_ok=True)
+
     # A file holds the code and, before it, its SHA-256: a damaged one is not run.
     def _kept(self, digest: str) -> bytes | None:
         if self.folder is None:
@@ -117,6 +128,9 @@ class Compiler:
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(hashlib.sha256(code).digest() + code)
             temporary.replace(self.folder / f"{digest}.code")
+            if self.compiled == 1:
+                with contextlib.suppress(OSError):  # another process removes the same
+                    self._trim(self.folder)
         except OSError:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
