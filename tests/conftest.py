@@ -27,6 +27,12 @@ def pytest_collection_modifyitems(config, items):
             item.fixturenames.insert(0, "eager")
 
 
+@pytest.fixture(autouse=True)
+def few_steps_are_compiled(monkeypatch):
+    """Compiled steps are tested with few of them, which would else run eagerly, as compiling them does not pay."""
+    monkeypatch.setattr("xpnet.training.steps.WORTH", 0)
+
+
 @pytest.fixture
 def eager(monkeypatch):
     """Every step runs eagerly, also on the CPU: for tests that compare bytes between devices."""

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
+from programs import LLVM, WAYS, code_folder, needs_llvm  # noqa: F401
 
 from xpnet import MLP, Trainer
-from xpnet.compile import record
+from xpnet.compile import Replay, UntraceableError, blas, compile_step, native, record
 from xpnet.compile.plan import make_plan
+from xpnet.compile.program import Program
 from xpnet.training import steps
+
+WORTH = steps.WORTH
+
+
+@pytest.fixture(autouse=True)
+def few_steps_are_compiled(monkeypatch):
+    """Here they are not, as outside of tests."""
+    monkeypatch.setattr(steps, "WORTH", WORTH)
 
 
 def calls(function, *arguments):
@@ -63,3 +77,179 @@ def test_work_of_loading_is_linear_in_depth(tmp_path):
     work(3)
     short, middle, deep = work(50), work(100), work(200)
     assert deep - middle < 2.2 * (middle - short)
+
+
+# A stream of chunks
+
+
+def stream(count, least=30, most=300):
+    """Yield chunks of random sizes."""
+    generator = np.random.default_rng(0)
+    for rows in generator.integers(least, most, count):
+        yield generator.normal(size=(rows, 5)), np.arange(rows) % 3
+
+
+def streaming(**arguments):
+    sklearn = pytest.importorskip("xpnet.sklearn", exc_type=ImportError)
+    return sklearn.MLPClassifier((10,), random_state=0, **arguments)
+
+
+def runners(model):
+    return sum(len(taking._runners) for taking in model._fitting._steps.values())
+
+
+@pytest.mark.parametrize("worth", [0, 5, 50])
+def test_a_stream_keeps_few_compiled_steps(worth, monkeypatch):
+    """However often sizes come back."""
+    monkeypatch.setattr(steps, "WORTH", worth)
+    model = streaming(batch_size=30)
+    for number, (x, y) in enumerate(stream(60)):
+        model.partial_fit(x, y, classes=[0, 1, 2])
+        assert runners(model) <= steps.MOST_RUNNERS
+        assert number < 50 or runners(model)
+
+
+def test_memory_of_a_stream_is_level():
+    model = streaming(batch_size=30)
+    chunks = list(stream(120))
+    tracemalloc.start()
+    for number, (x, y) in enumerate(chunks):
+        model.partial_fit(x, y, classes=[0, 1, 2])
+        if number == 80:
+            before = tracemalloc.get_traced_memory()[0]
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert after - before < 2**19
+
+
+def test_a_compiled_step_serves_any_number_of_rows(monkeypatch):
+    monkeypatch.setattr(steps, "WORTH", 0)
+    made = []
+    monkeypatch.setattr(steps, "compile_step", lambda *given, **named: made.append(1) or compile_step(*given, **named))
+    model = streaming(batch_size=50)
+    for rows in (50, 100, 350, 150):
+        x = np.random.default_rng(rows).normal(size=(rows, 5))
+        model.partial_fit(x, np.arange(rows) % 3, classes=[0, 1, 2])
+    assert len(made) == 1
+
+
+def test_a_pickled_stream_goes_on_with_the_same_bytes(monkeypatch):
+    monkeypatch.setattr(steps, "WORTH", 12)
+    model = streaming(batch_size=30)
+    for number, (x, y) in enumerate(stream(60)):
+        model.partial_fit(x, y, classes=[0, 1, 2])
+        if number == 40:
+            twin = pickle.loads(pickle.dumps(model))
+        elif number > 40:
+            twin.partial_fit(x, y)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(model.coefs_, twin.coefs_, strict=True))
+
+
+# Rows that are only gathered
+
+
+def gather(xp, a):
+    a["total"][...] = a["total"] + a["x"].take(a["index"], axis=0).sum()
+
+
+def gathering(rows, index):
+    return {"x": np.arange(3.0 * rows).reshape(rows, 3), "index": np.array(index), "total": np.array(0.0)}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_rows_are_gathered_from_as_many_as_there_are(way, monkeypatch):
+    if way == "no blas":
+        monkeypatch.setattr(blas, "find", lambda: None)
+    trace = record(lambda device, a: gather(device.xp, a), gathering(4, [0, 3]), gathered={"x"})
+    threads = int(way[0]) if way[0].isdigit() else 1
+    runner = Replay(trace) if way == "replay" else Program(make_plan(trace, threads))
+    for rows in (4, 100, 3):
+        arrays = gathering(rows, [rows - 1, 0])
+        expected = arrays["x"][[rows - 1, 0]].sum()
+        runner.run(arrays)
+        assert arrays["total"] == expected
+        for wrong in ([rows, 0], [-1, 0]):
+            with pytest.raises(IndexError, match=f"of {rows}"):
+                runner.run(gathering(rows, wrong))
+    with pytest.raises(ValueError, match="x must be"):
+        runner.run(gathering(4, [0, 3]) | {"x": np.zeros((4, 2))})
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda xp, a: a["total"].__setitem__(..., a["x"].sum()),
+        lambda xp, a: a["total"].__setitem__(..., a["x"].take(a["index"], axis=1).sum()),
+        lambda xp, a: a["total"].__setitem__(..., a["x"][1:].take(a["index"], axis=0).sum()),
+        lambda xp, a: a["x"].__setitem__(..., 0.0),
+    ],
+)
+def test_what_is_only_gathered_is_not_read_otherwise(step):
+    with pytest.raises(UntraceableError, match=r"of x|by"):
+        record(lambda device, a: step(device.xp, a), gathering(4, [0, 1]), gathered={"x"})
+
+
+# What pays
+
+
+def test_few_steps_run_eagerly_and_many_compiled(blobs):
+    def trained(epochs, **options):
+        trainer = Trainer(MLP([4, 8, 3]), batch_size=30, **options)
+        trainer.fit(*blobs, epochs=epochs, validation=blobs)
+        return trainer
+
+    few, eager = trained(2), trained(2, compile=False)
+    assert few.compiled == steps.FEW
+    assert few.model.network.values.tobytes() == eager.model.network.values.tobytes()
+    if LLVM:
+        many = trained(150)
+        assert many.compiled is True
+        many.fit(*blobs)  # it goes on as it was
+        assert many.compiled is True
+
+
+# Faults of our own
+
+
+def test_an_error_of_the_planner_is_not_silent(blobs, monkeypatch):
+    def fail(*_):
+        raise AssertionError("planted")
+
+    monkeypatch.setattr("xpnet.compile.graph.Graph._order_memory", fail)
+    monkeypatch.setattr(steps, "WORTH", 0)
+    trainer = Trainer(MLP([4, 8, 3]), batch_size=30)
+    with pytest.warns(RuntimeWarning, match=r"eagerly.*AssertionError: planted.*report"):
+        trainer.fit(*blobs)
+    assert trainer.compiled == "compiling them failed: AssertionError: planted"
+    eager = Trainer(MLP([4, 8, 3]), batch_size=30, compile=False)
+    eager.fit(*blobs)
+    assert trainer.model.network.values.tobytes() == eager.model.network.values.tobytes()
+
+
+def test_a_command_tells_of_an_error_of_the_planner():
+    planted = """
+from xpnet.compile.graph import Graph
+from xpnet import train
+Graph._order_memory = lambda self: 1 / 0
+train.main("--dataset digits --steps 20 --quiet --json".split())
+"""
+    done = subprocess.run([sys.executable, "-c", planted], capture_output=True, text=True, encoding="utf-8", timeout=60)
+    assert done.returncode == 0
+    assert "compiling them failed (ZeroDivisionError: division by zero)" in done.stderr
+
+
+# Code on disk
+
+
+@needs_llvm
+def test_old_code_is_removed_where_there_is_much(tmp_path, monkeypatch):
+    monkeypatch.setattr(native, "MOST_BYTES", 3000)
+    for age in range(5):
+        path = tmp_path / f"{age}.code"
+        path.write_bytes(bytes(1000))
+        os.utime(path, (1000 - age, 1000 - age))
+    compiler = native.Compiler(tmp_path)
+    compiler.address("define void @nothing() {\n  ret void\n}\n")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names[:2] == ["0.code", "1.code"]
+    assert len(names) == 3

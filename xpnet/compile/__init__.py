@@ -18,7 +18,7 @@ NumPy's calls, into memory that is planned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -37,7 +37,20 @@ from .trace import Trace, TracedArray, TracingModule, UntraceableError
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 Step = Callable[["TracingDevice", dict[str, TracedArray]], None]
 
-__all__ = ["Program", "Replay", "TracingDevice", "UntraceableError", "compile_step", "record", "why_not_compiled"]
+__all__ = [
+    "CompileError",
+    "Program",
+    "Replay",
+    "TracingDevice",
+    "UntraceableError",
+    "compile_step",
+    "record",
+    "why_not_compiled",
+]
+
+
+class CompileError(RuntimeError):
+    """A step was recorded, and could not be planned or compiled: a fault of this package."""
 
 
 class TracingDevice(Device):
@@ -61,16 +74,21 @@ class TracingDevice(Device):
         return array
 
 
-def record(step: Step, arrays: Arrays) -> Trace:
+def record(step: Step, arrays: Arrays, gathered: Collection[str] = ()) -> Trace:
     """Return what `step` does with arrays of these shapes and types; raises whatever it does not like."""
     trace = Trace(list(arrays.values()))
-    step(TracingDevice(trace), {name: trace.leaf(name, a.shape, a.dtype) for name, a in arrays.items()})
+    traced = {name: trace.leaf(name, a.shape, a.dtype, gathered=name in gathered) for name, a in arrays.items()}
+    step(TracingDevice(trace), traced)
     trace.memory = ()  # it served while recording, and would else live as long as the program
     return trace
 
 
 def compile_step(
-    step: Step, arrays: Arrays, threads: int | None = None, together: int | None = None
+    step: Step,
+    arrays: Arrays,
+    threads: int | None = None,
+    together: int | None = None,
+    gathered: Collection[str] = (),
 ) -> Program | Replay:
     """Record a step, and return what runs it: a compiled `Program`, or, without LLVM, a `Replay` by NumPy.
 
@@ -82,21 +100,30 @@ def compile_step(
         threads: how many threads there may be; by default as many as NumPy's BLAS may use.
         together: how many steps a call of `run` takes, where that is known: for a few small ones no thread is started.
 
+        gathered: names of arrays that the step only takes rows from, by an index: those that it runs on may have any
+            number of rows.
+
     Raises:
+        CompileError: what was recorded could not be planned or compiled.
         Exception: whatever the step does not like about being recorded: `UntraceableError`, but also any other.
     """
     if threads is not None:
         whole("threads", threads)
     if together is not None:
         whole("together", together)
-    trace = record(step, arrays)
-    if trace.signature != record(step, arrays).signature:
+    trace = record(step, arrays, gathered)
+    if trace.signature != record(step, arrays, gathered).signature:
         raise UntraceableError("a step that is not the same each time (are its random numbers from outside of it?)")
-    if why_not_compiled() is not None:
-        return Replay(trace)
-    found = blas.find()
-    most = 1 if found is None else threads or found.threads
-    return Program(make_plan(trace, useful_threads(trace, most, together)))
+    try:
+        if why_not_compiled() is not None:
+            return Replay(trace)
+        found = blas.find()
+        most = 1 if found is None else threads or found.threads
+        return Program(make_plan(trace, useful_threads(trace, most, together)))
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise CompileError(one_line(error)) from error
 
 
 @cache

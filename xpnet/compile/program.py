@@ -261,16 +261,18 @@ def check_arrays(
         if leaf.constant is not None:
             continue
         array = arrays[leaf.name]
-        if array.shape != leaf.shape or array.dtype != leaf.dtype or not array.flags.c_contiguous:
+        rows = array.shape[:1] if leaf.gathered else leaf.shape[:1]
+        if array.shape != rows + leaf.shape[1:] or array.dtype != leaf.dtype or not array.flags.c_contiguous:
             raise ValueError(f"{leaf.name} must be {leaf.shape} {leaf.dtype} in C order, as when it was recorded")
         if leaf.stored and not array.flags.writeable:
             raise ValueError(f"{leaf.name} is read-only, and the step assigns to it")
-        if leaf.picks_from is not None and steps:
+        if leaf.picks_from and steps:
+            picks_from = min(len(arrays[one.name]) if isinstance(one, Leaf) else one for one in leaf.picks_from)
             move = moves.get(leaf.name, 0)
             every = array
             if move and first + steps > 1:
                 every = as_strided(array, (first + steps, *array.shape), (move, *array.strides), writeable=False)[
                     first:
                 ]
-            if every.min() < 0 or every.max() >= leaf.picks_from:
-                raise IndexError(f"{leaf.name} picks rows {every.min()} to {every.max()} of {leaf.picks_from}")
+            if every.min() < 0 or every.max() >= picks_from:
+                raise IndexError(f"{leaf.name} picks rows {every.min()} to {every.max()} of {picks_from}")

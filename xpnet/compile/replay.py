@@ -38,7 +38,7 @@ class Replay:
             leaf: leaf.constant for leaf in trace.leaves if leaf.constant is not None
         }
         self._calls: list[Call] = []
-        self._calls_are_for: tuple[int, ...] = ()
+        self._calls_are_for: list[tuple[int, tuple[int, ...]]] = []
 
     def _place(self) -> None:
         """Find a place for each result: what it is stored into, an operand's that nobody reads later, or another."""
@@ -107,13 +107,13 @@ class Replay:
             move = 0 if moves is None else moves.get(leaf.name, 0)
             if move:  # what moves is copied to where it stays
                 before = self._memory.get(leaf)
-                kept = before is not None and before.base is None
-                self._memory[leaf] = before if kept and before is not None else np.empty(leaf.shape, leaf.dtype)
+                kept = before is not None and before.base is None and before.shape == array.shape
+                self._memory[leaf] = before if kept and before is not None else np.empty(array.shape, leaf.dtype)
                 every = as_strided(array, (first + steps, *array.shape), (move, *array.strides), writeable=False)
                 moving.append((self._memory[leaf], every[first:]))
             else:
                 self._memory[leaf] = array.view()
-        places = tuple(self._memory[leaf].ctypes.data for leaf in self._leaves)
+        places = [(self._memory[leaf].ctypes.data, self._memory[leaf].shape) for leaf in self._leaves]
         if places != self._calls_are_for:
             self._calls = [call for operation in self._graph.operations for call in self._make(operation)]
             self._calls_are_for = places
@@ -122,6 +122,11 @@ class Replay:
                 memory[...] = every[step]
             for call in self._calls:
                 call()
+
+    def release(self) -> None:
+        """Keep none of the arrays that it ran on."""
+        self._memory = {leaf: memory for leaf, memory in self._memory.items() if leaf.constant is not None}
+        self._calls, self._calls_are_for = [], []
 
     def _make(self, operation: Operation) -> Iterator[Call]:
         """Yield the calls that do an operation."""
@@ -175,6 +180,8 @@ class Replay:
         assert view.picked is not None
         axis, shape = view.picked.axis, list(view.shape)
         shape[axis] = view.picked.rows
+        if isinstance(view.source, Leaf) and view.source.gathered:
+            shape[axis] = len(self._memory[view.source])
         everything = self._array(TracedArray(view.trace, view.source, tuple(shape), view.strides, view.offset))
         out = np.empty(view.shape, view.dtype)
         # Without a mode, NumPy would go through a buffer, so as to leave `out` alone where an index is out of bounds.

@@ -38,14 +38,17 @@ class Leaf:
         constant: the array itself, where it is the trace's own; None for what is handed over when the step runs.
         stored: whether it was assigned to.
         taken: whether rows were picked from it.
-        picks_from: of an index: how many rows there are at least, of whatever it picks rows from; None of other leaves.
+        picks_from: of an index: how many rows there are, of each leaf that it picks rows from; or the leaf, where that
+            is known when the step runs; empty of other leaves.
+        gathered: whether it only has rows picked from it, along axis 0, of which any number may be handed over.
     """
 
     name: str
     shape: Shape
     dtype: np.dtype[Any]
     constant: np.ndarray[Any, Any] | None = None
-    picks_from: int | None = None
+    picks_from: list[int | Leaf] = field(default_factory=list)
+    gathered: bool = False
     stored: bool = False
     taken: bool = False
 
@@ -135,11 +138,11 @@ class Trace:
         constants = [(leaf.name, leaf.constant.tobytes()) for leaf in self.leaves if leaf.constant is not None]
         return operations + constants
 
-    def leaf(self, name: str, shape: Shape, dtype: object) -> TracedArray:
+    def leaf(self, name: str, shape: Shape, dtype: object, *, gathered: bool = False) -> TracedArray:
         """Return an array whose elements will be handed over when the step runs."""
         if not _known(np.dtype(dtype)):  # type: ignore[call-overload]
             raise UntraceableError(f"an array of {dtype}")
-        return self._add(Leaf(name, shape, np.dtype(dtype)))  # type: ignore[call-overload]
+        return self._add(Leaf(name, shape, np.dtype(dtype), gathered=gathered))  # type: ignore[call-overload]
 
     def constant(self, array: Any) -> TracedArray:
         """Return an array that is the same in every step."""
@@ -195,6 +198,8 @@ class Trace:
         if isinstance(value, TracedArray):
             if value.trace is not self:
                 raise UntraceableError("an array of another trace")
+            if isinstance(value.source, Leaf) and value.source.gathered and value.picked is None:
+                raise UntraceableError(f"reading {value.source.name} otherwise than by rows that an index picks")
             return self._stored.get(value.place, value)
         if isinstance(value, np.ndarray | np.generic):  # NumPy's float64 is one of Python's floats, too
             return self.constant(value)
@@ -209,7 +214,7 @@ class Trace:
             raise UntraceableError("assigning into an array that is no named memory")
         if any(n > 1 and not stride for n, stride in zip(target.shape, target.strides, strict=True)):
             raise UntraceableError("assigning into elements that are one and the same")
-        if source.picks_from is not None or source.taken:  # what is taken is a view here, and a copy in NumPy
+        if source.picks_from or source.taken or source.gathered:  # what is taken is a view here, and a copy in NumPy
             raise UntraceableError("assigning into an array that rows were taken from, or by")
         if len(target.shape) > 3:
             raise UntraceableError(f"arrays of {len(target.shape)} axes")
@@ -434,9 +439,14 @@ class TracedArray:
         index, rows = indices.source, self.shape[axis]
         if index.stored or (isinstance(self.source, Leaf) and self.source.stored):
             raise UntraceableError("take from, or by, what the step has assigned to")
-        index.picks_from = rows if index.picks_from is None else min(rows, index.picks_from)
         if isinstance(self.source, Leaf):
             self.source.taken = True
+        if isinstance(self.source, Leaf) and self.source.gathered:
+            if axis or not self.whole:
+                raise UntraceableError(f"taking anything but whole rows of {self.source.name}")
+            index.picks_from.append(self.source)
+        else:
+            index.picks_from.append(rows)
         picked = Picked(axis, indices, rows)
         return TracedArray(self.trace, self.source, shape, self.strides, self.offset, picked)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compile import blas, why_not_compiled
+from ..compile import blas
 from ..data.batches import Rows
 from ..device import Array
 from ..interrupts import DeferredInterrupt
@@ -22,8 +22,6 @@ from ..training.trainer import batch_spans, step_table
 from .rules import Penalized
 
 WHOLE_ROWS = 1024  # in a piece of all rows: enough to fill the processor, little to keep in memory
-MANY = 300  # small steps, for which it pays to compile them
-SMALL = 5_000_000  # multiplications in a small step
 THIN = 0.01  # share of elements of a sparse matrix below which it may stay sparse
 WIDE, WIDE_FOR_FEW = 40_000, 4_000  # columns of it from which on it does, and that where the first layer has FEW units
 FEW = 32
@@ -149,8 +147,8 @@ class Fitting:
         self.optimizer = Penalized(rule, alpha)
         self.optimizer.bind(model.network)
         self.taken = 0
-        self._weights = sum(layer.W.size for layer in model.network.layers if isinstance(layer, Linear))
-        self._steps: dict[bool, Steps] = {}  # what takes steps now, by whether it compiles them
+        self._steps: dict[bool, Steps] = {}  # what takes steps now, by whether it may compile them
+        self._seen: dict[Any, int] = {}  # how many steps of which kind it has taken, as `Steps` counts them
 
     def epoch(
         self, examples: Examples, order: HostArray, batch_size: int, interrupt: DeferredInterrupt
@@ -165,7 +163,7 @@ class Fitting:
         totals = Totals.zeros(model)
         optimizer.penalty[...] = 0.0
         for rows, index, some in examples.pieces(order, batches):
-            steps = self._steps_on(rows, batch_size)
+            steps = self._steps_on(rows)
             begin = batches[some.start].start if examples.rows is None else 0
             spans = [slice(batch.start - begin, batch.stop - begin) for batch in batches[some]]
             part = {name: values[some] for name, values in table.items()}
@@ -184,11 +182,12 @@ class Fitting:
         loss, penalty = self.epoch(examples, np.arange(len(examples)), examples.at_once(WHOLE_ROWS), interrupt)
         return loss, penalty, self.model.device.to_host(total).copy()
 
-    def _steps_on(self, rows: Rows, batch_size: int) -> Steps:
+    def _steps_on(self, rows: Rows) -> Steps:
         """Return what takes the next steps, on rows; what was compiled for rows of the same kind is used again."""
-        small = 3 * self._weights * min(batch_size, len(rows)) < SMALL
-        compiled = not isinstance(rows.x, SparseRows) and (not small or max(self.taken, self.expected) >= MANY)
-        steps = self._steps.get(compiled) or Steps(self.model, self.optimizer, rows, compiled=compiled)
+        compiled = not isinstance(rows.x, SparseRows)
+        steps = self._steps.get(compiled) or Steps(
+            self.model, self.optimizer, rows, compiled=compiled, expected=self.expected, seen=self._seen
+        )
         self._steps = {compiled: steps}
         steps.use(rows)
         return steps
@@ -208,8 +207,6 @@ class Fitting:
 
     def release(self) -> None:
         """Keep no rows."""
-        if True in self._steps and why_not_compiled() is not None:  # what NumPy replays holds the arrays it ran on
-            self._steps = {}
         for steps in self._steps.values():
             steps.release()
 

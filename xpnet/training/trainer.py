@@ -80,7 +80,8 @@ class Trainer:
         schedule: a factor of the learning rate by the number of steps taken; None for a constant rate.
         batch_size: rows in a step. The last batch of an epoch holds what is left, and counts with its true size.
         seed: of the order of rows: epoch e sees `rng.permutation(seed, e, rows)`, whatever came before; None draws one.
-        compile: whether steps may be compiled (on the CPU, where the extra `fast` is installed).
+        compile: whether steps may be compiled (on the CPU, where the extra `fast` is installed, and where so many follow
+            that it pays).
 
     Attributes:
         epoch, step: how many were taken.
@@ -194,8 +195,14 @@ class Trainer:
         ):
             rows = checked_rows(self.model, x, y, sample_weight, class_weight)
             held = {name: checked_rows(self.model, *pair) for name, pair in pairs.items()}
-            taking = Steps(self.model, self.optimizer, rows, compiled=self.compile)
-            reports = {name: Evaluation(self.model, data, compiled=self.compile) for name, data in held.items()}
+            lengths = _epoch_lengths(self.steps_in_epoch(len(rows)), epochs, steps)
+            coming = steps or (epochs or 1) * self.steps_in_epoch(len(rows))
+            taking = Steps(self.model, self.optimizer, rows, compiled=self.compile, expected=self.step + coming)
+            often = -(-coming // self.steps_in_epoch(len(rows)))
+            reports = {
+                name: Evaluation(self.model, data, compiled=self.compile, reports=self.epoch + often)
+                for name, data in held.items()
+            }
             self.best_epoch = None
             best = None
             if early_stop is not None:
@@ -206,7 +213,7 @@ class Trainer:
                 if self.epoch:  # what was trained already may be the best there will be
                     best.look(self.epoch, reports["validation"].report()[0])
             good = self._snapshot()
-            for length in _epoch_lengths(self.steps_in_epoch(len(rows)), epochs, steps):
+            for length in lengths:
                 try:
                     row = self._train_epoch(taking, length, on_step, on_progress, interrupt)
                     self.compiled = taking.compiled
