@@ -45,10 +45,10 @@ class Replay:
         operations = self._graph.operations
         last = {view.source: operation.index for operation in operations for view in views(operation)}
         free: dict[int, list[HostArray]] = {}
-        for operation in operations:
+        for number, operation in enumerate(operations):
             if operation.kind == "store":
                 continue
-            target = self._target(operation, last.get(operation, operation.index))
+            target = self._target(number, last.get(operation, operation.index))
             if target is not None:
                 self._results[operation] = target
                 continue
@@ -79,8 +79,10 @@ class Replay:
                 if isinstance(place, np.ndarray) and alike and once:
                     yield place.reshape(-1).view(np.uint8)
 
-    def _target(self, operation: Operation, last: int) -> TracedArray | None:
+    def _target(self, number: int, last: int) -> TracedArray | None:
         """Return what a result is stored into, if it can be there from the beginning until it was last read."""
+        operations = self._graph.operations
+        operation = operations[number]
         readers = self._graph.consumers[operation]
         store = next((one for one, _ in readers if one.kind == "store"), None)
         if store is None or store.target is None or not all(view.whole for _, view in readers):
@@ -89,10 +91,12 @@ class Replay:
         touching = [view for view in views(operation) if view.source is target.source and overlap(view, target)]
         if any(view.place != target.place for view in touching) or (touching and operation.kind != "map"):
             return None
-        for other in self._graph.operations:
+        for later in range(number + 1, len(operations)):
+            other = operations[later]
+            if other.index > max(last, store.index):
+                break
             seen = [*views(other), *([] if other.target is None else [other.target])]
-            between = operation.index < other.index <= max(last, store.index) and other is not store
-            if between and any(view.source is target.source and overlap(view, target) for view in seen):
+            if other is not store and any(view.source is target.source and overlap(view, target) for view in seen):
                 return None
         return target
 

@@ -80,8 +80,8 @@ class Trainer:
         schedule: a factor of the learning rate by the number of steps taken; None for a constant rate.
         batch_size: rows in a step. The last batch of an epoch holds what is left, and counts with its true size.
         seed: of the order of rows: epoch e sees `rng.permutation(seed, e, rows)`, whatever came before; None draws one.
-        compile: whether steps may be compiled (on the CPU, where the extra `fast` is installed, and where so many follow
-            that it pays).
+        compile: whether steps may be compiled (on the CPU, where the extra `fast` is installed, and where there are so
+            many that it pays).
 
     Attributes:
         epoch, step: how many were taken.
