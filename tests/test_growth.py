@@ -202,7 +202,7 @@ def test_few_steps_run_eagerly_and_many_compiled(blobs):
     assert few.compiled == steps.FEW
     assert few.model.network.values.tobytes() == eager.model.network.values.tobytes()
     if LLVM:
-        many = trained(150)
+        many = trained(300)
         assert many.compiled is True
         many.fit(*blobs)  # it goes on as it was
         assert many.compiled is True
@@ -231,7 +231,7 @@ def test_a_command_tells_of_an_error_of_the_planner():
 from xpnet.compile.graph import Graph
 from xpnet import train
 Graph._order_memory = lambda self: 1 / 0
-train.main("--dataset digits --steps 20 --quiet --json".split())
+train.main("--dataset digits --steps 60 --quiet --json".split())
 """
     done = subprocess.run([sys.executable, "-c", planted], capture_output=True, text=True, encoding="utf-8", timeout=60)
     assert done.returncode == 0

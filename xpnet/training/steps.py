@@ -37,8 +37,8 @@ EVALUATE_ROWS = 1024
 PATIENCE = 0.03  # seconds for which nobody is told how it goes
 # Recording, planning and compiling take 3 to 7 ms a layer; a compiled step saves 20 us a layer, and as much again for
 # every 50,000 multiplications in it. Measured, they were even after 200 steps of 30-100-2 with 32 rows, 10 with 200;
-# 80 to 100 of 80 and 200 layers of 32 with 128 rows; 5 to 10 of 784-100x4-10.
-WORTH, MULTIPLICATIONS = 400, 50_000
+# 80 to 100 of 80 and 200 layers of 32 with 128 rows; 5 to 10 of 784-100x4-10; 250 or more of a fit of 4-100-3 with 150.
+WORTH, MULTIPLICATIONS = 800, 50_000
 MOST_RUNNERS = 8  # batch sizes whose compiled steps are kept
 MOST_SEEN = 1000  # batch sizes whose steps are counted
 FEW = "so few steps run sooner than they are compiled"
