@@ -88,25 +88,24 @@ def test_two_threads_meet_three_times():
 
 
 def trainers_step(model, optimizer, x, y, monkeypatch, **options):
-    """Return the step that a trainer would have compiled, and its arrays."""
+    """Return the step that a trainer would have compiled, its arrays, and which of them it gathers rows of."""
     caught = []
 
-    def catch(step, arrays, together):
-        caught.append((step, arrays))
+    def catch(step, arrays, together, gathered):
+        caught.append((step, arrays, gathered))
         raise ValueError("caught")
 
     monkeypatch.setattr("xpnet.training.steps.compile_step", catch)
     Trainer(model, optimizer, batch_size=len(x)).fit(x, y, **options)
-    step, given = caught[0]
-    return step, given
+    return caught[0]
 
 
 @pytest.mark.parametrize("optimizer", [SGD, Adam])
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_a_plain_network_meets_three_times(depth, optimizer, monkeypatch):
     x, y = np.ones((64, 9), np.float32), np.arange(64) % 4
-    step, given = trainers_step(MLP([9, *[12] * depth, 4]), optimizer(), x, y, monkeypatch)
-    assert "that meet 3 times" in describe(make_plan(record(step, given), 2))
+    step, given, gathered = trainers_step(MLP([9, *[12] * depth, 4]), optimizer(), x, y, monkeypatch)
+    assert "that meet 3 times" in describe(make_plan(record(step, given, gathered), 2))
 
 
 def test_threads_are_for_steps_that_are_worth_them():
