@@ -202,7 +202,7 @@ def test_few_steps_run_eagerly_and_many_compiled(blobs):
     assert few.compiled == steps.FEW
     assert few.model.network.values.tobytes() == eager.model.network.values.tobytes()
     if LLVM:
-        many = trained(300)
+        many = trained(3000)
         assert many.compiled is True
         many.fit(*blobs)  # it goes on as it was
         assert many.compiled is True

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from ..checks import elements, float_type, shown, whole
 from ..device import Array, Device, get_device
 from ..errors import DeviceError, NetworkMemoryError
 from ..rng import LARGEST_SEED, Purpose, check_seed, draw_seed, stream
-from .layers import Layer
+from .layers import Layer, Linear
 from .parameters import Buffer, Layout, Parameter, Slot, Views
 
 DTYPES = {"float32": 4, "float64": 8}  # name: bytes of an element
@@ -168,6 +169,11 @@ class Sequential:
     def random(self) -> bool:
         """Whether a training forward draws random numbers, and so takes a `key`."""
         return any(layer.random for layer in self.layers)
+
+    @cached_property
+    def units(self) -> int:
+        """Number of outputs of all Linear layers."""
+        return sum(layer.n_outputs for layer in self.layers if isinstance(layer, Linear))
 
     @property
     def least_rows(self) -> int:

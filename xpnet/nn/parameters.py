@@ -33,17 +33,18 @@ class Named:
         self.name = name
 
     def __get__(self, layer: Layer | None, owner: type) -> Any:
-        return self if layer is None else self._views(layer)[self.name]
+        if layer is None:
+            return self
+        try:
+            return getattr(layer, self._kept_in)[self.name]
+        except KeyError:
+            raise AttributeError(f"{layer!r} has no {self.name}") from None
 
     def __set__(self, layer: Layer, value: object) -> None:
-        self._views(layer)[self.name] = value
-
-    def _views(self, layer: Layer) -> Views:
-        """Return the views that hold it; raise AttributeError where this layer has none of its name."""
         views: Views = getattr(layer, self._kept_in)
         if self.name not in views:
             raise AttributeError(f"{layer!r} has no {self.name}")
-        return views
+        views[self.name] = value
 
     def to_torch(self, array: Array) -> Array:
         """Return a row, (..., 1, O), as PyTorch has it, (..., O)."""

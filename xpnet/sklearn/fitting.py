@@ -148,7 +148,7 @@ class Fitting:
         self.optimizer.bind(model.network)
         self.taken = 0
         self._steps: dict[bool, Steps] = {}  # what takes steps now, by whether it may compile them
-        self._seen: dict[Any, int] = {}  # how many steps of which kind it has taken, as `Steps` counts them
+        self._seen: dict[Any, float] = {}  # how many steps of which kind it has taken, as `Steps` counts them
 
     def epoch(
         self, examples: Examples, order: HostArray, batch_size: int, interrupt: DeferredInterrupt
@@ -160,7 +160,7 @@ class Fitting:
         optimizer.rows = np.array([batch.stop - batch.start for batch in batches], float)
         optimizer.weights = optimizer.rows if examples.w is None else np.add.reduceat(examples.w[order], starts)
         table = step_table(model.network, optimizer, self.schedule, self.taken, len(batches))
-        totals = Totals.zeros(model)
+        totals = Totals.zeros(model, metric=False)
         optimizer.penalty[...] = 0.0
         for rows, index, some in examples.pieces(order, batches):
             steps = self._steps_on(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 import warnings
 from collections import Counter
@@ -35,10 +36,11 @@ Owner = TypeVar("Owner")
 
 EVALUATE_ROWS = 1024
 PATIENCE = 0.03  # seconds for which nobody is told how it goes
-# Recording, planning and compiling take 3 to 7 ms a layer; a compiled step saves 20 us a layer, and as much again for
-# every 50,000 multiplications in it. Measured, they were even after 200 steps of 30-100-2 with 32 rows, 10 with 200;
-# 80 to 100 of 80 and 200 layers of 32 with 128 rows; 5 to 10 of 784-100x4-10; 250 or more of a fit of 4-100-3 with 150.
-WORTH, MULTIPLICATIONS = 800, 50_000
+# Recording, planning and compiling take 9 ms and 0.6 ms a layer; a compiled step saves 3 ns for each element of the
+# layers' outputs and of the parameters. On two quiet cores of a Zen 5, compiled and eager are even, by this rule and as
+# measured, after 222 and 250 steps of 4-100-3 with 150 rows, 152 and 100 of 30-100-2 with 200 rows, 545 and some 600
+# with 32, 108 and 110 of 20 layers of 32 with 128 rows, 30 and 30 of 784-100x4-10.
+WORTH, LAYERS = 3_000_000, 15  # elements; and layers that take as long to compile as what all networks have to pay
 MOST_RUNNERS = 8  # batch sizes whose compiled steps are kept
 MOST_SEEN = 1000  # batch sizes whose steps are counted
 FEW = "so few steps run sooner than they are compiled"
@@ -50,25 +52,29 @@ class Totals:
 
     Attributes:
         loss, weight: the weighted sum of losses, and the sum of weights, () or (R,).
-        tally: what the task's metric adds up, () or (R,), or for each output, (O,) or (R, O).
+        tally: what the task's metric adds up, () or (R,), or for each output, (O,) or (R, O); None for no metric.
     """
 
     loss: Array
     weight: Array
-    tally: Array
+    tally: Array | None
 
     @classmethod
-    def zeros(cls, model: MLP) -> Totals:
-        """Return totals of nothing."""
+    def zeros(cls, model: MLP, *, metric: bool = True) -> Totals:
+        """Totals of nothing, with the task's metric or without."""
         shape = () if model.replicas is None else (model.replicas,)
-        shapes = (shape, shape, shape + (model.n_outputs,) * model.task.by_output)
-        return cls(*(model.device.zeros(shape, "float64") for shape in shapes))
+        shapes = [shape, shape] + [shape + (model.n_outputs,) * model.task.by_output] * metric
+        arrays = [model.device.zeros(shape, "float64") for shape in shapes]
+        loss, weight, tally = (*arrays, None)[:3]
+        return cls(loss, weight, tally)
 
-    def add(self, loss: Array, weight: Array, tally: Array) -> None:
-        """Add a batch: its loss and weight, and its part of the metric."""
+    def add(self, model: MLP, z: Array, t: Array, loss: Array, weight: Array) -> None:
+        """Add a batch: its loss and weight, and what its outputs z and targets t add to the metric."""
+        tally = None if self.tally is None else model.task.tally(model.network.xp, model.loss, z, t)
         self.loss[...] = self.loss + loss
         self.weight[...] = self.weight + weight
-        self.tally[...] = self.tally + tally
+        if self.tally is not None:
+            self.tally[...] = self.tally + tally
 
     def means(self, model: MLP, t: Array) -> tuple[Any, Any]:
         """Return mean loss and metric over the rows with targets t, as floats or lists of R; waits for the device."""
@@ -88,15 +94,14 @@ def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, h:
     loss, weight, dz = model.loss(network.xp, z, t, w)
     network.backward(dz)
     optimizer.step(network.xp, network.values, network.gradients, optimizer.state, h)
-    totals.add(loss, weight, model.task.tally(network.xp, model.loss, z, t))
+    totals.add(model, z, t, loss, weight)
 
 
 def evaluation_step(model: MLP, rows: Rows, totals: Totals) -> None:
     """Add up the loss and the metric of rows."""
-    xp = model.network.xp
     z = model.network.forward(rows.inputs(rows.x))
-    loss, weight, _ = model.loss(xp, z, rows.t, rows.w)
-    totals.add(loss, weight, model.task.tally(xp, model.loss, z, rows.t))
+    loss, weight, _ = model.loss(model.network.xp, z, rows.t, rows.w)
+    totals.add(model, z, rows.t, loss, weight)
 
 
 class Steps:
@@ -106,7 +111,7 @@ class Steps:
         rows: what batches are taken from.
         compiled: True, or why steps are not compiled.
         seen: how many steps there were of each kind of batch (its number of rows, the types of its arrays), the least
-            recent first; of those that are compiled, at least as many as that is worth.
+            recent first; infinity for those that are compiled.
 
     Args:
         model, optimizer: what takes steps.
@@ -125,7 +130,7 @@ class Steps:
         *,
         compiled: bool,
         expected: int | None = None,
-        seen: dict[Any, int] | None = None,
+        seen: dict[Any, float] | None = None,
     ) -> None:
         self._possible = self.compiled = _possible(model, compiled)
         self.model, self.optimizer = model, optimizer
@@ -138,7 +143,11 @@ class Steps:
 
     def use(self, rows: Rows) -> None:
         """Take the next steps on other rows; what was compiled for rows of the same shapes and types still serves."""
-        self.rows = _in_order(rows, self._possible)
+        ordered = _in_order(rows, self._possible)
+        if ordered is not vars(self).get("rows"):
+            self.rows, free = ordered, _gathered(ordered)
+            arrays = _of_rows(ordered).items()
+            self._form = tuple((name, array.shape[name in free :], array.dtype) for name, array in arrays)
 
     def release(self) -> None:
         """Keep no rows: before the next step there must be a call of `use`."""
@@ -188,20 +197,19 @@ class Steps:
             return False
         kind = self._kind(size)
         steps = self.seen.pop(kind, 0) + count
-        if self._expected is None or worth_compiling(self.model, size, max(steps, self._expected * count // of)):
-            steps = max(steps, WORTH)
+        coming = math.inf if self._expected is None else self._expected * count // of
+        if steps < math.inf and max(steps, coming) >= least_steps(self.model, size):
+            steps = math.inf
         self.seen[kind] = steps
-        compiled = [kind for kind, steps in self.seen.items() if steps >= WORTH]
+        compiled = [kind for kind, steps in self.seen.items() if steps == math.inf]
         for old in [*compiled[:-MOST_RUNNERS], *list(self.seen)[:-MOST_SEEN]]:
             self.seen.pop(old, None)  # it must be worth it once more
             self._runners.pop(old, None)
-        return steps >= WORTH
+        return steps == math.inf
 
     def _kind(self, size: int) -> tuple[Any, ...]:
         """Return what a compiled step depends on, but for settings: not on the number of all rows."""
-        arrays = _of_rows(self.rows)
-        free = _gathered(self.rows)
-        return size, *((name, array.shape[name in free :], str(array.dtype)) for name, array in arrays.items())
+        return size, self._form
 
     def _runner(self, index: Array, h: State, totals: Totals, together: int) -> Runner | None:
         """Return what runs steps on so many rows, `together` at a time; None where they are taken eagerly."""
@@ -272,7 +280,7 @@ class Evaluation:
         if size not in self._runners:
             # A row of weights for each replica is not in one piece of memory.
             possible = self._compiled if first.w is None or first.w.ndim == 1 else "weights of replicas"
-            if not worth_compiling(self._model, size, self._reports * len(pieces)):
+            if self._reports * len(pieces) < least_steps(self._model, size):
                 possible = FEW
             self._runners[size] = _compiled(possible, self._record, arrays, len(pieces))[1]
         runner = self._runners[size]
@@ -286,10 +294,11 @@ class Evaluation:
         evaluation_step(_twin(self._model, device, a), _rows(self._rows, a), _totals(a))
 
 
-def worth_compiling(model: MLP, rows: int, steps: int) -> bool:
-    """Whether compiling a step on so many rows takes less time than so many compiled steps save."""
-    work = 3 * rows * model.network.values.size / len(model.network.layers)
-    return bool(steps * (1 + work / MULTIPLICATIONS) >= WORTH)
+def least_steps(model: MLP, rows: int) -> int:
+    """Number of steps on so many rows from which compiling them takes less time than it saves."""
+    network = model.network
+    elements = rows * network.units * (network.replicas or 1) + network.values.size
+    return int(WORTH * (1.0 + len(network.layers) / LAYERS) / elements) + 1
 
 
 def table_row(table: State, step: int) -> State:
@@ -369,6 +378,8 @@ def _in_order(rows: Rows, compiled: bool | str) -> Rows:
 def in_order(rows: Rows) -> Rows:
     """Return rows whose arrays, where they are the host's, lie in C order."""
     arrays = {"x": rows.x, "t": rows.t, "w": rows.w}
+    if all(not isinstance(a, np.ndarray) or a.flags.c_contiguous for a in arrays.values()):
+        return rows
     ordered: dict[str, Any] = {k: np.ascontiguousarray(a) for k, a in arrays.items() if isinstance(a, np.ndarray)}
     return replace(rows, **ordered)
 
@@ -418,7 +429,8 @@ def _gathered(rows: Rows) -> set[str]:
 
 
 def _of_totals(totals: Totals) -> State:
-    return {f"total {field.name}": getattr(totals, field.name) for field in fields(Totals)}
+    arrays = {field.name: getattr(totals, field.name) for field in fields(Totals)}
+    return {f"total {name}": array for name, array in arrays.items() if array is not None}
 
 
 def _rows(rows: Rows, a: State) -> Rows:
@@ -426,4 +438,4 @@ def _rows(rows: Rows, a: State) -> Rows:
 
 
 def _totals(a: State) -> Totals:
-    return Totals(*(a[f"total {field.name}"] for field in fields(Totals)))
+    return Totals(*(a.get(f"total {field.name}") for field in fields(Totals)))
