@@ -298,7 +298,7 @@ def least_steps(model: MLP, rows: int) -> int:
     """Number of steps on so many rows from which compiling them takes less time than it saves."""
     network = model.network
     elements = rows * network.units * (network.replicas or 1) + network.values.size
-    return int(WORTH * (1.0 + len(network.layers) / LAYERS) / elements) + 1
+    return int(WORTH * (1.0 + len(network.layers) / LAYERS) / max(elements, 1)) + 1
 
 
 def table_row(table: State, step: int) -> State:
