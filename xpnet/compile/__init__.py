@@ -2,9 +2,9 @@
 
 The step is plain array code against `xp`. `trace` has an `xp` that only records. `plan` makes loops of what was
 recorded, and decides what runs when, on which thread and in which memory. `loops` writes the loops in LLVM's language,
-by means of `writer` and `functions`; `native` compiles them; `program` runs them, by `routines`, around the products of
-NumPy's own `blas`, or, for factors that are mostly zeros, those of `sparse`. Where there is no LLVM, `replay` makes
-NumPy's calls, into memory that is planned.
+by means of `writer` and `functions`; `native` compiles them; `program` runs them on `threads`, around the products of
+NumPy's own `blas` (by `routines`), or, for factors that are mostly zeros, those of `sparse`. Where there is no LLVM,
+`replay` makes NumPy's calls, into memory that is planned.
 
 >>> import numpy as np
 >>> def step(xp, a):
