@@ -18,7 +18,7 @@ with() { # EXTRA, or "" for none
 }
 
 train() {
-    "$run" -m xpnet.train --dataset digits --steps 30 --quiet "$@"
+    "$run" -m xpnet.train --dataset digits --steps 300 --quiet "$@"
 }
 
 names() { # EXTRA, then a command that must fail, or go without, and name it
