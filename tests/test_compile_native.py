@@ -182,11 +182,11 @@ def test_runs_of_a_program_leave_nothing_behind(rng):
 
 
 def test_steps_of_a_replay_make_no_arrays(rng):
-    """Results have 480 kB each."""
+    """Results have 480 kB each; a buffer of NumPy's own has 8,192 elements, 64 kB."""
     arrays = descent_arrays(rng, 1000, 60)
     one = Replay(recorded(descent, arrays))
     one.run(arrays)
-    assert peak_of(lambda: one.run(arrays, 20)) < 20_000
+    assert peak_of(lambda: one.run(arrays, 20)) < 240_000
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts page faults as Linux does")

@@ -204,8 +204,27 @@ def test_few_steps_run_eagerly_and_many_compiled(blobs):
     if LLVM:
         many = trained(3000)
         assert many.compiled is True
-        many.fit(*blobs)  # it goes on as it was
-        assert many.compiled is True
+
+
+def test_short_fits_do_not_compile_each_time(monkeypatch):
+    """Steps that were taken do not come again: each fit would compile for itself."""
+    made = []
+    monkeypatch.setattr(steps, "compile_step", lambda *given, **named: made.append(1) or compile_step(*given, **named))
+    x, y = np.random.default_rng(0).normal(size=(128, 30)), np.arange(128) % 2
+    trainer = Trainer(MLP([30, 64, 64, 2]))
+    for _ in range(300):
+        trainer.fit(x, y, steps=1)
+    assert not made
+
+
+def test_a_chunk_without_weight_is_no_measure():
+    model = streaming(solver="sgd", learning_rate="adaptive", class_weight={0: 0.0, 1: 1.0, 2: 1.0})
+    x = np.random.default_rng(0).normal(size=(60, 4))
+    model.partial_fit(x, np.zeros(60, int), classes=[0, 1, 2])
+    assert model.best_loss_ != 0.0
+    for _ in range(20):
+        model.partial_fit(x, np.arange(60) % 3)
+    assert model._fitting.optimizer.learning_rate == 0.001
 
 
 # Faults of our own

@@ -116,3 +116,25 @@ def test_an_exception_in_the_middle_of_an_epoch_undoes_the_epoch(name, error):
     assert (trainer.epoch, trainer.step, len(trainer.history)) == (1, 4, 1)
     trainer.fit(X, Y, epochs=2)
     assert (trainer.model.network.values == whole.model.network.values).all()
+
+
+def test_a_handler_that_a_callback_installs_stays():
+    mine = lambda number, frame: None  # noqa: E731
+    trainer = Trainer(MLP([8, 6, 3]), batch_size=16)
+    try:
+        trainer.fit(X, Y, on_epoch=lambda row: signal.signal(signal.SIGINT, mine) and None)
+        assert signal.getsignal(signal.SIGINT) is mine
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_rows_that_take_long_are_interrupted_at_once():
+    class Lazy:
+        def __array__(self, *types, **options):
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("the line behind")
+
+    trainer = Trainer(MLP([8, 6, 3]), batch_size=16)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(Lazy(), Y)
+    assert trainer.fit(X, Y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -109,3 +110,10 @@ def test_the_trainer_follows_the_schedule(replicas, device, rng):
     np.testing.assert_allclose(
         device.to_host(halving.model.network.values), device.to_host(model.network.values), rtol=1e-12
     )
+
+
+def test_pickles_of_earlier_versions_name_formulas_that_are_still_there():
+    earlier = partial(schedules._join, (4,), (partial(schedules._rise, 4), partial(schedules._cosine, 10, 0.0)))
+    now = schedules.warmup(4, schedules.cosine(10))
+    assert [earlier(step) for step in range(20)] == [now(step) for step in range(20)]
+    assert repr(schedules.join([(2, schedules.constant())], now)).startswith("join(((2, constant()),), warmup(4,")

@@ -220,6 +220,15 @@ def test_a_file_with_intercepts_in_front_of_batch_normalization():
     assert not clone(model).fit(OLD_X, labels).intercepts_[0].any()
 
 
+@pytest.mark.parametrize("change", [{"activation": "tanh"}, {"dropout": 0.1}])
+def test_an_old_estimator_goes_on_with_other_arguments(change):
+    model = MLPClassifier.load(OLD).set_params(**change)
+    before = model.intercepts_[0].copy()
+    model.partial_fit(OLD_X, (OLD_X.sum(axis=1) > 0).astype(int))
+    assert np.abs(before).max() > 0.0
+    np.testing.assert_allclose(model.intercepts_[0], before, atol=0.01)
+
+
 def test_batch_norm_needs_two_rows():
     with pytest.raises(ValueError, match="too small"):
         classifier(batch_norm=True).fit(X[:1], Y[:1])

@@ -95,12 +95,13 @@ def one_at_a_time(running: dict[int, object], what: str) -> Iterator[None]:
         what: what messages call it.
     """
     process, token = os.getpid(), object()
-    if running.setdefault(process, token) is not token:  # atomic
-        raise RuntimeError(f"{what} is being trained already: give each thread a copy of its own (copy.deepcopy)")
     try:
+        if running.setdefault(process, token) is not token:  # atomic
+            raise RuntimeError(f"{what} is being trained already: give each thread a copy of its own (copy.deepcopy)")
         yield
     finally:
-        del running[process]
+        if running.get(process) is token:
+            del running[process]
 
 
 def number(

@@ -32,7 +32,7 @@ class DeferredInterrupt:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._installed:
+        if self._installed and signal.getsignal(signal.SIGINT) == self._keep:  # a callback may have put its own
             signal.signal(signal.SIGINT, self._before)
         self.check()
 

@@ -14,6 +14,7 @@ warmup(4, cosine(10, 0.0))
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -26,7 +27,8 @@ class NamedSchedule(partial[float]):
     """A formula, called as a schedule's maker with a _ before it, of the maker's arguments and the steps taken."""
 
     def __repr__(self) -> str:
-        return f"{self.func.__name__[1:]}({', '.join(map(repr, self.args))})"
+        maker = "join" if self.func is _joined else self.func.__name__[1:]
+        return f"{maker}({', '.join(map(repr, self.args))})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, NamedSchedule) and (self.func, self.args) == (other.func, other.args)
@@ -151,15 +153,27 @@ def join(parts: Sequence[tuple[int, Schedule]], last: Schedule) -> Schedule:
         if len(pair) != 2:
             raise TypeError(f"parts[{i}] must be a number of steps and a schedule, not {shown(part)}")
         checked.append((whole(f"parts[{i}][0]", pair[0]), _check_schedule(f"parts[{i}][1]", pair[1])))
-    return NamedSchedule(_join, tuple(checked), _check_schedule("last", last))
+    return NamedSchedule(_joined, tuple(checked), _check_schedule("last", last))
 
 
-def _join(parts: tuple[tuple[int, Schedule], ...], last: Schedule, taken: int) -> float:
+def _joined(parts: tuple[tuple[int, Schedule], ...], last: Schedule, taken: int) -> float:
     for steps, schedule in parts:
         if taken < steps:
             return schedule(taken)
         taken -= steps
     return last(taken)
+
+
+# Formulas that pickles of earlier versions name.
+
+
+def _rise(steps: int, taken: int) -> float:
+    return (taken + 1.0) / steps
+
+
+def _join(ends: tuple[int, ...], schedules: tuple[Schedule, ...], taken: int) -> float:
+    index = bisect_right(ends, taken)
+    return schedules[index](taken - (ends[index - 1] if index else 0))
 
 
 SCHEDULES: dict[str, Callable[[int], Schedule]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import operator
 import warnings
 from collections.abc import Iterator, Mapping
@@ -313,6 +314,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError("batch_norm cannot change from fit to fit with warm_start: the network has other values")
         sizes = [old.n_inputs, *(layer.n_outputs for layer in self._linear)]
         new = self._new_model(sizes, old.network.dtype, old.device)
+        biases = [layer.bias for layer in self._linear]  # earlier versions had them in front of batch normalization
+        new = exchange.with_biases(new, biases)
         new.network.seeds = old.network.seeds
         exchange.copy_values(old, new)
         self._take(new)
@@ -406,17 +409,26 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             if x_val is None or y_val is None:
                 raise ValueError(f"X_val and y_val go together: {'X_val' if x_val is None else 'y_val'} is missing")
             validation_data = x_val, y_val
-        with one_at_a_time(self.__dict__.setdefault("_running", {}), "the estimator"):
-            return self._fit_alone(x, y, sample_weight, validation_data, incremental=incremental)
+        running = self.__dict__.setdefault("_running", {})
+        with DeferredInterrupt() as interrupt, one_at_a_time(running, "the estimator"):
+            return self._fit_alone(x, y, sample_weight, validation_data, interrupt, incremental=incremental)
 
     def _fit_alone(
-        self, x: Any, y: Any, sample_weight: Any, validation_data: Data | None, *, incremental: bool
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        validation_data: Data | None,
+        interrupt: DeferredInterrupt,
+        *,
+        incremental: bool,
     ) -> Self:
         hidden = self._hidden()
         first = not hasattr(self, "_model") or not (self.warm_start or incremental)
         device = get_device(self.device) if first else self._model.device
-        with device.activate(), np.errstate(all="ignore"), DeferredInterrupt() as interrupt:
-            x, y = self._checked(x, y, device, reset=first)
+        with device.activate(), np.errstate(all="ignore"):
+            checked = functools.partial(self._checked, reset=first)
+            x, y = interrupt.call(checked, x, y, device)  # nothing is half done yet, and it may take long
             t = self._targets(y, reset=not hasattr(self, "classes_") or not (self.warm_start or incremental))
             w = self._weights(on_host(device, sample_weight), y, x, incremental=incremental)
             self._random_state = check_random_state(self.random_state)
@@ -516,6 +528,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         order = train
         self.n_iter_ = 0
         diverged = False
+        interrupt.check()  # before a step there is nothing to go on with
         try:
             for _ in range(self.max_iter):
                 if self.shuffle:  # as `sklearn.utils.shuffle` does
@@ -529,7 +542,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 self.loss_curve_.append(self.loss_)
                 if self.verbose:
                     print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-                self._look(held_out)
+                if w is None or w.any():  # a chunk without weight has no loss to compare
+                    self._look(held_out)
                 diverged = diverged or self._told_of_losses(held_out)
                 if self._is_over(interrupt) or incremental:
                     break

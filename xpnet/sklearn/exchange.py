@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from sklearn.preprocessing import LabelBinarizer
 
 from ..device import Device, get_device
 from ..errors import ModelFileError, one_line
-from ..nn import ACTIVATIONS, BatchNorm, Loss, Sequential
+from ..nn import ACTIVATIONS, BatchNorm, Layer, Linear, Loss, Sequential
 from ..training.model import MLP
 from ..training.model_file import build_model, read_model_file, save_model
 from .rules import PoissonDeviance
@@ -37,12 +38,24 @@ LOSSES = ("loss_", "best_loss_", "loss_curve_", "validation_loss_curve_")  # tho
 
 def in_dtype(model: MLP, dtype: str, loss: Loss) -> MLP:
     """Return a copy of a model in another type, with another loss."""
-    network = model.network
-    layers = [copy.deepcopy(layer) for layer in network.layers]
-    twin = Sequential(layers, dtype=dtype, device=network.device, draw=False)
-    result = MLP.of(twin, task=model.task.name, loss=loss, class_names=model.class_names or None)
+    layers = [copy.deepcopy(layer) for layer in model.network.layers]
+    result = _of_layers(layers, model, dtype, loss)
     copy_values(model, result)
     return result
+
+
+def with_biases(model: MLP, biases: Sequence[bool]) -> MLP:
+    """Model of zeros with the layers of another, of which each Linear layer has a bias or none, as told."""
+    layers = [copy.deepcopy(layer) for layer in model.network.layers]
+    for layer, bias in zip((one for one in layers if isinstance(one, Linear)), biases, strict=True):
+        layer.bias = bias
+    return _of_layers(layers, model, model.network.dtype, model.loss)
+
+
+def _of_layers(layers: list[Layer], like: MLP, dtype: str, loss: Loss) -> MLP:
+    """Model of zeros with some layers, for the same task and on the same device as another."""
+    network = Sequential(layers, dtype=dtype, device=like.network.device, draw=False)
+    return MLP.of(network, task=like.task.name, loss=loss, class_names=like.class_names or None)
 
 
 def copy_values(source: MLP, target: MLP) -> None:

@@ -193,15 +193,15 @@ class Trainer:
             one_at_a_time(self.model.running, "the model"),
             contextlib.ExitStack() as at_the_end,
         ):
-            rows = checked_rows(self.model, x, y, sample_weight, class_weight)
-            held = {name: checked_rows(self.model, *pair) for name, pair in pairs.items()}
+            # Nothing is half done yet, and what x is made of may take long.
+            rows = interrupt.call(checked_rows, self.model, x, y, sample_weight, class_weight)
+            held = {name: interrupt.call(checked_rows, self.model, *pair) for name, pair in pairs.items()}
             lengths = _epoch_lengths(self.steps_in_epoch(len(rows)), epochs, steps)
             coming = steps or (epochs or 1) * self.steps_in_epoch(len(rows))
-            taking = Steps(self.model, self.optimizer, rows, compiled=self.compile, expected=self.step + coming)
+            taking = Steps(self.model, self.optimizer, rows, compiled=self.compile, expected=coming)
             often = -(-coming // self.steps_in_epoch(len(rows)))
             reports = {
-                name: Evaluation(self.model, data, compiled=self.compile, reports=self.epoch + often)
-                for name, data in held.items()
+                name: Evaluation(self.model, data, compiled=self.compile, reports=often) for name, data in held.items()
             }
             self.best_epoch = None
             best = None
