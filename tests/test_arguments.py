@@ -38,7 +38,7 @@ from xpnet import (
     standard_scaling,
     tutorial,
 )
-from xpnet.checks import elements, float_type, number, number_or_numbers, path_of, whole
+from xpnet.checks import check_float, check_floats, check_int, elements, float_type, path_of
 from xpnet.errors import did_you_mean
 from xpnet.nn import ACTIVATIONS, BinaryCrossEntropy, Huber, numerical_gradient
 from xpnet.optim import OPTIMIZERS, SCHEDULES
@@ -99,14 +99,14 @@ def test_what_has_no_elements(value):
 
 @pytest.mark.parametrize("value", INTEGERS, ids=repr)
 def test_whole(value):
-    assert whole("n", value) == 3
-    assert type(whole("n", value)) is int
+    assert check_int("n", value) == 3
+    assert type(check_int("n", value)) is int
 
 
 @pytest.mark.parametrize("value", NUMBERS, ids=repr)
 def test_number(value):
-    assert number("n", value) == 0.5
-    assert type(number("n", value)) is float
+    assert check_float("n", value) == 0.5
+    assert type(check_float("n", value)) is float
 
 
 @pytest.mark.parametrize(
@@ -115,21 +115,21 @@ def test_number(value):
 )
 def test_no_numbers(value):
     with pytest.raises(TypeError, match="^n must be a number, not "):
-        number("n", value)
+        check_float("n", value)
     with pytest.raises(TypeError, match="^n must be a whole number, not "):
-        whole("n", value)
+        check_int("n", value)
 
 
 def test_a_long_value_is_cut_off():
     with pytest.raises(TypeError) as caught:
-        whole("n", np.zeros((20, 20)))
+        check_int("n", np.zeros((20, 20)))
     assert len(str(caught.value)) < 120
     assert "\n" not in str(caught.value)
 
 
 @sequence
 def test_numbers(make):
-    assert number_or_numbers("n", make([1.0, 2.5])) == [1.0, 2.5]
+    assert check_floats("n", make([1.0, 2.5])) == [1.0, 2.5]
 
 
 @pytest.mark.parametrize("value", TYPES, ids=repr)

@@ -64,12 +64,12 @@ def path_of(path: Path | str) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises where there is no such user)
 
 
-def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+def check_int(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """Return `value` as an int; raise TypeError or ValueError unless it is a whole number within bounds.
 
-    >>> whole("epochs", 3)
+    >>> check_int("epochs", 3)
     3
-    >>> whole("epochs", 2.5)
+    >>> check_int("epochs", 2.5)
     Traceback (most recent call last):
     TypeError: epochs must be a whole number, not 2.5
     """
@@ -104,12 +104,12 @@ def one_at_a_time(running: dict[int, object], what: str) -> Iterator[None]:
             del running[process]
 
 
-def number(
+def check_float(
     name: str, value: Any, *, above: float = -math.inf, least: float = -math.inf, below: float = math.inf
 ) -> float:
     """Return `value` as a float; raise TypeError or ValueError unless it is a finite number within bounds.
 
-    >>> number("rate", 1.5, least=0, below=1)
+    >>> check_float("rate", 1.5, least=0, below=1)
     Traceback (most recent call last):
     ValueError: rate must be finite and at least 0 and below 1, not 1.5
     """
@@ -131,13 +131,13 @@ def number(
     return result
 
 
-def number_or_numbers(name: str, value: Any, **bounds: float) -> float | list[float]:
-    """Return `value` as a float, or, of a sequence, a list of floats; each as `number` checks it.
+def check_floats(name: str, value: Any, **bounds: float) -> float | list[float]:
+    """Return `value` as a float, or, of a sequence, a list of floats; each as `check_float` checks it.
 
-    >>> number_or_numbers("rate", [0, 0.5], least=0)
+    >>> check_floats("rate", [0, 0.5], least=0)
     [0.0, 0.5]
     """
     every = elements(value)
     if every is None:
-        return number(name, value, **bounds)
-    return [number(f"{name}[{i}]", one, **bounds) for i, one in enumerate(every)]
+        return check_float(name, value, **bounds)
+    return [check_float(f"{name}[{i}]", one, **bounds) for i, one in enumerate(every)]

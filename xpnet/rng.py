@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import whole
+from .checks import check_int
 
 LARGEST_SEED = 2**64 - 1
 
@@ -32,7 +32,7 @@ class Purpose(IntEnum):
 
 def check_seed(seed: Any, name: str = "seed") -> int:
     """Return `seed` as an int; raise TypeError or ValueError unless it is a whole number from 0 to 2**64 - 1."""
-    return whole(name, seed, least=0, most=LARGEST_SEED)
+    return check_int(name, seed, least=0, most=LARGEST_SEED)
 
 
 def draw_seed() -> int:

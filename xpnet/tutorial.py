@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import data, nn, optim
-from .checks import elements, number, shown, whole
+from .checks import check_float, check_int, elements, shown
 from .data.arrays import check_labels
 from .device import Array, Device, get_device
 from .errors import did_you_mean
@@ -86,7 +86,7 @@ def numerical_gradient(f: Callable[[Any], Any], x: Any, h: float = 1e-4) -> Arra
 
 def _gradient(f: Callable[[Any], Any], x: Array, h: float, *, copied: bool) -> Array:
     """Return the gradient of f at x, which may be a copy of what the caller gave."""
-    number("h", h, above=0.0)
+    check_float("h", h, above=0.0)
     values = set()
     if x.dtype == "float16":
         raise TypeError(f"x must be float32 or float64, not float16: a step of {h} is lost in it")
@@ -96,7 +96,7 @@ def _gradient(f: Callable[[Any], Any], x: Array, h: float, *, copied: bool) -> A
         y = y if hasattr(y, "dtype") else np.asarray(y)
         if y.dtype.kind not in "buif" or y.shape not in ((), (1,)):
             raise ValueError(f"f must return one number, not {y!r}")
-        values.add(number("what f returns", float(y if y.ndim == 0 else y[0])))
+        values.add(check_float("what f returns", float(y if y.ndim == 0 else y[0])))
         return float(y if y.ndim == 0 else y[0])
 
     gradient = nn.numerical_gradient(value, x.reshape(1) if x.ndim == 0 else x, h).reshape(x.shape)
@@ -122,9 +122,9 @@ def gradient_descent(f: Callable[[Any], Any], init_x: Any, lr: float = 0.01, ste
 
     So f must read its argument; a ValueError says where it does not.
     """
-    number("lr", lr, above=0.0)
+    check_float("lr", lr, above=0.0)
     x = _floats(init_x).copy()
-    for _ in range(whole("step_num", step_num, least=0)):
+    for _ in range(check_int("step_num", step_num, least=0)):
         x[...] = x - lr * _gradient(f, x, 1e-4, copied=True)
     return x
 
@@ -207,7 +207,7 @@ class _Rule:
     """
 
     def __init__(self, lr: float, rule: Callable[..., optim.Optimizer], **fixed: float) -> None:
-        self.lr = number("lr", lr, above=0.0)
+        self.lr = check_float("lr", lr, above=0.0)
         self._rule = rule(learning_rate=lr, **fixed)
         self._state: dict[str, dict[str, Array]] = {}
         self._taken = 0
@@ -225,8 +225,8 @@ class _Rule:
         Raises KeyError, TypeError or ValueError, naming the array, before anything is changed.
         """
         for name, value in self._settings().items():
-            setattr(self._rule, name, number(name, value, least=0.0, below=1.0))
-        rate = number("lr", self.lr, above=0.0)
+            setattr(self._rule, name, check_float(name, value, least=0.0, below=1.0))
+        rate = check_float("lr", self.lr, above=0.0)
         gradients = {key: self._checked(key, params[key], grads) for key in params}
         self._taken += 1
         table = self._rule.step_table(self._taken) | {"learning_rate": rate}
@@ -395,7 +395,7 @@ class MultiLayerNet:
         if isinstance(weight_init_std, str) and weight_init_std not in named:
             raise ValueError(f"weight_init_std must be a number, or one of {', '.join(named)}, not {weight_init_std!r}")
         init = named[weight_init_std] if isinstance(weight_init_std, str) else weight_init_std
-        self.weight_decay_lambda = number("weight_decay_lambda", weight_decay_lambda, least=0.0)
+        self.weight_decay_lambda = check_float("weight_decay_lambda", weight_decay_lambda, least=0.0)
         hidden = elements(hidden_size_list)
         sizes = [input_size, *([hidden_size_list] if hidden is None else hidden), output_size]
         layers: list[nn.Layer] = []

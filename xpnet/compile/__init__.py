@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import whole
+from ..checks import check_int
 from ..device import Device
 from ..errors import one_line
 from . import blas
@@ -108,9 +108,9 @@ def compile_step(
         Exception: whatever the step does not like about being recorded: `UntraceableError`, but also any other.
     """
     if threads is not None:
-        whole("threads", threads)
+        check_int("threads", threads)
     if together is not None:
-        whole("together", together)
+        check_int("together", together)
     trace = record(step, arrays, gathered)
     if trace.signature != record(step, arrays, gathered).signature:
         raise UntraceableError("a step that is not the same each time (are its random numbers from outside of it?)")

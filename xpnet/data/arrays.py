@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import elements, number, shown, whole
+from ..checks import check_float, check_int, elements, shown
 from ..device import Array, Device
 from ..errors import one_line
 from .dataset import HostArray
@@ -146,15 +146,15 @@ def check_class_weights(class_weight: Any, labels: HostArray, classes: int) -> H
     weights = np.ones(classes)
     if isinstance(class_weight, Mapping):
         for label, weight in class_weight.items():
-            label = whole("a class in class_weight", label, least=0, most=classes - 1)
-            weights[label] = number(f"class_weight[{label}]", weight, least=0.0)
+            label = check_int("a class in class_weight", label, least=0, most=classes - 1)
+            weights[label] = check_float(f"class_weight[{label}]", weight, least=0.0)
     else:
         given = elements(class_weight)
         if given is None or len(given) != classes:
             raise ValueError(
                 f"class_weight must have a weight for each of {classes} classes, not {shown(class_weight)}"
             )
-        weights[:] = [number(f"class_weight[{i}]", weight, least=0.0) for i, weight in enumerate(given)]
+        weights[:] = [check_float(f"class_weight[{i}]", weight, least=0.0) for i, weight in enumerate(given)]
     return weights
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import number
+from ..checks import check_float
 from ..rng import Purpose, stream
 
 Rows = NDArray[np.int64]
@@ -24,7 +24,7 @@ def stratified_split(y: NDArray[Any] | int, fraction: float, seed: int) -> tuple
         fraction: the share to hold out, above 0 and below 1.
         seed: of the draw.
     """
-    number("fraction", fraction, above=0.0, below=1.0)
+    check_float("fraction", fraction, above=0.0, below=1.0)
     if isinstance(y, int):
         y = np.zeros(y, dtype=np.int64)
     rows = len(y)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import number, path_of
+from ..checks import check_float, path_of
 from ..device import CPU
 from ..errors import DataError, did_you_mean
 from .arrays import check_features, check_rows
@@ -77,7 +77,7 @@ def _dataset(
     path: Path, arrays: Mapping[str, HostArray], task: str, seed: int, test_share: float, *, input_scale: float
 ) -> Dataset:
     """Return the data set in arrays called `x_train, y_train, x_test, y_test`, or `x, y`."""
-    number("test_share", test_share, above=0.0, below=1.0)
+    check_float("test_share", test_share, above=0.0, below=1.0)
     if task not in ("auto", *TASKS):
         raise ValueError(f"unknown task {task!r}: {did_you_mean(task, ('auto', *TASKS))}")
     try:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import cli
-from ..checks import number, whole
+from ..checks import check_float, check_int
 from ..data.dataset import HostArray
 from ..device import Device
 from ..errors import did_you_mean
@@ -196,8 +196,8 @@ def _track(lab: Lab) -> Track:
     options = lab.options
     data = lab.mnist()
     try:
-        whole("iterations", options.iterations)
-        whole("batch_size", options.batch_size)
+        check_int("iterations", options.iterations)
+        check_int("batch_size", options.batch_size)
         if options.activation not in ACTIVATIONS:
             raise ValueError(
                 f"unknown activation {options.activation!r}: {did_you_mean(options.activation, ACTIVATIONS)}"
@@ -205,7 +205,7 @@ def _track(lab: Lab) -> Track:
         if options.schedule not in SCHEDULES:
             raise ValueError(f"unknown schedule {options.schedule!r}: {did_you_mean(options.schedule, SCHEDULES)}")
         check_init(options.init)
-        hidden = [whole("each number in hidden", units) for units in options.hidden]
+        hidden = [check_int("each number in hidden", units) for units in options.hidden]
     except (TypeError, ValueError) as error:
         raise cli.UsageError(str(error)) from error
     return Track(
@@ -267,7 +267,7 @@ def _add_options(parser: cli.Parser) -> None:
 
 def _init(text: str) -> str | float:
     try:
-        return number("init", float(text), above=0.0)
+        return check_float("init", float(text), above=0.0)
     except ValueError:
         return text
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from .. import cli
-from ..checks import whole
+from ..checks import check_int
 from ..errors import printable
 from ..options import add_options, command_line, config_of
 from ..rng import Purpose, stream
@@ -55,7 +55,7 @@ def _main(arguments: Sequence[str] | None) -> int:
                 raise ValueError("--trials goes with --method random: a grid has as many as its values make")
             points = grid(space)
         else:
-            points = draw(space, TRIALS if options.trials is None else whole("trials", options.trials), base.seed)
+            points = draw(space, TRIALS if options.trials is None else check_int("trials", options.trials), base.seed)
         configs = [configure(base, point) for point in points]
     except (TypeError, ValueError) as error:
         parser.error(str(error))
@@ -122,7 +122,7 @@ def draw(space: dict[str, Sequence[Any]], trials: int, seed: int) -> list[dict[s
 def configure(base: Config, point: dict[str, Any]) -> Config:
     """Return the config of one combination: `base`, but for what is searched over."""
     values = dict(point)
-    depth, width = (whole(name, values.pop(name)) for name in ("depth", "width"))
+    depth, width = (check_int(name, values.pop(name)) for name in ("depth", "width"))
     return replace(base, hidden=(width,) * depth, **values)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..checks import number
+from ..checks import check_float
 from ..device import Array
 from .layers import Layer
 
@@ -91,7 +91,7 @@ class LeakyReLU(Layer):
     """y = x where x > 0, and slope x elsewhere, so that no unit dies."""
 
     def __init__(self, slope: float = 0.01) -> None:
-        self.slope = number("slope", slope)
+        self.slope = check_float("slope", slope)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Return x, or slope x where x <= 0."""
@@ -112,7 +112,7 @@ class ELU(Layer):
     """y = x where x > 0, and alpha (exp(x) - 1) elsewhere. Clevert et al., 2016, equation 15."""
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = number("alpha", alpha)
+        self.alpha = check_float("alpha", alpha)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Return x, or alpha (exp(x) - 1) where x <= 0."""

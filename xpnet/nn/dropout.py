@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..checks import number_or_numbers
+from ..checks import check_floats
 from ..device import Array
 from .layers import Layer
 
@@ -22,7 +22,7 @@ class Dropout(Layer):
     random = True
 
     def __init__(self, rate: Any) -> None:
-        self.rate = number_or_numbers("rate", rate, least=0.0, below=1.0)
+        self.rate = check_floats("rate", rate, least=0.0, below=1.0)
 
     def prepare(self) -> None:
         """Make what masks are compared with, and what they are scaled by: numbers, or (R, 1, 1)."""

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..checks import elements, number, shown
+from ..checks import check_float, elements, shown
 from ..errors import did_you_mean
 
 Shape = tuple[int, int]
@@ -67,7 +67,7 @@ def check_init(init: Any) -> str | float:
         return init
     if elements(init) is not None or callable(init):
         raise TypeError(f"init must be the name of an initializer, or a standard deviation, not {shown(init)}")
-    return number("init", init, above=0.0)
+    return check_float("init", init, above=0.0)
 
 
 def draw(init: str | float, generator: Any, shape: Shape) -> Any:

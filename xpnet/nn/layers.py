@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..checks import whole
+from ..checks import check_int
 from ..device import Array
 from .initializers import check_init, draw
 from .parameters import Parameter, Views
@@ -125,7 +125,7 @@ class Linear(Layer):
     bias = True  # also of layers that were pickled before it could be False
 
     def __init__(self, inputs: int, outputs: int, init: str | float = "he", bias: bool = True) -> None:
-        self.n_inputs, self.n_outputs = whole("inputs", inputs), whole("outputs", outputs)
+        self.n_inputs, self.n_outputs = check_int("inputs", inputs), check_int("outputs", outputs)
         self.init = check_init(init)
         if not isinstance(bias, bool):
             raise TypeError(f"bias must be True or False, not {bias!r}")

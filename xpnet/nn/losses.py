@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..checks import number, number_or_numbers
+from ..checks import check_float, check_floats
 from ..device import Array
 from .activations import sigmoid, softmax, softplus
 
@@ -98,7 +98,7 @@ class SoftmaxCrossEntropy(Loss):
     link = "softmax"
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
-        self.label_smoothing = number("label_smoothing", label_smoothing, least=0.0, below=1.0)
+        self.label_smoothing = check_float("label_smoothing", label_smoothing, least=0.0, below=1.0)
 
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
         """Return losses and gradients; t is (B,) integers from 0 to C-1, or (B, C)."""
@@ -129,7 +129,7 @@ class BinaryCrossEntropy(Loss):
     middle = 0.0
 
     def __init__(self, positive_weight: float | Sequence[float] = 1.0) -> None:
-        self.positive_weight = number_or_numbers("positive_weight", positive_weight, least=0.0)
+        self.positive_weight = check_floats("positive_weight", positive_weight, least=0.0)
         self._k: Any = self.positive_weight
 
     def bind(self, xp: Any, dtype: str, outputs: int) -> None:
@@ -182,7 +182,7 @@ class Huber(Loss):
     """
 
     def __init__(self, delta: float = 1.0) -> None:
-        self.delta = number("delta", delta, above=0.0)
+        self.delta = check_float("delta", delta, above=0.0)
 
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
         """Return losses and gradients; t is (B, O), or labels (B,)."""

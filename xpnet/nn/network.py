@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from ..checks import elements, float_type, shown, whole
+from ..checks import check_int, elements, float_type, shown
 from ..device import Array, Device, get_device
 from ..errors import DeviceError, NetworkMemoryError
 from ..rng import LARGEST_SEED, Purpose, check_seed, draw_seed, stream
@@ -53,7 +53,7 @@ class Sequential:
         if not self.layers:
             raise ValueError(f"layers must be a sequence of at least one layer, not {shown(layers)}")
         self.inputs, self.outputs = self._check_layers()
-        self.replicas = None if replicas is None else whole("replicas", replicas)
+        self.replicas = None if replicas is None else check_int("replicas", replicas)
         self.dtype = float_type("dtype", dtype)
         self.device = get_device(device)
         self.layout = Layout.of(self.layers, DTYPES[self.dtype], Parameter)

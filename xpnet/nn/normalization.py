@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..checks import number, whole
+from ..checks import check_float, check_int
 from ..device import Array
 from .layers import Layer
 from .parameters import Buffer, Parameter
@@ -31,9 +31,9 @@ class BatchNorm(Layer):
     least_rows = 2  # one row has no variance
 
     def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        self.features = self.n_inputs = whole("features", features)
-        self.eps = number("eps", eps, above=0.0)
-        self.momentum = number("momentum", momentum, least=0.0)
+        self.features = self.n_inputs = check_int("features", features)
+        self.eps = check_float("eps", eps, above=0.0)
+        self.momentum = check_float("momentum", momentum, least=0.0)
 
     def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
         """Return the normalized x; with `train`, by the batch, which goes into the running statistics."""
@@ -92,8 +92,8 @@ class LayerNorm(Layer):
     beta = Parameter("bias", matrix=False)  # (..., 1, O)
 
     def __init__(self, features: int, eps: float = 1e-5) -> None:
-        self.features = self.n_inputs = whole("features", features)
-        self.eps = number("eps", eps, above=0.0)
+        self.features = self.n_inputs = check_int("features", features)
+        self.eps = check_float("eps", eps, above=0.0)
 
     def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
         """Return the normalized x."""

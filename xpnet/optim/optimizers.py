@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from ..checks import number, number_or_numbers
+from ..checks import check_float, check_floats
 from ..device import Array
 from ..nn import Sequential
 
@@ -49,8 +49,8 @@ class Optimizer:
         self.learning_rate = check_hyperparameter("learning_rate", learning_rate, above=0.0)
         self.weight_decay = check_hyperparameter("weight_decay", weight_decay, least=0.0)
         self.l1 = check_hyperparameter("l1", l1, least=0.0)
-        self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, above=0.0)
-        self.clip_value = None if clip_value is None else number("clip_value", clip_value, above=0.0)
+        self.clip_norm = None if clip_norm is None else check_float("clip_norm", clip_norm, above=0.0)
+        self.clip_value = None if clip_value is None else check_float("clip_value", clip_value, above=0.0)
         self.state: State = {}
 
     def bind(self, network: Sequential) -> None:
@@ -171,7 +171,7 @@ class Momentum(Optimizer):
 
     def __init__(self, learning_rate: Hyperparameter = 0.01, momentum: float = 0.9, **common: Any) -> None:
         super().__init__(learning_rate, **common)
-        self.momentum = number("momentum", momentum, least=0.0, below=1.0)
+        self.momentum = check_float("momentum", momentum, least=0.0, below=1.0)
 
     def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
         """Take one step."""
@@ -195,7 +195,7 @@ class Nesterov(Optimizer):
 
     def __init__(self, learning_rate: Hyperparameter = 0.01, momentum: float = 0.9, **common: Any) -> None:
         super().__init__(learning_rate, **common)
-        self.momentum = number("momentum", momentum, least=0.0, below=1.0)
+        self.momentum = check_float("momentum", momentum, least=0.0, below=1.0)
 
     def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
         """Take one step."""
@@ -219,7 +219,7 @@ class AdaGrad(Optimizer):
 
     def __init__(self, learning_rate: Hyperparameter = 0.01, epsilon: float = 1e-10, **common: Any) -> None:
         super().__init__(learning_rate, **common)
-        self.epsilon = number("epsilon", epsilon, above=0.0)
+        self.epsilon = check_float("epsilon", epsilon, above=0.0)
 
     def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
         """Take one step."""
@@ -246,8 +246,8 @@ class RMSprop(Optimizer):
         self, learning_rate: Hyperparameter = 0.001, alpha: float = 0.99, epsilon: float = 1e-8, **common: Any
     ) -> None:
         super().__init__(learning_rate, **common)
-        self.alpha = number("alpha", alpha, least=0.0, below=1.0)
-        self.epsilon = number("epsilon", epsilon, above=0.0)
+        self.alpha = check_float("alpha", alpha, least=0.0, below=1.0)
+        self.epsilon = check_float("epsilon", epsilon, above=0.0)
 
     def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
         """Take one step."""
@@ -285,9 +285,9 @@ class Adam(Optimizer):
         **common: Any,
     ) -> None:
         super().__init__(learning_rate, **common)
-        self.beta1 = number("beta1", beta1, least=0.0, below=1.0)
-        self.beta2 = number("beta2", beta2, least=0.0, below=1.0)
-        self.epsilon = number("epsilon", epsilon, above=0.0)
+        self.beta1 = check_float("beta1", beta1, least=0.0, below=1.0)
+        self.beta2 = check_float("beta2", beta2, least=0.0, below=1.0)
+        self.epsilon = check_float("epsilon", epsilon, above=0.0)
 
     def step_table(self, t: Any) -> dict[str, Any]:
         """Add the bias corrections 1 - beta^t."""
@@ -351,7 +351,7 @@ def check_hyperparameter(name: str, value: Any, **bounds: float) -> float | tupl
     """Return `value` as a float, or as a tuple of floats where it is a sequence (one for each replica, or (R, 1))."""
     if getattr(value, "ndim", 0) == 2 and value.shape[1] == 1:
         value = value[:, 0]
-    checked = number_or_numbers(name, value, **bounds)
+    checked = check_floats(name, value, **bounds)
     if checked == []:
         raise ValueError(f"{name} must have a number for each replica, and is empty")
     return tuple(checked) if isinstance(checked, list) else checked

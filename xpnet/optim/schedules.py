@@ -18,7 +18,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ..checks import elements, number, shown, whole
+from ..checks import check_float, check_int, elements, shown
 
 Schedule = Callable[[int], float]
 
@@ -48,7 +48,7 @@ def _constant(taken: int) -> float:
 
 def step(every: int, factor: float = 0.1) -> Schedule:
     """Return factor^k after k times `every` steps: a staircase."""
-    every = whole("every", every)
+    every = check_int("every", every)
     factor = _check_range("factor", factor, 0.0, 1.0)
     return NamedSchedule(_step, every, factor)
 
@@ -59,7 +59,7 @@ def _step(every: int, factor: float, taken: int) -> float:
 
 def exponential(every: int, factor: float) -> Schedule:
     """Return factor^(t / every) after t steps: the rate falls by `factor` in each `every` steps, smoothly."""
-    every = whole("every", every)
+    every = check_int("every", every)
     factor = _check_range("factor", factor, 0.0, 1.0)
     return NamedSchedule(_exponential, every, factor)
 
@@ -73,7 +73,7 @@ def cosine(steps: int, last: float = 0.0) -> Schedule:
 
     last + (1 - last) (1 + cos(pi t / steps)) / 2; Loshchilov and Hutter, "SGDR", 2017, equation 5.
     """
-    steps = whole("steps", steps)
+    steps = check_int("steps", steps)
     last = _check_range("last", last, 0.0, 1.0)
     return NamedSchedule(_cosine, steps, last)
 
@@ -87,7 +87,7 @@ def cosine_restarts(steps: int, growth: float = 1.0, last: float = 0.0) -> Sched
 
     Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
     """
-    steps = whole("steps", steps)
+    steps = check_int("steps", steps)
     growth = _check_range("growth", growth, 1.0, 100.0)
     last = _check_range("last", last, 0.0, 1.0)
 
@@ -114,7 +114,7 @@ def one_cycle(steps: int, rise: float = 0.3, first: float = 1.0 / 25.0, last: fl
         rise: the share of the steps in which the rate rises.
         first, last: factors at the first and the last step.
     """
-    steps = whole("steps", steps)
+    steps = check_int("steps", steps)
     rise = _check_range("rise", rise, 0.0, 1.0)
     first = _check_range("first", first, 0.0, 1.0)
     last = _check_range("last", last, 0.0, 1.0)
@@ -136,7 +136,7 @@ def _blend(start: float, end: float, share: float) -> float:
 
 def warmup(steps: int, then: Schedule) -> Schedule:
     """Return a straight rise, 1/steps, 2/steps, ..., 1, and then the schedule `then` from its beginning."""
-    return NamedSchedule(_warmup, whole("steps", steps), _check_schedule("then", then))
+    return NamedSchedule(_warmup, check_int("steps", steps), _check_schedule("then", then))
 
 
 def _warmup(steps: int, then: Schedule, taken: int) -> float:
@@ -152,7 +152,7 @@ def join(parts: Sequence[tuple[int, Schedule]], last: Schedule) -> Schedule:
         pair = elements(part) or []
         if len(pair) != 2:
             raise TypeError(f"parts[{i}] must be a number of steps and a schedule, not {shown(part)}")
-        checked.append((whole(f"parts[{i}][0]", pair[0]), _check_schedule(f"parts[{i}][1]", pair[1])))
+        checked.append((check_int(f"parts[{i}][0]", pair[0]), _check_schedule(f"parts[{i}][1]", pair[1])))
     return NamedSchedule(_joined, tuple(checked), _check_schedule("last", last))
 
 
@@ -192,7 +192,7 @@ and 4/7 of the training.
 
 
 def _check_range(name: str, value: float, least: float, most: float) -> float:
-    checked = number(name, value)
+    checked = check_float(name, value)
     if not least <= checked <= most:
         raise ValueError(f"{name} must be from {least:g} to {most:g}, not {checked}")
     return checked

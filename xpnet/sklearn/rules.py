@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import number
+from ..checks import check_float
 from ..device import Array
 from ..nn import Loss, Poisson, Sequential
 from ..nn.losses import TINY, Result, by_output
@@ -35,7 +35,7 @@ class SGD(Optimizer):
 
     def __init__(self, learning_rate: float, momentum: float, nesterov: bool) -> None:
         super().__init__(learning_rate)
-        self.momentum = number("momentum", momentum, least=0.0)
+        self.momentum = check_float("momentum", momentum, least=0.0)
         self.nesterov = nesterov
 
     def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
@@ -62,9 +62,9 @@ class Adam(Optimizer):
 
     def __init__(self, learning_rate: float, beta1: float, beta2: float, epsilon: float) -> None:
         super().__init__(learning_rate)
-        self.beta1 = number("beta1", beta1, least=0.0, below=1.0)
-        self.beta2 = number("beta2", beta2, least=0.0, below=1.0)
-        self.epsilon = number("epsilon", epsilon, above=0.0)
+        self.beta1 = check_float("beta1", beta1, least=0.0, below=1.0)
+        self.beta2 = check_float("beta2", beta2, least=0.0, below=1.0)
+        self.epsilon = check_float("epsilon", epsilon, above=0.0)
 
     def step_table(self, t: Any) -> dict[str, Any]:
         """Add the correction sqrt(1 - beta2^t) / (1 - beta1^t)."""

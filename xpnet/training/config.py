@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import elements, float_type, number, path_of, shown, whole
+from ..checks import check_float, check_int, elements, float_type, path_of, shown
 from ..data import DATASETS, TASKS
 from ..data.files import decode_text
 from ..device import check_request, usable_processors
@@ -147,13 +147,13 @@ class Config:
             check_init(self.init)
         for name in ("batch_size", "epochs", "steps", "early_stop", "threads"):
             if getattr(self, name) is not None:
-                whole(name, getattr(self, name), most=MOST_THREADS if name == "threads" else None)
+                check_int(name, getattr(self, name), most=MOST_THREADS if name == "threads" else None)
         for units in self.hidden:
-            whole("each number in hidden", units)
+            check_int("each number in hidden", units)
         for name, bounds in _BOUNDS.items():
             if getattr(self, name) is not None:
-                number(name, getattr(self, name), **bounds)
-        whole("warmup", self.warmup, least=0)
+                check_float(name, getattr(self, name), **bounds)
+        check_int("warmup", self.warmup, least=0)
         if self.label_smoothing and self.loss not in (None, "softmax-cross-entropy"):
             raise ValueError(
                 f"label_smoothing ({self.label_smoothing}) goes with softmax-cross-entropy, not {self.loss}"
@@ -231,7 +231,7 @@ def checked_types(options: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(value, bool):
                 raise TypeError(f"{name} must be true or false, not {shown(value)}")
         elif float in allowed and isinstance(value, Real | Decimal) and not isinstance(value, bool):
-            checked[name] = number(name, value)
+            checked[name] = check_float(name, value)
         elif isinstance(value, bool) or not isinstance(value, allowed):
             wanted = " or ".join(_TYPE_NAMES[kind] for kind in allowed if kind is not types.NoneType)
             raise TypeError(f"{name} must be {wanted}, not {shown(value)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import number, whole
+from ..checks import check_float, check_int
 from ..data.dataset import HostArray
 from ..device import CPU, Array, Device
 from ..optim import Optimizer, Schedule
@@ -69,9 +69,9 @@ def descend(
         TypeError, ValueError: an argument is wrong, or a function's answer has the wrong shape, or is not a number at
             the start.
     """
-    whole("steps", steps, least=0)
+    check_int("steps", steps, least=0)
     if tolerance is not None:
-        number("tolerance", tolerance, least=0.0)
+        check_float("tolerance", tolerance, least=0.0)
     host = np.array(start, dtype=np.float64)
     if host.ndim not in (1, 2) or host.size == 0 or not np.isfinite(host).all():
         raise ValueError(f"start must be a point of finite numbers, (D,), or many, (S, D), not {start!r}")

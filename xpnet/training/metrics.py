@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import whole
+from ..checks import check_int
 from ..data.arrays import check_labels
 from ..data.dataset import HostArray
 from ..device import CPU, Array
@@ -53,7 +53,7 @@ def top_k_accuracy(y: Any, probabilities: Any, k: int) -> float:
     y, probabilities = np.asarray(y), np.asarray(probabilities)
     if probabilities.ndim != 2 or y.shape != probabilities.shape[:1] or not len(y):
         raise ValueError(f"there must be a label for each row of probabilities: {y.shape}, {probabilities.shape}")
-    whole("k", k, most=probabilities.shape[-1])
+    check_int("k", k, most=probabilities.shape[-1])
     y = check_labels(y, CPU, len(y), probabilities.shape[-1])
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
     return float(((best == y[:, None]).any(axis=-1) & (most_probable(np, probabilities) >= 0)).mean())
@@ -66,7 +66,7 @@ def confusion_matrix(y: Any, predicted: Any, classes: int) -> HostArray:
     [[1, 0], [1, 1]]
     """
     y, predicted = _pair(y, predicted)
-    classes = whole("classes", classes)
+    classes = check_int("classes", classes)
     matrix = np.zeros((classes, classes), dtype=np.int64)
     there = predicted != -1
     y = check_labels(y, CPU, len(y), classes, "y")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import elements, flag, number_or_numbers, path_of, shown, whole
+from ..checks import check_floats, check_int, elements, flag, path_of, shown
 from ..data.arrays import check_features
 from ..data.batches import Rows, spans
 from ..data.dataset import Scaling
@@ -95,7 +95,7 @@ class MLP:
         given = elements(sizes)
         if given is None or len(given) < 2:
             raise ValueError(f"sizes must be the inputs, the hidden layers' units and the outputs, not {shown(sizes)}")
-        sizes = [whole(f"sizes[{i}]", size) for i, size in enumerate(given)]
+        sizes = [check_int(f"sizes[{i}]", size) for i, size in enumerate(given)]
         chosen, behind = choose_loss(task, loss, output, single=sizes[-1] == 1)
         names = [activation] * (len(sizes) - 2) if isinstance(activation, str) else elements(activation)
         if names is None:
@@ -106,7 +106,7 @@ class MLP:
             if not isinstance(name, str) or name not in ACTIVATIONS:
                 raise ValueError(f"unknown activation {name!r}: {did_you_mean(str(name), ACTIVATIONS)}")
         batch_norm = flag("batch_norm", batch_norm)
-        rates = number_or_numbers("dropout", dropout, least=0.0, below=1.0)
+        rates = check_floats("dropout", dropout, least=0.0, below=1.0)
         layers: list[Layer] = []
         inits = suitable(names) if init is None else [init] * (len(sizes) - 1)
         for inputs, outputs, name, drawn in zip(sizes, sizes[1:-1], names, inits, strict=False):
@@ -176,7 +176,7 @@ class MLP:
             raise ValueError("input_shape must be given: the network's layers do not say how many features come in")
         given = [network.inputs] if input_shape is None else input_shape
         every = elements(given)
-        shape = tuple(whole("input_shape", size) for size in ([given] if every is None else every))
+        shape = tuple(check_int("input_shape", size) for size in ([given] if every is None else every))
         self.n_inputs = math.prod(shape)
         if network.inputs not in (None, self.n_inputs):
             raise ValueError(f"input_shape {shape} does not make {network.inputs} features")
@@ -348,7 +348,7 @@ def _by_name(classes: Any) -> dict[str, Any]:
 
 def _scaling(name: str, value: Any, count: int, of: str, **bounds: float) -> Scaling:
     """Return a checked shift or scale: a number, or a tuple of `count` numbers."""
-    checked = number_or_numbers(name, value, **bounds)
+    checked = check_floats(name, value, **bounds)
     if isinstance(checked, float):
         return checked
     if len(checked) != count:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import whole
+from ..checks import check_int
 from ..device import Device
 from ..errors import ModelFileError, one_line
 from ..nn import LAYERS, LOSSES, Layer, Loss, Sequential
@@ -47,7 +47,7 @@ def save_model(model: MLP, path: Path, *, replica: int | None = None, about: Map
     if replica is not None:
         if model.replicas is None:
             raise ValueError(f"replica {replica!r} was asked for, and the model has no replicas")
-        whole("replica", replica, least=0, most=model.replicas - 1)
+        check_int("replica", replica, least=0, most=model.replicas - 1)
         description["replicas"] = None
         for layer in description["layers"]:  # a list in a layer's settings has a number for each replica
             layer.update({name: value[replica] for name, value in layer.items() if isinstance(value, list)})

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import flag, one_at_a_time, shown, whole
+from ..checks import check_int, flag, one_at_a_time, shown
 from ..data.arrays import check_features, check_pair, check_rows, check_weights
 from ..data.batches import Rows, spans
 from ..errors import DivergedError
@@ -113,7 +113,7 @@ class Trainer:
                 f"schedule must be a function of steps, such as xpnet.schedules.cosine(1000), not {schedule!r}"
             )
         _warn_of_steps(model)
-        self.batch_size = whole("batch_size", batch_size)
+        self.batch_size = check_int("batch_size", batch_size)
         self.seed = draw_seed() if seed is None else check_seed(seed)
         self.compile = flag("compile", compile)
         self.compiled: bool | str = "nothing was trained"
@@ -182,7 +182,7 @@ class Trainer:
             if call is not None and not callable(call):
                 raise TypeError(f"{name} must be a function, not {shown(call)}")
         if early_stop is not None:
-            whole("early_stop", early_stop)
+            check_int("early_stop", early_stop)
             if validation is None:
                 raise ValueError("early_stop needs validation data to watch")
         # Values that overflow are looked for at the end of the epoch.
@@ -397,7 +397,7 @@ def _epoch_lengths(per_epoch: int, epochs: int | None, steps: int | None) -> Ite
     """Yield the number of steps of each epoch to come; raise for a number of epochs or steps that is none."""
     for name, count in (("epochs", epochs), ("steps", steps)):
         if count is not None:
-            whole(name, count)
+            check_int(name, count)
     if epochs is not None and steps is not None:
         raise ValueError(f"epochs ({epochs}) and steps ({steps}) cannot both be given")
     left = (epochs or 1) * per_epoch if steps is None else steps
