@@ -15,7 +15,7 @@ from .initializers import check_init, draw
 from .parameters import Parameter, Views
 
 
-def swap(x: Array) -> Array:
+def matrix_transpose(x: Array) -> Array:
     """Return x with its last two axes swapped: the transpose of every matrix in it."""
     return x.swapaxes(-1, -2)
 
@@ -141,11 +141,11 @@ class Linear(Layer):
     def backward(self, dy: Array) -> Array:  # (..., B, O)
         """Assign dW and db, and return dx = dy W^T, (..., B, I)."""
         self.backward_parameters(dy)
-        return dy @ swap(self.W)  # (..., B, I)
+        return dy @ matrix_transpose(self.W)  # (..., B, I)
 
     def backward_parameters(self, dy: Array) -> None:  # (..., B, O)
         """Assign dW = x^T dy, and db, the sum of dy over the batch."""
-        self.grads["W"][...] = swap(self.x) @ dy  # (..., I, O)
+        self.grads["W"][...] = matrix_transpose(self.x) @ dy  # (..., I, O)
         if self.bias:
             self.grads["b"][...] = dy.sum(axis=-2, keepdims=True)  # (..., 1, O)
 
