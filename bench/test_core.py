@@ -16,7 +16,7 @@ import pytest
 from networks import NETWORKS
 
 from xpnet import MLP, Adam, Trainer
-from xpnet.training.steps import Steps, Totals, training_step
+from xpnet.training.steps import EpochSums, Steps, training_step
 from xpnet.training.trainer import step_table
 
 ROWS = 4096
@@ -48,15 +48,15 @@ class Setting:
 
     def step(self):
         h = {name: values[0, ...] for name, values in self.table().items()}
-        totals = Totals.zeros(self.model)
-        return lambda: training_step(self.model, self.trainer.optimizer, self.rows, self.index, h, totals)
+        sums = EpochSums.zeros(self.model)
+        return lambda: training_step(self.model, self.trainer.optimizer, self.rows, self.index, h, sums)
 
     def compiled_step(self):
         steps = Steps(self.model, self.trainer.optimizer, self.rows, compiled=True)
-        table, totals, batch = self.table(), Totals.zeros(self.model), slice(0, self.batch_size)
+        table, sums, batch = self.table(), EpochSums.zeros(self.model), slice(0, self.batch_size)
 
         def step():
-            for _ in steps.take(self.index, [batch], table, totals, most=1):
+            for _ in steps.take(self.index, [batch], table, sums, most=1):
                 pass
 
         step()

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from xpnet import MLP, Trainer
 from xpnet.optim import OPTIMIZERS
 from xpnet.training.config import default_threads
-from xpnet.training.steps import Steps, Totals
+from xpnet.training.steps import EpochSums, Steps
 from xpnet.training.trainer import step_table
 
 
@@ -39,7 +39,7 @@ class XpnetSteps:
         table = step_table(self.model.network, self.trainer.optimizer, self.trainer.schedule, self.taken, count)
         spans = [slice(k * size, (k + 1) * size) for k in range(count)]
         with np.errstate(all="ignore"):
-            for taken in self.steps.take(batches.ravel(), spans, table, Totals.zeros(self.model), most=count):
+            for taken in self.steps.take(batches.ravel(), spans, table, EpochSums.zeros(self.model), most=count):
                 self.taken += taken
         if self.way == "compiled" and self.steps.compiled is not True:
             raise LeftOut(f"the step is not compiled: {self.steps.compiled}")

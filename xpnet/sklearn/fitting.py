@@ -17,7 +17,7 @@ from ..nn import Linear
 from ..optim import Optimizer, Schedule
 from ..training.config import WORTH_THREADS
 from ..training.model import MLP
-from ..training.steps import Steps, Totals, in_order
+from ..training.steps import EpochSums, Steps, in_order
 from ..training.trainer import batch_spans, step_table
 from .rules import Penalized
 
@@ -160,7 +160,7 @@ class Fitting:
         optimizer.rows = np.array([batch.stop - batch.start for batch in batches], float)
         optimizer.weights = optimizer.rows if examples.w is None else np.add.reduceat(examples.w[order], starts)
         table = step_table(model.network, optimizer, self.schedule, self.taken, len(batches))
-        totals = Totals.zeros(model, metric=False)
+        sums = EpochSums.zeros(model, metric=False)
         optimizer.penalty[...] = 0.0
         for rows, index, some in examples.pieces(order, batches):
             steps = self._steps_on(rows)
@@ -168,11 +168,11 @@ class Fitting:
             spans = [slice(batch.start - begin, batch.stop - begin) for batch in batches[some]]
             part = {name: values[some] for name, values in table.items()}
             with few_threads(model, batch_size):
-                for taken in steps.take(index, spans, part, totals, most=len(spans)):
+                for taken in steps.take(index, spans, part, sums, most=len(spans)):
                     self.taken += taken
                     interrupt.check()
-        sums = (totals.loss, totals.weight, optimizer.penalty)
-        loss, weight, penalty = (float(model.device.to_host(one)) for one in sums)
+        fetched = (sums.loss, sums.weight, optimizer.penalty)
+        loss, weight, penalty = (float(model.device.to_host(one)) for one in fetched)
         return loss / weight, penalty / len(order)
 
     def loss_and_gradient(self, examples: Examples, interrupt: DeferredInterrupt) -> tuple[float, float, HostArray]:

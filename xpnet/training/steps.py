@@ -47,43 +47,43 @@ FEW = "so few steps run sooner than they are compiled"
 
 
 @dataclass(frozen=True)
-class Totals:
+class EpochSums:
     """What an epoch adds up, on the device, in float64: the device is asked for it once, at the epoch's end.
 
     Attributes:
         loss, weight: the weighted sum of losses, and the sum of weights, () or (R,).
-        tally: what the task's metric adds up, () or (R,), or for each output, (O,) or (R, O); None for no metric.
+        metric_sum: what the task's metric adds up, () or (R,), or for each output, (O,) or (R, O); None for no metric.
     """
 
     loss: Array
     weight: Array
-    tally: Array | None
+    metric_sum: Array | None
 
     @classmethod
-    def zeros(cls, model: MLP, *, metric: bool = True) -> Totals:
-        """Totals of nothing, with the task's metric or without."""
+    def zeros(cls, model: MLP, *, metric: bool = True) -> EpochSums:
+        """Sums that are zero, with the task's metric or without."""
         shape = () if model.replicas is None else (model.replicas,)
         shapes = [shape, shape] + [shape + (model.n_outputs,) * model.task.by_output] * metric
         arrays = [model.device.zeros(shape, "float64") for shape in shapes]
-        loss, weight, tally = (*arrays, None)[:3]
-        return cls(loss, weight, tally)
+        loss, weight, metric_sum = (*arrays, None)[:3]
+        return cls(loss, weight, metric_sum)
 
     def add(self, model: MLP, z: Array, t: Array, loss: Array, weight: Array) -> None:
         """Add a batch: its loss and weight, and what its outputs z and targets t add to the metric."""
-        tally = None if self.tally is None else model.task.tally(model.network.xp, model.loss, z, t)
+        metric_sum = None if self.metric_sum is None else model.task.metric_sum(model.network.xp, model.loss, z, t)
         self.loss[...] = self.loss + loss
         self.weight[...] = self.weight + weight
-        if self.tally is not None:
-            self.tally[...] = self.tally + tally
+        if self.metric_sum is not None:
+            self.metric_sum[...] = self.metric_sum + metric_sum
 
     def means(self, model: MLP, t: Array) -> tuple[Any, Any]:
         """Return mean loss and metric over the rows with targets t, as floats or lists of R; waits for the device."""
         loss, weight = (model.device.to_host(a) for a in (self.loss, self.weight))
         with np.errstate(invalid="ignore"):
-            return (loss / weight).tolist(), model.task.score(model.device, self.tally, t)
+            return (loss / weight).tolist(), model.task.score(model.device, self.metric_sum, t)
 
 
-def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, h: State, totals: Totals) -> None:
+def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, h: State, sums: EpochSums) -> None:
     """Take one step on the rows `index`, (B,): forward, loss, backward, update.
 
     Nothing here depends on a value, and everything that changes from step to step comes in as an array.
@@ -94,14 +94,14 @@ def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, h:
     loss, weight, dz = model.loss(network.xp, z, t, w)
     network.backward(dz)
     optimizer.step(network.xp, network.values, network.gradients, optimizer.state, h)
-    totals.add(model, z, t, loss, weight)
+    sums.add(model, z, t, loss, weight)
 
 
-def evaluation_step(model: MLP, rows: Rows, totals: Totals) -> None:
+def evaluation_step(model: MLP, rows: Rows, sums: EpochSums) -> None:
     """Add up the loss and the metric of rows."""
     z = model.network.forward(rows.inputs(rows.x))
     loss, weight, _ = model.loss(model.network.xp, z, rows.t, rows.w)
-    totals.add(model, z, rows.t, loss, weight)
+    sums.add(model, z, rows.t, loss, weight)
 
 
 class Steps:
@@ -156,14 +156,14 @@ class Steps:
             if isinstance(runner, Replay):
                 runner.release()
 
-    def take(self, order: Array, batches: Sequence[slice], table: State, totals: Totals, most: int) -> Iterator[int]:
+    def take(self, order: Array, batches: Sequence[slice], table: State, sums: EpochSums, most: int) -> Iterator[int]:
         """Take a step for each batch of an epoch's `order`, and yield, again and again, how many were taken.
 
         Args:
             order: of the rows, (N,).
             batches: spans of it.
             table: what each step reads, by name, with an axis of steps in front.
-            totals: what steps add to.
+            sums: what steps add to.
             most: how many steps may be taken before the next yield.
         """
         done = 0
@@ -175,9 +175,9 @@ class Steps:
         while done < len(batches):
             index, h = order[batches[done]], table_row(table, done)
             size = len(index)
-            runner = self._runner(index, h, totals, min(alike[done], most)) if worth[size] else None
+            runner = self._runner(index, h, sums, min(alike[done], most)) if worth[size] else None
             if runner is None:
-                training_step(self.model, self.optimizer, self.rows, index, h, totals)
+                training_step(self.model, self.optimizer, self.rows, index, h, sums)
                 done += 1
                 yield 1
                 continue
@@ -185,7 +185,7 @@ class Steps:
             moves = {f"h {name}": values.strides[0] for name, values in table.items()}
             moves["index"] = size * order.itemsize
             start = time.perf_counter()
-            runner.run(self._arrays(index, h, totals), count, moves)
+            runner.run(self._arrays(index, h, sums), count, moves)
             seconds = max(time.perf_counter() - start, 1e-9)
             self._patience[size] = max(1, min(2 * count, int(PATIENCE * count / seconds)))
             done += count
@@ -211,7 +211,7 @@ class Steps:
         """Return what a compiled step depends on, but for settings: not on the number of all rows."""
         return size, self._form
 
-    def _runner(self, index: Array, h: State, totals: Totals, together: int) -> Runner | None:
+    def _runner(self, index: Array, h: State, sums: EpochSums, together: int) -> Runner | None:
         """Return what runs steps on so many rows, `together` at a time; None where they are taken eagerly."""
         if self._possible is not True:
             return None
@@ -220,7 +220,7 @@ class Steps:
             self._runners, self._settings = {}, settings
         kind = self._kind(len(index))
         if kind not in self._runners:
-            arrays = self._arrays(index, h, totals)
+            arrays = self._arrays(index, h, sums)
             self.compiled, runner = _compiled(True, self._record, arrays, together, _gathered(self.rows))
             if runner is None:
                 self._possible = self.compiled  # once eager, eager to the end
@@ -228,14 +228,14 @@ class Steps:
             self._runners[kind] = runner
         return self._runners[kind]
 
-    def plan(self, order: Array, table: State, totals: Totals, together: int) -> str:
+    def plan(self, order: Array, table: State, sums: EpochSums, together: int) -> str:
         """Return the plan of a step on the rows of `order`, of `together` such, in words, or why there is none."""
-        runner = self._runner(order, table_row(table, 0), totals, together)
+        runner = self._runner(order, table_row(table, 0), sums, together)
         return str(runner) if self.compiled is True else f"steps are not compiled: {self.compiled}"
 
-    def _arrays(self, index: Array, h: State, totals: Totals) -> State:
+    def _arrays(self, index: Array, h: State, sums: EpochSums) -> State:
         """Return all arrays of a step, by name."""
-        arrays = _of_model(self.model) | {"index": index} | _of_rows(self.rows) | _of_totals(totals)
+        arrays = _of_model(self.model) | {"index": index} | _of_rows(self.rows) | _of_sums(sums)
         arrays |= {f"state {name}": array for name, array in self.optimizer.state.items()}
         return arrays | {f"h {name}": array for name, array in h.items()}
 
@@ -246,7 +246,7 @@ class Steps:
         twin = _twin(self.model, device, a)
         owners = _owners(twin, optimizer)
         before = [dict(vars(owner)) for owner in owners]
-        training_step(twin, optimizer, _rows(self.rows, a), a["index"], h, _totals(a))
+        training_step(twin, optimizer, _rows(self.rows, a), a["index"], h, _sums(a))
         for owner, attributes in zip(owners, before, strict=True):
             for name, value in attributes.items():
                 if vars(owner).get(name) is not value:
@@ -264,19 +264,19 @@ class Evaluation:
 
     def report(self) -> tuple[Any, Any]:
         """Return mean loss and metric, as floats or lists of R; waits for the device."""
-        totals = Totals.zeros(self._model)
+        sums = EpochSums.zeros(self._model)
         pieces = spans(len(self._rows), EVALUATE_ROWS)
         done = 0
         for size, alike in groupby(piece.stop - piece.start for piece in pieces):
             count = len(list(alike))
-            self._add(pieces[done : done + count], size, totals)
+            self._add(pieces[done : done + count], size, sums)
             done += count
-        return totals.means(self._model, self._rows.t)
+        return sums.means(self._model, self._rows.t)
 
-    def _add(self, pieces: list[slice], size: int, totals: Totals) -> None:
+    def _add(self, pieces: list[slice], size: int, sums: EpochSums) -> None:
         """Add up pieces of one size."""
         first = self._rows.part(pieces[0])
-        arrays = _of_model(self._model) | _of_rows(first) | _of_totals(totals)
+        arrays = _of_model(self._model) | _of_rows(first) | _of_sums(sums)
         if size not in self._runners:
             # A row of weights for each replica is not in one piece of memory.
             possible = self._compiled if first.w is None or first.w.ndim == 1 else "weights of replicas"
@@ -288,10 +288,10 @@ class Evaluation:
             runner.run(arrays, len(pieces), {name: array.nbytes for name, array in _of_rows(first).items()})
             return
         for piece in pieces:
-            evaluation_step(self._model, self._rows.part(piece), totals)
+            evaluation_step(self._model, self._rows.part(piece), sums)
 
     def _record(self, device: TracingDevice, a: State) -> None:
-        evaluation_step(_twin(self._model, device, a), _rows(self._rows, a), _totals(a))
+        evaluation_step(_twin(self._model, device, a), _rows(self._rows, a), _sums(a))
 
 
 def least_steps(model: MLP, rows: int) -> int:
@@ -428,8 +428,8 @@ def _gathered(rows: Rows) -> set[str]:
     return {name for name, array in _of_rows(rows).items() if name != "w" or array.ndim == 1}
 
 
-def _of_totals(totals: Totals) -> State:
-    arrays = {field.name: getattr(totals, field.name) for field in fields(Totals)}
+def _of_sums(sums: EpochSums) -> State:
+    arrays = {field.name: getattr(sums, field.name) for field in fields(EpochSums)}
     return {f"total {name}": array for name, array in arrays.items() if array is not None}
 
 
@@ -437,5 +437,5 @@ def _rows(rows: Rows, a: State) -> Rows:
     return replace(rows, x=a["x"], t=a["t"], w=a.get("w"))
 
 
-def _totals(a: State) -> Totals:
-    return Totals(*(a.get(f"total {field.name}") for field in fields(Totals)))
+def _sums(a: State) -> EpochSums:
+    return EpochSums(*(a.get(f"total {field.name}") for field in fields(EpochSums)))

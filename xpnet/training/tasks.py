@@ -42,11 +42,11 @@ class Task:
         """Return the weight of each row, (N,), for weights of classes."""
         raise ValueError(f"class_weight goes with classification, and the task is {self.name}")
 
-    def tally(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
+    def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
         """Return what a batch adds to the metric's sum, (...) or (..., O), for outputs z and targets t."""
         raise NotImplementedError
 
-    def score(self, device: Device, tally: Array, t: Array) -> Any:
+    def score(self, device: Device, metric_sum: Array, t: Array) -> Any:
         """Return the metric, a float or a list of R floats, from the sum over batches with the targets t."""
         raise NotImplementedError
 
@@ -70,9 +70,9 @@ class Named(Task):
     class_names: tuple[str, ...]
     metric = "accuracy"
 
-    def score(self, device: Device, tally: Array, t: Array) -> Any:
+    def score(self, device: Device, metric_sum: Array, t: Array) -> Any:
         """Return the share of rows that are right."""
-        return (device.to_host(tally) / len(t)).tolist()
+        return (device.to_host(metric_sum) / len(t)).tolist()
 
     def settings(self) -> dict[str, Any]:
         """Return the class names."""
@@ -99,7 +99,7 @@ class Classification(Named):
         """Return the weight of each row's class."""
         return check_class_weights(class_weight, t, len(self.class_names))[t]
 
-    def tally(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
+    def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
         """Return how many rows are right, (...): none whose outputs are no numbers."""
         predicted = yes_or_no(xp, z[..., 0], loss.middle) if self.single else most_probable(xp, z)  # (..., B)
         return _count(predicted == t)
@@ -128,7 +128,7 @@ class Multilabel(Named):
             raise ValueError(f"{name} must hold 0 and 1: row {row}, column {column} is {t[row, column]:g}")
         return t
 
-    def tally(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
+    def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
         """Return how many rows have all labels right, (...); an output that is no number is not."""
         return _count(_count(yes_or_no(xp, z, loss.middle) == t) == z.shape[-1])
 
@@ -157,15 +157,15 @@ class Regression(Task):
             raise ValueError(f"{name} must be at least {self.least:g} for this loss: it holds {t.min():g}")
         return check_targets((t - self.shift) / self.scale, device, rows, len(self.shift), dtype, name)
 
-    def tally(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
+    def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
         """Return the sum of squared errors of each output, (..., O)."""
         d = loss.output(xp, z) - t
         return (d * d).sum(axis=-2)
 
-    def score(self, device: Device, tally: Array, t: Array) -> Any:
+    def score(self, device: Device, metric_sum: Array, t: Array) -> Any:
         """Return R2, the mean over outputs."""
         t_host = device.to_host(t).astype(np.float64)
-        return r2_of_sums(device.to_host(tally), distances(t_host)).mean(axis=-1).tolist()
+        return r2_of_sums(device.to_host(metric_sum), distances(t_host)).mean(axis=-1).tolist()
 
     def decode(self, xp: Any, p: Array) -> Array:
         """Return predictions in the user's units, float64: a shift may dwarf the scale, or be beyond float32."""

@@ -21,7 +21,7 @@ from ..optim.schedules import constant
 from ..rng import check_seed, draw_seed, mask_keys, permutation
 from .early_stopping import Best, asks_to_stop
 from .model import MLP
-from .steps import Evaluation, Steps, Totals
+from .steps import EpochSums, Evaluation, Steps
 
 Row = dict[str, Any]
 OnStep = Callable[[int], None]
@@ -254,17 +254,17 @@ class Trainer:
         model, rows = self.model, steps.rows
         start = time.perf_counter()
         order = model.device.asarray(permutation(self.seed, self.epoch + 1, len(rows)))
-        totals = Totals.zeros(model)
+        sums = EpochSums.zeros(model)
         batches = self._batches(len(rows))[:length]
         rate = self._rates(self.step + length - 1)
         table = step_table(model.network, self.optimizer, self.schedule, self.step, length)
-        for taken in steps.take(order, batches, table, totals, most=length if on_step is None else 1):
+        for taken in steps.take(order, batches, table, sums, most=length if on_step is None else 1):
             self.step += taken
             interrupt.check()
             for on in (on_step, on_progress):
                 if on is not None:
                     interrupt.call(on, self.step)
-        loss, score = totals.means(model, rows.t.take(order[: batches[-1].stop], axis=0))
+        loss, score = sums.means(model, rows.t.take(order[: batches[-1].stop], axis=0))
         return {
             "epoch": self.epoch + 1,
             "step": self.step,
@@ -285,7 +285,7 @@ class Trainer:
             order = np.arange(batches[0].stop)
             table = step_table(self.model.network, self.optimizer, self.schedule, self.step, 1)
             steps = Steps(self.model, self.optimizer, rows, compiled=self.compile)
-            return steps.plan(order, table, Totals.zeros(self.model), len(batches))
+            return steps.plan(order, table, EpochSums.zeros(self.model), len(batches))
 
     def steps_in_epoch(self, rows: int) -> int:
         """Return how many steps an epoch of so many rows has."""
