@@ -14,7 +14,7 @@ def asks_to_stop(answer: Any) -> bool:
     return isinstance(answer, bool | np.bool_) and bool(answer)
 
 
-class Best:
+class BestCheckpoint:
     """The epoch of the lowest validation loss, of each replica, with a copy of some arrays as they were then.
 
     Args:
@@ -40,7 +40,7 @@ class Best:
         self._arrays = arrays
         self._kept = [array.copy() for array in arrays]
 
-    def look(self, epoch: int, loss: Any) -> None:
+    def update(self, epoch: int, loss: Any) -> None:
         """Compare the validation loss after an epoch, a number or R of them, and keep the arrays where it is lower."""
         better = (np.asarray(loss) < self.loss) & ~self.stopped  # false for NaN
         self.waited = np.where(better, 0, self.waited + 1)

@@ -19,7 +19,7 @@ from ..nn import Sequential
 from ..optim import Adam, Optimizer, Schedule, State
 from ..optim.schedules import constant
 from ..rng import check_seed, draw_seed, mask_keys, permutation
-from .early_stopping import Best, asks_to_stop
+from .early_stopping import BestCheckpoint, asks_to_stop
 from .model import MLP
 from .steps import EpochSums, Evaluation, Steps
 
@@ -208,10 +208,10 @@ class Trainer:
             if early_stop is not None:
                 network = self.model.network
                 arrays = [network.values, network.buffers, *self.optimizer.state.values()]
-                best = Best(network.device, network.replicas, early_stop, arrays)
+                best = BestCheckpoint(network.device, network.replicas, early_stop, arrays)
                 at_the_end.callback(self._restore_best, best)
                 if self.epoch:  # what was trained already may be the best there will be
-                    best.look(self.epoch, reports["validation"].report()[0])
+                    best.update(self.epoch, reports["validation"].report()[0])
             good = self._snapshot()
             for length in lengths:
                 try:
@@ -236,7 +236,7 @@ class Trainer:
                 good = self._snapshot()
                 self.history.append(row)
                 if best is not None:  # before the callback, which may raise
-                    best.look(row["epoch"], row["validation_loss"])
+                    best.update(row["epoch"], row["validation_loss"])
                 stop = on_epoch is not None and asks_to_stop(interrupt.call(on_epoch, row))
                 if stop or (best is not None and best.stopped.all()):
                     break
@@ -320,7 +320,7 @@ class Trainer:
         for name, array in state.items():
             self.optimizer.state[name][...] = array
 
-    def _restore_best(self, best: Best) -> None:
+    def _restore_best(self, best: BestCheckpoint) -> None:
         """Go back to the best epoch."""
         self.best_epoch = best.restore()
 
