@@ -14,7 +14,7 @@ import numpy as np
 from ..data.dataset import HostArray
 from ..device import Array
 from ..nn import numerical_gradient
-from ..nn.parameters import Slot
+from ..nn.parameters import ParameterSlot
 from ..training.model import MLP
 from . import experiment
 from .experiment import Experiment, Lab, Words
@@ -41,7 +41,7 @@ class Check:
         seconds: the time the numerical one took.
     """
 
-    slot: Slot
+    slot: ParameterSlot
     numerical: HostArray
     exact: HostArray
     seconds: float
@@ -97,7 +97,7 @@ def sampled_gradient(model: MLP, x: Array, t: Array, places: HostArray, h: float
     return found
 
 
-def sample(slot: Slot, count: int, seed: int) -> HostArray:
+def sample(slot: ParameterSlot, count: int, seed: int) -> HostArray:
     """Return where up to `count` elements of a parameter lie in the flat vector, drawn without replacement, sorted."""
     generator = np.random.default_rng([seed, slot.layer, int(slot.parameter.matrix)])
     drawn = generator.choice(slot.size, size=min(count, slot.size), replace=False)

@@ -13,7 +13,7 @@ from ..device import Array, Device, get_device
 from ..errors import DeviceError, NetworkMemoryError
 from ..rng import LARGEST_SEED, Purpose, check_seed, draw_seed, stream
 from .layers import Layer, Linear
-from .parameters import Buffer, Layout, Parameter, Slot, Views
+from .parameters import Buffer, Layout, Parameter, ParameterSlot, Views
 
 DTYPES = {"float32": 4, "float64": 8}  # name: bytes of an element
 
@@ -225,7 +225,7 @@ class Sequential:
         """Return every parameter by its name in the network, such as "0.W"."""
         return {slot.name: slot.view(self._values) for slot in self.layout.slots}
 
-    def arrays(self, values: Array, buffers: Array) -> Iterator[tuple[Slot, Array]]:
+    def arrays(self, values: Array, buffers: Array) -> Iterator[tuple[ParameterSlot, Array]]:
         """Yield every parameter and buffer with its view of the given vectors, in the order of the layers."""
         pairs = [(slot, slot.view(values)) for slot in self.layout.slots]
         pairs += [(slot, slot.view(buffers)) for slot in self.buffer_layout.slots]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .layers import Layer
 
 
-class Named:
+class LayerArray:
     """An array of a layer by name. Reading `layer.W` gives the view; assigning writes through it."""
 
     matrix = False
@@ -55,7 +55,7 @@ class Named:
         return array[..., None, :]
 
 
-class Parameter(Named):
+class Parameter(LayerArray):
     """Declares a parameter in a layer's class body: `W = Parameter("weight", matrix=True)`.
 
     Args:
@@ -80,7 +80,7 @@ class Parameter(Named):
         return array.swapaxes(-1, -2) if self.matrix else super().from_torch(array)
 
 
-class Buffer(Named):
+class Buffer(LayerArray):
     """Declares a row of state that a training forward assigns and no optimizer sees, such as a running mean.
 
     Args:
@@ -136,11 +136,11 @@ class Views(Mapping[str, Array]):
 
 
 @dataclass(frozen=True)
-class Slot:
+class ParameterSlot:
     """Where one parameter or buffer lies in its flat vector."""
 
     layer: int
-    parameter: Named
+    parameter: LayerArray
     shape: tuple[int, int]
     offset: int
 
@@ -169,22 +169,22 @@ class Slot:
 class Layout:
     """The slots of a network's parameters or buffers, the length of their vector, and of its leading, decayed part."""
 
-    slots: tuple[Slot, ...]
+    slots: tuple[ParameterSlot, ...]
     size: int
     decayed: int
 
     @classmethod
-    def of(cls, layers: list[Layer], itemsize: int, kind: type[Named]) -> Layout:
+    def of(cls, layers: list[Layer], itemsize: int, kind: type[LayerArray]) -> Layout:
         """Lay out the arrays of one kind, `Parameter` or `Buffer`, of `layers`, for elements of `itemsize` bytes."""
         step = ALIGNMENT // itemsize
-        slots: list[Slot] = []
+        slots: list[ParameterSlot] = []
         offset = decayed = 0
         for matrices in (True, False):
             for index, layer in enumerate(layers):
                 for name, shape in layer.shapes().items():
                     parameter = getattr(type(layer), name)
                     if isinstance(parameter, kind) and parameter.matrix is matrices:
-                        slots.append(Slot(index, parameter, shape, offset))
+                        slots.append(ParameterSlot(index, parameter, shape, offset))
                         offset += -(-math.prod(shape) // step) * step
             if matrices:
                 decayed = offset
@@ -197,8 +197,8 @@ class Layout:
         return cls(tuple(sorted(slots, key=lambda slot: slot.layer)), offset, decayed)
 
     @cached_property
-    def _of_layer(self) -> dict[int, list[Slot]]:
-        of_layer: dict[int, list[Slot]] = defaultdict(list)
+    def _of_layer(self) -> dict[int, list[ParameterSlot]]:
+        of_layer: dict[int, list[ParameterSlot]] = defaultdict(list)
         for slot in self.slots:
             of_layer[slot.layer].append(slot)
         return of_layer
