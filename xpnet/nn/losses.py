@@ -50,7 +50,7 @@ class Loss:
     attributes, for model files.
     """
 
-    link = "identity"  # what `output` is: "identity", or the function that the loss has built in
+    output_activation = "identity"  # what `output` is: "identity", or the function that the loss has built in
     middle = 0.5  # the z above which an output, taken alone, says yes
     least: float | None = None  # the least target that makes sense
 
@@ -95,7 +95,7 @@ class SoftmaxCrossEntropy(Loss):
         label_smoothing: the share of q that is spread evenly over all classes. Szegedy et al., 2016, section 7.
     """
 
-    link = "softmax"
+    output_activation = "softmax"
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = check_float("label_smoothing", label_smoothing, least=0.0, below=1.0)
@@ -125,7 +125,7 @@ class BinaryCrossEntropy(Loss):
             calls it pos_weight.)
     """
 
-    link = "sigmoid"
+    output_activation = "sigmoid"
     middle = 0.0
 
     def __init__(self, positive_weight: float | Sequence[float] = 1.0) -> None:
@@ -195,7 +195,7 @@ class Huber(Loss):
 class Poisson(Loss):
     """exp(z) - t z, per output: the negative log likelihood of a count t whose rate is exp(z), but for log t!."""
 
-    link = "exp"
+    output_activation = "exp"
     least = 0.0
 
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:

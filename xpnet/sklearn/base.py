@@ -298,7 +298,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self._fitting: Fitting | None = None
         self.n_outputs_ = model.n_outputs
         self.n_layers_ = len(self._linear) + 1
-        self.out_activation_ = OUT_ACTIVATIONS[model.loss.link]
+        self.out_activation_ = OUT_ACTIVATIONS[model.loss.output_activation]
 
     def _asked_for(self) -> tuple[Any, ...]:
         """Return the arguments, besides the units, that network and loss are made of."""

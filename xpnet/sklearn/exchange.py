@@ -159,9 +159,9 @@ def to_sklearn(estimator: BaseMLP) -> Any:
     arguments = estimator.get_params(deep=False)
     arguments["activation"] = THEIR_ACTIVATIONS[used[0]] if used else "relu"
     if "loss" in arguments:
-        arguments["loss"] = "poisson" if model.loss.link == "exp" else "squared_error"
+        arguments["loss"] = "poisson" if model.loss.output_activation == "exp" else "squared_error"
     known = kind().get_params()
-    if model.loss.link == "exp" and "loss" not in known:
+    if model.loss.output_activation == "exp" and "loss" not in known:
         raise ValueError("this version of scikit-learn has no loss 'poisson'")
     theirs = kind(**{name: arguments[name] for name in known if name in arguments})
     theirs.coefs_ = [model.device.to_host(w).copy() for w in estimator.coefs_]
@@ -177,7 +177,7 @@ def to_sklearn(estimator: BaseMLP) -> Any:
 def _adopt(estimator: BaseMLP, model: MLP, classes: Any) -> None:
     """Make a model that was loaded an estimator's."""
     _learn(estimator, classes, multilabel=model.task.name == "multilabel")
-    loss = PoissonDeviance() if model.loss.link == "exp" else model.loss
+    loss = PoissonDeviance() if model.loss.output_activation == "exp" else model.loss
     estimator._take(in_dtype(model, model.network.dtype, estimator._summed(loss)))
     estimator._begin()
     estimator.n_features_in_ = model.n_inputs

@@ -185,11 +185,11 @@ class Summed(Loss):
 
     def __init__(self, loss: Loss, factor: float = 1.0, by_rows: bool = True) -> None:
         self.loss, self.factor, self.by_rows = loss, factor, by_rows
-        self.link, self.middle, self.least = loss.link, loss.middle, loss.least
+        self.output_activation, self.middle, self.least = loss.output_activation, loss.middle, loss.least
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
         """Return sum, weight and gradient."""
-        k = self.factor * (1.0 if self.link == "softmax" else float(z.shape[-1]))
+        k = self.factor * (1.0 if self.output_activation == "softmax" else float(z.shape[-1]))
         total, weight, dz = super().__call__(xp, z, t, w)
         if w is None or not self.by_rows:
             return k * total, weight, k * dz
@@ -200,9 +200,9 @@ class Summed(Loss):
         """Return what the other loss does, but for probabilities near 0 and 1."""
         eps = float(np.finfo(z.dtype).eps)
         losses, dz = self._bound.rows(xp, z, t)
-        if self.link == "softmax":  # the loss is -log p
+        if self.output_activation == "softmax":  # the loss is -log p
             losses = xp.minimum(xp.maximum(losses, -math.log1p(-eps)), -math.log(eps))
-        elif self.link == "sigmoid":
+        elif self.output_activation == "sigmoid":
             p = xp.minimum(xp.maximum(self.output(xp, z), eps), 1.0 - eps)
             q = by_output(xp, z, t)
             losses = -(q * xp.log(p) + (1.0 - q) * xp.log(1.0 - p)).sum(axis=-1) / float(z.shape[-1])

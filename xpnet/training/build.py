@@ -138,7 +138,7 @@ def _target_scaling(y: HostArray, loss: Loss, output: str | None) -> tuple[Scali
     They get mean 0 and deviation 1; behind a sigmoid or tanh, the range that it can reach. What a loss or an output
     takes as it is, such as counts or shares, is left alone.
     """
-    if loss.link != "identity" or output == "softmax":
+    if loss.output_activation != "identity" or output == "softmax":
         return 0.0, 1.0
     if output not in ("sigmoid", "tanh"):
         return standard_scaling(y)

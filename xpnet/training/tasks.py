@@ -207,18 +207,20 @@ def choose_loss(task: str, loss: str | Loss | None, output: str | None, *, singl
     chosen = LOSSES[loss]() if isinstance(loss, str) else loss
     called = loss_name(chosen)
     kinds = {"softmax": ("classification",), "sigmoid": ("classification", "multilabel"), "exp": ("regression",)}
-    if task not in kinds.get(chosen.link, TASKS):
+    if task not in kinds.get(chosen.output_activation, TASKS):
         raise ValueError(f"the loss {called} does not go with the task {task}")
-    if single and task == "classification" and chosen.link != "sigmoid":
+    if single and task == "classification" and chosen.output_activation != "sigmoid":
         raise ValueError(f"one output tells two classes apart by binary cross entropy, not by {called}")
-    if output == "step" and chosen.link != "sigmoid":
+    if output == "step" and chosen.output_activation != "sigmoid":
         raise ValueError(f"the output step goes with binary cross entropy, and the loss is {called}")
     if output == "step" and task == "classification" and not single:
         raise ValueError("the output step tells two classes apart, as one output; more take softmax, or sigmoid")
-    if output in (None, "step", chosen.link):
+    if output in (None, "step", chosen.output_activation):
         return chosen, None
-    if chosen.link != "identity":
-        raise ValueError(f"the output {output} does not go with the loss {called}, which has {chosen.link} built in")
+    if chosen.output_activation != "identity":
+        raise ValueError(
+            f"the output {output} does not go with the loss {called}, which has {chosen.output_activation} built in"
+        )
     return chosen, output
 
 
