@@ -47,9 +47,9 @@ class Setting:
         return step_table(self.model.network, self.trainer.optimizer, self.trainer.schedule, 0, 1)
 
     def step(self):
-        h = {name: values[0, ...] for name, values in self.table().items()}
+        scalars = {name: values[0, ...] for name, values in self.table().items()}
         sums = EpochSums.zeros(self.model)
-        return lambda: training_step(self.model, self.trainer.optimizer, self.rows, self.index, h, sums)
+        return lambda: training_step(self.model, self.trainer.optimizer, self.rows, self.index, scalars, sums)
 
     def compiled_step(self):
         steps = Steps(self.model, self.trainer.optimizer, self.rows, compiled=True)

@@ -107,11 +107,11 @@ def run_race(track: Track, optimizer: Optimizer) -> tuple[HostArray, HostArray]:
     with track.device.activate(), np.errstate(all="ignore"):  # a rate that is too high overflows: that is a result
         batches = track.device.asarray(track.batches)
         for i in range(len(track.batches)):
-            h = table_row(table, i)
+            scalars = table_row(table, i)
             x, t = x_train.take(batches[i], axis=0), t_train.take(batches[i])
             _, _, dz = loss(xp, network.forward(x, train=True), t)
             network.backward(dz)
-            optimizer.step(xp, network.values, network.gradients, optimizer.state, h)
+            optimizer.step(xp, network.values, network.gradients, optimizer.state, scalars)
             total, count, _ = loss(xp, network.forward(x), t)
             losses.append(total / count)
         right = most_probable(xp, network.forward(x_test)) == t_test

@@ -1,7 +1,7 @@
 """Update rules. Each is one formula, as PyTorch has it, on the flat vectors (P,) or (R, P) of a whole network.
 
-What changes from step to step (the learning rate, Adam's bias corrections) is data: it comes in as arrays `h`, made on
-the host in float64 and cast once. 1 - beta**t computed in float32 would be off by 1e-5 at t = 1.
+The numbers of a step (learning rate, Adam's bias corrections) are data: arrays `scalars`, computed on the host in
+float64 and cast once. 1 - beta**t computed in float32 would be off by 1e-5 at t = 1.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Optimizer:
         return vars(self) | {"state": {}}
 
     def step_table(self, t: Any) -> dict[str, Any]:
-        """Return what `step` reads as `h`, for the step numbers t = 1, 2, ..., a host array of float64.
+        """Return what `step` reads as `scalars`, for the step numbers t = 1, 2, ..., a host array of float64.
 
         Each entry broadcasts against t: a number, an array like t, or a tuple of R numbers.
         """
@@ -109,7 +109,7 @@ class Optimizer:
         table |= {name: getattr(self, name) for name in ("weight_decay", "l1") if _any(getattr(self, name))}
         return table
 
-    def step(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+    def step(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Clip the gradients, add the decays, and move the parameters.
 
         Args:
@@ -117,25 +117,25 @@ class Optimizer:
             p: all parameters, (P,) or (R, P); assigned.
             g: their gradients; clipping and decay change them.
             state: the arrays named in `state_names`, shaped like p; assigned.
-            h: this step's row of `step_table`: arrays () or (R, 1).
+            scalars: this step's row of `step_table`: arrays () or (R, 1).
         """
         if self.clip_value is not None:
             g[...] = xp.maximum(xp.minimum(g, self.clip_value), -self.clip_value)
         if self.clip_norm is not None:
             norm = xp.sqrt((g * g).sum(axis=-1, keepdims=True))  # (1,) or (R, 1)
             g[...] = g * xp.minimum(self.clip_norm / (norm + 1e-6), 1.0)  # 1e-6 as in PyTorch
-        self.decay(xp, p, g, h)
-        self.update(xp, p, g, state, h)
+        self.decay(xp, p, g, scalars)
+        self.update(xp, p, g, state, scalars)
 
-    def decay(self, xp: Any, p: Array, g: Array, h: State) -> None:
+    def decay(self, xp: Any, p: Array, g: Array, scalars: State) -> None:
         """Add the gradients of the decays to g, for the weights, which lie first."""
         w, dw = p[..., : self.decayed], g[..., : self.decayed]
-        if "weight_decay" in h:
-            dw[...] = dw + h["weight_decay"] * w
-        if "l1" in h:
-            dw[...] = dw + h["l1"] * xp.sign(w)
+        if "weight_decay" in scalars:
+            dw[...] = dw + scalars["weight_decay"] * w
+        if "l1" in scalars:
+            dw[...] = dw + scalars["l1"] * xp.sign(w)
 
-    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+    def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Move the parameters p along the gradient g: the rule's formula. Arguments are those of `step`."""
         raise NotImplementedError
 
@@ -151,9 +151,9 @@ class SGD(Optimizer):
     def __init__(self, learning_rate: Hyperparameter = 0.01, **common: Any) -> None:
         super().__init__(learning_rate, **common)
 
-    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+    def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Take one step."""
-        p[...] = p - h["learning_rate"] * g
+        p[...] = p - scalars["learning_rate"] * g
 
 
 class Momentum(Optimizer):
@@ -173,11 +173,11 @@ class Momentum(Optimizer):
         super().__init__(learning_rate, **common)
         self.momentum = check_float("momentum", momentum, least=0.0, below=1.0)
 
-    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+    def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Take one step."""
         v = state["v"]
         v[...] = self.momentum * v + g
-        p[...] = p - h["learning_rate"] * v
+        p[...] = p - scalars["learning_rate"] * v
 
 
 class Nesterov(Optimizer):
@@ -197,11 +197,11 @@ class Nesterov(Optimizer):
         super().__init__(learning_rate, **common)
         self.momentum = check_float("momentum", momentum, least=0.0, below=1.0)
 
-    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+    def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Take one step."""
         v = state["v"]
         v[...] = self.momentum * v + g
-        p[...] = p - h["learning_rate"] * (g + self.momentum * v)
+        p[...] = p - scalars["learning_rate"] * (g + self.momentum * v)
 
 
 class AdaGrad(Optimizer):
@@ -221,11 +221,11 @@ class AdaGrad(Optimizer):
         super().__init__(learning_rate, **common)
         self.epsilon = check_float("epsilon", epsilon, above=0.0)
 
-    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+    def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Take one step."""
         s = state["s"]
         s[...] = s + g * g
-        p[...] = p - h["learning_rate"] * g / (xp.sqrt(s) + self.epsilon)
+        p[...] = p - scalars["learning_rate"] * g / (xp.sqrt(s) + self.epsilon)
 
 
 class RMSprop(Optimizer):
@@ -249,11 +249,11 @@ class RMSprop(Optimizer):
         self.alpha = check_float("alpha", alpha, least=0.0, below=1.0)
         self.epsilon = check_float("epsilon", epsilon, above=0.0)
 
-    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+    def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Take one step."""
         s = state["s"]
         s[...] = self.alpha * s + (1.0 - self.alpha) * g * g
-        p[...] = p - h["learning_rate"] * g / (xp.sqrt(s) + self.epsilon)
+        p[...] = p - scalars["learning_rate"] * g / (xp.sqrt(s) + self.epsilon)
 
 
 class Adam(Optimizer):
@@ -296,14 +296,14 @@ class Adam(Optimizer):
             "v_correction": 1.0 - self.beta2**t,
         }
 
-    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+    def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Take one step."""
         m, v = state["m"], state["v"]
         m[...] = self.beta1 * m + (1.0 - self.beta1) * g
         v[...] = self.beta2 * v + (1.0 - self.beta2) * g * g
-        m_hat = m / h["m_correction"]
-        v_hat = v / h["v_correction"]
-        p[...] = p - h["learning_rate"] * m_hat / (xp.sqrt(v_hat) + self.epsilon)
+        m_hat = m / scalars["m_correction"]
+        v_hat = v / scalars["v_correction"]
+        p[...] = p - scalars["learning_rate"] * m_hat / (xp.sqrt(v_hat) + self.epsilon)
 
 
 class AdamW(Adam):
@@ -323,12 +323,12 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(learning_rate, weight_decay=weight_decay, **adam)
 
-    def decay(self, xp: Any, p: Array, g: Array, h: State) -> None:
+    def decay(self, xp: Any, p: Array, g: Array, scalars: State) -> None:
         """Shrink the weights; l1 goes into the gradient."""
-        if "weight_decay" in h:
+        if "weight_decay" in scalars:
             w = p[..., : self.decayed]
-            w[...] = w - h["learning_rate"] * h["weight_decay"] * w
-        super().decay(xp, p, g, {name: value for name, value in h.items() if name != "weight_decay"})
+            w[...] = w - scalars["learning_rate"] * scalars["weight_decay"] * w
+        super().decay(xp, p, g, {name: value for name, value in scalars.items() if name != "weight_decay"})
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {

@@ -38,10 +38,10 @@ class SGD(Optimizer):
         self.momentum = check_float("momentum", momentum, least=0.0)
         self.nesterov = nesterov
 
-    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+    def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Take one step."""
         v = state["v"]
-        dp = h["learning_rate"] * g
+        dp = scalars["learning_rate"] * g
         v[...] = self.momentum * v - dp
         p[...] = p + (self.momentum * v - dp if self.nesterov else v)
 
@@ -70,12 +70,12 @@ class Adam(Optimizer):
         """Add the correction sqrt(1 - beta2^t) / (1 - beta1^t)."""
         return super().step_table(t) | {"correction": np.sqrt(1.0 - self.beta2**t) / (1.0 - self.beta1**t)}
 
-    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+    def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Take one step."""
         m, v = state["m"], state["v"]
         m[...] = self.beta1 * m + (1.0 - self.beta1) * g
         v[...] = self.beta2 * v + (1.0 - self.beta2) * g * g
-        p[...] = p - h["learning_rate"] * h["correction"] * m / (xp.sqrt(v) + self.epsilon)
+        p[...] = p - scalars["learning_rate"] * scalars["correction"] * m / (xp.sqrt(v) + self.epsilon)
 
 
 class Gather(Optimizer):
@@ -86,10 +86,10 @@ class Gather(Optimizer):
     def __init__(self) -> None:
         super().__init__(1.0)
 
-    def update(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+    def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Add a batch's gradient."""
         total = state["total"]
-        total[...] = total + h["share"] * g
+        total[...] = total + scalars["share"] * g
 
 
 class Penalized(Optimizer):
@@ -145,13 +145,13 @@ class Penalized(Optimizer):
             table |= {"decay": self.alpha / n, "penalty": 0.5 * self.alpha * self.rows / n}
         return table
 
-    def step(self, xp: Any, p: Array, g: Array, state: State, h: State) -> None:
+    def step(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Add the penalty's gradient, and take the rule's step."""
         if self.alpha:
             w, dw = p[..., : self.decayed], g[..., : self.decayed]
-            state["penalty"][...] = state["penalty"] + h["penalty"] * self._squares(p)
-            dw[...] = dw + h["decay"] * w
-        self.rule.step(xp, p, g, state, h)
+            state["penalty"][...] = state["penalty"] + scalars["penalty"] * self._squares(p)
+            dw[...] = dw + scalars["decay"] * w
+        self.rule.step(xp, p, g, state, scalars)
 
     def _squares(self, p: Array) -> Array:
         """Return |W|^2, the sum of all matrices' squares; by rows, which threads can divide."""

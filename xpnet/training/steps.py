@@ -83,17 +83,17 @@ class EpochSums:
             return (loss / weight).tolist(), model.task.score(model.device, self.metric_sum, t)
 
 
-def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, h: State, sums: EpochSums) -> None:
+def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, scalars: State, sums: EpochSums) -> None:
     """Take one step on the rows `index`, (B,): forward, loss, backward, update.
 
     Nothing here depends on a value, and everything that changes from step to step comes in as an array.
     """
     network = model.network
     x, t, w = rows.batch(index)
-    z = network.forward(x, train=True, key=h.get("mask_key"))
+    z = network.forward(x, train=True, key=scalars.get("mask_key"))
     loss, weight, dz = model.loss(network.xp, z, t, w)
     network.backward(dz)
-    optimizer.step(network.xp, network.values, network.gradients, optimizer.state, h)
+    optimizer.step(network.xp, network.values, network.gradients, optimizer.state, scalars)
     sums.add(model, z, t, loss, weight)
 
 
@@ -173,19 +173,19 @@ class Steps:
         if self._possible is True and not any(worth.values()) and not self._runners:
             self.compiled = FEW
         while done < len(batches):
-            index, h = order[batches[done]], table_row(table, done)
+            index, scalars = order[batches[done]], table_row(table, done)
             size = len(index)
-            runner = self._runner(index, h, sums, min(alike[done], most)) if worth[size] else None
+            runner = self._runner(index, scalars, sums, min(alike[done], most)) if worth[size] else None
             if runner is None:
-                training_step(self.model, self.optimizer, self.rows, index, h, sums)
+                training_step(self.model, self.optimizer, self.rows, index, scalars, sums)
                 done += 1
                 yield 1
                 continue
             count = min(alike[done], most, self._patience.get(size, 1))
-            moves = {f"h {name}": values.strides[0] for name, values in table.items()}
+            moves = {f"scalars {name}": values.strides[0] for name, values in table.items()}
             moves["index"] = size * order.itemsize
             start = time.perf_counter()
-            runner.run(self._arrays(index, h, sums), count, moves)
+            runner.run(self._arrays(index, scalars, sums), count, moves)
             seconds = max(time.perf_counter() - start, 1e-9)
             self._patience[size] = max(1, min(2 * count, int(PATIENCE * count / seconds)))
             done += count
@@ -211,7 +211,7 @@ class Steps:
         """Return what a compiled step depends on, but for settings: not on the number of all rows."""
         return size, self._form
 
-    def _runner(self, index: Array, h: State, sums: EpochSums, together: int) -> Runner | None:
+    def _runner(self, index: Array, scalars: State, sums: EpochSums, together: int) -> Runner | None:
         """Return what runs steps on so many rows, `together` at a time; None where they are taken eagerly."""
         if self._possible is not True:
             return None
@@ -220,7 +220,7 @@ class Steps:
             self._runners, self._settings = {}, settings
         kind = self._kind(len(index))
         if kind not in self._runners:
-            arrays = self._arrays(index, h, sums)
+            arrays = self._arrays(index, scalars, sums)
             self.compiled, runner = _compiled(True, self._record, arrays, together, _gathered(self.rows))
             if runner is None:
                 self._possible = self.compiled  # once eager, eager to the end
@@ -233,20 +233,20 @@ class Steps:
         runner = self._runner(order, table_row(table, 0), sums, together)
         return str(runner) if self.compiled is True else f"steps are not compiled: {self.compiled}"
 
-    def _arrays(self, index: Array, h: State, sums: EpochSums) -> State:
+    def _arrays(self, index: Array, scalars: State, sums: EpochSums) -> State:
         """Return all arrays of a step, by name."""
         arrays = _of_model(self.model) | {"index": index} | _of_rows(self.rows) | _of_sums(sums)
         arrays |= {f"state {name}": array for name, array in self.optimizer.state.items()}
-        return arrays | {f"h {name}": array for name, array in h.items()}
+        return arrays | {f"scalars {name}": array for name, array in scalars.items()}
 
     def _record(self, device: TracingDevice, a: State) -> None:
         optimizer = copy.copy(self.optimizer)
         optimizer.state = {name: a[f"state {name}"] for name in self.optimizer.state}
-        h = {name.removeprefix("h "): array for name, array in a.items() if name.startswith("h ")}
+        scalars = {name.removeprefix("scalars "): array for name, array in a.items() if name.startswith("scalars ")}
         twin = _twin(self.model, device, a)
         owners = _owners(twin, optimizer)
         before = [dict(vars(owner)) for owner in owners]
-        training_step(twin, optimizer, _rows(self.rows, a), a["index"], h, _sums(a))
+        training_step(twin, optimizer, _rows(self.rows, a), a["index"], scalars, _sums(a))
         for owner, attributes in zip(owners, before, strict=True):
             for name, value in attributes.items():
                 if vars(owner).get(name) is not value:
