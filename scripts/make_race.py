@@ -39,7 +39,7 @@ def race(rule: str, dtype: str, iterations: int, data: xpnet.Dataset) -> list[fl
     layers: list[Any] = []
     for layer in network.layers:
         if isinstance(layer, xpnet.Linear):
-            linear = torch.nn.Linear(layer.n_inputs, layer.n_outputs, dtype=getattr(torch, dtype))
+            linear = torch.nn.Linear(layer.in_features, layer.out_features, dtype=getattr(torch, dtype))
             linear.weight.data = torch.from_numpy(np.array(layer.W.T))
             torch.nn.init.zeros_(linear.bias)
             layers.append(linear)

@@ -298,10 +298,10 @@ def test_linear_by_hand():
 @pytest.mark.parametrize(
     ("arguments", "error", "word"),
     [
-        ((0, 3), ValueError, "inputs"),
-        ((3, -1), ValueError, "outputs"),
-        ((3, 2.0), TypeError, "outputs"),
-        ((3, True), TypeError, "outputs"),
+        ((0, 3), ValueError, "in_features"),
+        ((3, -1), ValueError, "out_features"),
+        ((3, 2.0), TypeError, "out_features"),
+        ((3, True), TypeError, "out_features"),
         ((3, 2, "hee"), ValueError, "did you mean 'he'"),
     ],
 )
@@ -393,7 +393,7 @@ def test_a_layer_without_bias():
     first = network.layers[0]
     assert [slot.name for slot in network.layout.slots] == ["0.W", "1.W", "1.b"]
     np.testing.assert_array_equal(first.W, with_bias.layers[0].W)
-    assert repr(first) == "Linear(inputs=2, outputs=3, init='he', bias=False)"
+    assert repr(first) == "Linear(in_features=2, out_features=3, init='he', bias=False)"
     with pytest.raises(AttributeError, match="no attribute 'b'"):
         _ = first.b
     with pytest.raises(AttributeError, match=r"bias=False\) has no b"):

@@ -68,7 +68,7 @@ def test_a_copied_layer_belongs_to_no_network():
     layer = copy.deepcopy(net.layers[0])
     with pytest.raises(AttributeError, match="belongs to no network"):
         layer.W  # noqa: B018
-    assert Sequential([layer]).outputs == 5
+    assert Sequential([layer]).out_features == 5
 
 
 def test_assigning_writes_through(device):
@@ -166,8 +166,8 @@ def test_a_layer_of_ones_own():
 class Twice(Layer):
     """A layer that changes the width, and takes any: (x, -x)."""
 
-    def outputs(self, inputs):
-        return 2 * inputs
+    def out_features_for(self, in_features):
+        return 2 * in_features
 
     def forward(self, x, train):
         return self.xp.concatenate([x, -x], axis=-1)
@@ -179,7 +179,7 @@ class Twice(Layer):
 
 def test_a_first_layer_that_changes_the_width():
     net = Sequential([Twice(), Linear(8, 3)])
-    assert net.inputs is None
+    assert net.in_features is None
     model = MLP.of(net, input_shape=(4,))
     assert model.predict(np.ones((2, 4))).shape == (2, 3)
     assert model.summary().splitlines()[1].split() == ["0", "Twice", "8", "0"]

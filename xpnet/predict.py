@@ -173,7 +173,7 @@ def _read_targets(source: Path, model: MLP, rows: int) -> HostArray:
     try:
         if model.task.name == "classification":
             return _class_numbers(targets, rows, model.class_names)
-        checked = check_targets(targets, CPU, rows, model.n_outputs, "float64")
+        checked = check_targets(targets, CPU, rows, model.out_features, "float64")
         if model.task.name == "multilabel" and not ((checked == 0) | (checked == 1)).all():
             raise ValueError("several labels at once must be rows of 0 and 1")
         return checked
@@ -271,7 +271,8 @@ def _mistakes_size(path: Path, model: MLP) -> tuple[int, int]:
         raise DataError(f"{path}: mistakes are drawn of classes, and the model's task is {model.task.name}")
     size = _picture_size(model)
     if min(size) < LEAST_PIXELS:
-        raise DataError(f"{path}: mistakes are drawn of pictures, and the model takes rows of {model.n_inputs} numbers")
+        takes = f"rows of {model.in_features} numbers"
+        raise DataError(f"{path}: mistakes are drawn of pictures, and the model takes {takes}")
     if importlib.util.find_spec("matplotlib") is None:
         raise DataError(f"{path} cannot be drawn: matplotlib is missing; pip install 'xpnet[plot]'")
     return size

@@ -27,8 +27,8 @@ class Layer:
     put into one. Declare them in the class body with `Parameter`, and give their shapes in `shapes`.
     """
 
-    n_inputs: int | None = None  # how many features must come in; None: any number
-    n_outputs: int | None = None  # how many come out; None: as many as come in (or override `outputs`)
+    in_features: int | None = None  # how many features must come in; None: any number
+    out_features: int | None = None  # how many come out; None: as many as come in (or override `out_features_for`)
     differentiable = True  # False where the derivative is zero everywhere, so that nothing below can learn
     random = False  # True where a training forward draws: the network then sets `key` before it
     least_rows = 1  # how many rows a training batch must have
@@ -58,11 +58,11 @@ class Layer:
         """Return the constructor's arguments that make this layer again: JSON values; a list has one a replica."""
         return {}
 
-    def outputs(self, inputs: int) -> int:
-        """Return how many features come out where `inputs` go in; raise ValueError where they do not fit."""
-        if self.n_inputs not in (None, inputs):
-            raise ValueError(f"takes {self.n_inputs} features, and would get {inputs}")
-        return inputs if self.n_outputs is None else self.n_outputs
+    def out_features_for(self, in_features: int) -> int:
+        """Return how many features come out where `in_features` go in; raise ValueError where they do not fit."""
+        if self.in_features not in (None, in_features):
+            raise ValueError(f"takes {self.in_features} features, and would get {in_features}")
+        return in_features if self.out_features is None else self.out_features
 
     def forward(self, x: Array, train: bool) -> Array:
         """Return y, (..., B, O), for x, (..., B, I); with `train`, keep what `backward` needs."""
@@ -109,8 +109,8 @@ class Linear(Layer):
     """y = x W + b, with W (..., I, O) and b (..., 1, O); or x W, without a bias.
 
     Args:
-        inputs: I, the number of features that come in.
-        outputs: O, the number of features that go out.
+        in_features: I, the number of features that come in.
+        out_features: O, the number of features that go out.
         init: how W is drawn, a name in `INITIALIZERS`, or a standard deviation; b starts at zero.
         bias: whether there is a b. In front of batch normalization, which takes the mean off again, it does nothing:
             its gradient is zero, but for rounding, which Adam and its kin scale up to whole steps.
@@ -119,13 +119,14 @@ class Linear(Layer):
     W = Parameter("weight", matrix=True)  # (..., I, O)
     b = Parameter("bias", matrix=False)  # (..., 1, O)
 
-    n_inputs: int
-    n_outputs: int
+    in_features: int
+    out_features: int
 
     bias = True  # also of layers that were pickled before it could be False
 
-    def __init__(self, inputs: int, outputs: int, init: str | float = "he", bias: bool = True) -> None:
-        self.n_inputs, self.n_outputs = check_int("inputs", inputs), check_int("outputs", outputs)
+    def __init__(self, in_features: int, out_features: int, init: str | float = "he", bias: bool = True) -> None:
+        self.in_features = check_int("in_features", in_features)
+        self.out_features = check_int("out_features", out_features)
         self.init = check_init(init)
         if not isinstance(bias, bool):
             raise TypeError(f"bias must be True or False, not {bias!r}")
@@ -151,13 +152,13 @@ class Linear(Layer):
 
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Return the shapes of W and b."""
-        return {"W": (self.n_inputs, self.n_outputs)} | ({"b": (1, self.n_outputs)} if self.bias else {})
+        return {"W": (self.in_features, self.out_features)} | ({"b": (1, self.out_features)} if self.bias else {})
 
     def draw(self, generator: Any) -> dict[str, Any]:
         """Draw W; b starts at zero."""
-        return {"W": draw(self.init, generator, (self.n_inputs, self.n_outputs))}
+        return {"W": draw(self.init, generator, (self.in_features, self.out_features))}
 
     def settings(self) -> dict[str, Any]:
-        """Return inputs, outputs and init, and bias where there is none: files of before it was known read the same."""
-        settings = {"inputs": self.n_inputs, "outputs": self.n_outputs, "init": self.init}
+        """Return in_features, out_features and init, and bias where there is none."""
+        settings = {"in_features": self.in_features, "out_features": self.out_features, "init": self.init}
         return settings if self.bias else settings | {"bias": False}

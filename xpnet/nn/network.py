@@ -31,7 +31,7 @@ class Sequential:
         draw: whether to draw the weights; without, every parameter is zero.
 
     Attributes:
-        inputs, outputs: I and O, how many features go in and come out; None where the layers take any.
+        in_features, out_features: I and O, how many features go in and come out; None where the layers take any.
         values: all parameters, (P,) or (R, P); each layer's parameters are views of it.
         gradients: their gradients, of the same shape.
         buffers: what is kept but not trained, such as running statistics: a vector (or a row a replica) of its own.
@@ -52,7 +52,7 @@ class Sequential:
         self.layers: list[Layer] = elements(layers) or []
         if not self.layers:
             raise ValueError(f"layers must be a sequence of at least one layer, not {shown(layers)}")
-        self.inputs, self.outputs = self._check_layers()
+        self.in_features, self.out_features = self._check_layers()
         self.replicas = None if replicas is None else check_int("replicas", replicas)
         self.dtype = float_type("dtype", dtype)
         self.device = get_device(device)
@@ -80,18 +80,18 @@ class Sequential:
                 raise ValueError(f"layer {index}, {layer!r}, already belongs to a network; make a new one")
             met.add(id(layer))
         for layer in self.layers:
-            if layer.n_inputs is not None:
-                return layer.n_inputs, self.check_widths(layer.n_inputs)
-            if type(layer).outputs is not Layer.outputs:  # it changes the width, and none is known before it
+            if layer.in_features is not None:
+                return layer.in_features, self.check_widths(layer.in_features)
+            if type(layer).out_features_for is not Layer.out_features_for:  # its width depends on one that is unknown
                 break
         return None, None
 
-    def check_widths(self, inputs: int) -> int:
-        """Return how many features come out where `inputs` go in; raise ValueError where two layers do not fit."""
-        width = inputs
+    def check_widths(self, in_features: int) -> int:
+        """Return how many features come out where `in_features` go in; raise ValueError where two layers do not fit."""
+        width = in_features
         for index, layer in enumerate(self.layers):
             try:
-                width = layer.outputs(width)
+                width = layer.out_features_for(width)
             except ValueError as error:
                 raise ValueError(f"layer {index}, {layer!r}, {error}") from None
         return width
@@ -173,7 +173,7 @@ class Sequential:
     @cached_property
     def units(self) -> int:
         """Number of outputs of all Linear layers."""
-        return sum(layer.n_outputs for layer in self.layers if isinstance(layer, Linear))
+        return sum(layer.out_features for layer in self.layers if isinstance(layer, Linear))
 
     @property
     def least_rows(self) -> int:
@@ -195,8 +195,8 @@ class Sequential:
         nothing. Layers that draw random numbers draw them from `key`, uint32, (1, 1) or (R, 1, 1); without one, they
         draw the same each time.
         """
-        if x.shape[:-2] not in ((), self._lead) or x.ndim < 2 or self.inputs not in (None, x.shape[-1]):
-            raise ValueError(f"the input must have the shape (rows, {self.inputs or 'features'}), not {x.shape}")
+        if x.shape[:-2] not in ((), self._lead) or x.ndim < 2 or self.in_features not in (None, x.shape[-1]):
+            raise ValueError(f"the input must have the shape (rows, {self.in_features or 'features'}), not {x.shape}")
         with self.device.activate():
             if x.dtype != self.dtype:
                 x = x.astype(self.dtype)

@@ -31,7 +31,7 @@ class BatchNorm(Layer):
     least_rows = 2  # one row has no variance
 
     def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        self.features = self.n_inputs = check_int("features", features)
+        self.features = self.in_features = check_int("features", features)
         self.eps = check_float("eps", eps, above=0.0)
         self.momentum = check_float("momentum", momentum, least=0.0)
 
@@ -92,7 +92,7 @@ class LayerNorm(Layer):
     beta = Parameter("bias", matrix=False)  # (..., 1, O)
 
     def __init__(self, features: int, eps: float = 1e-5) -> None:
-        self.features = self.n_inputs = check_int("features", features)
+        self.features = self.in_features = check_int("features", features)
         self.eps = check_float("eps", eps, above=0.0)
 
     def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)

@@ -120,7 +120,7 @@ class Arrays(list[Any]):
 
 def _no_intercept(layer: Linear) -> Array:
     """Return zeros, which cannot be assigned to, for a layer without a bias."""
-    zeros = layer.xp.zeros(layer.n_outputs, dtype=layer.dtype)
+    zeros = layer.xp.zeros(layer.out_features, dtype=layer.dtype)
     if isinstance(zeros, np.ndarray):
         zeros.flags.writeable = False
     return zeros
@@ -296,7 +296,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self._model = model
         self._made_of = self._asked_for()
         self._fitting: Fitting | None = None
-        self.n_outputs_ = model.n_outputs
+        self.n_outputs_ = model.out_features
         self.n_layers_ = len(self._linear) + 1
         self.out_activation_ = OUT_ACTIVATIONS[model.loss.output_activation]
 
@@ -312,7 +312,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         old, fitting = self._model, self._fitting
         if self.batch_norm != self._made_of[0]:
             raise ValueError("batch_norm cannot change from fit to fit with warm_start: the network has other values")
-        sizes = [old.n_inputs, *(layer.n_outputs for layer in self._linear)]
+        sizes = [old.in_features, *(layer.out_features for layer in self._linear)]
         new = self._new_model(sizes, old.network.dtype, old.device)
         biases = [layer.bias for layer in self._linear]  # earlier versions had them in front of batch normalization
         new = exchange.with_biases(new, biases)
@@ -329,10 +329,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         factors = [2.0 if isinstance(layer, Sigmoid) else 6.0 for layer in network.layers if _is_activation(layer)]
         alone = 2.0 if self.activation in ("logistic", "sigmoid") else 6.0  # without hidden layers, as there
         for layer, factor in zip(self._linear, [*factors, (factors or [alone])[-1]], strict=True):
-            bound = np.sqrt(factor / (layer.n_inputs + layer.n_outputs))
-            layer.W = uniform(-bound, bound, (layer.n_inputs, layer.n_outputs))
+            bound = np.sqrt(factor / (layer.in_features + layer.out_features))
+            layer.W = uniform(-bound, bound, (layer.in_features, layer.out_features))
             if layer.bias:
-                layer.b = uniform(-bound, bound, layer.n_outputs)[None]
+                layer.b = uniform(-bound, bound, layer.out_features)[None]
         if network.random:
             network.seeds = [int(self._random_state.randint(2**31))]
 

@@ -180,7 +180,7 @@ def _adopt(estimator: BaseMLP, model: MLP, classes: Any) -> None:
     loss = PoissonDeviance() if model.loss.output_activation == "exp" else model.loss
     estimator._take(in_dtype(model, model.network.dtype, estimator._summed(loss)))
     estimator._begin()
-    estimator.n_features_in_ = model.n_inputs
+    estimator.n_features_in_ = model.in_features
 
 
 def _learn(estimator: BaseMLP, classes: Any, *, multilabel: bool) -> None:

@@ -78,7 +78,7 @@ def stay_sparse(model: MLP, x: Any) -> bool:
     compiled.
     """
     rows, columns = x.shape
-    units = model.network.layers[0].outputs(columns)
+    units = model.network.layers[0].out_features_for(columns)
     least = WIDE_FOR_FEW if units <= FEW else WIDE
     return model.device.index is None and columns >= least and x.nnz < THIN * rows * columns
 

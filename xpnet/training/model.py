@@ -151,7 +151,7 @@ class MLP:
         """
         if not isinstance(network, Sequential):
             raise TypeError(f"network must be a Sequential, not {network!r}")
-        chosen, behind = choose_loss(task, loss, output, single=network.outputs == 1)
+        chosen, behind = choose_loss(task, loss, output, single=network.out_features == 1)
         if behind is not None:
             raise ValueError(f"the output {behind} must be a layer of the network, its last one")
         model = cls.__new__(cls)
@@ -172,25 +172,25 @@ class MLP:
         target_shift: float | Sequence[float] = 0.0,
         target_scale: float | Sequence[float] = 1.0,
     ) -> None:
-        if input_shape is None and network.inputs is None:
+        if input_shape is None and network.in_features is None:
             raise ValueError("input_shape must be given: the network's layers do not say how many features come in")
-        given = [network.inputs] if input_shape is None else input_shape
+        given = [network.in_features] if input_shape is None else input_shape
         every = elements(given)
         shape = tuple(check_int("input_shape", size) for size in ([given] if every is None else every))
-        self.n_inputs = math.prod(shape)
-        if network.inputs not in (None, self.n_inputs):
-            raise ValueError(f"input_shape {shape} does not make {network.inputs} features")
-        self.n_outputs = n_outputs = network.check_widths(self.n_inputs)
+        self.in_features = math.prod(shape)
+        if network.in_features not in (None, self.in_features):
+            raise ValueError(f"input_shape {shape} does not make {network.in_features} features")
+        self.out_features = out_features = network.check_widths(self.in_features)
         self.network = network
         self.loss = copy.copy(loss)  # it is bound to this model's device
         self.step = step
         self.running: dict[int, object] = {}  # the fit that it is in
         self.input_shape = shape
-        self.input_shift = _scaling("input_shift", input_shift, self.n_inputs, "features")
-        self.input_scale = _scaling("input_scale", input_scale, self.n_inputs, "features", above=0.0)
-        self.task = _task(task, n_outputs, loss, class_names, target_shift, target_scale)
+        self.input_shift = _scaling("input_shift", input_shift, self.in_features, "features")
+        self.input_scale = _scaling("input_scale", input_scale, self.in_features, "features", above=0.0)
+        self.task = _task(task, out_features, loss, class_names, target_shift, target_scale)
         with network.device.activate():
-            self.loss.bind(network.xp, network.dtype, n_outputs)
+            self.loss.bind(network.xp, network.dtype, out_features)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -249,7 +249,7 @@ class MLP:
         """
         device = self.device
         with device.activate(), np.errstate(all="ignore"):
-            rows = check_features(x, device, features=self.n_inputs, dtype=self.takes)
+            rows = check_features(x, device, features=self.in_features, dtype=self.takes)
             stays = device.index is not None and not isinstance(rows, np.ndarray)
             pieces = []
             for span in spans(len(rows), PREDICT_ROWS):
@@ -258,7 +258,7 @@ class MLP:
                 p = self.output(self.network.forward(ready.inputs(ready.x)))
                 pieces.append(p if stays else device.to_host(p))
             xp = device.xp if stays else np
-            width = len(self.class_names) or self.n_outputs
+            width = len(self.class_names) or self.out_features
             dtype = self.task.decoded or self.network.dtype
             empty = xp.zeros((*self.network.values.shape[:-1], 0, width), dtype=dtype)
             return xp.concatenate([empty, *pieces], axis=-2)
@@ -303,9 +303,9 @@ class MLP:
     def summary(self) -> str:
         """Return a table of the layers and their sizes, for people."""
         lines = [("layer", "type", "output", "parameters")]
-        width = self.n_inputs
+        width = self.in_features
         for index, layer in enumerate(self.network.layers):
-            width = layer.outputs(width)
+            width = layer.out_features_for(width)
             count = sum(slot.size for slot in self.network.layout.slots if slot.layer == index)
             lines.append((str(index), type(layer).__name__, str(width), str(count)))
         columns = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -338,7 +338,7 @@ class MLP:
         vars(self).update(state | {"running": {}})
         self.loss = kind(**settings)
         with self.device.activate():
-            self.loss.bind(self.network.xp, self.network.dtype, self.n_outputs)
+            self.loss.bind(self.network.xp, self.network.dtype, self.out_features)
 
 
 def _by_name(classes: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from .files import write_atomically
 from .model import MLP, describe
 
 FORMAT = 2  # 1 knew no task but classification
+EARLIER_NAMES = {"inputs": "in_features", "outputs": "out_features"}  # of Linear's arguments, in older files
 HostArrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -137,6 +138,8 @@ def _made(description: dict[str, Any], known: Mapping[str, type[Any]], kinds: st
     name = settings.pop("type")
     if name not in known:
         raise ValueError(f"it has {name!r}, which is none of xpnet's {kinds}: give load its class, {kinds}={{...}}")
+    if name == "Linear":
+        settings = {EARLIER_NAMES.get(key, key): value for key, value in settings.items()}
     return known[name](**settings)
 
 

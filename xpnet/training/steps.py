@@ -63,7 +63,7 @@ class EpochSums:
     def zeros(cls, model: MLP, *, metric: bool = True) -> EpochSums:
         """Sums that are zero, with the task's metric or without."""
         shape = () if model.replicas is None else (model.replicas,)
-        shapes = [shape, shape] + [shape + (model.n_outputs,) * model.task.by_output] * metric
+        shapes = [shape, shape] + [shape + (model.out_features,) * model.task.by_output] * metric
         arrays = [model.device.zeros(shape, "float64") for shape in shapes]
         loss, weight, metric_sum = (*arrays, None)[:3]
         return cls(loss, weight, metric_sum)
@@ -397,7 +397,7 @@ def _twin(model: MLP, device: TracingDevice, a: State) -> MLP:
         draw=False,
     )
     twin.loss = _alike(model.loss)
-    twin.loss.bind(device.xp, network.dtype, model.n_outputs)
+    twin.loss.bind(device.xp, network.dtype, model.out_features)
     return twin
 
 

@@ -381,7 +381,7 @@ def _warn_of_steps(model: MLP) -> None:
 def checked_rows(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = None) -> Rows:
     """Check what a user brings, and put it on the model's device."""
     device = model.device
-    x = check_features(x, device, features=model.n_inputs, dtype=model.takes)
+    x = check_features(x, device, features=model.in_features, dtype=model.takes)
     check_rows(x)
     t = model.task.targets(y, device, len(x), model.network.dtype)
     if class_weight is not None:
