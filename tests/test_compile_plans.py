@@ -91,7 +91,7 @@ def trainers_step(model, optimizer, x, y, monkeypatch, **options):
     """Return the step that a trainer would have compiled, its arrays, and which of them it gathers rows of."""
     caught = []
 
-    def catch(step, arrays, together, gathered):
+    def catch(step, arrays, steps_per_call, gathered):
         caught.append((step, arrays, gathered))
         raise ValueError("caught")
 
@@ -128,7 +128,7 @@ def test_no_thread_is_started_for_a_short_call():
         a["y"][...] = a["x"] @ a["W"]
 
     of = {"x": np.ones((200, 100)), "W": np.ones((100, 100)), "y": np.ones((200, 100))}  # 2 million multiplications
-    found = [useful_threads(recorded(step, of), 2, together) for together in (1, 3, 10, 1000, None)]
+    found = [useful_threads(recorded(step, of), 2, steps_per_call) for steps_per_call in (1, 3, 10, 1000, None)]
     assert found == [1, 1, 2, 2, 2]
 
 

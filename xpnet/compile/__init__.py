@@ -87,7 +87,7 @@ def compile_step(
     step: Step,
     arrays: Arrays,
     threads: int | None = None,
-    together: int | None = None,
+    steps_per_call: int | None = None,
     gathered: Collection[str] = (),
 ) -> Program | Replay:
     """Record a step, and return what runs it: a compiled `Program`, or, without LLVM, a `Replay` by NumPy.
@@ -98,8 +98,7 @@ def compile_step(
             elements must be the number of a row, from 0. What is not an array is as it was when the step was recorded.
         arrays: arrays in C order; only their shapes and types matter here.
         threads: how many threads there may be; by default as many as NumPy's BLAS may use.
-        together: how many steps a call of `run` takes, where that is known: for a few small ones no thread is started.
-
+        steps_per_call: steps that a call of `run` takes, where known: for a few small ones no thread is started.
         gathered: names of arrays that the step only takes rows from, by an index: those that it runs on may have any
             number of rows.
 
@@ -109,8 +108,8 @@ def compile_step(
     """
     if threads is not None:
         check_int("threads", threads)
-    if together is not None:
-        check_int("together", together)
+    if steps_per_call is not None:
+        check_int("steps_per_call", steps_per_call)
     trace = record(step, arrays, gathered)
     if trace.signature != record(step, arrays, gathered).signature:
         raise UntraceableError("a step that is not the same each time (are its random numbers from outside of it?)")
@@ -119,7 +118,7 @@ def compile_step(
             return Replay(trace)
         found = blas.find()
         most = 1 if found is None else threads or found.threads
-        return Program(make_plan(trace, useful_threads(trace, most, together)))
+        return Program(make_plan(trace, useful_threads(trace, most, steps_per_call)))
     except MemoryError:
         raise
     except Exception as error:

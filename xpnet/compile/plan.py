@@ -57,16 +57,16 @@ class Plan:
         return phases(self.instructions)
 
 
-def useful_threads(trace: Trace, most: int, together: int | None = None) -> int:
+def useful_threads(trace: Trace, most: int, steps_per_call: int | None = None) -> int:
     """Return how many threads a step is worth: each must have some rows of a batch, and much to multiply.
 
-    `together` is how many steps are taken in a call; None for many.
+    `steps_per_call` is None for many.
     """
     products = [operation for operation in trace.operations if operation.kind == "product"]
     work = sum(math.prod(product.shape) * next(views(product)).shape[-1] for product in products)
     rows = max((math.prod(product.shape[:-1]) for product in products), default=0)
     worth = [most, work // WORTH_A_THREAD, rows // ROWS_A_THREAD]
-    worth += [] if together is None else [work * together // WORTH_A_START]
+    worth += [] if steps_per_call is None else [work * steps_per_call // WORTH_A_START]
     return max(1, min(worth))
 
 

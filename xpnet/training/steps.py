@@ -211,8 +211,8 @@ class Steps:
         """Return what a compiled step depends on, but for settings: not on the number of all rows."""
         return size, self._form
 
-    def _runner(self, index: Array, scalars: State, sums: EpochSums, together: int) -> Runner | None:
-        """Return what runs steps on so many rows, `together` at a time; None where they are taken eagerly."""
+    def _runner(self, index: Array, scalars: State, sums: EpochSums, steps_per_call: int) -> Runner | None:
+        """Return the runner for this batch size; None where steps are taken eagerly."""
         if self._possible is not True:
             return None
         settings = settings_of(self.model, self.optimizer)
@@ -221,16 +221,16 @@ class Steps:
         kind = self._kind(len(index))
         if kind not in self._runners:
             arrays = self._arrays(index, scalars, sums)
-            self.compiled, runner = _compiled(True, self._record, arrays, together, _gathered(self.rows))
+            self.compiled, runner = _compiled(True, self._record, arrays, steps_per_call, _gathered(self.rows))
             if runner is None:
                 self._possible = self.compiled  # once eager, eager to the end
                 return None
             self._runners[kind] = runner
         return self._runners[kind]
 
-    def plan(self, order: Array, table: State, sums: EpochSums, together: int) -> str:
-        """Return the plan of a step on the rows of `order`, of `together` such, in words, or why there is none."""
-        runner = self._runner(order, table_row(table, 0), sums, together)
+    def plan(self, order: Array, table: State, sums: EpochSums, steps_per_call: int) -> str:
+        """Return the plan of a step on the rows of `order` in words, or the reason why there is none."""
+        runner = self._runner(order, table_row(table, 0), sums, steps_per_call)
         return str(runner) if self.compiled is True else f"steps are not compiled: {self.compiled}"
 
     def _arrays(self, index: Array, scalars: State, sums: EpochSums) -> State:
@@ -350,13 +350,13 @@ def _possible(model: MLP, wanted: bool) -> bool | str:
 
 
 def _compiled(
-    possible: bool | str, step: Step, arrays: State, together: int, gathered: Collection[str] = ()
+    possible: bool | str, step: Step, arrays: State, steps_per_call: int, gathered: Collection[str] = ()
 ) -> tuple[bool | str, Runner | None]:
     """Return whether a step is compiled, or why not, and what runs it; None where it is to be taken eagerly."""
     if possible is not True:
         return possible, None
     try:
-        runner = compile_step(step, arrays, together=together, gathered=gathered)
+        runner = compile_step(step, arrays, steps_per_call=steps_per_call, gathered=gathered)
     except CompileError as error:
         warnings.warn(
             f"steps run eagerly, and slower, since compiling them failed ({error}); this is a fault of xpnet: please"
