@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,11 @@ from xpnet.errors import DeviceError
 
 def pytest_addoption(parser):
     parser.addoption("--eager", action="store_true", help="run every training step eagerly, and no test of compiling")
+
+
+def pytest_configure():
+    # A shell starts a command in the background with SIGINT ignored, and Python then leaves it so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
