@@ -34,24 +34,24 @@ def copied(arrays):
     return {name: array.copy() for name, array in arrays.items()}
 
 
-def recorded(step, arrays):
+def recorded(step, arrays, per_step=()):
     """Return the trace of a step, a function of an array module and arrays by name."""
-    return record(lambda device, a: step(device.xp, a), arrays)
+    return record(step, arrays, per_step=per_step)
 
 
-def program(step, arrays, threads=1):
-    return Program(make_plan(recorded(step, arrays), threads))
+def program(step, arrays, threads=1, per_step=()):
+    return Program(make_plan(recorded(step, arrays, per_step), threads))
 
 
-def runner(step, arrays, way):
+def runner(step, arrays, way, per_step=()):
     """Return what runs a step in one of `WAYS`."""
     if way == "replay":
-        return Replay(recorded(step, arrays))
+        return Replay(recorded(step, arrays, per_step))
     if way == "no blas":
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("xpnet.compile.blas.find", lambda: None)
-            return program(step, arrays)
-    return program(step, arrays, int(way[0]))
+            return program(step, arrays, per_step=per_step)
+    return program(step, arrays, int(way[0]), per_step)
 
 
 def results(step, arrays, way, steps=1):

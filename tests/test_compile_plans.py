@@ -91,7 +91,7 @@ def trainers_step(model, optimizer, x, y, monkeypatch, **options):
     """Return the step that a trainer would have compiled, its arrays, and which of them it gathers rows of."""
     caught = []
 
-    def catch(step, arrays, steps_per_call, gathered):
+    def catch(step, arrays, *, gathered, **_):
         caught.append((step, arrays, gathered))
         raise ValueError("caught")
 

@@ -616,36 +616,32 @@ def walk_arrays(rng, steps):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_ten_steps_at_once_are_ten_steps(way, rng):
-    """Memory that moves is that of the step: `first` and `moves` say where it is."""
+    """An array per step has an axis of steps in front."""
     kept, x, shift = walk_arrays(rng, 12)
-    moves = {"x": x.strides[0], "shift": shift.strides[0]}
-    memory = {"x": x[0], "shift": shift[:1].reshape(())}
     expected = copied(kept)
     for step in range(2, 12):
         walk(np, expected | {"x": x[step], "shift": shift[step]})
     together, apart = copied(kept), copied(kept)
-    one = runner(walk, kept | memory, way)
-    one.run(together | memory, 10, moves, first=2)
+    one = runner(walk, kept | {"x": x[0], "shift": np.array(shift[0])}, way, per_step={"x", "shift"})
+    one.run(together | {"x": x[2:], "shift": shift[2:]}, 10)
     for step in range(2, 12):
-        one.run(apart | memory, 1, moves, first=step)
-    again = copied(kept)
-    for step in range(2, 12):
-        one.run(again | {"x": x[step].copy(), "shift": np.array(shift[step])})
+        one.run(apart | {"x": x[[step]], "shift": shift[[step]]})
     for name in kept:
         np.testing.assert_allclose(together[name], expected[name], rtol=1e-12)
         assert (together[name] == apart[name]).all()
-        assert (together[name] == again[name]).all()
+    with pytest.raises(ValueError, match=r"x must be \(3, 40, 6\) float64"):
+        one.run(together | {"x": x[2:], "shift": shift[2:]}, 3)
 
 
 @needs_llvm
 @pytest.mark.parametrize("threads", THREADS)
 def test_two_runs_give_the_same_bytes(threads, rng):
     kept, x, shift = walk_arrays(rng, 50)
-    moves = {"x": x.strides[0], "shift": shift.strides[0]}
     runs = []
     for _ in range(3):
-        arrays = copied(kept) | {"x": x[0], "shift": shift[:1].reshape(())}
-        program(walk, arrays, threads).run(arrays, 50, moves)
+        arrays = copied(kept)
+        one = program(walk, arrays | {"x": x[0], "shift": np.array(shift[0])}, threads, per_step={"x", "shift"})
+        one.run(arrays | {"x": x, "shift": shift}, 50)
         runs.append([arrays[name].tobytes() for name in kept])
     assert runs[0] == runs[1] == runs[2]
 

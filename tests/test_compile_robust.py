@@ -82,8 +82,8 @@ def on_three_threads(many_threads, monkeypatch):
     rng = np.random.default_rng(0)
     arrays = {"x": rng.normal(size=(64, 8)), "w": rng.normal(size=(8, 4)), "y": np.zeros((64, 4)), "s": np.zeros(4)}
 
-    def step(device, a):
-        a["y"][...] = a["y"] + device.xp.exp(a["x"] @ a["w"])
+    def step(xp, a):
+        a["y"][...] = a["y"] + xp.exp(a["x"] @ a["w"])
         a["s"][...] = a["s"] + a["y"].sum(axis=0)
 
     program = compile_step(step, arrays, threads=3)
@@ -289,22 +289,22 @@ def test_attributes_that_are_changed_count(change):
 def test_an_index_out_of_bounds_is_an_error():
     arrays = {"x": np.ones((5, 3)), "i": np.array([0, 4, -1, 5]), "y": np.zeros((2, 3))}
 
-    def step(device, a):
+    def step(xp, a):
         a["y"][...] = a["x"].take(a["i"], axis=0)
 
-    program = compile_step(step, arrays | {"i": arrays["i"][:2]})
-    moves = {"i": 16}
-    program.run(arrays | {"i": arrays["i"][:2]}, 1, moves)
+    program = compile_step(step, arrays | {"i": arrays["i"][:2]}, per_step={"i"})
+    both = arrays["i"].reshape(2, 2)
+    program.run(arrays | {"i": both[:1]})
     with pytest.raises(IndexError, match="picks rows -1 to 5 of 5"):
-        program.run(arrays | {"i": arrays["i"][:2]}, 2, moves)
+        program.run(arrays | {"i": both}, 2)
     with pytest.raises(IndexError, match="picks rows -1 to 5 of 5"):
-        program.run(arrays | {"i": arrays["i"][:2]}, 1, moves, first=1)
+        program.run(arrays | {"i": both[1:]})
 
 
 def test_the_networks_own_arrays_are_no_constants():
     arrays = {"values": np.ones(4)}
 
-    def step(device, a):
+    def step(xp, a):
         a["values"][...] = a["values"] + arrays["values"]
 
     with pytest.raises(UntraceableError, match="another way"):

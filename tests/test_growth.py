@@ -160,7 +160,7 @@ def gathering(rows, index):
 def test_rows_are_gathered_from_as_many_as_there_are(way, monkeypatch):
     if way == "no blas":
         monkeypatch.setattr(blas, "find", lambda: None)
-    trace = record(lambda device, a: gather(device.xp, a), gathering(4, [0, 3]), gathered={"x"})
+    trace = record(gather, gathering(4, [0, 3]), gathered={"x"})
     threads = int(way[0]) if way[0].isdigit() else 1
     runner = Replay(trace) if way == "replay" else Program(make_plan(trace, threads))
     for rows in (4, 100, 3):
@@ -186,7 +186,7 @@ def test_rows_are_gathered_from_as_many_as_there_are(way, monkeypatch):
 )
 def test_what_is_only_gathered_is_not_read_otherwise(step):
     with pytest.raises(UntraceableError, match=r"of x|by"):
-        record(lambda device, a: step(device.xp, a), gathering(4, [0, 1]), gathered={"x"})
+        record(step, gathering(4, [0, 1]), gathered={"x"})
 
 
 # What pays

@@ -16,7 +16,7 @@ import numpy as np
 from contest import Array, LeftOut, Problem, main
 from threadpoolctl import threadpool_limits
 
-from xpnet.compile import Program, TracingDevice, compile_step, why_not_compiled
+from xpnet.compile import Program, compile_step, why_not_compiled
 from xpnet.compile.plan import Meeting, Product
 from xpnet.device import usable_processors
 
@@ -38,7 +38,7 @@ class Divided:
         if products != 3 * self.layers - 1 or len(instructions) != products:
             raise RuntimeError(f"{len(instructions)} instructions, {products} of them products: not those of a step")
 
-    def _products(self, device: TracingDevice, a: dict[str, Any]) -> None:
+    def _products(self, xp: Any, a: dict[str, Any]) -> None:
         xs = [a["x"]]
         for k in range(self.layers):
             xs.append(xs[-1] @ a[f"W{k}"])

@@ -10,7 +10,7 @@ NumPy's own `blas` (by `routines`), or, for factors that are mostly zeros, those
 >>> def step(xp, a):
 ...     a["total"][...] = a["total"] + (a["x"] * a["x"]).sum(axis=-1)
 >>> arrays = {"x": np.array([1.0, 2.0]), "total": np.array(0.0)}
->>> program = compile_step(lambda device, a: step(device.xp, a), arrays)
+>>> program = compile_step(step, arrays)
 >>> program.run(arrays, steps=3)
 >>> float(arrays["total"])
 15.0
@@ -18,16 +18,16 @@ NumPy's own `blas` (by `routines`), or, for factors that are mostly zeros, those
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ..checks import check_int
-from ..device import Device
 from ..errors import one_line
 from . import blas
+from .executable import Executable
 from .native import compiler
 from .plan import make_plan, useful_threads
 from .program import Program
@@ -35,13 +35,13 @@ from .replay import Replay
 from .trace import Trace, TracedArray, TracingModule, UntraceableError
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
-Step = Callable[["TracingDevice", dict[str, TracedArray]], None]
+Step = Callable[[TracingModule, dict[str, TracedArray]], None]
 
 __all__ = [
     "CompileError",
+    "Executable",
     "Program",
     "Replay",
-    "TracingDevice",
     "UntraceableError",
     "compile_step",
     "record",
@@ -53,32 +53,14 @@ class CompileError(RuntimeError):
     """A step was recorded, and could not be planned or compiled: a fault of this package."""
 
 
-class TracingDevice(Device):
-    """The device of a step that is being recorded: what is allocated on it is memory that is there already."""
-
-    def __init__(self, trace: Trace) -> None:
-        super().__init__("cpu", TracingModule(trace))
-        object.__setattr__(self, "given", iter(()))
-
-    def give(self, arrays: Iterable[TracedArray]) -> None:
-        """Let the next calls of `zeros` return these."""
-        object.__setattr__(self, "given", iter(arrays))
-
-    def zeros(self, shape: tuple[int, ...], dtype: object) -> TracedArray:
-        """Return the next array that was given; zeros where there is none left."""
-        array: TracedArray | None = next(self.given, None)  # type: ignore[attr-defined]
-        if array is None:
-            return self.xp.zeros(shape, dtype)  # type: ignore[no-any-return]
-        if array.shape != shape or array.dtype != dtype:
-            raise UntraceableError(f"an array of {shape} where there is one of {array.shape}")
-        return array
-
-
-def record(step: Step, arrays: Arrays, gathered: Collection[str] = ()) -> Trace:
+def record(step: Step, arrays: Arrays, gathered: Collection[str] = (), per_step: Collection[str] = ()) -> Trace:
     """Return what `step` does with arrays of these shapes and types; raises whatever it does not like."""
     trace = Trace(list(arrays.values()))
-    traced = {name: trace.leaf(name, a.shape, a.dtype, gathered=name in gathered) for name, a in arrays.items()}
-    step(TracingDevice(trace), traced)
+    traced = {
+        name: trace.leaf(name, a.shape, a.dtype, gathered=name in gathered, per_step=name in per_step)
+        for name, a in arrays.items()
+    }
+    step(TracingModule(trace), traced)
     trace.memory = ()  # it served while recording, and would else live as long as the program
     return trace
 
@@ -86,21 +68,25 @@ def record(step: Step, arrays: Arrays, gathered: Collection[str] = ()) -> Trace:
 def compile_step(
     step: Step,
     arrays: Arrays,
+    *,
+    gathered: Collection[str] = (),
+    per_step: Collection[str] = (),
     threads: int | None = None,
     steps_per_call: int | None = None,
-    gathered: Collection[str] = (),
-) -> Program | Replay:
+) -> Executable:
     """Record a step, and return what runs it: a compiled `Program`, or, without LLVM, a `Replay` by NumPy.
 
     Args:
-        step: called twice, with a device, whose `xp` records, and a traced array for each of `arrays`, by its name. It
-            writes with `[...] =` alone. Rows are taken by an array among `arrays` that is int64, (B,); each of its
-            elements must be the number of a row, from 0. What is not an array is as it was when the step was recorded.
-        arrays: arrays in C order; only their shapes and types matter here.
-        threads: how many threads there may be; by default as many as NumPy's BLAS may use.
-        steps_per_call: steps that a call of `run` takes, where known: for a few small ones no thread is started.
+        step: called twice, with an `xp` that records, and a traced array for each of `arrays`, by its name. It writes
+            with `[...] =` alone. Rows are taken by an array among `arrays` that is int64, (B,); each of its elements
+            must be the number of a row, from 0. What is not an array is as it was when the step was recorded.
+        arrays: arrays of one step, in C order; only their shapes and types matter here.
         gathered: names of arrays that the step only takes rows from, by an index: those that it runs on may have any
             number of rows.
+        per_step: names of arrays that each step has one of its own of, which it only reads: `run` takes them with an
+            axis of steps in front.
+        threads: how many threads there may be; by default as many as NumPy's BLAS may use.
+        steps_per_call: steps that a call of `run` takes, where known: for a few small ones no thread is started.
 
     Raises:
         CompileError: what was recorded could not be planned or compiled.
@@ -110,8 +96,8 @@ def compile_step(
         check_int("threads", threads)
     if steps_per_call is not None:
         check_int("steps_per_call", steps_per_call)
-    trace = record(step, arrays, gathered)
-    if trace.signature != record(step, arrays, gathered).signature:
+    trace = record(step, arrays, gathered, per_step)
+    if trace.signature != record(step, arrays, gathered, per_step).signature:
         raise UntraceableError("a step that is not the same each time (are its random numbers from outside of it?)")
     try:
         if why_not_compiled() is not None:

@@ -18,18 +18,18 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from ..device import ALIGNMENT, CPU, usable_processors
 from . import blas, routines, threads
 from .describe import describe
+from .executable import check_arrays, check_indices
 from .grouping import Instruction, Product
 from .loops import Entry, LoopText, Slot
 from .native import compiler
 from .plan import Plan
 from .schedule import PIECES
 from .sparse import Vectors, scratch_bytes, sparse_product, worth_looking
-from .trace import Leaf, Operation, Trace, TracedArray, blas_layout
+from .trace import Leaf, Operation, TracedArray, blas_layout
 
 HostArray = np.ndarray[Any, Any]
 
@@ -47,6 +47,8 @@ class Program:
         plan: what it runs.
     """
 
+    compiled = True
+
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._blas = blas.find()
@@ -63,6 +65,8 @@ class Program:
                 self._memory[:, slot] = self._workspace.ctypes.data + plan.places[source]
             elif source.constant is not None:
                 self._memory[:, slot] = source.constant.ctypes.data
+            elif source.per_step:
+                self._moves[slot] = math.prod(source.shape) * source.dtype.itemsize
         self._given = {
             leaf: slot for leaf, slot in self._slots.items() if isinstance(leaf, Leaf) and leaf.constant is None
         }
@@ -163,34 +167,25 @@ class Program:
         a, b, c = product.matrices
         return 0 if vectors is None else compiler().address(sparse_product(c.dtype, vectors, _turned(a), _turned(b)))
 
-    def run(
-        self, arrays: Mapping[str, HostArray], steps: int = 1, moves: Mapping[str, int] | None = None, first: int = 0
-    ) -> None:
-        """Run the plan `steps` times; one thread at a time may.
-
-        Args:
-            arrays: the memory of each leaf, in C order, by name; of what moves, that of step 0.
-            steps: how often.
-            moves: by how many bytes the memory of a leaf lies further on in each step; by default none moves. That it
-                stays inside of the array that it belongs to is for the caller to see to.
-            first: the number of the first step, for what moves.
-
-        Raises:
-            ValueError: an array is not what was recorded, or is written and may not be.
-            IndexError: an index picks a row that is not there, or a negative one.
-        """
+    def run(self, arrays: Mapping[str, HostArray], steps: int = 1) -> None:
+        """Run the plan `steps` times; arguments and errors are those of `Executable.run`."""
         with self._lock:
-            check_arrays(self.plan.trace, arrays, steps, moves or {}, first)
+            check_arrays(self.plan.trace, arrays, steps)
+            check_indices(self.plan.trace, arrays, steps)
             for leaf, slot in self._given.items():
-                move = 0 if moves is None else moves.get(leaf.name, 0)
-                self._memory[:, slot] = arrays[leaf.name].ctypes.data + first * move
-                self._moves[slot] = move
+                self._memory[:, slot] = arrays[leaf.name].ctypes.data
             if self._blas is None:
                 self._run_by_python(steps)
                 return
             # Two programs on several threads would only share the processors.
             with self._blas.one_thread(), sharing if self.plan.threads > 1 else nullcontext():
                 self._run_on_threads(steps)
+
+    def wait(self) -> None:
+        """All work is done when `run` returns."""
+
+    def release(self) -> None:
+        """Nothing is kept: `run` writes all pointers."""
 
     def _run_on_threads(self, steps: int) -> None:
         """Go through the program on as many threads as there are parts, or processors if they are fewer."""
@@ -247,32 +242,3 @@ if hasattr(os, "register_at_fork"):
 def _turned(matrix: TracedArray) -> bool:
     """Whether a factor of a product lies transposed."""
     return (blas_layout(matrix) or (False, 0))[0]
-
-
-def check_arrays(
-    trace: Trace,
-    arrays: Mapping[str, HostArray],
-    steps: int,
-    moves: Mapping[str, int],
-    first: int,
-) -> None:
-    """Raise what `Program.run` says for arrays that a trace cannot run on."""
-    for leaf in trace.leaves:
-        if leaf.constant is not None:
-            continue
-        array = arrays[leaf.name]
-        rows = array.shape[:1] if leaf.gathered else leaf.shape[:1]
-        if array.shape != rows + leaf.shape[1:] or array.dtype != leaf.dtype or not array.flags.c_contiguous:
-            raise ValueError(f"{leaf.name} must be {leaf.shape} {leaf.dtype} in C order, as when it was recorded")
-        if leaf.stored and not array.flags.writeable:
-            raise ValueError(f"{leaf.name} is read-only, and the step assigns to it")
-        if leaf.picks_from and steps:
-            picks_from = min(len(arrays[one.name]) if isinstance(one, Leaf) else one for one in leaf.picks_from)
-            move = moves.get(leaf.name, 0)
-            every = array
-            if move and first + steps > 1:
-                every = as_strided(array, (first + steps, *array.shape), (move, *array.strides), writeable=False)[
-                    first:
-                ]
-            if every.min() < 0 or every.max() >= picks_from:
-                raise IndexError(f"{leaf.name} picks rows {every.min()} to {every.max()} of {picks_from}")

@@ -13,20 +13,22 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from ..device import CPU
+from .executable import check_arrays, check_indices
 from .graph import Graph, views
-from .program import HostArray, check_arrays
 from .trace import Counting, Leaf, Operation, Scalar, Trace, TracedArray, overlap
 
 Call = Callable[[], object]
+HostArray = np.ndarray[Any, Any]
 
 REDUCTIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 
 
 class Replay:
     """A trace that can be run, as a `Program` can, and the memory that it works in."""
+
+    compiled = False
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
@@ -100,32 +102,28 @@ class Replay:
                 return None
         return target
 
-    def run(
-        self, arrays: Mapping[str, HostArray], steps: int = 1, moves: Mapping[str, int] | None = None, first: int = 0
-    ) -> None:
-        """Run the trace `steps` times; arguments and errors are those of `Program.run`."""
-        check_arrays(self._trace, arrays, steps, moves or {}, first)
-        moving: list[tuple[HostArray, HostArray]] = []
+    def run(self, arrays: Mapping[str, HostArray], steps: int = 1) -> None:
+        """Run the trace `steps` times; arguments and errors are those of `Executable.run`."""
+        check_arrays(self._trace, arrays, steps)
+        check_indices(self._trace, arrays, steps)
         for leaf in self._leaves:
-            array = arrays[leaf.name]
-            move = 0 if moves is None else moves.get(leaf.name, 0)
-            if move:  # what moves is copied to where it stays
-                before = self._memory.get(leaf)
-                kept = before is not None and before.base is None and before.shape == array.shape
-                self._memory[leaf] = before if kept and before is not None else np.empty(array.shape, leaf.dtype)
-                every = as_strided(array, (first + steps, *array.shape), (move, *array.strides), writeable=False)
-                moving.append((self._memory[leaf], every[first:]))
+            if leaf.per_step:  # copied, step by step, to where it stays
+                self._memory.setdefault(leaf, np.empty(leaf.shape, leaf.dtype))
             else:
-                self._memory[leaf] = array.view()
+                self._memory[leaf] = arrays[leaf.name].view()
+        changing = [(self._memory[leaf], arrays[leaf.name]) for leaf in self._leaves if leaf.per_step]
         places = [(self._memory[leaf].ctypes.data, self._memory[leaf].shape) for leaf in self._leaves]
         if places != self._calls_are_for:
             self._calls = [call for operation in self._graph.operations for call in self._make(operation)]
             self._calls_are_for = places
         for step in range(steps):
-            for memory, every in moving:
+            for memory, every in changing:
                 memory[...] = every[step]
             for call in self._calls:
                 call()
+
+    def wait(self) -> None:
+        """All work is done when `run` returns."""
 
     def release(self) -> None:
         """Keep none of the arrays that it ran on."""

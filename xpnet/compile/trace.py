@@ -41,6 +41,7 @@ class Leaf:
         picks_from: of an index: how many rows there are, of each leaf that it picks rows from; or the leaf, where that
             is known when the step runs; empty of other leaves.
         gathered: whether it only has rows picked from it, along axis 0, of which any number may be handed over.
+        per_step: whether each step has one of its own, which it only reads.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Leaf:
     constant: np.ndarray[Any, Any] | None = None
     picks_from: list[int | Leaf] = field(default_factory=list)
     gathered: bool = False
+    per_step: bool = False
     stored: bool = False
     taken: bool = False
 
@@ -138,11 +140,13 @@ class Trace:
         constants = [(leaf.name, leaf.constant.tobytes()) for leaf in self.leaves if leaf.constant is not None]
         return operations + constants
 
-    def leaf(self, name: str, shape: Shape, dtype: object, *, gathered: bool = False) -> TracedArray:
+    def leaf(
+        self, name: str, shape: Shape, dtype: object, *, gathered: bool = False, per_step: bool = False
+    ) -> TracedArray:
         """Return an array whose elements will be handed over when the step runs."""
         if not _known(np.dtype(dtype)):  # type: ignore[call-overload]
             raise UntraceableError(f"an array of {dtype}")
-        return self._add(Leaf(name, shape, np.dtype(dtype), gathered=gathered))  # type: ignore[call-overload]
+        return self._add(Leaf(name, shape, np.dtype(dtype), gathered=gathered, per_step=per_step))  # type: ignore[call-overload]
 
     def constant(self, array: Any) -> TracedArray:
         """Return an array that is the same in every step."""
@@ -212,6 +216,8 @@ class Trace:
         source = target.source
         if not isinstance(source, Leaf) or source.constant is not None or target.picked is not None:
             raise UntraceableError("assigning into an array that is no named memory")
+        if source.per_step:
+            raise UntraceableError(f"assigning to {source.name}, which is another array in each step")
         if any(n > 1 and not stride for n, stride in zip(target.shape, target.strides, strict=True)):
             raise UntraceableError("assigning into elements that are one and the same")
         if source.picks_from or source.taken or source.gathered:  # what is taken is a view here, and a copy in NumPy

@@ -10,28 +10,18 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ..compile import (
-    CompileError,
-    Program,
-    Replay,
-    Step,
-    TracingDevice,
-    UntraceableError,
-    compile_step,
-    why_not_compiled,
-)
+from ..compile import CompileError, Executable, Step, UntraceableError, compile_step, why_not_compiled
 from ..data.batches import Rows, spans
-from ..device import Array
+from ..device import Array, Device
 from ..errors import one_line
 from ..nn import Layer, Sequential
 from ..optim import Optimizer, State
 from .model import MLP
 
-Runner: TypeAlias = Program | Replay
 Owner = TypeVar("Owner")
 
 EVALUATE_ROWS = 1024
@@ -138,7 +128,7 @@ class Steps:
         self._settings = settings_of(model, optimizer)
         self._expected = expected
         self.seen = {} if seen is None else seen
-        self._runners: dict[Any, Runner] = {}
+        self._runners: dict[Any, Executable] = {}
         self._patience: dict[int, int] = {}  # how many steps of a size are taken at once
 
     def use(self, rows: Rows) -> None:
@@ -153,8 +143,7 @@ class Steps:
         """Keep no rows: before the next step there must be a call of `use`."""
         vars(self).pop("rows", None)
         for runner in self._runners.values():
-            if isinstance(runner, Replay):
-                runner.release()
+            runner.release()
 
     def take(self, order: Array, batches: Sequence[slice], table: State, sums: EpochSums, most: int) -> Iterator[int]:
         """Take a step for each batch of an epoch's `order`, and yield, again and again, how many were taken.
@@ -173,8 +162,8 @@ class Steps:
         if self._possible is True and not any(worth.values()) and not self._runners:
             self.compiled = FEW
         while done < len(batches):
+            first, size = batches[done].start, batches[done].stop - batches[done].start
             index, scalars = order[batches[done]], table_row(table, done)
-            size = len(index)
             runner = self._runner(index, scalars, sums, min(alike[done], most)) if worth[size] else None
             if runner is None:
                 training_step(self.model, self.optimizer, self.rows, index, scalars, sums)
@@ -182,10 +171,11 @@ class Steps:
                 yield 1
                 continue
             count = min(alike[done], most, self._patience.get(size, 1))
-            moves = {f"scalars {name}": values.strides[0] for name, values in table.items()}
-            moves["index"] = size * order.itemsize
+            indices = order[first : first + count * size].reshape(count, size)
+            rows_of_table = {name: values[done : done + count] for name, values in table.items()}
             start = time.perf_counter()
-            runner.run(self._arrays(index, scalars, sums), count, moves)
+            runner.run(self._arrays(indices, rows_of_table, sums), count)
+            runner.wait()
             seconds = max(time.perf_counter() - start, 1e-9)
             self._patience[size] = max(1, min(2 * count, int(PATIENCE * count / seconds)))
             done += count
@@ -211,7 +201,7 @@ class Steps:
         """Return what a compiled step depends on, but for settings: not on the number of all rows."""
         return size, self._form
 
-    def _runner(self, index: Array, scalars: State, sums: EpochSums, steps_per_call: int) -> Runner | None:
+    def _runner(self, index: Array, scalars: State, sums: EpochSums, steps_per_call: int) -> Executable | None:
         """Return the runner for this batch size; None where steps are taken eagerly."""
         if self._possible is not True:
             return None
@@ -221,7 +211,15 @@ class Steps:
         kind = self._kind(len(index))
         if kind not in self._runners:
             arrays = self._arrays(index, scalars, sums)
-            self.compiled, runner = _compiled(True, self._record, arrays, steps_per_call, _gathered(self.rows))
+            per_step = {"index", *(name for name in arrays if name.startswith("scalars "))}
+            self.compiled, runner = _compiled(
+                True,
+                self._record,
+                arrays,
+                gathered=_gathered(self.rows),
+                per_step=per_step,
+                steps_per_call=steps_per_call,
+            )
             if runner is None:
                 self._possible = self.compiled  # once eager, eager to the end
                 return None
@@ -239,11 +237,11 @@ class Steps:
         arrays |= {f"state {name}": array for name, array in self.optimizer.state.items()}
         return arrays | {f"scalars {name}": array for name, array in scalars.items()}
 
-    def _record(self, device: TracingDevice, a: State) -> None:
+    def _record(self, xp: Any, a: State) -> None:
         optimizer = copy.copy(self.optimizer)
         optimizer.state = {name: a[f"state {name}"] for name in self.optimizer.state}
         scalars = {name.removeprefix("scalars "): array for name, array in a.items() if name.startswith("scalars ")}
-        twin = _twin(self.model, device, a)
+        twin = _twin(self.model, xp, a)
         owners = _owners(twin, optimizer)
         before = [dict(vars(owner)) for owner in owners]
         training_step(twin, optimizer, _rows(self.rows, a), a["index"], scalars, _sums(a))
@@ -260,7 +258,7 @@ class Evaluation:
         self._compiled = _possible(model, compiled)
         self._reports = reports
         self._model, self._rows = model, _in_order(rows, self._compiled)
-        self._runners: dict[int, Runner | None] = {}
+        self._runners: dict[int, Executable | None] = {}
 
     def report(self) -> tuple[Any, Any]:
         """Return mean loss and metric, as floats or lists of R; waits for the device."""
@@ -282,16 +280,21 @@ class Evaluation:
             possible = self._compiled if first.w is None or first.w.ndim == 1 else "weights of replicas"
             if self._reports * len(pieces) < least_steps(self._model, size):
                 possible = FEW
-            self._runners[size] = _compiled(possible, self._record, arrays, len(pieces))[1]
+            per_step = set(_of_rows(first))
+            self._runners[size] = _compiled(
+                possible, self._record, arrays, per_step=per_step, steps_per_call=len(pieces)
+            )[1]
         runner = self._runners[size]
         if runner is not None:
-            runner.run(arrays, len(pieces), {name: array.nbytes for name, array in _of_rows(first).items()})
+            every = _of_rows(self._rows.part(slice(pieces[0].start, pieces[-1].stop)))
+            arrays |= {name: array.reshape(len(pieces), size, *array.shape[1:]) for name, array in every.items()}
+            runner.run(arrays, len(pieces))
             return
         for piece in pieces:
             evaluation_step(self._model, self._rows.part(piece), sums)
 
-    def _record(self, device: TracingDevice, a: State) -> None:
-        evaluation_step(_twin(self._model, device, a), _rows(self._rows, a), _sums(a))
+    def _record(self, xp: Any, a: State) -> None:
+        evaluation_step(_twin(self._model, xp, a), _rows(self._rows, a), _sums(a))
 
 
 def least_steps(model: MLP, rows: int) -> int:
@@ -349,14 +352,12 @@ def _possible(model: MLP, wanted: bool) -> bool | str:
     return True
 
 
-def _compiled(
-    possible: bool | str, step: Step, arrays: State, steps_per_call: int, gathered: Collection[str] = ()
-) -> tuple[bool | str, Runner | None]:
+def _compiled(possible: bool | str, step: Step, arrays: State, **options: Any) -> tuple[bool | str, Executable | None]:
     """Return whether a step is compiled, or why not, and what runs it; None where it is to be taken eagerly."""
     if possible is not True:
         return possible, None
     try:
-        runner = compile_step(step, arrays, steps_per_call=steps_per_call, gathered=gathered)
+        runner = compile_step(step, arrays, **options)
     except CompileError as error:
         warnings.warn(
             f"steps run eagerly, and slower, since compiling them failed ({error}); this is a fault of xpnet: please"
@@ -367,7 +368,7 @@ def _compiled(
         return f"compiling them failed: {error}", None
     except Exception as error:  # of what is recorded: the eager step does without, or says it better
         return one_line(error), None
-    return (True if isinstance(runner, Program) else why_not_compiled() or True), runner
+    return (True if runner.compiled else why_not_compiled() or True), runner
 
 
 def _in_order(rows: Rows, compiled: bool | str) -> Rows:
@@ -384,10 +385,22 @@ def in_order(rows: Rows) -> Rows:
     return replace(rows, **ordered)
 
 
-def _twin(model: MLP, device: TracingDevice, a: State) -> MLP:
+class _Given(Device):
+    """A device whose `zeros` hands out existing arrays, and allocates where none is left."""
+
+    def __init__(self, xp: Any, arrays: list[Array]) -> None:
+        super().__init__("cpu", xp)
+        object.__setattr__(self, "given", iter(arrays))
+
+    def zeros(self, shape: tuple[int, ...], dtype: object) -> Array:
+        array = next(self.given, None)  # type: ignore[attr-defined]
+        return self.xp.zeros(shape, dtype) if array is None else array
+
+
+def _twin(model: MLP, xp: Any, a: State) -> MLP:
     """Return a model of the same layers, over traced arrays."""
     network = model.network
-    device.give([a["values"], a["gradients"], a["buffers"]])  # in the order in which a network allocates them
+    device = _Given(xp, [a["values"], a["gradients"], a["buffers"]])  # in the order in which a network allocates them
     twin = _alike(model)
     twin.network = Sequential(
         [_alike(layer, left_behind(layer)) for layer in network.layers],
