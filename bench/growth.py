@@ -21,9 +21,14 @@ from sklearn.neural_network import MLPClassifier as Theirs
 from threadpoolctl import threadpool_limits
 
 from xpnet import MLP, Trainer
-from xpnet.compile import Program, compile_step, native, plan, program, record
-from xpnet.compile.graph import Graph
-from xpnet.compile.grouping import Grouping
+from xpnet.compile import compile_step, record
+from xpnet.compile.cpu import compiler as native
+from xpnet.compile.cpu import program
+from xpnet.compile.cpu.partition import threaded_plan
+from xpnet.compile.cpu.target import COSTS
+from xpnet.compile.passes.dependence import Dependence
+from xpnet.compile.passes.fuse import Fusion
+from xpnet.compile.passes.inline import Inlining
 from xpnet.sklearn import MLPClassifier
 from xpnet.training import steps as training_steps
 
@@ -92,16 +97,16 @@ def compile_seconds(trainer: Trainer, x: np.ndarray, y: np.ndarray) -> tuple[dic
         training_steps.compile_step = original
     (trace,) = traces
     timed("signature", lambda: trace.signature)
-    graph = timed("graph", Graph, trace)
-    instructions = timed("grouping", lambda: Grouping(graph).instructions)
-    made = timed("plan", plan.make_plan, trace, 2)
+    dependence = timed("dependence", Dependence, trace)
+    instructions = timed("fusion", lambda: Fusion(dependence, Inlining(dependence, COSTS)).instructions)
+    made = timed("plan", threaded_plan, trace, 2)
     with tempfile.TemporaryDirectory() as folder:
         before = native.compiler
         try:
             for name in ("cold", "warm"):
                 compiler = native.Compiler(Path(folder))
                 program.compiler = lambda compiler=compiler: compiler
-                timed(name, Program, made)
+                timed(name, program.Program, made)
                 if name == "cold":
                     functions = compiler.compiled
         finally:
@@ -116,7 +121,7 @@ def deepen() -> None:
     x = np.random.default_rng(0).normal(size=(1280, 32)).astype("f")
     y = np.arange(1280) % 4
     for batch_norm in (True, False):
-        print(f"batch_norm={batch_norm}: seconds; an epoch has 10 steps; plan includes graph and grouping")
+        print(f"batch_norm={batch_norm}: seconds; an epoch has 10 steps; plan includes dependence and fusion")
         for depth in DEPTHS:
 
             def trainer(compiled: bool, depth: int = depth, batch_norm: bool = batch_norm) -> Trainer:

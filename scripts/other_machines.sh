@@ -114,7 +114,7 @@ for one in $levels; do
     esac
     if has $needs; then
         # A target that is refused would leave all steps to NumPy, and pass.
-        XPNET_LLVM_CPU=$one "$python" -c 'from xpnet.compile.native import compiler; compiler()' || status=1
+        XPNET_LLVM_CPU=$one "$python" -c 'from xpnet.compile.cpu.compiler import compiler; compiler()' || status=1
         check "LLVM for $one" env "XPNET_LLVM_CPU=$one"
     else
         leave_out "LLVM for $one" $needs

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xpnet.compile import Program, Replay, blas, record, why_not_compiled
-from xpnet.compile.native import compiler
-from xpnet.compile.plan import make_plan
+from xpnet.compile import record, why_not_compiled
+from xpnet.compile.cpu import blas
+from xpnet.compile.cpu.compiler import compiler
+from xpnet.compile.cpu.partition import threaded_plan
+from xpnet.compile.cpu.program import Program
+from xpnet.compile.numpy.program import Replay
 
 LLVM = why_not_compiled() is None
 THREADS = (1, 2, 3) if LLVM and blas.find() is not None else (1,)
@@ -40,7 +43,7 @@ def recorded(step, arrays, per_step=()):
 
 
 def program(step, arrays, threads=1, per_step=()):
-    return Program(make_plan(recorded(step, arrays, per_step), threads))
+    return Program(threaded_plan(recorded(step, arrays, per_step), threads))
 
 
 def runner(step, arrays, way, per_step=()):
@@ -49,7 +52,7 @@ def runner(step, arrays, way, per_step=()):
         return Replay(recorded(step, arrays, per_step))
     if way == "no blas":
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("xpnet.compile.blas.find", lambda: None)
+            patch.setattr("xpnet.compile.cpu.blas.find", lambda: None)
             return program(step, arrays, per_step=per_step)
     return program(step, arrays, int(way[0]), per_step)
 

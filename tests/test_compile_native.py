@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from programs import LLVM, code_folder, needs_llvm, program, recorded  # noqa: F401
 
-import xpnet.compile
 from xpnet import MLP, Trainer
-from xpnet.compile import Replay, native, routines, threads
+from xpnet.compile import api
+from xpnet.compile.cpu import compiler as native
+from xpnet.compile.cpu import runtime, target
+from xpnet.compile.cpu.product import product_text
+from xpnet.compile.numpy.program import Replay
 
 pytestmark = needs_llvm
 TEXT = "define i64 @answer(i64 %x) {\n  %y = add i64 %x, 42\n  ret i64 %y\n}\n"
@@ -77,18 +80,18 @@ def test_code_of_another_processor_is_not_taken(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.skipif(not native.is_x86(), reason="levels are x86-64's")
+@pytest.mark.skipif(not target.is_x86(), reason="levels are x86-64's")
 def test_code_for_a_lesser_processor(tmp_path, monkeypatch):
     """`XPNET_LLVM_CPU` names a level; each has its registers, and its own code on disk."""
     import llvmlite.binding
 
     host = llvmlite.binding.get_host_cpu_features()
-    monkeypatch.delenv(native.TARGET, raising=False)
+    monkeypatch.delenv(target.TARGET, raising=False)
     answer(compiler_in(tmp_path))
     sizes = {"x86-64": 16, "x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 64}
     runnable = [level for level in sizes if host["avx512f" if level == "x86-64-v4" else "avx2"] or level < "x86-64-v3"]
     for place, level in enumerate(runnable):
-        monkeypatch.setenv(native.TARGET, level)
+        monkeypatch.setenv(target.TARGET, level)
         one = compiler_in(tmp_path)
         assert answer(one) == 42
         assert one.registers.size == sizes[level]
@@ -98,10 +101,10 @@ def test_code_for_a_lesser_processor(tmp_path, monkeypatch):
 
 def test_a_processor_that_cannot_be_had_is_not_compiled_for(monkeypatch):
     v2 = {"sse2", "cx16", "sahf", "popcnt", "sse3", "ssse3", "sse4.1", "sse4.2"}
-    assert native.level_features("x86-64-v2", dict.fromkeys(v2, True)).keys() == v2
+    assert target.level_features("x86-64-v2", dict.fromkeys(v2, True)).keys() == v2
     with pytest.raises(ValueError, match="XPNET_LLVM_CPU is x86-64-v3, and this processor has no avx, avx2, bmi"):
-        native.level_features("x86-64-v3", dict.fromkeys(v2, True))
-    monkeypatch.setenv(native.TARGET, "haswell")
+        target.level_features("x86-64-v3", dict.fromkeys(v2, True))
+    monkeypatch.setenv(target.TARGET, "haswell")
     with pytest.raises(ValueError, match="one of x86-64, x86-64-v2, x86-64-v3, x86-64-v4, not 'haswell'"):
         compiler_in(None)
 
@@ -124,8 +127,8 @@ def test_every_routine_compiles():
     """Of every type, whatever this machine's BLAS is."""
     compiler = compiler_in(None)
     texts = [
-        threads.driver(),
-        *(routines.product(np.dtype(kind)) for kind in ("float32", "float64")),
+        runtime.driver(),
+        *(product_text(np.dtype(kind)) for kind in ("float32", "float64")),
     ]
     assert len({compiler.address(text) for text in texts}) == 3
     assert compiler.compiled == 3
@@ -208,11 +211,11 @@ def test_steps_of_a_program_fault_no_pages(rng):
 def no_llvm(monkeypatch):
     """As where llvmlite is not installed; what was compiled before stays, as programs may run it."""
     monkeypatch.setitem(sys.modules, "llvmlite", None)
-    monkeypatch.setattr(xpnet.compile, "compiler", native.compiler.__wrapped__)
-    xpnet.compile.why_not_compiled.cache_clear()
+    monkeypatch.setattr(api, "compiler", native.compiler.__wrapped__)
+    api.why_not_compiled.cache_clear()
     yield
     monkeypatch.undo()
-    xpnet.compile.why_not_compiled.cache_clear()
+    api.why_not_compiled.cache_clear()
 
 
 def test_without_llvm_a_trainer_replays_and_says_how_to_do_better(no_llvm, blobs):
@@ -232,11 +235,11 @@ def test_an_llvm_that_does_not_work_is_said_in_words(no_llvm, monkeypatch):
         raise RuntimeError("no target\nfor this machine")
 
     monkeypatch.setattr(native, "Compiler", broken)
-    why = xpnet.compile.why_not_compiled()
+    why = api.why_not_compiled()
     assert why.startswith("LLVM cannot be used: ") and "no target" in why
     assert "\n" not in why
 
 
 def test_llvm_is_back():
     """The tests above have put everything back."""
-    assert (xpnet.compile.why_not_compiled() is None) == LLVM
+    assert (api.why_not_compiled() is None) == LLVM

@@ -10,9 +10,10 @@ from test_compile_programs import build, formulas, sizes
 
 from xpnet import MLP, SGD, Adam, Trainer
 from xpnet.compile import record
-from xpnet.compile.describe import describe
-from xpnet.compile.plan import make_plan, useful_threads
-from xpnet.compile.trace import Counting, TracedArray
+from xpnet.compile.cpu.partition import threaded_plan, useful_threads
+from xpnet.compile.cpu.program import Program
+from xpnet.compile.ir import Iota, View
+from xpnet.compile.passes.instructions import Barrier
 
 I, H, O, B = 6, 5, 3, 8  # noqa: E741
 
@@ -37,12 +38,12 @@ def arrays():
 
 
 def lines(plan):
-    return [line.strip().partition("    #")[0] for line in describe(plan).splitlines()]
+    return [line.strip().partition("    #")[0] for line in str(Program(plan)).splitlines()]
 
 
 def test_the_plan_of_two_layers_on_one_thread():
     """Five products; loops for bias and ReLU, the difference, ReLU's derivative, sums over the batch, and descent."""
-    plan = make_plan(recorded(two_layers, arrays()))
+    plan = threaded_plan(recorded(two_layers, arrays()))
     text = lines(plan)
     assert text[0].startswith("11 instructions for one thread")
     formulas = [line for line in text if " = " in line]
@@ -65,22 +66,22 @@ def test_the_plan_of_two_layers_on_one_thread():
 
 def test_results_take_the_place_of_what_nobody_needs_any_more():
     """Of six results three share a place with another: each loop writes where it has read."""
-    plan = make_plan(recorded(two_layers, arrays()))
-    product, relu, outputs, difference, back, masked = plan.places.values()
+    plan = threaded_plan(recorded(two_layers, arrays()))
+    product, relu, outputs, difference, back, masked = plan.offsets.values()
     assert product == relu
     assert outputs == difference
     assert back == masked
     assert len({relu, difference, masked}) == 3
     hidden, output = B * H * 8, B * O * 8
     assert plan.size == 2 * hidden + output
-    assert all(place % 64 == 0 for place in plan.places.values())
+    assert all(place % 64 == 0 for place in plan.offsets.values())
 
 
-def test_two_threads_meet_three_times():
+def test_two_threads_have_three_barriers():
     """Once the batch is done, before sums over it; once the gradient is, before the step; and after the step."""
-    text = lines(make_plan(recorded(two_layers, arrays()), 2))
-    assert text[0].startswith("11 instructions for 2 threads that meet 3 times")
-    first, second, third, last = "\n".join(text).split("--- all meet")
+    text = lines(threaded_plan(recorded(two_layers, arrays()), 2))
+    assert text[0].startswith("11 instructions for 2 threads and 3 barriers")
+    first, second, third, last = "\n".join(text).split("--- barrier")
     assert "r7 = " not in second and first.count("divided by rows") == 6
     assert "g[35:50] = " in second and "g[0:30] = " in second and second.count("sum(") == 2
     assert "p = (p - (rate * g))" in third
@@ -102,10 +103,11 @@ def trainers_step(model, optimizer, x, y, monkeypatch, **options):
 
 @pytest.mark.parametrize("optimizer", [SGD, Adam])
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_a_plain_network_meets_three_times(depth, optimizer, monkeypatch):
+def test_a_plain_network_has_three_barriers(depth, optimizer, monkeypatch):
     x, y = np.ones((64, 9), np.float32), np.arange(64) % 4
     step, given, gathered = trainers_step(MLP([9, *[12] * depth, 4]), optimizer(), x, y, monkeypatch)
-    assert "that meet 3 times" in describe(make_plan(record(step, given, gathered), 2))
+    plan = threaded_plan(record(step, given, gathered), 2)
+    assert sum(isinstance(one, Barrier) for one in plan.instructions) == 3
 
 
 def test_threads_are_for_steps_that_are_worth_them():
@@ -142,7 +144,7 @@ def three(shape):
 class Checker:
     """Goes through a plan thread by thread, and keeps account of who touches which byte.
 
-    Between two meetings threads run as they like: what one writes there, no other may touch. Given that, the order of
+    Between two barriers threads run as they like: what one writes there, no other may touch. Given that, the order of
     the instructions is the order of events, and each byte that is read must still hold what the plan says it does.
     """
 
@@ -150,10 +152,10 @@ class Checker:
         self.plan = plan
         self.start = {}  # of leaves, as addresses beyond the workspace
         end = plan.size
-        for leaf in plan.trace.leaves:
+        for leaf in plan.trace.inputs:
             self.start[leaf] = end
             end += int(np.prod(leaf.shape)) * leaf.dtype.itemsize
-        self.start |= plan.places
+        self.start |= plan.offsets
         self.holds = np.zeros(end, np.int64)
         self.writers, self.touchers = np.zeros(end, np.int64), np.zeros(end, np.int64)
         self.ids = {source: number for number, source in enumerate(self.start, start=1)}
@@ -163,15 +165,15 @@ class Checker:
         index = np.full(view.shape, view.offset)
         for axis, stride in enumerate(view.strides):
             index += stride * np.arange(view.shape[axis]).reshape((-1,) + (1,) * (view.ndim - axis - 1))
-        if view.picked is not None:  # any of the rows there are
+        if view.gather is not None:  # any of the rows there are
             index = np.arange(int(np.prod(view.source.shape))).reshape((-1,) + (1,) * max(view.ndim - 1, 0))
         return index
 
-    def addresses(self, view, space, division, thread):
+    def addresses(self, view, domain, division, thread):
         """The addresses of what a thread touches of a view."""
         index = self.elements(view)
-        if space is not None and view.picked is None:
-            index = self.part(np.broadcast_to(index.reshape(three(index.shape)), space), division, thread)
+        if domain is not None and view.gather is None:
+            index = self.part(np.broadcast_to(index.reshape(three(index.shape)), domain), division, thread)
         itemsize = view.dtype.itemsize
         first = self.start[view.source] + np.unique(index) * itemsize
         return (first[:, None] + np.arange(itemsize)).reshape(-1)
@@ -189,25 +191,25 @@ class Checker:
     def span(count, part, parts):
         return slice(count * part // parts, count * (part + 1) // parts)
 
-    def read_by(self, argument, loop, level):
+    def read_by(self, argument, loop, stage):
         """The memory that a pass reads for an argument, through what is done again where it is needed, as in `uses`."""
-        if not isinstance(argument, TracedArray) or isinstance(argument.source, Counting):
+        if not isinstance(argument, View) or isinstance(argument.source, Iota):
             return
         source = argument.source
-        if argument.picked is not None:
-            yield argument.picked.index, None
-        if source in loop.level:
-            earlier = loop.level[source] < level
+        if argument.gather is not None:
+            yield argument.gather.index, None
+        if source in loop.stage:
+            earlier = loop.stage[source] < stage
             if source.kind == "reduce" or (earlier and loop.outer(source)):
                 return  # in a register
-            if earlier and source in loop.kept:
-                yield argument, loop.space
+            if earlier and source in loop.materialized:
+                yield argument, loop.domain
                 return
-        if source in self.plan.inlined or source in loop.level:
+        if source in self.plan.inlining.inlined or source in loop.stage:
             for one in source.arguments:
-                yield from self.read_by(one, loop, level)
+                yield from self.read_by(one, loop, stage)
         else:
-            yield argument, loop.space
+            yield argument, loop.domain
 
     def uses(self, instruction):
         """What an instruction reads and writes, pass by pass, and the elements that it goes over; None: all."""
@@ -217,34 +219,30 @@ class Checker:
             alike = int(np.prod(a.shape[:-1])) == rows  # or else replicas share a factor
             return [([(a, three(a.shape) if alike else None), (b, None)], [(c, three(c.shape))])]
         passes = []
-        for level in range(max(instruction.level.values()) + 1):
+        for stage in range(instruction.stages):
             reads, writes = [], []
             for operation in instruction.operations:
-                if instruction.level[operation] == level:
+                if instruction.stage[operation] == stage:
                     for argument in operation.arguments:
-                        reads += self.read_by(argument, instruction, level)
+                        reads += self.read_by(argument, instruction, stage)
                     if operation.target is not None:
-                        writes.append((operation.target, instruction.space))
-                    if operation in instruction.kept:
-                        writes.append((self.whole(operation), instruction.space))
+                        writes.append((operation.target, instruction.domain))
+                    if operation in instruction.materialized:
+                        writes.append((operation.result, instruction.domain))
             passes.append((reads, writes))
         return passes
-
-    def whole(self, operation):
-        strides = tuple(int(np.prod(operation.shape[k + 1 :])) for k in range(len(operation.shape)))
-        return TracedArray(None, operation, operation.shape, strides, 0)
 
     def touch(self, addresses, thread, writes):
         other = ~(1 << thread)
         before = self.touchers if writes else self.writers
-        assert not (before[addresses] & other).any(), "two threads touch a byte between meetings, and one writes"
+        assert not (before[addresses] & other).any(), "two threads touch a byte between barriers, and one writes"
         self.touchers[addresses] |= 1 << thread
         if writes:
             self.writers[addresses] |= 1 << thread
 
     def run(self):
         """Two steps, since the second one begins in what the first has left."""
-        for leaf in self.plan.trace.leaves:
+        for leaf in self.plan.trace.inputs:
             size = int(np.prod(leaf.shape)) * leaf.dtype.itemsize
             self.holds[self.start[leaf] : self.start[leaf] + size] = self.ids[leaf]
         for instruction in [*self.plan.instructions] * 2:
@@ -254,13 +252,13 @@ class Checker:
             division = self.plan.divisions[instruction]
             for reads, writes in self.uses(instruction):
                 for thread in range(self.plan.threads):
-                    for view, space in reads:
-                        at = self.addresses(view, space, division, thread)
+                    for view, domain in reads:
+                        at = self.addresses(view, domain, division, thread)
                         self.touch(at, thread, writes=False)
                         assert (self.holds[at] == self.ids[view.source]).all(), "a result was written over too early"
                 for thread in range(self.plan.threads):
-                    for view, space in writes:
-                        at = self.addresses(view, space, division, thread)
+                    for view, domain in writes:
+                        at = self.addresses(view, domain, division, thread)
                         self.touch(at, thread, writes=True)
                         self.holds[at] = self.ids[view.source]
             if self.plan.threads == 1:
@@ -273,11 +271,11 @@ def test_no_thread_is_in_anothers_way(formula, size):
     step, given = build(formula, "float32", size)
     trace = recorded(step, given)
     for threads in (1, 2, 3):
-        Checker(make_plan(trace, threads)).run()
+        Checker(threaded_plan(trace, threads)).run()
 
 
-def test_the_checker_sees_a_meeting_that_is_missing():
-    plan = make_plan(recorded(two_layers, arrays()), 2)
+def test_the_checker_sees_a_missing_barrier():
+    plan = threaded_plan(recorded(two_layers, arrays()), 2)
     Checker(plan).run()
     kept = plan.instructions
     for number, one in enumerate(kept[:-1]):
@@ -288,9 +286,9 @@ def test_the_checker_sees_a_meeting_that_is_missing():
 
 
 def test_the_checker_sees_a_place_that_is_taken():
-    plan = make_plan(recorded(two_layers, arrays()))
+    plan = threaded_plan(recorded(two_layers, arrays()))
     Checker(plan).run()
-    relu, difference = list(plan.places)[1], list(plan.places)[3]
-    plan.places[difference] = plan.places[relu]
+    relu, difference = list(plan.offsets)[1], list(plan.offsets)[3]
+    plan.offsets[difference] = plan.offsets[relu]
     with pytest.raises(AssertionError, match="written over"):
         Checker(plan).run()

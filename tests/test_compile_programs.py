@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import THREADS, WAYS, check, code_folder, copied, needs_llvm, program, results, runner  # noqa: F401
 
-from xpnet.compile import Replay
-from xpnet.compile.loops import LoopText
-from xpnet.compile.trace import FUNCTIONS
+from xpnet.compile.cpu.mapping import LoopText
+from xpnet.compile.numpy.program import Replay
+from xpnet.compile.tracer import FUNCTIONS
 
 
 def quick(examples):
@@ -224,7 +224,7 @@ def test_an_index_is_not_read_beyond_its_end(rng):
 
     one = program(step, arrays)
     (loop,) = one.plan.instructions
-    assert "call void @llvm.prefetch" in LoopText(loop, one.plan).text
+    assert "call void @llvm.prefetch" in LoopText(loop, one.plan.inlining, by_columns=False).text
     one.run(arrays)
     np.testing.assert_array_equal(arrays["y"], x[index] + 1.0)
 
@@ -664,7 +664,7 @@ def test_one_thread_and_several_agree(rng):
 @pytest.mark.parametrize("threads", THREADS)
 def test_pieces_that_another_thread_takes_are_done_once(threads, rng, monkeypatch):
     """An elementwise loop over a long row in pieces: the bytes are those of one thread, however they were taken."""
-    monkeypatch.setattr("xpnet.compile.schedule.PIECE", 16)
+    monkeypatch.setattr("xpnet.compile.cpu.partition.PIECE", 16)
 
     def step(xp, a):
         a["p"][...] = a["p"] - 0.01 * xp.tanh(a["p"] * a["v"])

@@ -14,9 +14,9 @@ from programs import copied
 
 from xpnet import MLP, Adam, Layer, Linear, Sequential, Trainer
 from xpnet.compile import UntraceableError, compile_step, why_not_compiled
-from xpnet.compile import plan as plan_module
-from xpnet.compile import program as program_module
-from xpnet.compile import threads as threads_module
+from xpnet.compile.cpu import partition as plan_module
+from xpnet.compile.cpu import program as program_module
+from xpnet.compile.cpu import runtime as threads_module
 from xpnet.device import limit_threads
 
 pytestmark = pytest.mark.skipif(why_not_compiled() is not None, reason="needs llvmlite")
@@ -45,7 +45,7 @@ def test_trainers_in_threads_of_a_fresh_process():
     code = """
 import threading, numpy as np
 from xpnet import MLP, Trainer
-from xpnet.compile import blas
+from xpnet.compile.cpu import blas
 x, y = np.random.default_rng(0).standard_normal((256, 20)), np.arange(256) % 2
 models = [MLP([20, 32, 2]) for _ in range(4)]
 before = blas.find.__wrapped__()
@@ -324,8 +324,8 @@ def test_a_fork_trains_as_its_parent_did():
     code = """
 import os, numpy as np
 from xpnet import MLP, Trainer
-from xpnet.compile import plan
-plan.WORTH_A_THREAD = plan.ROWS_A_THREAD = 1
+from xpnet.compile.cpu import partition
+partition.WORTH_A_THREAD = partition.ROWS_A_THREAD = 1
 x, y = np.random.default_rng(0).standard_normal((64, 8)), np.arange(64) % 3
 def train():
     model = MLP([8, 6, 3])

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from programs import THREADS, check, code_folder, needs_llvm, needs_threads, results  # noqa: F401
 
-from xpnet.compile import sparse
-from xpnet.compile.native import Registers, compiler, registers
-from xpnet.compile.sparse import FEWEST_ZEROS, WORTH, Vectors, scratch_bytes, sparse_product, worth_looking
+from xpnet.compile.cpu import sparse
+from xpnet.compile.cpu.compiler import compiler
+from xpnet.compile.cpu.sparse import FEWEST_ZEROS, WORTH, Vectors, scratch_bytes, sparse_product, worth_looking
+from xpnet.compile.cpu.target import Registers, registers
 from xpnet.device import CPU
 
 pytestmark = needs_llvm
@@ -299,7 +300,7 @@ def test_a_step_asks_for_it(rng, monkeypatch, way, replicas):
     """One that says it is done, and does nothing, leaves what was there."""
     given = "i64, i64, i64, ptr, i64, ptr, i64, ptr, i64, ptr"
     nothing = f"define i64 @sparse({given}) {{\n  ret i64 1\n}}\n"
-    monkeypatch.setattr("xpnet.compile.program.sparse_product", lambda *_: nothing)
+    monkeypatch.setattr("xpnet.compile.cpu.program.sparse_product", lambda *_: nothing)
     arrays = arrays_of(rng, 0.2, replicas)
     after = results(descent, arrays, way)
     assert not (after["y"] == arrays["x"][arrays["index"]] @ arrays["w"]).any()

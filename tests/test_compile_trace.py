@@ -12,13 +12,19 @@ from hypothesis import strategies as st
 from programs import LLVM, WAYS, check, code_folder, copied, recorded, results, runner  # noqa: F401
 
 from xpnet.compile import UntraceableError
-from xpnet.compile.trace import FUNCTIONS, Trace, TracingModule, overlap
+from xpnet.compile.ir import overlap
+from xpnet.compile.recorder import Recorder
+from xpnet.compile.tracer import FUNCTIONS, TracedArray, TracingModule
 
 quick = settings(derandomize=True, deadline=None, max_examples=200, database=None)
 
 
-def places(view):
-    """Which elements of its source a traced view has, in its shape."""
+def array(recorder, name, shape, dtype):
+    return TracedArray(recorder, recorder.input(name, shape, dtype))
+
+
+def positions(view):
+    """Which elements of its source a view has, in its shape."""
     index = np.full(view.shape, view.offset)
     for axis, stride in enumerate(view.strides):
         index += stride * np.arange(view.shape[axis]).reshape((-1,) + (1,) * (view.ndim - axis - 1))
@@ -84,35 +90,35 @@ def changed(x, changes):
 def test_a_view_has_the_elements_that_numpys_has(made):
     shape, changes = made
     expected = changed(np.arange(np.prod(shape)).reshape(shape), changes)
-    trace = Trace()
-    view = changed(trace.leaf("x", shape, "float64"), changes)
+    recorder = Recorder()
+    view = changed(array(recorder, "x", shape, "float64"), changes)
     assert view.shape == expected.shape
-    if not trace.operations:  # a reshape that is none of a view has made a copy
-        np.testing.assert_array_equal(places(view), expected)
-        assert view.last == expected.reshape(-1)[-1]
+    if not recorder.trace.operations:  # a reshape that is none of a view has made a copy
+        np.testing.assert_array_equal(positions(view.view), expected)
+        assert view.view.last == expected.reshape(-1)[-1]
 
 
 @quick
 @given(views(), views())
 def test_views_with_an_element_in_common_overlap(one, other):
     (shape, first), (_, second) = one, other
-    trace = Trace()
-    leaf = trace.leaf("x", shape, "float64")
+    recorder = Recorder()
+    leaf = array(recorder, "x", shape, "float64")
     try:
         views = changed(leaf, first), changed(leaf, second)
     except (IndexError, ValueError, UntraceableError):
         return  # the second one is for a leaf of another shape
-    if not trace.operations and np.intersect1d(places(views[0]), places(views[1])).size:
-        assert overlap(*views)
+    if not recorder.trace.operations and np.intersect1d(positions(views[0].view), positions(views[1].view)).size:
+        assert overlap(*(one.view for one in views))
 
 
 def test_columns_of_a_flat_vector_do_not_overlap_their_neighbours():
     """Otherwise each layer's parameters would depend on all others'."""
-    flat = Trace().leaf("p", (3, 10), "float64")
+    flat = array(Recorder(), "p", (3, 10), "float64")
     W, b = flat[..., :6].reshape(3, 2, 3), flat[..., 6:9].reshape(3, 1, 3)
-    assert not overlap(W, b)
-    assert overlap(W, flat[..., 5:7])
-    assert not overlap(flat[0], flat[1:])
+    assert not overlap(W.view, b.view)
+    assert overlap(W.view, flat[..., 5:7].view)
+    assert not overlap(flat[0].view, flat[1:].view)
 
 
 # Types
@@ -133,7 +139,7 @@ def dtype_of(make):
 
 
 def traced(dtype):
-    return Trace().leaf("x", (2, 3), dtype)
+    return array(Recorder(), "x", (2, 3), dtype)
 
 
 def known(dtype):
@@ -145,8 +151,8 @@ def known(dtype):
 def test_operators_give_numpys_types(name):
     function = getattr(operator, name)
     for one, other in product(OF_TYPES, OF_TYPES):
-        trace = Trace()
-        x, y = trace.leaf("x", (2, 3), one), trace.leaf("y", (3,), other)
+        recorder = Recorder()
+        x, y = array(recorder, "x", (2, 3), one), array(recorder, "y", (3,), other)
         expected = dtype_of(lambda x=one, y=other: function(np.ones((2, 3), x), np.ones(3, y)).dtype)
         if known(expected):
             assert dtype_of(lambda x=x, y=y: function(x, y).dtype) == expected, (name, one, other)
@@ -176,10 +182,10 @@ def test_functions_give_numpys_types(name):
     function = getattr(np, name)
     for one in OF_TYPES:
         expected = dtype_of(lambda one=one: function(*[np.ones(3, one)] * function.nin).dtype)
-        trace = Trace()
-        x = trace.leaf("x", (3,), one)
+        recorder = Recorder()
+        x = array(recorder, "x", (3,), one)
         if known(expected):
-            same = getattr(TracingModule(trace), name)
+            same = getattr(TracingModule(recorder), name)
             found = dtype_of(lambda x=x, same=same: same(*[x] * function.nin).dtype)
             assert found == expected, (name, one)
 
@@ -190,7 +196,7 @@ def test_reductions_give_numpys_types_and_shapes(one, name):
     for axis in (-1,) if name.startswith("arg") else (-1, -2, None, (-2, -1)):
         for keepdims in (False, True):
             expected = getattr(np.ones((2, 3, 4), one), name)(axis=axis, keepdims=keepdims)
-            found = getattr(Trace().leaf("x", (2, 3, 4), one), name)(axis=axis, keepdims=keepdims)
+            found = getattr(array(Recorder(), "x", (2, 3, 4), one), name)(axis=axis, keepdims=keepdims)
             assert (found.shape, found.dtype) == (expected.shape, expected.dtype), (axis, keepdims)
 
 
@@ -222,8 +228,8 @@ def test_powers_give_numpys_types(one, power):
 )
 @pytest.mark.parametrize("one", ["float32", "float64", "int64", "uint8"])
 def test_expressions_have_numpys_types(one, of):
-    trace = Trace()
-    found = of(TracingModule(trace), trace.leaf("x", (2, 3), one))
+    recorder = Recorder()
+    found = of(TracingModule(recorder), array(recorder, "x", (2, 3), one))
     assert found.dtype == of(np, np.ones((2, 3), one)).dtype
 
 
@@ -255,7 +261,7 @@ REFUSED = {
     "over replicas, by name": (lambda xp, x: xp.max(x, axis=-3), "replicas"),
     "x ** 5": (lambda xp, x: x**5, "power of 5"),
     "x ** x": (lambda xp, x: x**x, "power of"),
-    "argmax of rows": (lambda xp, x: x.argmax(axis=-2), "place of an extreme"),
+    "argmax of rows": (lambda xp, x: x.argmax(axis=-2), "position of an extreme"),
     "x @ row": (lambda xp, x: x @ x[0, 0], "product of arrays of 3 and 1 axes"),
     "float32 @ float64": (lambda xp, x: x @ x.astype("float32").swapaxes(-1, -2), "product of float64 and float32"),
     "four axes": (lambda xp, x: x[None] + 1.0, "4 axes"),
@@ -296,7 +302,7 @@ def test_wrong_shapes_raise_what_numpy_raises():
         with pytest.raises(error):
             do(np.ones((3, 4)))
         with pytest.raises(error):
-            do(Trace().leaf("x", (3, 4), "float64"))
+            do(array(Recorder(), "x", (3, 4), "float64"))
 
 
 # Either as NumPy does it, or refused; never something else

@@ -20,8 +20,8 @@ DIFFERENTIABLE = [name for name, layer in ACTIVATIONS.items() if layer.different
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
     """So small a step would be one thread's."""
-    monkeypatch.setattr("xpnet.compile.plan.WORTH_A_THREAD", 1)
-    monkeypatch.setattr("xpnet.compile.plan.ROWS_A_THREAD", 1)
+    monkeypatch.setattr("xpnet.compile.cpu.partition.WORTH_A_THREAD", 1)
+    monkeypatch.setattr("xpnet.compile.cpu.partition.ROWS_A_THREAD", 1)
     with limit_threads(2):
         yield
 

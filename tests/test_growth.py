@@ -13,9 +13,12 @@ import pytest
 from programs import LLVM, WAYS, code_folder, needs_llvm  # noqa: F401
 
 from xpnet import MLP, Trainer
-from xpnet.compile import Replay, UntraceableError, blas, compile_step, native, record
-from xpnet.compile.plan import make_plan
-from xpnet.compile.program import Program
+from xpnet.compile import UntraceableError, compile_step, record
+from xpnet.compile.cpu import blas
+from xpnet.compile.cpu import compiler as native
+from xpnet.compile.cpu.partition import threaded_plan
+from xpnet.compile.cpu.program import Program
+from xpnet.compile.numpy.program import Replay
 from xpnet.training import steps
 
 WORTH = steps.WORTH
@@ -62,7 +65,7 @@ def recorded_step(model, monkeypatch):
 def test_work_of_compiling_is_linear_in_depth(batch_norm, threads, monkeypatch):
     def work(depth):
         step, arrays = recorded_step(MLP([8] * depth + [4], batch_norm=batch_norm), monkeypatch)
-        return calls(lambda: make_plan(record(step, arrays), threads) if threads else Replay(record(step, arrays)))
+        return calls(lambda: threaded_plan(record(step, arrays), threads) if threads else Replay(record(step, arrays)))
 
     work(2)  # what is made once
     short, middle, deep = work(10), work(20), work(40)
@@ -162,7 +165,7 @@ def test_rows_are_gathered_from_as_many_as_there_are(way, monkeypatch):
         monkeypatch.setattr(blas, "find", lambda: None)
     trace = record(gather, gathering(4, [0, 3]), gathered={"x"})
     threads = int(way[0]) if way[0].isdigit() else 1
-    runner = Replay(trace) if way == "replay" else Program(make_plan(trace, threads))
+    runner = Replay(trace) if way == "replay" else Program(threaded_plan(trace, threads))
     for rows in (4, 100, 3):
         arrays = gathering(rows, [rows - 1, 0])
         expected = arrays["x"][[rows - 1, 0]].sum()
@@ -234,7 +237,7 @@ def test_an_error_of_the_planner_is_not_silent(blobs, monkeypatch):
     def fail(*_):
         raise AssertionError("planted")
 
-    monkeypatch.setattr("xpnet.compile.graph.Graph._order_memory", fail)
+    monkeypatch.setattr("xpnet.compile.passes.dependence.Dependence._order_stores", fail)
     monkeypatch.setattr(steps, "WORTH", 0)
     trainer = Trainer(MLP([4, 8, 3]), batch_size=30)
     with pytest.warns(RuntimeWarning, match=r"eagerly.*AssertionError: planted.*report"):
@@ -247,9 +250,9 @@ def test_an_error_of_the_planner_is_not_silent(blobs, monkeypatch):
 
 def test_a_command_tells_of_an_error_of_the_planner():
     planted = """
-from xpnet.compile.graph import Graph
+from xpnet.compile.passes.dependence import Dependence
 from xpnet import train
-Graph._order_memory = lambda self: 1 / 0
+Dependence._order_stores = lambda self: 1 / 0
 train.main("--dataset digits --steps 60 --quiet --json".split())
 """
     done = subprocess.run([sys.executable, "-c", planted], capture_output=True, text=True, encoding="utf-8", timeout=60)

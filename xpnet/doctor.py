@@ -16,7 +16,8 @@ import numpy as np
 
 from . import __version__, cli
 from .checks import path_of
-from .compile import blas, why_not_compiled
+from .compile import why_not_compiled
+from .compile.cpu import blas
 from .data.mnist import FILES, MNIST, cache_folder, find
 from .device import cupy_distributions, get_device, processor_name, usable_processors
 from .errors import DataError, DeviceError, one_line, printable

@@ -16,8 +16,9 @@ import numpy as np
 from contest import Array, LeftOut, Problem, main
 from threadpoolctl import threadpool_limits
 
-from xpnet.compile import Program, compile_step, why_not_compiled
-from xpnet.compile.plan import Meeting, Product
+from xpnet.compile import compile_step, why_not_compiled
+from xpnet.compile.cpu.program import Program
+from xpnet.compile.passes.instructions import Barrier, Product
 from xpnet.device import usable_processors
 
 
@@ -33,7 +34,7 @@ class Divided:
         self.program = compile_step(self._products, self.arrays)
         if not isinstance(self.program, Program):
             raise LeftOut(f"the products are not compiled: {why_not_compiled()}")
-        instructions = [one for one in self.program.plan.instructions if not isinstance(one, Meeting)]
+        instructions = [one for one in self.program.plan.instructions if not isinstance(one, Barrier)]
         products = sum(isinstance(one, Product) for one in instructions)
         if products != 3 * self.layers - 1 or len(instructions) != products:
             raise RuntimeError(f"{len(instructions)} instructions, {products} of them products: not those of a step")

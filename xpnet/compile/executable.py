@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from .trace import Trace
+from .ir import Input, Trace
 
 Arrays = Mapping[str, Any]
 
@@ -40,26 +40,29 @@ class Executable(Protocol):
         """Keep none of the arrays that it ran on."""
 
 
+def given(trace: Trace) -> list[Input]:
+    """The inputs that are handed over when a step runs."""
+    return [one for one in trace.inputs if one.constant is None]
+
+
 def check_arrays(trace: Trace, arrays: Arrays, steps: int) -> None:
     """Raise the errors of `Executable.run` that shapes, types and flags show."""
-    for leaf in trace.leaves:
-        if leaf.constant is not None:
-            continue
-        array = arrays[leaf.name]
-        shape = (steps, *leaf.shape) if leaf.per_step else leaf.shape
-        if leaf.gathered:
+    for one in given(trace):
+        array = arrays[one.name]
+        shape = (steps, *one.shape) if one.per_step else one.shape
+        if one.gathered:
             shape = array.shape[:1] + shape[1:]
-        if array.shape != shape or array.dtype != leaf.dtype or not array.flags.c_contiguous:
-            raise ValueError(f"{leaf.name} must be {shape} {leaf.dtype} in C order, as when it was recorded")
-        if leaf.stored and not getattr(array.flags, "writeable", True):
-            raise ValueError(f"{leaf.name} is read-only, and the step assigns to it")
+        if array.shape != shape or array.dtype != one.dtype or not array.flags.c_contiguous:
+            raise ValueError(f"{one.name} must be {shape} {one.dtype} in C order, as when it was recorded")
+        if one.stored and not getattr(array.flags, "writeable", True):
+            raise ValueError(f"{one.name} is read-only, and the step assigns to it")
 
 
 def check_indices(trace: Trace, arrays: Arrays, steps: int) -> None:
     """Raise IndexError where an index, in the host's memory, has a row that is not there, or a negative one."""
-    for leaf in trace.leaves:
-        if leaf.picks_from and steps:
-            index = arrays[leaf.name]
-            rows = min(one if isinstance(one, int) else len(arrays[one.name]) for one in leaf.picks_from)
+    for one in given(trace):
+        if one.gathers_from and steps:
+            index = arrays[one.name]
+            rows = min(each if isinstance(each, int) else len(arrays[each.name]) for each in one.gathers_from)
             if index.min() < 0 or index.max() >= rows:
-                raise IndexError(f"{leaf.name} picks rows {index.min()} to {index.max()} of {rows}")
+                raise IndexError(f"{one.name} picks rows {index.min()} to {index.max()} of {rows}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compile import blas
+from ..compile.cpu import blas
 from ..data.batches import Rows
 from ..device import Array
 from ..interrupts import DeferredInterrupt

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import __version__
 from ..compile import why_not_compiled
-from ..compile.native import compiler
+from ..compile.cpu.compiler import compiler
 from ..data import Dataset
 from ..device import Device, blas_kernels, cupy_distributions, processor_name
 from ..errors import DataError

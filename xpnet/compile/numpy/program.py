@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..device import CPU
-from .executable import check_arrays, check_indices
-from .graph import Graph, views
-from .trace import Counting, Leaf, Operation, Scalar, Trace, TracedArray, overlap
+from ...device import CPU
+from ..executable import check_arrays, check_indices, given
+from ..ir import Input, Iota, Operation, Scalar, Source, Trace, View, overlap
+from ..passes.dependence import Dependence
 
 Call = Callable[[], object]
 HostArray = np.ndarray[Any, Any]
@@ -32,20 +32,18 @@ class Replay:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        self._leaves = [leaf for leaf in trace.leaves if leaf.constant is None]
-        self._graph = Graph(trace)
-        self._results: dict[Operation, TracedArray | HostArray] = {}  # where each is: what it is stored into, or memory
+        self._given = given(trace)
+        self._dependence = Dependence(trace)
+        self._results: dict[Source, View | HostArray] = {}  # where each is: what it is stored into, or memory
         self._place()
-        self._memory: dict[Leaf, HostArray] = {
-            leaf: leaf.constant for leaf in trace.leaves if leaf.constant is not None
-        }
+        self._memory: dict[Input, HostArray] = {one: one.constant for one in trace.inputs if one.constant is not None}
         self._calls: list[Call] = []
         self._calls_are_for: list[tuple[int, tuple[int, ...]]] = []
 
     def _place(self) -> None:
         """Find a place for each result: what it is stored into, an operand's that nobody reads later, or another."""
-        operations = self._graph.operations
-        last = {view.source: operation.index for operation in operations for view in views(operation)}
+        operations = self._dependence.operations
+        last = {view.source: operation.index for operation in operations for view in operation.views}
         free: dict[int, list[HostArray]] = {}
         for number, operation in enumerate(operations):
             if operation.kind == "store":
@@ -57,7 +55,7 @@ class Replay:
             size = math.prod(operation.shape) * operation.dtype.itemsize
             ending = {
                 view.source: view
-                for view in views(operation)
+                for view in operation.views
                 if isinstance(view.source, Operation) and last[view.source] == operation.index
             }
             ended = [self._results[source] for source in ending if isinstance(source, Operation)]
@@ -69,35 +67,35 @@ class Replay:
                     free.setdefault(place.nbytes, []).append(place.reshape(-1).view(np.uint8))
             self._results[operation] = memory[:size].view(operation.dtype).reshape(operation.shape)
 
-    def _taken_over(self, operation: Operation, ending: Mapping[Any, TracedArray]) -> Iterator[HostArray]:
+    def _taken_over(self, operation: Operation, ending: Mapping[Any, View]) -> Iterator[HostArray]:
         """Yield the memory of operands that an elementwise result can replace, element by element."""
         if operation.kind != "map":
             return
         for view in operation.arguments:
-            if isinstance(view, TracedArray) and view.source in ending and view.whole:
-                place = self._results[view.source]  # type: ignore[index]
+            if isinstance(view, View) and view.source in ending and view.whole:
+                place = self._results[view.source]
                 alike = view.shape == operation.shape and view.dtype.itemsize == operation.dtype.itemsize
-                once = sum(other.source is view.source for other in views(operation)) == 1
+                once = sum(other.source is view.source for other in operation.views) == 1
                 if isinstance(place, np.ndarray) and alike and once:
                     yield place.reshape(-1).view(np.uint8)
 
-    def _target(self, number: int, last: int) -> TracedArray | None:
+    def _target(self, number: int, last: int) -> View | None:
         """Return what a result is stored into, if it can be there from the beginning until it was last read."""
-        operations = self._graph.operations
+        operations = self._dependence.operations
         operation = operations[number]
-        readers = self._graph.consumers[operation]
+        readers = self._dependence.consumers[operation]
         store = next((one for one, _ in readers if one.kind == "store"), None)
         if store is None or store.target is None or not all(view.whole for _, view in readers):
             return None
         target = store.target
-        touching = [view for view in views(operation) if view.source is target.source and overlap(view, target)]
-        if any(view.place != target.place for view in touching) or (touching and operation.kind != "map"):
+        touching = [view for view in operation.views if view.source is target.source and overlap(view, target)]
+        if any(view.key != target.key for view in touching) or (touching and operation.kind != "map"):
             return None
         for later in range(number + 1, len(operations)):
             other = operations[later]
             if other.index > max(last, store.index):
                 break
-            seen = [*views(other), *([] if other.target is None else [other.target])]
+            seen = [*other.views, *([] if other.target is None else [other.target])]
             if other is not store and any(view.source is target.source and overlap(view, target) for view in seen):
                 return None
         return target
@@ -106,15 +104,15 @@ class Replay:
         """Run the trace `steps` times; arguments and errors are those of `Executable.run`."""
         check_arrays(self._trace, arrays, steps)
         check_indices(self._trace, arrays, steps)
-        for leaf in self._leaves:
-            if leaf.per_step:  # copied, step by step, to where it stays
-                self._memory.setdefault(leaf, np.empty(leaf.shape, leaf.dtype))
+        for one in self._given:
+            if one.per_step:  # copied, step by step, to where it stays
+                self._memory.setdefault(one, np.empty(one.shape, one.dtype))
             else:
-                self._memory[leaf] = arrays[leaf.name].view()
-        changing = [(self._memory[leaf], arrays[leaf.name]) for leaf in self._leaves if leaf.per_step]
-        places = [(self._memory[leaf].ctypes.data, self._memory[leaf].shape) for leaf in self._leaves]
+                self._memory[one] = arrays[one.name].view()
+        changing = [(self._memory[one], arrays[one.name]) for one in self._given if one.per_step]
+        places = [(self._memory[one].ctypes.data, self._memory[one].shape) for one in self._given]
         if places != self._calls_are_for:
-            self._calls = [call for operation in self._graph.operations for call in self._make(operation)]
+            self._calls = [call for operation in self._dependence.operations for call in self._make(operation)]
             self._calls_are_for = places
         for step in range(steps):
             for memory, every in changing:
@@ -127,25 +125,25 @@ class Replay:
 
     def release(self) -> None:
         """Keep none of the arrays that it ran on."""
-        self._memory = {leaf: memory for leaf, memory in self._memory.items() if leaf.constant is not None}
+        self._memory = {one: memory for one, memory in self._memory.items() if one.constant is not None}
         self._calls, self._calls_are_for = [], []
 
     def _make(self, operation: Operation) -> Iterator[Call]:
         """Yield the calls that do an operation."""
         given: list[HostArray | Scalar] = []
         for argument in operation.arguments:
-            if isinstance(argument, TracedArray) and argument.picked is not None:
+            if isinstance(argument, View) and argument.gather is not None:
                 array, call = self._picked(argument)
                 yield call
                 given.append(array)
             else:
-                given.append(self._array(argument) if isinstance(argument, TracedArray) else argument)
+                given.append(self._array(argument) if isinstance(argument, View) else argument)
         if operation.target is not None:
-            if self._results[views_source(operation)] is not operation.target:
+            if self._results[operation.views[0].source] is not operation.target:
                 yield partial(np.copyto, self._array(operation.target), given[0])
             return
         place = self._results[operation]
-        out = self._array(place) if isinstance(place, TracedArray) else place
+        out = self._array(place) if isinstance(place, View) else place
         if operation.kind == "product":
             yield partial(np.matmul, given[0], given[1], out=out)
         elif operation.kind == "reduce":
@@ -160,34 +158,34 @@ class Replay:
         else:
             yield partial(getattr(np, operation.name), *given, out=out)
 
-    def _array(self, view: TracedArray) -> HostArray:
+    def _array(self, view: View) -> HostArray:
         """Return a view's elements, as an array of NumPy's."""
         source, start = view.source, view.offset
-        if isinstance(source, Counting):
+        if isinstance(source, Iota):
             least = min(view.offset, view.last)  # the last, where it counts backwards
             memory, start = np.arange(least, max(view.offset, view.last) + 1, dtype=source.dtype), view.offset - least
-        elif isinstance(source, Leaf):
+        elif isinstance(source, Input):
             memory = self._memory[source]
         else:
             place = self._results[source]
-            if isinstance(place, TracedArray):
+            if isinstance(place, View):
                 return self._array(place)
             memory = place
         itemsize = view.dtype.itemsize
         strides = tuple(stride * itemsize for stride in view.strides)
         return np.ndarray(view.shape, view.dtype, memory, start * itemsize, strides)
 
-    def _picked(self, view: TracedArray) -> tuple[HostArray, Call]:
+    def _picked(self, view: View) -> tuple[HostArray, Call]:
         """Return where the rows go that a view picks, and what takes them there."""
-        assert view.picked is not None
-        axis, shape = view.picked.axis, list(view.shape)
-        shape[axis] = view.picked.rows
-        if isinstance(view.source, Leaf) and view.source.gathered:
+        assert view.gather is not None
+        axis, shape = view.gather.axis, list(view.shape)
+        shape[axis] = view.gather.rows
+        if isinstance(view.source, Input) and view.source.gathered:
             shape[axis] = len(self._memory[view.source])
-        everything = self._array(TracedArray(view.trace, view.source, tuple(shape), view.strides, view.offset))
+        everything = self._array(View(view.source, tuple(shape), view.strides, view.offset))
         out = np.empty(view.shape, view.dtype)
         # Without a mode, NumPy would go through a buffer, so as to leave `out` alone where an index is out of bounds.
-        return out, partial(np.take, everything, self._array(view.picked.index), axis, out, "clip")
+        return out, partial(np.take, everything, self._array(view.gather.index), axis, out, "clip")
 
 
 def _choose(
@@ -215,10 +213,3 @@ def _choose(
         yield partial(np.bitwise_xor, *chosen, out=difference)
         yield partial(np.bitwise_and, difference, mask, out=mask)
         yield partial(np.bitwise_xor, mask, chosen[1], out=result)
-
-
-def views_source(store: Operation) -> Operation:
-    """Return whose result is stored."""
-    (view,) = views(store)
-    assert isinstance(view.source, Operation)
-    return view.source

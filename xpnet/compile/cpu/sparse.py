@@ -10,15 +10,13 @@ Whether A is mostly zeros is seen in each step anew, from some of its rows; wher
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
-from .native import Registers
-from .writer import Writer, scalar_type
+from ..llvm.builder import Builder, scalar_type
+from .target import Registers
 
 WORTH = 2**20  # multiplications of a part for which the look at A is too short to matter
 FEWEST_ROWS = 16  # of C: for fewer, to look through B takes too long
@@ -69,90 +67,6 @@ def scratch_bytes(k: int, vectors: Vectors, itemsize: int) -> int:
     return NOTES + k * vectors.number * vectors.lanes * itemsize
 
 
-class Text(Writer):
-    """Writes a function with loops and variables."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.slots: list[str] = []
-
-    def let(self, text: str) -> str:
-        """Write an instruction that makes a value, and return its name."""
-        name = self.name()
-        self.line(f"{name} = {text}")
-        return name
-
-    def slot(self, kind: str = "i64") -> str:
-        """Return the address of a variable; LLVM finds a register for it."""
-        name = self.name("s")
-        self.slots.append(f"  {name} = alloca {kind}")
-        return name
-
-    def get(self, address: str, kind: str = "i64") -> str:
-        """Return what lies at an address."""
-        return self.let(f"load {kind}, ptr {address}")
-
-    def set(self, address: str, value: str | int, kind: str = "i64") -> None:
-        """Put a value to an address."""
-        self.line(f"store {kind} {value}, ptr {address}")
-
-    def op(self, name: str, a: str | int, b: str | int, kind: str = "i64") -> str:
-        """Return the result of an operation on two values of a type."""
-        return self.let(f"{name} {kind} {a}, {b}")
-
-    def at(self, kind: str, address: str, index: str) -> str:
-        """Return the address of an element further on."""
-        return self.let(f"getelementptr {kind}, ptr {address}, i64 {index}")
-
-    def least(self, a: str, b: str | int) -> str:
-        """Return the smaller one of two numbers."""
-        return self.let(f"select i1 {self.op('icmp slt', a, b)}, i64 {a}, i64 {b}")
-
-    def function(self, name: str, arguments: str, *of_one: str) -> str:
-        """Return the result of one of LLVM's functions of an i64, and perhaps of what follows."""
-        kinds = ", ".join(["i64", *(one.split()[0] for one in of_one)])
-        self.declared.add(f"declare i64 @llvm.{name}.i64({kinds})")
-        return self.let(f"call i64 @llvm.{name}.i64({', '.join([f'i64 {arguments}', *of_one])})")
-
-    def splat(self, value: str, kind: str, number: int) -> str:
-        """Return a vector of which each element is `value`."""
-        wide = f"<{number} x {kind}>"
-        one = self.let(f"insertelement {wide} poison, {kind} {value}, i64 0")
-        return self.let(f"shufflevector {wide} {one}, {wide} poison, <{number} x i32> zeroinitializer")
-
-    def label(self, name: str) -> None:
-        """Write a label."""
-        self.lines.append(f"{name}:")
-
-    def leave_if(self, condition: str, to: str = "leave") -> None:
-        """Write a jump to a label for where a condition holds."""
-        stay = self.name("stay")[1:]
-        self.line(f"br i1 {condition}, label %{to}, label %{stay}")
-        self.label(stay)
-
-    @contextmanager
-    def repeat(self, condition: Callable[[], str]) -> Iterator[str]:
-        """Write a loop that goes on while a condition holds; its value is the label behind it."""
-        head, body, end = (self.name(name)[1:] for name in ("head", "body", "end"))
-        self.line(f"br label %{head}")
-        self.label(head)
-        self.line(f"br i1 {condition()}, label %{body}, label %{end}")
-        self.label(body)
-        yield end
-        self.line(f"br label %{head}")
-        self.label(end)
-
-    @contextmanager
-    def loop(self, end: str | int, step: str | int = 1) -> Iterator[str]:
-        """Write a loop of what is written in this context, for a number from 0 to below `end`."""
-        slot = self.slot()
-        self.set(slot, 0)
-        with self.repeat(lambda: self.op("icmp slt", self.get(slot), end)):
-            index = self.get(slot)
-            yield index
-            self.set(slot, self.op("add", index, step))
-
-
 @cache
 def sparse_product(dtype: np.dtype[np.generic], vectors: Vectors, turned: bool, b_turned: bool) -> str:
     """Return the function for a type, how columns are cut, and whether A and B are turned.
@@ -166,15 +80,15 @@ def sparse_product(dtype: np.dtype[np.generic], vectors: Vectors, turned: bool, 
     return SparseProduct(dtype, vectors, turned, b_turned).text
 
 
-class SparseProduct(Text):
+class SparseProduct(Builder):
     """Writes that function."""
 
     def __init__(self, dtype: np.dtype[np.generic], vectors: Vectors, turned: bool, b_turned: bool) -> None:
         super().__init__()
         self.type, self.size = scalar_type(dtype), dtype.itemsize
         self.lanes, self.in_block = vectors
-        self.vector = f"<{self.lanes} x {self.type}>"
-        self.sums = [[self.slot(self.vector) for _ in range(self.in_block)] for _ in range(2)]
+        self.wide = f"<{self.lanes} x {self.type}>"
+        self.sums = [[self.variable(self.wide) for _ in range(self.in_block)] for _ in range(2)]
         self.words = self.op("udiv", self.op("add", "%k", WORD - 1), WORD)  # that K bits fill, the last perhaps in part
         rows, inner = ("%k", "%m") if turned else ("%m", "%k")
         self.leave_if(self.op("icmp slt", inner, WORD))
@@ -200,7 +114,7 @@ class SparseProduct(Text):
             else:
                 self._from_rows()
         given = "i64 %m, i64 %n, i64 %k, ptr %a, i64 %lda, ptr %b, i64 %ldb, ptr %c, i64 %ldc, ptr %scratch"
-        lines = [f"define i64 @sparse({given}) {{", "entry:", *self.slots, *self.lines, "  ret i64 1"]
+        lines = [f"define i64 @sparse({given}) {{", "entry:", *self.variables, *self.lines, "  ret i64 1"]
         self.text = "\n".join([*lines, "leave:", "  ret i64 0", "}", *sorted(self.declared)]) + "\n"
 
     # Vectors of B, and sums of C
@@ -218,12 +132,12 @@ class SparseProduct(Text):
 
     def _clear(self, sums: list[str]) -> None:
         for one in sums:
-            self.set(one, "zeroinitializer", self.vector)
+            self.set(one, "zeroinitializer", self.wide)
 
     def _add(self, one: str, a: str, b: str) -> None:
         """Add the product of two vectors to a sum."""
-        product = self.op("fmul contract", a, b, self.vector)
-        self.set(one, self.op("fadd contract", self.get(one, self.vector), product, self.vector), self.vector)
+        product = self.op("fmul contract", a, b, self.wide)
+        self.set(one, self.op("fadd contract", self.get(one, self.wide), product, self.wide), self.wide)
 
     # A block of B is copied first, so that its vectors lie side by side and each in one line of the cache. Added up,
     # times 0, they show whether all are finite: 0 times infinity, or NaN, is NaN, and stays that in a sum.
@@ -240,34 +154,34 @@ class SparseProduct(Text):
         apart = self.op("mul", self.splat("%ldb", "i64", self.lanes), steps, f"<{self.lanes} x i64>")
         pointers, mask = f"<{self.lanes} x ptr>", f"<{self.lanes} x i1>"
         name = f"@llvm.masked.gather.v{self.lanes}f{8 * self.size}.v{self.lanes}p0"
-        self.declared.add(f"declare {self.vector} {name}({pointers}, i32, {mask}, {self.vector})")
+        self.declared.add(f"declare {self.wide} {name}({pointers}, i32, {mask}, {self.wide})")
         every = self.splat("1", "i1", self.lanes)
         for v, offset in enumerate(self.offsets):
             first = self._row(self.b, offset, "%ldb")
             of_lanes = self.let(f"getelementptr {self.type}, ptr {first}, <{self.lanes} x i64> {apart}")
             with self.loop("%k") as k:
                 addresses = self.let(f"getelementptr {self.type}, {pointers} {of_lanes}, i64 {k}")
-                given = f"{pointers} {addresses}, i32 {self.size}, {mask} {every}, {self.vector} poison"
-                self._pack(k, v, self.let(f"call {self.vector} {name}({given})"))
+                given = f"{pointers} {addresses}, i32 {self.size}, {mask} {every}, {self.wide} poison"
+                self._pack(k, v, self.let(f"call {self.wide} {name}({given})"))
 
     def _pack(self, k: str, v: int, values: str) -> None:
         """Copy a vector of row k."""
-        self.line(f"store {self.vector} {values}, ptr {self._packed(k)[v]}, align {self.size * self.lanes}")
+        self.line(f"store {self.wide} {values}, ptr {self._packed(k)[v]}, align {self.size * self.lanes}")
         self._add(self.sums[0][v], values, "zeroinitializer")
 
     def _leave_unless_finite(self) -> None:
         """Leave where a sum is NaN."""
-        total = self.get(self.sums[0][0], self.vector)
+        total = self.get(self.sums[0][0], self.wide)
         for one in self.sums[0][1:]:
-            total = self.op("fadd", total, self.get(one, self.vector), self.vector)
+            total = self.op("fadd", total, self.get(one, self.wide), self.wide)
         bits = self._bits("uno", total, self.lanes)
         self.leave_if(self.op("icmp ne", bits, 0, f"i{self.lanes}"))
 
     def _packed(self, k: str) -> list[str]:
         """Return where the copies of row k's vectors are."""
         block = self.let(f"getelementptr i8, ptr %scratch, i64 {NOTES}")
-        row = self.at(self.vector, block, self.op("mul", k, self.in_block))
-        return [self.at(self.vector, row, str(v)) for v in range(self.in_block)]
+        row = self.at(self.wide, block, self.op("mul", k, self.in_block))
+        return [self.at(self.wide, row, str(v)) for v in range(self.in_block)]
 
     # Which elements of A are not zero
 
@@ -284,7 +198,7 @@ class SparseProduct(Text):
         """Leave where too few elements are zero, in some of A's rows as they lie in memory."""
         apart = self.op("udiv", self.op("add", rows, LOOKED_AT - 1), LOOKED_AT)
         words = self.op("udiv", self.op("add", inner, WORD - 1), WORD)
-        there, seen = self.slot(), self.slot()
+        there, seen = self.variable(), self.variable()
         self.set(there, 0)
         self.set(seen, 0)
         with self.loop(rows, apart) as row, self.loop(words) as word:
@@ -303,7 +217,7 @@ class SparseProduct(Text):
         """Write two rows of C."""
         for sums in self.sums:
             self._clear(sums)
-        left = self.slot()
+        left = self.variable()
         with self.loop(self.words) as word:
             first = self.op("mul", word, WORD)
             self.set(left, self.get(self.at("i64", "%scratch", word)))
@@ -317,13 +231,13 @@ class SparseProduct(Text):
                     self._add_row([self._row(start, k, stride) for start in starts], k)
         for sums, row in zip(self.sums, rows, strict=True):
             for one, address in zip(sums, self._vectors(self._row(self.c, row, "%ldc")), strict=True):
-                self.line(f"store {self.vector} {self.get(one, self.vector)}, ptr {address}, align {self.size}")
+                self.line(f"store {self.wide} {self.get(one, self.wide)}, ptr {address}, align {self.size}")
 
     def _add_row(self, elements: list[str], k: str) -> None:
         """Add row k of B, times an element of A for each of the two rows of C."""
         factors = [self.splat(self.get(element, self.type), self.type, self.lanes) for element in elements]
         for v, address in enumerate(self._packed(k)):
-            values = self.let(f"load {self.vector}, ptr {address}, align {self.size * self.lanes}")
+            values = self.let(f"load {self.wide}, ptr {address}, align {self.size * self.lanes}")
             for sums, factor in zip(self.sums, factors, strict=True):
                 self._add(sums[v], factor, values)
 

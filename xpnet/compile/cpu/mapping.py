@@ -25,11 +25,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .functions import apply, combine, neutral
-from .grouping import Loop, result_of
-from .plan import Plan
-from .trace import Counting, Leaf, Operation, Scalar, TracedArray
-from .writer import BOOL, INT64, LANES, UINT8, Value, Writer, memory_type
+from ..ir import Input, Iota, Operation, Scalar, View
+from ..llvm.builder import BOOL, INT64, UINT8, Builder, Value, memory_type
+from ..llvm.functions import apply, combine, identity
+from ..passes.inline import Inlining
+from ..passes.instructions import Loop
+from .target import LANES
 
 REPLICAS, ROWS, COLUMNS = range(3)
 ENTRY, OUTER, BODY = range(3)  # where a value is made: once, in each turn of the outer loop, or in the innermost one
@@ -40,13 +41,13 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Slot:
-    """In a table: the number of the pointer to this memory."""
+class Pointer:
+    """Entry of a table: the number of the pointer to this memory."""
 
-    source: Leaf | Operation
+    source: Input | Operation
 
 
-Entry = int | float | Slot
+Entry = int | float | Pointer
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,21 @@ class Operand:
     Attributes:
         base: the address of its first element; of counting numbers, the first of them.
         strides: by how many elements it goes on along each axis: a name, or "0" or "1".
-        picked: None, or an axis along which rows are picked, and by which index.
+        gather: an axis along which rows are gathered, and their index; or None.
     """
 
     base: str
     strides: tuple[str, str, str]
-    picked: tuple[int, TracedArray] | None
+    gather: tuple[int, View] | None
     counting: bool
 
     def varies(self, axis: int) -> bool:
         """Whether there is another element at the next place along an axis."""
         return self.strides[axis] != "0"
 
-    def picks(self, axis: int) -> bool:
-        """Whether rows are picked along an axis."""
-        return self.picked is not None and self.picked[0] == axis
+    def gathers(self, axis: int) -> bool:
+        """Whether rows are gathered along an axis."""
+        return self.gather is not None and self.gather[0] == axis
 
 
 class LoopText:
@@ -81,12 +82,12 @@ class LoopText:
         table: what it reads from its table.
     """
 
-    def __init__(self, loop: Loop, plan: Plan) -> None:
-        self.loop, self.plan = loop, plan
+    def __init__(self, loop: Loop, inlining: Inlining, *, by_columns: bool) -> None:
+        self.loop, self.inlining, self.by_columns = loop, inlining, by_columns
         self.lanes, self.inner, self.stored = COLUMNS, loop.inner, loop.stored
-        if self.inner == COLUMNS and loop.space[COLUMNS] <= NARROW and loop.space[ROWS] >= LANES:
+        if self.inner == COLUMNS and loop.domain[COLUMNS] <= NARROW and loop.domain[ROWS] >= LANES:
             self.lanes = ROWS
-        self.w = Writer()
+        self.w = Builder(LANES)
         self.table: list[Entry] = []
         self.entry: list[str] = []  # what is done once
         self.outer: list[str] = []  # what is done before a pass's innermost loop
@@ -97,7 +98,7 @@ class LoopText:
         self.space: list[str] = []  # its sizes, along each axis
         self.indices = ["%r", "%i", "%j"]  # where the loops are, along each axis
         self.mask: str | None = None  # of the lanes that count; None where all do
-        self.level = 0
+        self.stage = 0
         self.counters = 0
         self.text = self._function()
 
@@ -115,14 +116,14 @@ class LoopText:
             self.w.lines, self.scope, self.mask = lines, within, mask
         return self.known[scope][key]  # type: ignore[no-any-return]
 
-    def _scope(self, argument: TracedArray | Scalar) -> int:
+    def _scope(self, argument: View | Scalar) -> int:
         """Return where an argument's value is made: as far outside as it can be."""
-        if not isinstance(argument, TracedArray):
+        if not isinstance(argument, View):
             return ENTRY
         source = argument.source
-        if isinstance(source, Operation) and source in self.loop.level:
+        if isinstance(source, Operation) and source in self.loop.stage:
             return OUTER if source.kind == "reduce" or self.loop.outer(source) else BODY
-        if isinstance(source, Operation) and source in self.plan.inlined:
+        if isinstance(source, Operation) and source in self.inlining.inlined:
             return max(self._scope(one) for one in source.arguments)
         operand = self._operand(argument)
         if operand.varies(self.inner):
@@ -145,21 +146,21 @@ class LoopText:
     def _number(self, number: Scalar, dtype: np.dtype[Any]) -> Value:
         """Return one of Python's numbers, in a type."""
         if dtype == BOOL:
-            return Value(str(int(bool(number))), BOOL, False)
+            return Value(str(int(bool(number))), BOOL)
         if dtype.kind == "f":
-            bits = Value(self._entry_of_table(float(number)), INT64, False)
+            bits = Value(self._entry_of_table(float(number)), INT64)
             return self.w.cast(self.w.from_bits(bits, np.dtype(np.float64)), dtype)
         wrapped = (int(number) + 2**63) % 2**64 - 2**63
-        return self.w.cast(Value(self._entry_of_table(wrapped), INT64, False), dtype)
+        return self.w.cast(Value(self._entry_of_table(wrapped), INT64), dtype)
 
     # Values
 
-    def value(self, argument: TracedArray | Scalar, dtype: np.dtype[Any]) -> Value:
+    def value(self, argument: View | Scalar, dtype: np.dtype[Any]) -> Value:
         """Return an argument's value, in the type that an operation takes it in."""
-        if not isinstance(argument, TracedArray):
+        if not isinstance(argument, View):
             return self._made(ENTRY, ("number", repr(argument), dtype), lambda: self._number(argument, dtype))
         scope, source = self._scope(argument), argument.source
-        if isinstance(source, Operation) and (source in self.loop.level or source in self.plan.inlined):
+        if isinstance(source, Operation) and (source in self.loop.stage or source in self.inlining.inlined):
             value = self._result(source, scope)
         else:
             value = self._loaded(argument, scope)
@@ -167,9 +168,9 @@ class LoopText:
 
     def _result(self, operation: Operation, scope: int) -> Value:
         """Return the result of an operation of this loop, or of one that is done wherever it is needed."""
-        earlier = scope == BODY and operation in self.loop.kept and self.loop.level[operation] < self.level
+        earlier = scope == BODY and operation in self.loop.materialized and self.loop.stage[operation] < self.stage
         if earlier:  # an earlier pass has left it in memory
-            return self._loaded(result_of(operation), scope)
+            return self._loaded(operation.result, scope)
         return self._made(scope, operation, lambda: self._apply(operation))
 
     def _apply(self, operation: Operation) -> Value:
@@ -177,23 +178,23 @@ class LoopText:
             raise AssertionError("a reduction is read before its pass")
         if operation.name == "cast":
             (argument,) = operation.arguments
-            dtype = argument.dtype if isinstance(argument, TracedArray) else np.dtype(type(argument))
+            dtype = argument.dtype if isinstance(argument, View) else np.dtype(type(argument))
             return self.w.cast(self.value(argument, dtype), operation.dtype)
         pairs = zip(operation.arguments, operation.types, strict=True)
         return apply(self.w, operation.name, [self.value(argument, dtype) for argument, dtype in pairs])
 
     # Memory
 
-    def _operand(self, view: TracedArray) -> Operand:
-        if view.place not in self.operands:
+    def _operand(self, view: View) -> Operand:
+        if view.key not in self.operands:
             padding = 3 - view.ndim
             picked = None
-            if isinstance(view.source, Counting):
+            if isinstance(view.source, Iota):
                 base = self._entry_of_table(view.offset)
             else:
                 base = self._base(view)
-                if view.picked is not None:
-                    axis, index = view.picked.axis, view.picked.index
+                if view.gather is not None:
+                    axis, index = view.gather.axis, view.gather.index
                     if view.shape[axis] == 1:
                         base = self._only_row(view, base)
                     else:
@@ -207,26 +208,26 @@ class LoopText:
                 else:
                     strides.append("1" if stride == 1 and axis == self.lanes else self._entry_of_table(stride))
             a, b, c = strides
-            self.operands[view.place] = Operand(base, (a, b, c), picked, isinstance(view.source, Counting))
-        return self.operands[view.place]
+            self.operands[view.key] = Operand(base, (a, b, c), picked, isinstance(view.source, Iota))
+        return self.operands[view.key]
 
-    def _base(self, view: TracedArray) -> str:
+    def _base(self, view: View) -> str:
         """Return the address of a view's first element, found once."""
-        assert isinstance(view.source, Leaf | Operation)
-        slot = self._entry_of_table(Slot(view.source))
+        assert isinstance(view.source, Input | Operation)
+        pointer = self._entry_of_table(Pointer(view.source))
         offset = self._entry_of_table(view.offset * view.dtype.itemsize)
         name = self.w.name("p")
         self.entry += [
-            f"  {name}s = getelementptr ptr, ptr %memory, i64 {slot}",
+            f"  {name}s = getelementptr ptr, ptr %memory, i64 {pointer}",
             f"  {name}m = load ptr, ptr {name}s",
             f"  {name} = getelementptr i8, ptr {name}m, i64 {offset}",
         ]
         return name
 
-    def _only_row(self, view: TracedArray, base: str) -> str:
+    def _only_row(self, view: View, base: str) -> str:
         """Return where the one row that is picked begins, found once."""
-        assert view.picked is not None
-        axis, index = view.picked.axis, view.picked.index
+        assert view.gather is not None
+        axis, index = view.gather.axis, view.gather.index
         first = self._base(index)
         stride = self._entry_of_table(view.strides[axis] * view.dtype.itemsize)
         name = self.w.name("p")
@@ -237,9 +238,9 @@ class LoopText:
         ]
         return name
 
-    def _index(self, index: TracedArray) -> Operand:
+    def _index(self, index: View) -> Operand:
         """Return the operand of an index, (B,), whose elements lie along whichever axis it picks for."""
-        key = "index", index.place
+        key = "index", index.key
         if key not in self.operands:
             stride = self._entry_of_table(index.strides[0])
             self.operands[key] = Operand(self._base(index), (stride,) * 3, None, False)
@@ -247,9 +248,9 @@ class LoopText:
 
     def _along(self, operand: Operand, axis: int) -> str:
         """Return how far along an axis of its memory an operand is, given where the loops are."""
-        if operand.picked is None or not operand.picks(axis):
+        if operand.gather is None or not operand.gathers(axis):
             return self.indices[axis]
-        index = self._index(operand.picked[1])
+        index = self._index(operand.gather[1])
 
         def make() -> str:
             address, name = self._element(index, axis), self.w.name("k")
@@ -277,7 +278,7 @@ class LoopText:
             start = total
         return start
 
-    def _address(self, view: TracedArray, scope: int) -> str:
+    def _address(self, view: View, scope: int) -> str:
         """Return the address of the first element (of counting numbers, the number) that this turn is about."""
         operand = self._operand(view)
 
@@ -291,49 +292,51 @@ class LoopText:
             return address
 
         # A lane that picks its own element has an address of its own, too: `_lane_addresses`.
-        axes = [axis for axis in range(3) if operand.varies(axis) and not (operand.picks(axis) and axis == self.lanes)]
+        axes = [
+            axis for axis in range(3) if operand.varies(axis) and not (operand.gathers(axis) and axis == self.lanes)
+        ]
         outside = [axis for axis in axes if axis != self.inner]
         start = operand.base
         if outside:
-            start = self._made(OUTER, ("from", view.place), lambda: moved(operand.base, outside))
+            start = self._made(OUTER, ("from", view.key), lambda: moved(operand.base, outside))
         if self.inner not in axes or scope != BODY:
             return start
-        return self._made(BODY, ("at", view.place), lambda: moved(start, [self.inner]))
+        return self._made(BODY, ("at", view.key), lambda: moved(start, [self.inner]))
 
-    def _loaded(self, view: TracedArray, scope: int) -> Value:
+    def _loaded(self, view: View, scope: int) -> Value:
         """Return the elements of a view that this turn is about."""
-        return self._made(scope, ("load", view.place), lambda: self._load(view, scope))
+        return self._made(scope, ("load", view.key), lambda: self._load(view, scope))
 
-    def _load(self, view: TracedArray, scope: int) -> Value:
+    def _load(self, view: View, scope: int) -> Value:
         w, operand, address = self.w, self._operand(view), self._address(view, scope)
         if operand.counting:
-            return self._count(Value(address, INT64, False), operand, view.dtype)
+            return self._count(Value(address, INT64), operand, view.dtype)
         dtype = UINT8 if view.dtype == BOOL else view.dtype
         if not operand.varies(self.lanes):
             loaded = w.load(address, dtype)
-        elif operand.picks(self.lanes) or operand.strides[self.lanes] != "1":
+        elif operand.gathers(self.lanes) or operand.strides[self.lanes] != "1":
             loaded = w.gather(self._lane_addresses(address, operand, dtype), dtype, self.mask)
         else:
             loaded = w.load_vector(address, dtype, self.mask)
-            if operand.picks(ROWS) and self.inner == COLUMNS and scope == BODY:
+            if operand.gathers(ROWS) and self.inner == COLUMNS and scope == BODY:
                 self._ask_ahead(view, operand)
         return w.cast(loaded, view.dtype)
 
-    def _ask_ahead(self, view: TracedArray, operand: Operand) -> None:
+    def _ask_ahead(self, view: View, operand: Operand) -> None:
         """Have the caches fetch what is read here in a later row: which row that is, a processor cannot guess."""
-        start = self._made(OUTER, ("ahead", view.place), lambda: self._row_ahead(view, operand))
+        start = self._made(OUTER, ("ahead", view.key), lambda: self._row_ahead(view, operand))
         address = self.w.name("q")
         self.w.line(f"{address} = getelementptr {memory_type(view.dtype)}, ptr {start}, i64 {self.indices[COLUMNS]}")
         self.w.prefetch(address)
 
-    def _row_ahead(self, view: TracedArray, operand: Operand) -> str:
+    def _row_ahead(self, view: View, operand: Operand) -> str:
         """Return where the row begins that is picked AHEAD rows later; this row, where there is none so late."""
-        assert operand.picked is not None
-        w, index = self.w, self._index(operand.picked[1])
-        row, rows = (Value(name, INT64, False) for name in (self.indices[ROWS], self.space[ROWS]))
+        assert operand.gather is not None
+        w, index = self.w, self._index(operand.gather[1])
+        row, rows = (Value(name, INT64) for name in (self.indices[ROWS], self.space[ROWS]))
         later = w.add(row, w.integer(AHEAD, row))
         later = w.select(w.compare("slt", later, rows), later, row)
-        number = w.load(w.offset(index.base, w.multiply(later, Value(index.strides[ROWS], INT64, False)), INT64), INT64)
+        number = w.load(w.offset(index.base, w.multiply(later, Value(index.strides[ROWS], INT64)), INT64), INT64)
         terms = [(self.indices[REPLICAS], operand.strides[REPLICAS]), (number.name, operand.strides[ROWS])]
         place, start = self._sum("0", terms), w.name("q")
         w.line(f"{start} = getelementptr {memory_type(view.dtype)}, ptr {operand.base}, i64 {place}")
@@ -343,20 +346,20 @@ class LoopText:
         """Return the address of each lane's own element."""
         w = self.w
         places = w.steps(INT64)
-        if operand.picked is not None and operand.picks(self.lanes):
-            index = self._index(operand.picked[1])
-            steps = w.multiply(places, Value(index.strides[self.lanes], INT64, False))
+        if operand.gather is not None and operand.gathers(self.lanes):
+            index = self._index(operand.gather[1])
+            steps = w.multiply(places, Value(index.strides[self.lanes], INT64))
             places = w.gather(w.offset(self._element(index, self.lanes), steps, INT64), INT64, self.mask)
-        return w.offset(address, w.multiply(places, Value(operand.strides[self.lanes], INT64, False)), dtype)
+        return w.offset(address, w.multiply(places, Value(operand.strides[self.lanes], INT64)), dtype)
 
     def _count(self, first: Value, operand: Operand, dtype: np.dtype[Any]) -> Value:
         w = self.w
         if not operand.varies(self.lanes):
             return w.cast(first, dtype)
-        step = Value(operand.strides[self.lanes], INT64, False)
+        step = Value(operand.strides[self.lanes], INT64)
         return w.cast(w.add(w.multiply(w.steps(INT64), step), first), dtype)
 
-    def _store(self, view: TracedArray, value: Value, scope: int) -> None:
+    def _store(self, view: View, value: Value, scope: int) -> None:
         w, operand, address = self.w, self._operand(view), self._address(view, scope)
         if view.dtype == BOOL:
             value = w.cast(value, UINT8)
@@ -369,14 +372,14 @@ class LoopText:
 
     # What a pass does
 
-    def _operations(self, level: int, *, outside: bool) -> list[Operation]:
+    def _operations(self, stage: int, *, outside: bool) -> list[Operation]:
         """Return the operations of a pass, in its innermost loop or `outside` of it; none where none leaves a trace."""
         operations = [
             operation
             for operation in self.loop.operations
-            if self.loop.level[operation] == level and self.loop.outer(operation) == outside
+            if self.loop.stage[operation] == stage and self.loop.outer(operation) == outside
         ]
-        lasting = any(operation.kind != "map" or operation in self.loop.kept for operation in operations)
+        lasting = any(operation.kind != "map" or operation in self.loop.materialized for operation in operations)
         return operations if lasting else []
 
     def _write(self, operations: list[Operation]) -> None:
@@ -394,8 +397,8 @@ class LoopText:
             else:
                 self._result(operation, scope)
         for operation in operations:
-            if operation.kind == "map" and operation in self.loop.kept:
-                self._store(result_of(operation), self._result(operation, scope), scope)
+            if operation.kind == "map" and operation in self.loop.materialized:
+                self._store(operation.result, self._result(operation, scope), scope)
 
     def _forget(self, source: Any) -> None:
         """Forget what was loaded from memory that has changed."""
@@ -408,33 +411,33 @@ class LoopText:
         w = self.w
         value = w.widen(self.value(reduction.arguments[0], reduction.types[0]))
         if self.lanes == self.inner and self.mask is not None:
-            value = w.select(Value(self.mask, BOOL, True), value, neutral(w, reduction.name, value))
+            value = w.select(Value(self.mask, BOOL, LANES), value, identity(w, reduction.name, value))
         total = self.totals.setdefault(reduction, f"%total{len(self.totals)}")
-        w.store(total, combine(w, reduction.name, w.load(total, reduction.dtype, wide=True), value))
+        w.store(total, combine(w, reduction.name, w.load(total, reduction.dtype, LANES), value))
 
-    def _pass(self, level: int, innermost: Callable[[list[Operation]], list[str]]) -> list[str]:
+    def _pass(self, stage: int, innermost: Callable[[list[Operation]], list[str]]) -> list[str]:
         """Return a pass: what comes before its innermost loop, the loop, and what its reductions come to."""
         w = self.w
-        self.level, self.scope = level, OUTER
+        self.stage, self.scope = stage, OUTER
         self.outer = w.lines = []
-        self._write(self._operations(level, outside=True))
-        operations = self._operations(level, outside=False)
+        self._write(self._operations(stage, outside=True))
+        operations = self._operations(stage, outside=False)
         body = innermost(operations) if operations else []
         self.scope = OUTER
         reductions = [operation for operation in operations if operation.kind == "reduce"]
         start: list[str] = []
         w.lines = start
         for reduction in reductions:
-            w.store(self.totals[reduction], neutral(w, reduction.name, Value("", reduction.dtype, True)))
+            w.store(self.totals[reduction], identity(w, reduction.name, Value("", reduction.dtype, LANES)))
         end: list[str] = []
         w.lines = end
         for reduction in reductions:
-            result = w.load(self.totals[reduction], reduction.dtype, wide=True)
+            result = w.load(self.totals[reduction], reduction.dtype, LANES)
             if self.lanes == self.inner:
                 result = self._across(reduction.name, result)
             self.known[OUTER][reduction] = result
-            if reduction in self.loop.kept:
-                self._store(result_of(reduction), result, OUTER)
+            if reduction in self.loop.materialized:
+                self._store(reduction.result, result, OUTER)
         return [*self.outer, *start, *body, *end]
 
     def _across(self, name: str, total: Value) -> Value:
@@ -457,12 +460,12 @@ class LoopText:
     # The loops
 
     def _function(self) -> str:
-        self.space = space = [self._entry_of_table(n) for n in self.loop.space]
-        by_columns = self._entry_of_table(int(self.plan.divisions[self.loop][0] == "columns"))
+        self.space = space = [self._entry_of_table(n) for n in self.loop.domain]
+        by_columns = self._entry_of_table(int(self.by_columns))
         loops = self._by_row(space) if self.lanes == self.inner else self._by_block(space)
         allocated = [f"  %counter{number} = alloca i64" for number in range(self.counters)]
         allocated += [
-            f"  {name} = alloca {Value('', reduction.dtype, True).type}" for reduction, name in self.totals.items()
+            f"  {name} = alloca {Value('', reduction.dtype, LANES).type}" for reduction, name in self.totals.items()
         ]
         lines = [
             "define void @loop(ptr noalias %table, ptr noalias %memory, i64 %part, i64 %parts) {",
@@ -481,17 +484,17 @@ class LoopText:
         """Return a loop over rows, in which each pass goes over the columns."""
 
         def innermost(operations: list[Operation]) -> list[str]:
-            index = self.indices[COLUMNS] = f"%j{self.level}"
+            index = self.indices[COLUMNS] = f"%j{self.stage}"
             self.mask = None
             full = self._loop(index, "%left", "%right", LANES, self._body(operations))
-            self.mask = f"%mask{self.level}"
-            rest = _rest(str(self.level), index, "%right", self._body(operations))
+            self.mask = f"%mask{self.stage}"
+            rest = _rest(str(self.stage), index, "%right", self._body(operations))
             self.mask = None
             return full + rest
 
         lines = [f"  %r = udiv i64 %n, {space[ROWS]}", f"  %i = urem i64 %n, {space[ROWS]}"]
-        for level in range(self.levels):
-            lines += self._pass(level, innermost)
+        for stage in range(self.loop.stages):
+            lines += self._pass(stage, innermost)
         return self._loop("%n", "%from", "%to", 1, lines)
 
     def _by_block(self, space: list[str]) -> list[str]:
@@ -505,8 +508,8 @@ class LoopText:
         def passes() -> list[str]:
             self.known[OUTER] = {}
             lines: list[str] = []
-            for level in range(self.levels):
-                lines += self._pass(level, innermost)
+            for stage in range(self.loop.stages):
+                lines += self._pass(stage, innermost)
             return lines
 
         first, last = "%left", "%right"
@@ -520,11 +523,6 @@ class LoopText:
         rest = _rest("rest", block, last, passes())
         self.mask = None
         return self._loop("%r", "0", space[REPLICAS], 1, bounds + full + rest)
-
-    @property
-    def levels(self) -> int:
-        """How many passes there are."""
-        return max(self.loop.level.values()) + 1
 
     def _loop(self, index: str, start: str, stop: str, step: int, body: list[str]) -> list[str]:
         """Return a loop over `index` from `start`, as long as a whole `step` fits below `stop`."""

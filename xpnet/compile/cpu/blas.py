@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .once import Once
+from ..once import Once
 
 PRODUCTS = {"float32": "scipy_cblas_sgemm64_", "float64": "scipy_cblas_dgemm64_"}
 

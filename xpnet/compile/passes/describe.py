@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from .graph import views
-from .grouping import Loop, Meeting, Product
+from ..ir import Input, Iota, Operation, Scalar, View, c_strides
+from .instructions import Barrier, Instruction, Loop, Product
 from .plan import Plan
-from .trace import Counting, Leaf, Operation, Scalar, TracedArray, c_strides
 
 INFIX = {
     "add": "+",
@@ -28,36 +28,35 @@ INFIX = {
 }
 
 
-def describe(plan: Plan) -> str:
-    """Return a plan as text: an instruction a paragraph, with the formula of each result that it leaves behind."""
-    meetings = sum(isinstance(one, Meeting) for one in plan.instructions)
-    threads = "one thread" if plan.threads == 1 else f"{plan.threads} threads that meet {meetings} times"
-    kept = sum(math.prod(operation.shape) * operation.dtype.itemsize for operation in plan.places)
+def describe(plan: Plan, workers: str = "one worker", shares: Mapping[Instruction, str] | None = None) -> str:
+    """Return a plan as text: an instruction a paragraph, with the formula of each result that it leaves behind.
+
+    Args:
+        plan: the plan.
+        workers: what runs it, for the first line.
+        shares: of each instruction, how it is divided among the workers, if it is.
+    """
+    barriers = sum(isinstance(one, Barrier) for one in plan.instructions)
+    across = f" and {barriers} barriers" if barriers else ""
+    materialized = sum(math.prod(operation.shape) * operation.dtype.itemsize for operation in plan.offsets)
     lines = [
-        f"{sum(not isinstance(one, Meeting) for one in plan.instructions)} instructions for {threads};"
-        f" results of {kept:,} bytes in a workspace of {plan.size:,}"
+        f"{len(plan.instructions) - barriers} instructions for {workers}{across};"
+        f" results of {materialized:,} bytes in a workspace of {plan.size:,}"
     ]
     words = _Words(plan)
     for instruction in plan.instructions:
-        if isinstance(instruction, Meeting):
-            lines += ["", "--- all meet"]
+        share = "" if shares is None or isinstance(instruction, Barrier) else f", {shares[instruction]}"
+        if isinstance(instruction, Barrier):
+            lines += ["", "--- barrier"]
         elif isinstance(instruction, Product):
-            lines += ["", f"product{_shared(plan, instruction)}", f"    {words.product(instruction)}"]
+            lines += ["", f"product{share}", f"    {words.product(instruction)}"]
         else:
-            replicas, rows, columns = instruction.space
-            space = f"{rows} rows, {columns} columns" + (f", {replicas} replicas" if replicas > 1 else "")
-            passes = max(instruction.level.values()) + 1
-            over = f", {passes} passes" if passes > 1 else ""
-            lines += ["", f"loop over {space}{over}{_shared(plan, instruction)}"]
+            replicas, rows, columns = instruction.domain
+            domain = f"{rows} rows, {columns} columns" + (f", {replicas} replicas" if replicas > 1 else "")
+            stages = f", {instruction.stages} stages" if instruction.stages > 1 else ""
+            lines += ["", f"loop over {domain}{stages}{share}"]
             lines += [f"    {line}" for line in words.loop(instruction)]
     return "\n".join(lines)
-
-
-def _shared(plan: Plan, instruction: Loop | Product) -> str:
-    kind = plan.divisions[instruction][0]
-    if plan.threads == 1:
-        return ""
-    return ", by the first thread alone" if kind == "one" else f", divided by {kind}"
 
 
 class _Words:
@@ -68,34 +67,36 @@ class _Words:
         self.names: dict[Operation, str] = {}
 
     def name(self, operation: Operation) -> str:
-        return self.names.setdefault(operation, f"{'r' if operation in self.plan.places else 't'}{len(self.names) + 1}")
+        return self.names.setdefault(
+            operation, f"{'r' if operation in self.plan.offsets else 't'}{len(self.names) + 1}"
+        )
 
     def product(self, product: Product) -> str:
         a, b, _ = product.matrices
         left = self.name(product.operation) if product.target is None else self.view(product.target)
-        return f"{left} = {self.view(a)} @ {self.view(b)}{self.place(product.operation)}"
+        return f"{left} = {self.view(a)} @ {self.view(b)}{self.offset(product.operation)}"
 
     def loop(self, loop: Loop) -> list[str]:
         """Return a line for each result that is left behind, or needed more than once."""
         readers = dict.fromkeys(loop.operations, 0)
         for operation in loop.operations:
-            for view in views(operation):
+            for view in operation.views:
                 if view.source in readers:
                     readers[view.source] += 1
         lines = []
         for operation in loop.operations:
             if operation.target is not None:
                 lines.append(f"{self.view(operation.target)} = {self.argument(operation.arguments[0])}")
-            elif operation.kind == "reduce" or operation in loop.kept or readers[operation] > 1:
+            elif operation.kind == "reduce" or operation in loop.materialized or readers[operation] > 1:
                 formula = self.formula(operation)
-                lines.append(f"{self.name(operation)} = {formula}{self.place(operation)}")
+                lines.append(f"{self.name(operation)} = {formula}{self.offset(operation)}")
         return lines
 
-    def place(self, operation: Operation) -> str:
-        """Return the shape and type of a result that is kept, and where in the workspace it is."""
-        if operation not in self.plan.places:
+    def offset(self, operation: Operation) -> str:
+        """Return the shape and type of a materialized result, and its offset."""
+        if operation not in self.plan.offsets:
             return ""
-        return f"    # {operation.shape} {operation.dtype}, at {self.plan.places[operation]:,}"
+        return f"    # {operation.shape} {operation.dtype}, at {self.plan.offsets[operation]:,}"
 
     def formula(self, operation: Operation) -> str:
         given = [self.argument(argument) for argument in operation.arguments]
@@ -107,8 +108,8 @@ class _Words:
             return f"{operation.dtype}({given[0]})"
         return f"{operation.name}({', '.join(given)})"
 
-    def argument(self, argument: TracedArray | Scalar) -> str:
-        if not isinstance(argument, TracedArray):
+    def argument(self, argument: View | Scalar) -> str:
+        if not isinstance(argument, View):
             return repr(argument)
         source = argument.source
         if isinstance(source, Operation) and source not in self.names and argument.whole:
@@ -116,13 +117,13 @@ class _Words:
             return f"({formula})" if source.name in INFIX else formula
         return self.view(argument)
 
-    def view(self, view: TracedArray) -> str:
+    def view(self, view: View) -> str:
         source = view.source
-        if isinstance(source, Counting):
+        if isinstance(source, Iota):
             return f"arange({view.offset}, {view.last + 1})"
-        name = source.name if isinstance(source, Leaf) else self.name(source)
-        if view.picked is not None:
-            return f"{name}[{self.view(view.picked.index)}]"
+        name = source.name if isinstance(source, Input) else self.name(source)
+        if view.gather is not None:
+            return f"{name}[{self.view(view.gather.index)}]"
         size = math.prod(source.shape)
         if view.size < size:
             name += f"[{view.offset}:{view.last + 1}]"

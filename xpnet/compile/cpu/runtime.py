@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from .native import is_x86
-from .sparse import Text
+from ..llvm.builder import Builder
+from .target import is_x86
 
 LINE = 64  # bytes of a cache line; one for each counter, against false sharing
 SPINS = 2000  # loads of a counter, some 20 to 80 microseconds, before a thread sleeps: about what waking it takes
@@ -53,7 +53,7 @@ CALL = (
 FUTEX_WAIT, FUTEX_WAKE = 128, 129  # of one process
 
 
-class Driver(Text):
+class Driver(Builder):
     """Writer of the driver, `void run(i64 *call)`."""
 
     def __init__(self) -> None:
@@ -79,9 +79,9 @@ class Driver(Text):
     @contextmanager
     def define(self, head: str, end: str = "ret void") -> Iterator[None]:
         """Write a function of what is written in this context."""
-        self.lines, self.slots = [], []
+        self.lines, self.variables = [], []
         yield
-        self.functions.append("\n".join([f"define {head} {{", "entry:", *self.slots, *self.lines, f"  {end}", "}"]))
+        self.functions.append("\n".join([f"define {head} {{", "entry:", *self.variables, *self.lines, f"  {end}", "}"]))
 
     def given(self, name: str) -> str:
         """Argument of the call, as a number."""
@@ -90,22 +90,6 @@ class Driver(Text):
     def pointer(self, name: str) -> str:
         """Argument of the call, as a pointer."""
         return self.let(f"inttoptr i64 {self.given(name)} to ptr")
-
-    @contextmanager
-    def when(self, condition: str) -> Iterator[None]:
-        """Write a branch that is taken where a condition holds."""
-        then, behind = (self.name(name)[1:] for name in ("then", "behind"))
-        self.line(f"br i1 {condition}, label %{then}, label %{behind}")
-        self.label(then)
-        yield
-        self.line(f"br label %{behind}")
-        self.label(behind)
-
-    @contextmanager
-    def range(self, begin: str, end: str) -> Iterator[str]:
-        """Write a loop for a number from `begin` to below `end`."""
-        with self.loop(self.op("sub", end, begin)) as index:
-            yield self.op("add", begin, index)
 
     def field(self, row: str, index: int) -> str:
         """Number in a row."""
@@ -132,7 +116,7 @@ class Driver(Text):
 
     def _run(self) -> None:
         """Start the helpers, run, and join them; where a thread cannot be started, the others do its work."""
-        started = self.slot()
+        started = self.variable()
         self.set(started, 0)
         threads = self.pointer("threads")
         with self.loop(self.given("helpers")) as index:
@@ -209,7 +193,7 @@ class Driver(Text):
             with self.loop(parts) as away:
                 whose = self.op("urem", self.op("add", "%me", away), parts)
                 claims = self.counter(self.op("add", self.field(instruction, 3), whose))
-                piece = self.slot()
+                piece = self.variable()
 
                 def left(claims: str = claims, piece: str = piece, before: str = before, pieces: str = pieces) -> str:
                     self.set(piece, self.op("sub", self.watch(claims), before))
@@ -240,7 +224,7 @@ class Driver(Text):
         patience = self.given("patience")
         # No thread may sleep before all parts are claimed.
         awake = self.function("smax", patience, f"i64 {self.given('spins')}")
-        looks = self.slot()
+        looks = self.variable()
         self.set(looks, 0)
         with self.repeat(lambda: self.op("icmp slt", self.watch(done), target)):
             now = self.get(looks)

@@ -19,24 +19,24 @@ from typing import Any
 
 import numpy as np
 
-from ..device import ALIGNMENT, CPU, usable_processors
-from . import blas, routines, threads
-from .describe import describe
-from .executable import check_arrays, check_indices
-from .grouping import Instruction, Product
-from .loops import Entry, LoopText, Slot
-from .native import compiler
-from .plan import Plan
-from .schedule import PIECES
+from ...device import ALIGNMENT, CPU, usable_processors
+from ..executable import check_arrays, check_indices
+from ..ir import Input, Operation, View, matrix_layout
+from ..passes.describe import describe
+from ..passes.instructions import Instruction, Product
+from . import blas, runtime
+from .compiler import compiler
+from .mapping import Entry, LoopText, Pointer
+from .partition import PIECES, ThreadedPlan
+from .product import product_text
 from .sparse import Vectors, scratch_bytes, sparse_product, worth_looking
-from .trace import Leaf, Operation, TracedArray, blas_layout
 
 HostArray = np.ndarray[Any, Any]
 
 POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
 FUNCTION = ctypes.CFUNCTYPE(None, POINTER, POINTER, NUMBER, NUMBER)
 DRIVER = ctypes.CFUNCTYPE(None, POINTER)
-LINE = threads.LINE // 8  # numbers in a cache line
+LINE = runtime.LINE // 8  # numbers in a cache line
 NO_TRANSPOSE, TRANSPOSE = 111, 112  # in the BLAS's words
 
 
@@ -49,12 +49,12 @@ class Program:
 
     compiled = True
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: ThreadedPlan) -> None:
         self.plan = plan
         self._blas = blas.find()
         if self._blas is None and plan.threads > 1:
             raise ValueError("without a known BLAS a plan must be for one thread")
-        sources: list[Leaf | Operation] = [*plan.trace.leaves, *plan.places]
+        sources: list[Input | Operation] = [*plan.trace.inputs, *plan.offsets]
         self._slots = {source: slot for slot, source in enumerate(sources)}
         self._workspace = CPU.zeros((max(plan.size, 1),), "uint8")
         # A row for each thread, since each moves its own pointers from step to step; 64 bytes apart from the next.
@@ -62,13 +62,13 @@ class Program:
         self._moves = np.zeros(len(sources), np.int64)
         for source, slot in self._slots.items():
             if isinstance(source, Operation):
-                self._memory[:, slot] = self._workspace.ctypes.data + plan.places[source]
+                self._memory[:, slot] = self._workspace.ctypes.data + plan.offsets[source]
             elif source.constant is not None:
                 self._memory[:, slot] = source.constant.ctypes.data
             elif source.per_step:
                 self._moves[slot] = math.prod(source.shape) * source.dtype.itemsize
         self._given = {
-            leaf: slot for leaf, slot in self._slots.items() if isinstance(leaf, Leaf) and leaf.constant is None
+            leaf: slot for leaf, slot in self._slots.items() if isinstance(leaf, Input) and leaf.constant is None
         }
         self._lock = threading.Lock()
         self._cut = {one: self._cut_for_zeros(one) for one in plan.instructions if isinstance(one, Product)}
@@ -96,7 +96,7 @@ class Program:
         self._rows, self._tables, self._phases = (np.array(one, np.int64) for one in (rows, tables, phases))
         self._lines = CPU.zeros(((line + 1) * LINE,), "int64")
         self._threads = CPU.zeros((parts, 3), "int64")
-        call = threads.system_functions() | {
+        call = runtime.system_functions() | {
             "phases": self._phases.ctypes.data,
             "number of phases": len(phases),
             "instructions": self._rows.ctypes.data,
@@ -109,21 +109,21 @@ class Program:
             "parts": parts,
             "threads": self._threads.ctypes.data,
             "sleeping": self._lines[line * LINE :].ctypes.data,
-            "spins": threads.SPINS,
+            "spins": runtime.SPINS,
         }
-        self._call = np.array([call.get(name, 0) for name in threads.CALL], np.int64)
-        self._driver = DRIVER(compiler().address(threads.driver()))
+        self._call = np.array([call.get(name, 0) for name in runtime.CALL], np.int64)
+        self._driver = DRIVER(compiler().address(runtime.driver()))
 
     def _instruction(self, instruction: Instruction) -> tuple[int, list[int]]:
         """Return an instruction's function and its table."""
         address = compiler().address
         if isinstance(instruction, Product):
-            return address(routines.product(instruction.operation.dtype)), self._product(instruction)
-        loop = LoopText(instruction, self.plan)
+            return address(product_text(instruction.operation.dtype)), self._product(instruction)
+        loop = LoopText(instruction, self.plan.inlining, by_columns=self.plan.divisions[instruction][0] == "columns")
         return address(loop.text), [self._number(entry) for entry in loop.table]
 
     def _number(self, entry: Entry) -> int:
-        if isinstance(entry, Slot):
+        if isinstance(entry, Pointer):
             return self._slots[entry.source]
         if isinstance(entry, float):
             return int(struct.unpack("<q", struct.pack("<d", entry))[0])
@@ -138,7 +138,7 @@ class Program:
         table = [function, replicas, rows, columns, a.shape[-1]]
         places: list[int] = []
         for number, matrix in enumerate((a, b, c)):
-            transposed, leading = blas_layout(matrix) or (False, 0)
+            transposed, leading = matrix_layout(matrix) or (False, 0)
             table += [TRANSPOSE if transposed else NO_TRANSPOSE] if number < 2 else []
             step = matrix.strides[0] if matrix.ndim == 3 and matrix.shape[0] > 1 else 0
             places += [self._slots[matrix.source], matrix.offset * matrix.dtype.itemsize, step, leading]  # type: ignore[index]
@@ -190,9 +190,9 @@ class Program:
     def _run_on_threads(self, steps: int) -> None:
         """Go through the program on as many threads as there are parts, or processors if they are fewer."""
         helpers = min(self.plan.threads, usable_processors()) - 1
-        changing = {"steps": steps, "helpers": helpers, "patience": threads.PATIENCE if helpers else 0}
+        changing = {"steps": steps, "helpers": helpers, "patience": runtime.PATIENCE if helpers else 0}
         for name, value in changing.items():
-            self._call[threads.CALL.index(name)] = value
+            self._call[runtime.CALL.index(name)] = value
         self._lines[...] = 0
         self._driver(self._call.ctypes.data)
 
@@ -215,7 +215,7 @@ class Program:
                 calls.append(partial(FUNCTION(address), self._tables[table:].ctypes.data, memory, 0, 1))
         return calls
 
-    def _array(self, view: TracedArray) -> HostArray:
+    def _array(self, view: View) -> HostArray:
         """Return the memory of a view as an array."""
         start = int(self._memory[0, self._slots[view.source]]) + view.offset * view.dtype.itemsize  # type: ignore[index]
         length = view.last - view.offset + 1
@@ -224,7 +224,11 @@ class Program:
         return np.ndarray(view.shape, view.dtype, memory, strides=strides)
 
     def __str__(self) -> str:
-        return describe(self.plan)
+        plan, shares = self.plan, None
+        if plan.threads > 1:
+            alone = {"rows": "divided by rows", "columns": "divided by columns", "one": "by the first thread alone"}
+            shares = {instruction: alone[kind] for instruction, (kind, _) in plan.divisions.items()}
+        return describe(plan, "one thread" if plan.threads == 1 else f"{plan.threads} threads", shares)
 
 
 sharing = threading.Lock()  # held while a program runs on several threads
@@ -239,6 +243,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_sharing)
 
 
-def _turned(matrix: TracedArray) -> bool:
+def _turned(matrix: View) -> bool:
     """Whether a factor of a product lies transposed."""
-    return (blas_layout(matrix) or (False, 0))[0]
+    return (matrix_layout(matrix) or (False, 0))[0]

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .trace import UntraceableError
-from .writer import BOOL, Value, Writer
+from .builder import BOOL, Builder, Value
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,13 @@ FORMATS = {
 }
 
 
-def exp(w: Writer, x: Value) -> Value:
+def exp(w: Builder, x: Value) -> Value:
     """e^x = 2^n e^r, with n = round(x / log 2) and r = x - n log 2."""
     n, p = _reduced(w, x)
     return _scaled(w, n, w.add(p, w.number(1.0, x)))
 
 
-def expm1(w: Writer, x: Value) -> Value:
+def expm1(w: Builder, x: Value) -> Value:
     """e^x - 1 = 2^n (e^r - 1) + (2^n - 1), which loses nothing near 0, where n is 0."""
     f = FORMATS[x.dtype]
     n, p = _reduced(w, x, least=-0.7 * (f.mantissa + 3))  # below, e^x is lost beside 1
@@ -59,7 +58,7 @@ def expm1(w: Writer, x: Value) -> Value:
     return w.select(large, w.multiply(sum_, w.number(2.0, x)), sum_)
 
 
-def tanh(w: Writer, x: Value) -> Value:
+def tanh(w: Builder, x: Value) -> Value:
     """(e^2x - 1) / (e^2x - 1 + 2), for |x|, with the sign of x."""
     two = w.number(2.0, x)
     a = w.call("fabs", x)
@@ -69,7 +68,7 @@ def tanh(w: Writer, x: Value) -> Value:
     return w.call("copysign", w.divide(t, w.add(t, two)), x)
 
 
-def log(w: Writer, x: Value) -> Value:
+def log(w: Builder, x: Value) -> Value:
     """log(2^k m) = k log 2 + 2 atanh(s), with m from sqrt(1/2) to sqrt(2) and s = (m - 1) / (m + 1)."""
     f = FORMATS[x.dtype]
     tiny = w.compare("olt", x, w.number(float(np.finfo(x.dtype).tiny), x))
@@ -94,7 +93,7 @@ def log(w: Writer, x: Value) -> Value:
     return w.select(w.compare("oeq", x, w.number(math.inf, x)), x, result)
 
 
-def log1p(w: Writer, x: Value) -> Value:
+def log1p(w: Builder, x: Value) -> Value:
     """log(u) + (x - (u - 1)) / u, with u = 1 + x: the second part is what rounding took off u."""
     one = w.number(1.0, x)
     u = w.add(one, x)
@@ -104,7 +103,7 @@ def log1p(w: Writer, x: Value) -> Value:
     return w.add(log(w, u), w.select(edge, w.number(0.0, x), lost))
 
 
-def _reduced(w: Writer, x: Value, least: float | None = None) -> tuple[Value, Value]:
+def _reduced(w: Builder, x: Value, least: float | None = None) -> tuple[Value, Value]:
     """Return n and e^r - 1, with x = n log 2 + r; x is cut off where the result is 0, or infinite."""
     f = FORMATS[x.dtype]
     for kind, bound in (("ogt", f.most), ("olt", f.least if least is None else least)):
@@ -122,14 +121,14 @@ def _reduced(w: Writer, x: Value, least: float | None = None) -> tuple[Value, Va
     return n, w.add(w.multiply(w.multiply(r, r), series), r)
 
 
-def _power(w: Writer, n: Value, f: Format) -> Value:
+def _power(w: Builder, n: Value, f: Format) -> Value:
     """Return 2^n, from the bits of its exponent."""
     dtype = np.dtype(f"f{n.dtype.itemsize}")
     bits = w.integer_op("shl", w.integer_op("add", n, w.integer(f.bias, n)), w.integer(f.mantissa, n))
     return w.from_bits(bits, dtype)
 
 
-def _scaled(w: Writer, n: Value, q: Value) -> Value:
+def _scaled(w: Builder, n: Value, q: Value) -> Value:
     """Return 2^n q, in two steps, since 2^n alone may be beyond the type, or below its normal numbers."""
     f = FORMATS[q.dtype]
     half = w.integer_op("ashr", n, w.integer(1, n))
@@ -137,7 +136,7 @@ def _scaled(w: Writer, n: Value, q: Value) -> Value:
     return w.multiply(w.multiply(q, _power(w, half, f)), _power(w, rest, f))
 
 
-SERIES: dict[str, Callable[[Writer, Value], Value]] = {
+SERIES: dict[str, Callable[[Builder, Value], Value]] = {
     "exp": exp,
     "expm1": expm1,
     "log": log,
@@ -164,7 +163,7 @@ BITWISE = {
 }
 
 
-def apply(w: Writer, name: str, values: list[Value]) -> Value:
+def apply(w: Builder, name: str, values: list[Value]) -> Value:
     """Return the result of an elementwise operation, by NumPy's name, on operands in the types that NumPy gives it."""
     a = values[0]
     b = values[1] if len(values) > 1 else a
@@ -194,7 +193,7 @@ def apply(w: Writer, name: str, values: list[Value]) -> Value:
     return _apply_float(w, name, a) if a.dtype.kind == "f" else _apply_integer(w, name, a)
 
 
-def _divide_all(w: Writer, a: Value, b: Value) -> Value:
+def _divide_all(w: Builder, a: Value, b: Value) -> Value:
     """Return a vector divided by one number: one division, in place of one a lane.
 
     Where the number, or its inverse, is near the end of the type's range, both sides are scaled first.
@@ -205,7 +204,7 @@ def _divide_all(w: Writer, a: Value, b: Value) -> Value:
     return w.multiply(w.multiply(a, scale), w.divide(w.number(1.0, b), w.multiply(b, scale)))
 
 
-def _apply_float(w: Writer, name: str, a: Value) -> Value:
+def _apply_float(w: Builder, name: str, a: Value) -> Value:
     zero, one = w.number(0.0, a), w.number(1.0, a)
     if name in SERIES:
         return SERIES[name](w, a)
@@ -214,7 +213,7 @@ def _apply_float(w: Writer, name: str, a: Value) -> Value:
     if name == "absolute":
         return w.call("fabs", a)
     if name == "negative":
-        return w.emit(f"fneg {a.type} {a.name}", a.dtype, a.wide)
+        return w.emit(f"fneg {a.type} {a.name}", a.dtype, a.lanes)
     if name == "reciprocal":
         return w.divide(one, a)
     if name == "isnan":
@@ -225,10 +224,10 @@ def _apply_float(w: Writer, name: str, a: Value) -> Value:
     if name == "sign":
         negative = w.select(w.compare("olt", a, zero), w.number(-1.0, a), a)  # 0 stays 0, and NaN stays NaN
         return w.select(w.compare("ogt", a, zero), one, negative)
-    raise UntraceableError(f"{name} of {a.dtype}")
+    raise NotImplementedError(f"{name} of {a.dtype}")
 
 
-def _apply_integer(w: Writer, name: str, a: Value) -> Value:
+def _apply_integer(w: Builder, name: str, a: Value) -> Value:
     zero, one = w.integer(0, a), w.integer(1, a)
     negative = w.compare("slt", a, zero)
     if name == "negative":
@@ -238,10 +237,10 @@ def _apply_integer(w: Writer, name: str, a: Value) -> Value:
     if name == "sign":
         positive = w.select(w.compare("ne", a, zero), one, zero)
         return w.select(negative, w.integer(-1, a), positive) if a.dtype.kind == "i" else positive
-    raise UntraceableError(f"{name} of {a.dtype}")
+    raise NotImplementedError(f"{name} of {a.dtype}")
 
 
-def combine(w: Writer, name: str, a: Value, b: Value) -> Value:
+def combine(w: Builder, name: str, a: Value, b: Value) -> Value:
     """Return the sum, the max or the min of two values; NaN where one is NaN."""
     if name == "sum":
         return w.add(a, b)
@@ -252,8 +251,8 @@ def combine(w: Writer, name: str, a: Value, b: Value) -> Value:
     return w.select(better, a, b)
 
 
-def neutral(w: Writer, name: str, like: Value) -> Value:
-    """Return what changes nothing in a sum, a max or a min."""
+def identity(w: Builder, name: str, like: Value) -> Value:
+    """Identity element of a reduction."""
     if like.dtype.kind == "f":
         return w.number({"sum": 0.0, "max": -math.inf, "min": math.inf}[name], like)
     if name == "sum":

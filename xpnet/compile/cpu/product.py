@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .writer import scalar_type
+from ..llvm.builder import scalar_type
 
 # C = A B for each replica; a part is some of the rows of C. The table: the BLAS's function; replicas, M, N, K; the
 # BLAS's words for whether A and B are transposed; for A, B and C the number of the pointer, the offset in bytes, and
@@ -81,7 +81,7 @@ done:
 """
 
 
-def product(dtype: np.dtype[Any]) -> str:
+def product_text(dtype: np.dtype[Any]) -> str:
     """Return the function that multiplies matrices of a type."""
     loads = []
     for k in range(22):

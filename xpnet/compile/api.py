@@ -1,0 +1,97 @@
+"""Compiling a step: record it, plan it, and choose the target that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..checks import check_int
+from ..errors import one_line
+from .cpu import blas
+from .cpu.compiler import compiler
+from .cpu.partition import threaded_plan, useful_threads
+from .cpu.program import Program
+from .executable import Executable
+from .ir import Trace
+from .numpy.program import Replay
+from .recorder import Recorder, UntraceableError
+from .tracer import TracedArray, TracingModule
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+Step = Callable[[TracingModule, dict[str, TracedArray]], None]
+
+
+class CompileError(RuntimeError):
+    """A step was recorded, and could not be planned or compiled: a fault of this package."""
+
+
+def record(step: Step, arrays: Arrays, gathered: Collection[str] = (), per_step: Collection[str] = ()) -> Trace:
+    """Return the trace of `step` on arrays of these shapes and types; arguments are those of `compile_step`."""
+    recorder = Recorder(list(arrays.values()))
+    inputs = {
+        name: recorder.input(name, a.shape, a.dtype, gathered=name in gathered, per_step=name in per_step)
+        for name, a in arrays.items()
+    }
+    step(TracingModule(recorder), {name: TracedArray(recorder, view) for name, view in inputs.items()})
+    return recorder.trace
+
+
+def compile_step(
+    step: Step,
+    arrays: Arrays,
+    *,
+    gathered: Collection[str] = (),
+    per_step: Collection[str] = (),
+    threads: int | None = None,
+    steps_per_call: int | None = None,
+) -> Executable:
+    """Record a step, and return what runs it: a compiled `Program`, or, without LLVM, a `Replay` by NumPy.
+
+    Args:
+        step: called twice, with an `xp` that records, and a traced array for each of `arrays`, by its name. It writes
+            with `[...] =` alone. Rows are taken by an array among `arrays` that is int64, (B,); each of its elements
+            must be the number of a row, from 0. What is not an array is as it was when the step was recorded.
+        arrays: arrays of one step, in C order; only their shapes and types matter here.
+        gathered: names of arrays that the step only takes rows from, by an index: those that it runs on may have any
+            number of rows.
+        per_step: names of arrays that each step has one of its own of, which it only reads: `run` takes them with an
+            axis of steps in front.
+        threads: how many threads there may be; by default as many as NumPy's BLAS may use.
+        steps_per_call: steps that a call of `run` takes, where known: for a few small ones no thread is started.
+
+    Raises:
+        CompileError: what was recorded could not be planned or compiled.
+        Exception: whatever the step does not like about being recorded: `UntraceableError`, but also any other.
+    """
+    if threads is not None:
+        check_int("threads", threads)
+    if steps_per_call is not None:
+        check_int("steps_per_call", steps_per_call)
+    trace = record(step, arrays, gathered, per_step)
+    if trace.signature != record(step, arrays, gathered, per_step).signature:
+        raise UntraceableError("a step that is not the same each time (are its random numbers from outside of it?)")
+    try:
+        if why_not_compiled() is not None:
+            return Replay(trace)
+        found = blas.find()
+        most = 1 if found is None else threads or found.threads
+        return Program(threaded_plan(trace, useful_threads(trace, most, steps_per_call)))
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise CompileError(one_line(error)) from error
+
+
+@cache
+def why_not_compiled() -> str | None:
+    """Return why nothing can be compiled on this machine; None where it can."""
+    try:
+        compiler()
+    except ImportError:
+        return "llvmlite is not installed, so that NumPy replays the step: pip install 'xpnet[fast]'"
+    except Exception as error:
+        return f"LLVM cannot be used: {one_line(error)}"
+    return None

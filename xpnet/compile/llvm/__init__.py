@@ -1,0 +1,1 @@
+"""Writing LLVM text: one builder for every target that LLVM compiles for."""

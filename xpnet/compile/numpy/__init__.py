@@ -1,0 +1,1 @@
+"""NumPy as a target: the operations of a trace, one call each."""

@@ -1,0 +1,197 @@
+"""Fusion: operations over the same elements run in one loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..ir import Operation, View, domain_of, matrix_layout, overlap
+from .dependence import Dependence
+from .inline import Inlining
+from .instructions import Instruction, Loop, Product
+
+
+class Fusion:
+    """Fuses operations: puts each into an existing loop, or begins one.
+
+    Instructions run in the order in which they were begun, so that an operation may join any that comes no earlier than
+    the last of those that it needs.
+
+    Attributes:
+        instructions: in order.
+    """
+
+    def __init__(self, dependence: Dependence, inlining: Inlining) -> None:
+        self.dependence, self.inlining = dependence, inlining
+        self.instructions: list[Instruction] = []
+        self.of: dict[Operation, Instruction] = {}
+        self.waiting: set[Operation] = set()
+        for operation in dependence.operations:
+            if operation not in inlining.inlined:
+                self._put(operation)
+        self._sink()
+        self.instructions = [one for one in self.instructions if isinstance(one, Product) or one.operations]
+        for index, instruction in enumerate(self.instructions):
+            instruction.index = index
+
+    def _put(self, operation: Operation) -> None:
+        """Put an operation where it can run; one that needs only inputs waits for its first reader."""
+        for other in self.dependence.before[operation]:
+            if other in self.waiting:
+                self._settle(other)
+        if operation.kind == "map" and all(view.source in self.waiting for view in self._results(operation)):
+            self.waiting.add(operation)
+        else:
+            self._settle(operation)
+
+    def _results(self, operation: Operation) -> list[View]:
+        """Return the views of other operations' results that an operation reads."""
+        return [view for view in self.inlining.reads(operation) if isinstance(view.source, Operation)]
+
+    def _settle(self, operation: Operation) -> None:
+        """Put an operation into an instruction, one that is there or a new one, with those that have waited for it."""
+        self.waiting.discard(operation)
+        together = self._with_waiting(operation)
+        needed = [self.of[view.source] for one in together for view in self._results(one) if view.source in self.of]
+        needed += [self.of[other] for one in together for other in self.dependence.before[one] if other in self.of]
+        last = max(needed, key=lambda instruction: instruction.index, default=None)
+        if operation.kind == "product":
+            self._begin(Product(operation), operation)
+        elif operation.kind == "store" and isinstance(last, Product) and self._fills(last, operation):
+            last.target = operation.target
+            self.of[operation] = last
+        else:
+            following = self.instructions[0 if last is None else last.index :]
+            loop = next((one for one in following if isinstance(one, Loop) and self._fit(together, one)), None)
+            if loop is None:
+                loop = Loop(domain_of(operation))
+                self._begin(loop, operation)
+            for one in together:
+                self._join(one, loop)
+
+    def _with_waiting(self, operation: Operation) -> list[Operation]:
+        """Return an operation and those that wait for it and can be in its loop; settle the others that it needs."""
+        while True:
+            together = [operation]
+            apart = None
+            for one in together:
+                for view in self._results(one):
+                    source = view.source
+                    if source in self.waiting and isinstance(source, Operation):
+                        alike = operation.kind != "product" and domain_of(source) == domain_of(operation)
+                        if not (view.whole and alike):
+                            apart = source
+                        elif source not in together:
+                            together.append(source)
+            if apart is None:
+                self.waiting -= set(together)
+                return sorted(together, key=lambda one: one.index)
+            self._settle(apart)
+
+    def _begin(self, instruction: Instruction, operation: Operation) -> None:
+        instruction.index = len(self.instructions)
+        self.instructions.append(instruction)
+        self.of[operation] = instruction
+
+    def _fills(self, product: Product, store: Operation) -> bool:
+        """Whether a product can write straight into what it is stored into: nobody else reads it."""
+        (view,) = store.views
+        target = store.target
+        assert target is not None
+        layout = matrix_layout(target)
+        readers = self.dependence.consumers[product.operation]
+        factor = any(one.source is target.source and overlap(one, target) for one in product.operation.views)
+        alone = view.source is product.operation and len(readers) == 1
+        return alone and not factor and layout is not None and not layout[0]
+
+    def _fit(self, together: list[Operation], loop: Loop) -> bool:
+        """Whether operations of one domain, of which the last one needs the others, can join a loop."""
+        operation = together[-1]
+        domain = domain_of(operation)
+        if domain != loop.domain:  # what is made of a reduction's result is done outside of the innermost loop
+            depends = any(view.source in loop.stage for one in together for view in self._results(one))
+            others = [axis for axis in range(3) if axis != loop.inner]
+            once = domain[loop.inner] == 1 and all(domain[axis] == loop.domain[axis] for axis in others)
+            if not (loop.along and depends and once):
+                return False
+        for one in together:
+            if any(not view.whole for view in self._results(one) if view.source in loop.stage):
+                return False
+            before = [other for other in self.dependence.before[one] if other in loop.stage]
+            if not all(self._same_elements(one, other) for other in before):
+                return False
+        if operation.kind != "reduce":
+            return True
+        along = "columns" if operation.axis == -1 else "rows"
+        return loop.along in (None, along) and (along == "columns" or self._feeds_back(operation, domain[1]))
+
+    def _same_elements(self, operation: Operation, other: Operation) -> bool:
+        """Whether two operations that touch the same input touch the same element of it in each turn of a loop."""
+        mine = [*operation.views, *([operation.target] if operation.target is not None else [])]
+        others = [*other.views, *([other.target] if other.target is not None else [])]
+        return all(
+            a.key == b.key
+            for a in mine
+            for b in others
+            if a.source is b.source and a.source in self.dependence.stored and overlap(a, b)
+        )
+
+    def _feeds_back(self, reduction: Operation, rows: int) -> bool:
+        """Whether the result of a reduction over the batch is used for rows of that batch again."""
+        seen = {reduction}
+        found = [reduction]
+        while found:
+            for consumer, _ in self.dependence.consumers[found.pop()]:
+                if consumer.kind == "map" and consumer not in seen:
+                    if domain_of(consumer)[1] == rows:
+                        return True
+                    seen.add(consumer)
+                    found.append(consumer)
+        return False
+
+    def _join(self, operation: Operation, loop: Loop) -> None:
+        if operation.kind == "reduce":
+            loop.along = "columns" if operation.axis == -1 else "rows"
+        stage = 0
+        for view in self.inlining.reads(operation):
+            if view.source in loop.stage:
+                assert isinstance(view.source, Operation)
+                stage = max(stage, loop.stage[view.source] + (view.source.kind == "reduce"))
+        if operation.kind == "store":  # no earlier than the readers of the old value
+            before = self.dependence.before[operation]
+            stage = max([stage, *(loop.stage[other] for other in before if other in loop.stage)])
+        loop.operations.append(operation)
+        loop.stage[operation] = stage
+        self.of[operation] = loop
+
+    def _sink(self) -> None:
+        """Move an operation into the one later loop that reads it, where that materializes no other result."""
+        for operation in reversed(self.dependence.operations):
+            loop = self.of.get(operation)
+            if not isinstance(loop, Loop) or operation.kind != "map" or len(loop.operations) == 1:
+                continue
+            readers = self.dependence.consumers[operation]
+            targets = {self.of.get(reader) for reader, _ in readers}
+            target = targets.pop() if len(targets) == 1 else None
+            if not isinstance(target, Loop) or target is loop or domain_of(operation) != target.domain:
+                continue
+            if any(not view.whole or reader.kind == "store" for reader, view in readers):
+                continue
+            if any(view.source in self.dependence.stored for view in self.inlining.reads(operation)):
+                continue
+            inside = {view.source for view in self.inlining.reads(operation) if view.source in loop.stage}
+            if all(self._read_elsewhere(source, loop, operation) for source in inside):
+                loop.operations.remove(operation)
+                del loop.stage[operation]
+                self.of[operation] = target
+                target.operations.insert(0, operation)
+                self._restage(target)
+
+    def _read_elsewhere(self, source: Any, loop: Loop, operation: Operation) -> bool:
+        readers = [reader for reader, _ in self.dependence.consumers[source] if reader is not operation]
+        return any(self.of.get(reader) is not loop for reader in readers)
+
+    def _restage(self, loop: Loop) -> None:
+        operations = sorted(loop.operations, key=lambda operation: operation.index)
+        loop.operations, loop.stage = [], {}
+        for operation in operations:
+            self._join(operation, loop)

@@ -1,0 +1,177 @@
+"""Recording operations into a trace, with NumPy's types by construction.
+
+Each operation asks the ufunc of its name for the types of its operands and its result.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .ir import Input, Operation, Overlaps, Scalar, Source, Trace, View, c_strides
+
+
+class UntraceableError(Exception):
+    """A call on a traced array that cannot be recorded; the text names it."""
+
+
+class Recorder:
+    """Appends operations to a trace.
+
+    Attributes:
+        trace: the operations so far.
+
+    Args:
+        memory: the arrays behind the inputs, which must not be read as constants.
+    """
+
+    def __init__(self, memory: Sequence[np.ndarray[Any, Any]] = ()) -> None:
+        self.trace = Trace()
+        self._memory = memory
+        # The last value stored into a view, while nothing else was stored over it: reading the view is reading that.
+        self._stored: dict[tuple[Any, ...], View] = {}
+        self._stored_views: dict[Source, Overlaps[tuple[Any, ...]]] = defaultdict(Overlaps)
+        self._made: dict[tuple[Any, ...], Operation] = {}
+        self._made_from: dict[Source, list[tuple[Any, ...]]] = defaultdict(list)
+
+    def input(
+        self, name: str, shape: tuple[int, ...], dtype: Any, *, gathered: bool = False, per_step: bool = False
+    ) -> View:
+        """Add an array whose elements are handed over when the step runs."""
+        return self._add(Input(name, shape, known_type(dtype), gathered=gathered, per_step=per_step))
+
+    def constant(self, array: Any) -> View:
+        """Add an array that is the same in every step."""
+        if any(np.may_share_memory(array, one) for one in self._memory):
+            raise UntraceableError("reading an array of the network's by another way than the one it is recorded by")
+        value = np.array(array, order="C")
+        return self._add(Input(f"constant {len(self.trace.inputs)}", value.shape, known_type(value.dtype), value))
+
+    def _add(self, source: Input) -> View:
+        self.trace.inputs.append(source)
+        return View(source, source.shape, c_strides(source.shape), 0)
+
+    def record(self, operation: Operation) -> View:
+        """Append an operation, unless there is an equal one, and return its result."""
+        key = operation.key
+        if operation.kind == "store" or key not in self._made:
+            operation.index = len(self.trace.operations)
+            self.trace.operations.append(operation)
+            self._made[key] = operation
+            for view in operation.views:
+                if isinstance(view.source, Input):
+                    self._made_from[view.source].append(key)
+        return self._made[key].result  # of an earlier one, nothing that it read has changed since
+
+    def map(self, name: str, *operands: View | Scalar, dtype: np.dtype[Any] | None = None) -> View:
+        """Record an elementwise operation; `dtype` is that of a cast."""
+        operands = tuple(self.current(operand) for operand in operands)
+        types = tuple(_type(operand) for operand in operands)
+        if dtype is None:
+            loop, result = ufunc_types(name, types)
+        else:
+            loop, result = (dtype,), dtype
+        for operand in operands:
+            for one in loop:
+                if isinstance(operand, int) and one.kind in "iu" and not _holds(one, operand):
+                    raise UntraceableError(f"{operand} beside {one}, which cannot hold it")
+        shape = np.broadcast_shapes(*(operand.shape for operand in operands if isinstance(operand, View)))
+        if len(shape) > 3:
+            raise UntraceableError(f"arrays of {len(shape)} axes")
+        if 0 in shape:
+            raise UntraceableError("arrays without elements")
+        return self.record(Operation("map", name, operands, loop, shape, result))
+
+    def current(self, operand: View | Scalar) -> View | Scalar:
+        """Return an operand as it is now: a view that was assigned to is what was assigned."""
+        if not isinstance(operand, View):
+            return operand
+        if isinstance(operand.source, Input) and operand.source.gathered and operand.gather is None:
+            raise UntraceableError(f"reading {operand.source.name} otherwise than by rows that an index picks")
+        return self._stored.get(operand.key, operand)
+
+    def store(self, target: View, value: View | Scalar) -> None:
+        """Record `target[...] = value`."""
+        source = target.source
+        if not isinstance(source, Input) or source.constant is not None or target.gather is not None:
+            raise UntraceableError("assigning into an array that is no named memory")
+        if source.per_step:
+            raise UntraceableError(f"assigning to {source.name}, which is another array in each step")
+        if target.repeats:
+            raise UntraceableError("assigning into elements that are one and the same")
+        if source.gathers_from or source.indexed or source.gathered:  # gathered rows are a view here, a copy in NumPy
+            raise UntraceableError("assigning into an array that rows were taken from, or by")
+        if target.ndim > 3:
+            raise UntraceableError(f"arrays of {target.ndim} axes")
+        source.stored = True
+        operand = self.current(value)
+        shape = operand.shape if isinstance(operand, View) else ()
+        if np.broadcast_shapes(shape, target.shape) != target.shape:
+            raise ValueError(f"could not broadcast input array from shape {shape} into shape {target.shape}")
+        result = self._result(operand, target)
+        self.record(Operation("store", "store", (result,), (target.dtype,), target.shape, target.dtype, target=target))
+        views = self._stored_views[source]
+        for key in views.remove(target):
+            self._stored.pop(key, None)
+        self._stored[target.key] = result
+        views.add(target, target.key)
+        for key in self._made_from.pop(source, ()):
+            self._made.pop(key, None)  # it may read the input twice, or another that has changed
+
+    def _result(self, operand: View | Scalar, target: View) -> View:
+        """Return `operand` as the whole result of one operation, of the target's shape and type."""
+        if (
+            isinstance(operand, View)
+            and isinstance(operand.source, Operation)
+            and operand.whole
+            and operand.shape == target.shape
+            and operand.dtype == target.dtype
+        ):
+            return operand
+        return self.record(Operation("map", "cast", (operand,), (target.dtype,), target.shape, target.dtype))
+
+
+@cache
+def ufunc_types(name: str, types: tuple[Any, ...]) -> tuple[tuple[np.dtype[Any], ...], np.dtype[Any]]:
+    """Types that NumPy converts operands of these types to, and the type of the result."""
+    if name == "where":
+        probes = [t(1) if isinstance(t, type) else np.empty(0, t) for t in types[1:]]
+        result = np.result_type(*probes)
+        if not _known(result):
+            raise UntraceableError(f"where of {result}")
+        return (np.dtype(bool), result, result), result
+    if {np.dtype(np.int64), np.dtype(np.uint64)} <= {t for t in types if isinstance(t, np.dtype)}:
+        raise UntraceableError(f"{name} of int64 and uint64")
+    ufunc = getattr(np, name)
+    *loop, result = ufunc.resolve_dtypes((*types, *(None,) * ufunc.nout))
+    for dtype in (*loop, result):
+        if not _known(dtype):
+            raise UntraceableError(f"{name} of {dtype}")
+    return tuple(loop), result
+
+
+def known_type(dtype: Any) -> np.dtype[Any]:
+    """`dtype` as NumPy's type; raises UntraceableError for a type without operations."""
+    found: np.dtype[Any] = np.dtype(dtype)
+    if not _known(found):
+        raise UntraceableError(f"an array of {dtype}")
+    return found
+
+
+def _known(dtype: np.dtype[Any]) -> bool:
+    return dtype.isnative and (dtype.kind in "biu" or dtype in (np.float32, np.float64))
+
+
+def _type(operand: View | Scalar) -> Any:
+    if isinstance(operand, View):
+        return operand.dtype
+    return np.dtype(bool) if isinstance(operand, bool) else type(operand)
+
+
+def _holds(dtype: np.dtype[Any], number: int) -> bool:
+    limits = np.iinfo(dtype)
+    return int(limits.min) <= number <= int(limits.max)
