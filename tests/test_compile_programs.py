@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import THREADS, WAYS, check, code_folder, copied, needs_llvm, program, results, runner  # noqa: F401
 
-from xpnet.compile.cpu.mapping import LoopText
+from xpnet.compile.cpu.mapping import LoopFunction
 from xpnet.compile.numpy.program import Replay
 from xpnet.compile.tracer import FUNCTIONS
 
@@ -224,7 +224,7 @@ def test_an_index_is_not_read_beyond_its_end(rng):
 
     one = program(step, arrays)
     (loop,) = one.plan.instructions
-    assert "call void @llvm.prefetch" in LoopText(loop, one.plan.inlining, by_columns=False).text
+    assert "call void @llvm.prefetch" in LoopFunction(loop, one.plan.inlining, by_columns=False).text
     one.run(arrays)
     np.testing.assert_array_equal(arrays["y"], x[index] + 1.0)
 

@@ -1,95 +1,97 @@
-"""The functions of every program, in LLVM's language: they multiply matrices.
+"""The function that multiplies matrices: C = A B for each replica, by the BLAS or, for zeros in A, by `sparse`.
 
-Like a loop, a routine that an instruction names takes its table, the memory, and which part of how many it is to do.
+    void product(i64 *table, ptr *memory, i64 part, i64 parts)
+
+A part is a span of the rows of C.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from ..llvm.builder import scalar_type
+from ..llvm.builder import Builder, scalar_type
 
-# C = A B for each replica; a part is some of the rows of C. The table: the BLAS's function; replicas, M, N, K; the
-# BLAS's words for whether A and B are transposed; for A, B and C the number of the pointer, the offset in bytes, and
-# the elements from one replica, and from one row, to the next; the function for where A is mostly zeros (`sparse`), or
-# 0, its scratch memory, and how many bytes of that there are for each part.
-PRODUCT = """
-define void @product(ptr %table, ptr %memory, i64 %part, i64 %parts) {
-entry:
-  LOADS
-  %sgemm = inttoptr i64 %t0 to ptr
-  %sparse = inttoptr i64 %t19 to ptr
-  %looks = icmp ne i64 %t19, 0
-  %all.scratch = inttoptr i64 %t20 to ptr
-  %own = mul i64 %part, %t21
-  %scratch = getelementptr i8, ptr %all.scratch, i64 %own
-  %all = mul i64 %t1, %t2
-  %a0 = mul i64 %all, %part
-  %from = udiv i64 %a0, %parts
-  %a1 = add i64 %a0, %all
-  %to = udiv i64 %a1, %parts
-  %first = udiv i64 %from, %t2
-  br label %head
-head:
-  %r = phi i64 [%first, %entry], [%r.next, %next]
-  %begin = mul i64 %r, %t2
-  %more = icmp slt i64 %begin, %to
-  br i1 %more, label %body, label %done
-body:
-  %end = add i64 %begin, %t2
-  %below = icmp slt i64 %from, %begin
-  %lo = select i1 %below, i64 %begin, i64 %from
-  %above = icmp slt i64 %to, %end
-  %hi = select i1 %above, i64 %to, i64 %end
-  %rows = sub i64 %hi, %lo
-  %row = sub i64 %lo, %begin
-  %some = icmp sgt i64 %rows, 0
-  br i1 %some, label %multiply, label %next
-multiply:
-  %ta = trunc i64 %t5 to i32
-  %tb = trunc i64 %t6 to i32
-  %turned = icmp eq i64 %t5, 112
-  %step = select i1 %turned, i64 1, i64 %t10
-  %ar = mul i64 %r, %t9
-  %am = mul i64 %row, %step
-  %ao = add i64 %ar, %am
-  %pa = getelementptr ELEMENT, ptr %ma, i64 %ao
-  %bo = mul i64 %r, %t13
-  %pb = getelementptr ELEMENT, ptr %mb, i64 %bo
-  %cr = mul i64 %r, %t17
-  %cm = mul i64 %row, %t18
-  %co = add i64 %cr, %cm
-  %pc = getelementptr ELEMENT, ptr %mc, i64 %co
-  br i1 %looks, label %look, label %dense
-look:
-  %did = call i64 %sparse(i64 %rows, i64 %t3, i64 %t4, ptr %pa, i64 %t10, ptr %pb, i64 %t14, ptr %pc, i64 %t18,
-                          ptr %scratch)
-  %is.done = icmp ne i64 %did, 0
-  br i1 %is.done, label %next, label %dense
-dense:
-  call void %sgemm(i32 101, i32 %ta, i32 %tb, i64 %rows, i64 %t3, i64 %t4, ELEMENT 1.0, ptr %pa, i64 %t10, ptr %pb,
-                   i64 %t14, ELEMENT 0.0, ptr %pc, i64 %t18)
-  br label %next
-next:
-  %r.next = add i64 %r, 1
-  br label %head
-done:
-  ret void
-}
-"""
+# Entries of the table, i64, in this order.
+TABLE = (
+    "gemm",  # the BLAS's function
+    "sparse",  # the function of `sparse`; 0 for none
+    "scratch",  # its memory
+    "bytes of scratch",  # of each part
+    "replicas",
+    "rows",  # of C
+    "columns",
+    "inner",  # columns of A
+    # Of each matrix: the number of its pointer, an offset in bytes, and the elements from one replica, and from one row
+    # in memory, to the next; of a factor, the BLAS's word for whether it lies transposed.
+    *(f"{name} of {matrix}" for matrix in "abc" for name in ("pointer", "offset", "replica", "leading")),
+    *(f"transposition of {matrix}" for matrix in "ab"),
+)
+ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112  # words of the BLAS
 
 
+class ProductFunction(Builder):
+    """Writes that function for a type."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        super().__init__()
+        self.type = scalar_type(dtype)
+        with self.define("void @product(ptr %table, ptr %memory, i64 %part, i64 %parts)"):
+            self._replicas()
+
+    def _entry(self, name: str) -> str:
+        return self.get(self.at("i64", "%table", str(TABLE.index(name))))
+
+    def _pointer(self, name: str) -> str:
+        return self.let(f"inttoptr i64 {self._entry(name)} to ptr")
+
+    def _replicas(self) -> None:
+        """Go through the replicas in which the part has rows."""
+        rows = self._entry("rows")
+        begin, end = self.part_of(self.op("mul", self._entry("replicas"), rows))
+        behind = self.op("udiv", self.op("add", end, self.op("sub", rows, 1)), rows)
+        with self.loop(behind, begin=self.op("udiv", begin, rows)) as replica:
+            before = self.op("mul", replica, rows)
+            first = self.greatest(self.op("sub", begin, before), "0")
+            count = self.op("sub", self.least(self.op("sub", end, before), rows), first)
+            with self.when(self.op("icmp sgt", count, 0)):
+                self._rows(replica, first, count)
+
+    def _rows(self, replica: str, first: str, count: str) -> None:
+        """Multiply some rows of a replica."""
+        columns, inner = self._entry("columns"), self._entry("inner")
+        turned = [self._entry(f"transposition of {matrix}") for matrix in "ab"]
+        a_turned = self.op("icmp eq", turned[0], TRANSPOSE)
+        row_of_a = self.let(f"select i1 {a_turned}, i64 1, i64 {self._entry('leading of a')}")
+        a = self._matrix("a", replica, self.op("mul", first, row_of_a))
+        b = self._matrix("b", replica, "0")
+        c = self._matrix("c", replica, self.op("mul", first, self._entry("leading of c")))
+        lda, ldb, ldc = (self._entry(f"leading of {matrix}") for matrix in "abc")
+        sizes = f"i64 {count}, i64 {columns}, i64 {inner}"
+        done = self.variable()
+        self.set(done, 0)
+        with self.when(self.op("icmp ne", self._entry("sparse"), 0)):
+            own = self.op("mul", "%part", self._entry("bytes of scratch"))
+            scratch = self.at("i8", self._pointer("scratch"), own)
+            matrices = f"ptr {a}, i64 {lda}, ptr {b}, i64 {ldb}, ptr {c}, i64 {ldc}"
+            self.set(done, self.let(f"call i64 {self._pointer('sparse')}({sizes}, {matrices}, ptr {scratch})"))
+        with self.when(self.op("icmp eq", self.get(done), 0)):
+            words = ", ".join(f"i32 {self.let(f'trunc i64 {word} to i32')}" for word in turned)
+            factors = f"{self.type} 1.0, ptr {a}, i64 {lda}, ptr {b}, i64 {ldb}"
+            result = f"{self.type} 0.0, ptr {c}, i64 {ldc}"
+            self.line(f"call void {self._pointer('gemm')}(i32 {ROW_MAJOR}, {words}, {sizes}, {factors}, {result})")
+
+    def _matrix(self, matrix: str, replica: str, elements: str) -> str:
+        """Address of an element of a matrix, from the first one of its replica on."""
+        base = self.get(self.at("ptr", "%memory", self._entry(f"pointer of {matrix}")), "ptr")
+        start = self.at("i8", base, self._entry(f"offset of {matrix}"))
+        own = self.op("mul", replica, self._entry(f"replica of {matrix}"))
+        return self.at(self.type, start, self.op("add", own, elements))
+
+
+@cache
 def product_text(dtype: np.dtype[Any]) -> str:
-    """Return the function that multiplies matrices of a type."""
-    loads = []
-    for k in range(22):
-        loads += [f"%q{k} = getelementptr i64, ptr %table, i64 {k}", f"%t{k} = load i64, ptr %q{k}"]
-    for name, slot, offset in (("a", 7, 8), ("b", 11, 12), ("c", 15, 16)):
-        loads += [
-            f"%s{name} = getelementptr ptr, ptr %memory, i64 %t{slot}",
-            f"%o{name} = load ptr, ptr %s{name}",
-            f"%m{name} = getelementptr i8, ptr %o{name}, i64 %t{offset}",
-        ]
-    return PRODUCT.replace("LOADS", "\n  ".join(loads)).replace("ELEMENT", scalar_type(dtype))
+    """LLVM text of the function for a type."""
+    return ProductFunction(dtype).text

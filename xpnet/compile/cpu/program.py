@@ -20,15 +20,16 @@ from typing import Any
 import numpy as np
 
 from ...device import ALIGNMENT, CPU, usable_processors
-from ..executable import check_arrays, check_indices
-from ..ir import Input, Operation, View, matrix_layout
+from ..executable import check_arrays, check_indices, given
+from ..ir import Input, Operation, Source, View, matrix_layout
+from ..llvm.values import Entry, Pointer
 from ..passes.describe import describe
 from ..passes.instructions import Instruction, Product
 from . import blas, runtime
 from .compiler import compiler
-from .mapping import Entry, LoopText, Pointer
+from .mapping import LoopFunction
 from .partition import PIECES, ThreadedPlan
-from .product import product_text
+from .product import NO_TRANSPOSE, TABLE, TRANSPOSE, product_text
 from .sparse import Vectors, scratch_bytes, sparse_product, worth_looking
 
 HostArray = np.ndarray[Any, Any]
@@ -37,7 +38,6 @@ POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
 FUNCTION = ctypes.CFUNCTYPE(None, POINTER, POINTER, NUMBER, NUMBER)
 DRIVER = ctypes.CFUNCTYPE(None, POINTER)
 LINE = runtime.LINE // 8  # numbers in a cache line
-NO_TRANSPOSE, TRANSPOSE = 111, 112  # in the BLAS's words
 
 
 class Program:
@@ -55,21 +55,18 @@ class Program:
         if self._blas is None and plan.threads > 1:
             raise ValueError("without a known BLAS a plan must be for one thread")
         sources: list[Input | Operation] = [*plan.trace.inputs, *plan.offsets]
-        self._slots = {source: slot for slot, source in enumerate(sources)}
+        self._numbers: dict[Source, int] = {source: number for number, source in enumerate(sources)}
         self._workspace = CPU.zeros((max(plan.size, 1),), "uint8")
-        # A row for each thread, since each moves its own pointers from step to step; 64 bytes apart from the next.
+        # A row of pointers for each thread, which advances its own from step to step; 64 bytes apart from the next.
         self._memory = CPU.zeros((plan.threads, -(-len(sources) // 8) * 8 + 8), "int64")
-        self._moves = np.zeros(len(sources), np.int64)
-        for source, slot in self._slots.items():
+        self._advances = np.zeros(len(sources), np.int64)
+        for number, source in enumerate(sources):
             if isinstance(source, Operation):
-                self._memory[:, slot] = self._workspace.ctypes.data + plan.offsets[source]
+                self._memory[:, number] = self._workspace.ctypes.data + plan.offsets[source]
             elif source.constant is not None:
-                self._memory[:, slot] = source.constant.ctypes.data
+                self._memory[:, number] = source.constant.ctypes.data
             elif source.per_step:
-                self._moves[slot] = math.prod(source.shape) * source.dtype.itemsize
-        self._given = {
-            leaf: slot for leaf, slot in self._slots.items() if isinstance(leaf, Input) and leaf.constant is None
-        }
+                self._advances[number] = math.prod(source.shape) * source.dtype.itemsize
         self._lock = threading.Lock()
         self._cut = {one: self._cut_for_zeros(one) for one in plan.instructions if isinstance(one, Product)}
         self._scratch = CPU.zeros((plan.threads, self._scratch_bytes()), "uint8")
@@ -104,8 +101,8 @@ class Program:
             "lines": self._lines.ctypes.data,
             "memory": self._memory.ctypes.data,
             "bytes of a row": self._memory.strides[0],
-            "strides": self._moves.ctypes.data,
-            "number of pointers": len(self._moves),
+            "strides": self._advances.ctypes.data,
+            "number of pointers": len(self._advances),
             "parts": parts,
             "threads": self._threads.ctypes.data,
             "sleeping": self._lines[line * LINE :].ctypes.data,
@@ -119,30 +116,41 @@ class Program:
         address = compiler().address
         if isinstance(instruction, Product):
             return address(product_text(instruction.operation.dtype)), self._product(instruction)
-        loop = LoopText(instruction, self.plan.inlining, by_columns=self.plan.divisions[instruction][0] == "columns")
+        loop = LoopFunction(
+            instruction, self.plan.inlining, by_columns=self.plan.divisions[instruction][0] == "columns"
+        )
         return address(loop.text), [self._number(entry) for entry in loop.table]
 
     def _number(self, entry: Entry) -> int:
         if isinstance(entry, Pointer):
-            return self._slots[entry.source]
+            return self._numbers[entry.source]
         if isinstance(entry, float):
             return int(struct.unpack("<q", struct.pack("<d", entry))[0])
         return entry
 
     def _product(self, product: Product) -> list[int]:
-        """Return the table of `routines.PRODUCT`."""
+        """Return the table of a product."""
         a, b, c = product.matrices
-        function = 0 if self._blas is None else self._blas.products[c.dtype.name]
-        rows, columns = c.shape[-2:]
-        replicas = c.shape[0] if c.ndim == 3 else 1
-        table = [function, replicas, rows, columns, a.shape[-1]]
-        places: list[int] = []
-        for number, matrix in enumerate((a, b, c)):
+        entries = {
+            "gemm": 0 if self._blas is None else self._blas.products[c.dtype.name],
+            "sparse": self._sparse(product),
+            "scratch": self._scratch.ctypes.data,
+            "bytes of scratch": self._scratch.shape[1],
+            "replicas": c.shape[0] if c.ndim == 3 else 1,
+            "rows": c.shape[-2],
+            "columns": c.shape[-1],
+            "inner": a.shape[-1],
+        }
+        for name, matrix in zip("abc", (a, b, c), strict=True):
             transposed, leading = matrix_layout(matrix) or (False, 0)
-            table += [TRANSPOSE if transposed else NO_TRANSPOSE] if number < 2 else []
-            step = matrix.strides[0] if matrix.ndim == 3 and matrix.shape[0] > 1 else 0
-            places += [self._slots[matrix.source], matrix.offset * matrix.dtype.itemsize, step, leading]  # type: ignore[index]
-        return [*table, *places, self._sparse(product), self._scratch.ctypes.data, self._scratch.shape[1]]
+            entries |= {
+                f"pointer of {name}": self._numbers[matrix.source],
+                f"offset of {name}": matrix.offset * matrix.dtype.itemsize,
+                f"replica of {name}": matrix.strides[0] if matrix.ndim == 3 and matrix.shape[0] > 1 else 0,
+                f"leading of {name}": leading,
+                f"transposition of {name}": TRANSPOSE if transposed else NO_TRANSPOSE,
+            }
+        return [entries[name] for name in TABLE]
 
     def _cut_for_zeros(self, product: Product) -> Vectors | None:
         """Return how a product is cut for where its left factor is mostly zeros; None where it is not worth a look."""
@@ -172,8 +180,8 @@ class Program:
         with self._lock:
             check_arrays(self.plan.trace, arrays, steps)
             check_indices(self.plan.trace, arrays, steps)
-            for leaf, slot in self._given.items():
-                self._memory[:, slot] = arrays[leaf.name].ctypes.data
+            for one in given(self.plan.trace):
+                self._memory[:, self._numbers[one]] = arrays[one.name].ctypes.data
             if self._blas is None:
                 self._run_by_python(steps)
                 return
@@ -201,7 +209,7 @@ class Program:
         for _ in range(steps):
             for call in self._calls():
                 call()
-            memory[: len(self._moves)] += self._moves
+            memory[: len(self._advances)] += self._advances
 
     def _calls(self) -> list[Callable[[], object]]:
         """Return what each instruction does to the memory as it is now."""
@@ -217,7 +225,7 @@ class Program:
 
     def _array(self, view: View) -> HostArray:
         """Return the memory of a view as an array."""
-        start = int(self._memory[0, self._slots[view.source]]) + view.offset * view.dtype.itemsize  # type: ignore[index]
+        start = int(self._memory[0, self._numbers[view.source]]) + view.offset * view.dtype.itemsize
         length = view.last - view.offset + 1
         memory: Any = (ctypes.c_char * (length * view.dtype.itemsize)).from_address(start)
         strides = tuple(stride * view.dtype.itemsize for stride in view.strides)

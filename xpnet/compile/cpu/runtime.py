@@ -14,8 +14,6 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -58,7 +56,6 @@ class Driver(Builder):
 
     def __init__(self) -> None:
         super().__init__()
-        self.functions: list[str] = []
         with self.define("void @run(ptr %call)"):
             self._run()
         with self.define("internal ptr @help(ptr %thread)", "ret ptr null"):
@@ -74,14 +71,6 @@ class Driver(Builder):
             self._finish()
         with self.define("internal void @wait(ptr %call, ptr %phase, ptr %memory, i64 %step, i64 %me)"):
             self._wait()
-        self.text = "\n".join([*self.functions, *sorted(self.declared)]) + "\n"
-
-    @contextmanager
-    def define(self, head: str, end: str = "ret void") -> Iterator[None]:
-        """Write a function of what is written in this context."""
-        self.lines, self.variables = [], []
-        yield
-        self.functions.append("\n".join([f"define {head} {{", "entry:", *self.variables, *self.lines, f"  {end}", "}"]))
 
     def given(self, name: str) -> str:
         """Argument of the call, as a number."""
@@ -175,7 +164,7 @@ class Driver(Builder):
         parts = self.given("parts")
         claims = self.counter(self.op("add", self.field("%phase", 4), self.op("add", "%part", 1)))
         with self.when(self.claim(claims, "%step")):
-            with self.range(self.field("%phase", 0), self.field("%phase", 1)) as index:
+            with self.loop(self.field("%phase", 1), begin=self.field("%phase", 0)) as index:
                 instruction = self._instruction(index)
                 alone = self.op("icmp eq", self.field(instruction, 1), 0)
                 with self.when(self.op("or", self.op("icmp eq", "%part", 0), self.op("xor", alone, 1, "i1"), "i1")):
@@ -185,7 +174,7 @@ class Driver(Builder):
     def _pieces(self) -> None:
         """Claim pieces and do them until none is left: first those of the own part, then the others'."""
         parts = self.given("parts")
-        with self.range(self.field("%phase", 1), self.field("%phase", 2)) as index:
+        with self.loop(self.field("%phase", 2), begin=self.field("%phase", 1)) as index:
             instruction = self._instruction(index)
             pieces = self.field(instruction, 1)
             before = self.op("mul", "%step", pieces)
@@ -229,7 +218,7 @@ class Driver(Builder):
         with self.repeat(lambda: self.op("icmp slt", self.watch(done), target)):
             now = self.get(looks)
             self.set(looks, self.op("add", now, 1))
-            with self.when(self.op("icmp eq", now, patience)), self.range("1", parts) as away:
+            with self.when(self.op("icmp eq", now, patience)), self.loop(parts, begin="1") as away:
                 part = self.op("urem", self.op("add", "%me", away), parts)
                 self.line(f"call void @part(ptr %call, ptr %phase, ptr %memory, i64 %step, i64 {part})")
             if is_x86():

@@ -84,9 +84,15 @@ class SparseProduct(Builder):
     """Writes that function."""
 
     def __init__(self, dtype: np.dtype[np.generic], vectors: Vectors, turned: bool, b_turned: bool) -> None:
-        super().__init__()
-        self.type, self.size = scalar_type(dtype), dtype.itemsize
-        self.lanes, self.in_block = vectors
+        super().__init__(vectors.lanes)
+        self.type, self.size, self.in_block = scalar_type(dtype), dtype.itemsize, vectors.number
+        given = "i64 %m, i64 %n, i64 %k, ptr %a, i64 %lda, ptr %b, i64 %ldb, ptr %c, i64 %ldc, ptr %scratch"
+        with self.define(f"i64 @sparse({given})", "ret i64 0"):
+            self._product(turned, b_turned)
+            self.line("ret i64 1")
+            self.label("leave")
+
+    def _product(self, turned: bool, b_turned: bool) -> None:
         self.wide = f"<{self.lanes} x {self.type}>"
         self.sums = [[self.variable(self.wide) for _ in range(self.in_block)] for _ in range(2)]
         self.words = self.op("udiv", self.op("add", "%k", WORD - 1), WORD)  # that K bits fill, the last perhaps in part
@@ -95,7 +101,7 @@ class SparseProduct(Builder):
         self.leave_if(self.op("icmp sgt", "%k", noted_elements(turned)))
         self._leave_if_dense(rows, inner)
         width = self.in_block * self.lanes
-        with self.loop("%n", width) as begin:
+        with self.loop("%n", step=width) as begin:
             # The last block, and of a single block the last vector, reach back over columns that were done.
             last = self.op("sub", "%n", width)
             start = self.let(f"select i1 {self.op('icmp sge', last, 0)}, i64 {self.least(begin, last)}, i64 0")
@@ -113,9 +119,6 @@ class SparseProduct(Builder):
                 self._from_columns()
             else:
                 self._from_rows()
-        given = "i64 %m, i64 %n, i64 %k, ptr %a, i64 %lda, ptr %b, i64 %ldb, ptr %c, i64 %ldc, ptr %scratch"
-        lines = [f"define i64 @sparse({given}) {{", "entry:", *self.variables, *self.lines, "  ret i64 1"]
-        self.text = "\n".join([*lines, "leave:", "  ret i64 0", "}", *sorted(self.declared)]) + "\n"
 
     # Vectors of B, and sums of C
 
@@ -201,7 +204,7 @@ class SparseProduct(Builder):
         there, seen = self.variable(), self.variable()
         self.set(there, 0)
         self.set(seen, 0)
-        with self.loop(rows, apart) as row, self.loop(words) as word:
+        with self.loop(rows, step=apart) as row, self.loop(words) as word:
             first = self.least(self.op("mul", word, WORD), self.op("sub", inner, WORD))
             bits = self._not_zero(self.at(self.type, self._row("%a", row, "%lda"), first), WORD)
             self.set(there, self.op("add", self.get(there), self.function("ctpop", bits)))
@@ -244,7 +247,7 @@ class SparseProduct(Builder):
     def _from_rows(self) -> None:
         """Do the product for A as (M, K)."""
         whole, left = self.op("udiv", "%k", WORD), self.op("urem", "%k", WORD)
-        with self.loop("%m", 2) as row:
+        with self.loop("%m", step=2) as row:
             rows = [row, self.least(self.op("add", row, 1), self.op("sub", "%m", 1))]  # an odd last one twice
             starts = [self._row("%a", row, "%lda") for row in rows]
             with self.loop(whole) as word:
@@ -262,14 +265,14 @@ class SparseProduct(Builder):
     def _from_columns(self) -> None:
         """Do the product for A as (K, M): a group of columns is looked through at once, down all of their rows."""
         found = self.let(f"getelementptr i8, ptr %scratch, i64 {NOTES // 2}")  # a byte a row, a bit for each column
-        with self.loop("%m", GROUP) as begin:
+        with self.loop("%m", step=GROUP) as begin:
             start = self.least(begin, self.op("sub", "%m", GROUP))
             group = self.at(self.type, "%a", start)
             with self.loop("%k") as k:
                 self.set(self.at("i8", found, k), self._not_zero(self._row(group, k, "%lda"), GROUP), "i8")
             with self.loop(self.op("sub", self.op("mul", self.words, WORD), "%k")) as beyond:
                 self.set(self.at("i8", self.at("i8", found, "%k"), beyond), 0, "i8")
-            with self.loop(GROUP, 2) as column:
+            with self.loop(GROUP, step=2) as column:
                 two = self.splat(self.op("shl", 3, self.let(f"trunc i64 {column} to i8"), "i8"), "i8", WORD)
                 with self.loop(self.words) as word:
                     bits = self._of_columns(self.at("i8", found, self.op("mul", word, WORD)), two)

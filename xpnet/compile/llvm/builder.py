@@ -59,6 +59,7 @@ class Builder:
         lanes: the number of elements of a vector.
         lines: the text so far.
         variables: the text that allocates variables, for the begin of the function.
+        functions: those that are complete.
         declared: declarations of LLVM's functions that are called.
     """
 
@@ -66,6 +67,7 @@ class Builder:
         self.lanes = lanes
         self.lines: list[str] = []
         self.variables: list[str] = []
+        self.functions: list[str] = []
         self.count = 0
         self.declared: set[str] = set()
 
@@ -285,6 +287,10 @@ class Builder:
         """Return 0, 1, 2, ..., one a lane."""
         return Value(f"<{', '.join(f'{scalar_type(dtype)} {lane}' for lane in range(self.lanes))}>", dtype, self.lanes)
 
+    def below(self, count: Value) -> Value:
+        """Return a mask of the first `count` lanes."""
+        return self.compare("slt", self.steps(count.dtype), count)
+
     def rotate(self, value: Value, by: int) -> Value:
         """Return a vector whose lane k is lane k + `by` of another."""
         order = ", ".join(f"i32 {(lane + by) % self.lanes}" for lane in range(self.lanes))
@@ -347,6 +353,15 @@ class Builder:
         """Return the smaller one of two numbers."""
         return self.let(f"select i1 {self.op('icmp slt', a, b)}, i64 {a}, i64 {b}")
 
+    def greatest(self, a: str, b: str | int) -> str:
+        """Return the larger one of two numbers."""
+        return self.let(f"select i1 {self.op('icmp sgt', a, b)}, i64 {a}, i64 {b}")
+
+    def part_of(self, count: str) -> tuple[str, str]:
+        """Return the span of `count` elements that part %part of %parts has."""
+        first = self.op("mul", count, "%part")
+        return self.op("udiv", first, "%parts"), self.op("udiv", self.op("add", first, count), "%parts")
+
     def function(self, name: str, arguments: str, *of_one: str) -> str:
         """Return the result of one of LLVM's functions of an i64, and perhaps of what follows."""
         kinds = ", ".join(["i64", *(one.split()[0] for one in of_one)])
@@ -382,12 +397,17 @@ class Builder:
         self.label(end)
 
     @contextmanager
-    def loop(self, end: str | int, step: str | int = 1) -> Iterator[str]:
-        """Write a loop of what is written in this context, for a number from 0 to below `end`."""
+    def loop(self, end: str | int, *, begin: str | int = 0, step: str | int = 1) -> Iterator[str]:
+        """Write a loop for an index from `begin` to below `end`. Behind it, the index is the first one beyond."""
         variable = self.variable()
-        self.set(variable, 0)
-        with self.repeat(lambda: self.op("icmp slt", self.get(variable), end)):
-            index = self.get(variable)
+        self.set(variable, begin)
+        index = self.name()
+
+        def below() -> str:
+            self.line(f"{index} = load i64, ptr {variable}")
+            return self.op("icmp slt", index, end)
+
+        with self.repeat(below):
             yield index
             self.set(variable, self.op("add", index, step))
 
@@ -402,7 +422,14 @@ class Builder:
         self.label(behind)
 
     @contextmanager
-    def range(self, begin: str, end: str) -> Iterator[str]:
-        """Write a loop for a number from `begin` to below `end`."""
-        with self.loop(self.op("sub", end, begin)) as index:
-            yield self.op("add", begin, index)
+    def define(self, head: str, end: str = "ret void") -> Iterator[None]:
+        """Write a function."""
+        self.lines, self.variables = [], []
+        yield
+        body = [*self.variables, *self.lines, f"  {end}"]
+        self.functions.append("\n".join([f"define {head} {{", "entry:", *body, "}"]))
+
+    @property
+    def text(self) -> str:
+        """The functions, with the declarations that they need."""
+        return "\n".join([*self.functions, *sorted(self.declared)]) + "\n"

@@ -1,0 +1,423 @@
+"""The values of a loop's operations, as LLVM text: what a target's mapping puts into its loops.
+
+A mapping has an axis of its innermost loop and an axis along which the lanes of a vector lie. Sizes, strides and
+numbers are read from a table, so that the text, and the code compiled from it, is the same for every network in which
+the loop occurs. A value is made in one of three scopes, as far outside as it can be: once, in each turn of the outer
+loop, or in the innermost loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..ir import Input, Iota, Operation, Scalar, View
+from ..passes.inline import Inlining
+from ..passes.instructions import Loop
+from .builder import BOOL, INT64, UINT8, Builder, Value, memory_type
+from .functions import apply, combine, identity
+
+REPLICAS, ROWS, COLUMNS = range(3)
+ENTRY, OUTER, BODY = range(3)  # scopes
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """Entry of a table: the number of the pointer to this memory."""
+
+    source: Input | Operation
+
+
+Entry = int | float | Pointer
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A view's place in memory.
+
+    Attributes:
+        base: the address of its first element; of an iota, the first number.
+        strides: in elements, along each axis: a name, or "0" or "1".
+        gather: an axis along which rows are gathered, and their index; or None.
+        iota: whether it is numbers, without memory.
+    """
+
+    base: str
+    strides: tuple[str, str, str]
+    gather: tuple[int, View] | None
+    iota: bool
+
+    def varies(self, axis: int) -> bool:
+        """Whether elements differ along an axis."""
+        return self.strides[axis] != "0"
+
+    def gathers(self, axis: int) -> bool:
+        """Whether rows are gathered along an axis."""
+        return self.gather is not None and self.gather[0] == axis
+
+
+class LoopValues:
+    """Writes the values of a loop.
+
+    Attributes:
+        loop: the loop.
+        inner: the axis of the innermost loop.
+        lane_axis: the axis of the lanes.
+        w: the builder.
+        table: what the function reads from its table.
+        entry: text that runs once.
+        outer: text that runs before the innermost loop of a stage.
+        scope: the scope of the text being written.
+        stage: the stage being written.
+        domain: the names of the sizes of the loop's domain.
+        indices: the names of the position along each axis.
+        mask: the name of the mask of the lanes that count; None where all do.
+    """
+
+    def __init__(self, loop: Loop, inlining: Inlining, lanes: int, lane_axis: int) -> None:
+        self.loop, self.inner, self.lane_axis = loop, loop.inner, lane_axis
+        self.w = Builder(lanes)
+        self.table: list[Entry] = []
+        self.entry: list[str] = []
+        self.outer: list[str] = []
+        self.scope, self.stage = ENTRY, 0
+        self.domain: list[str] = []
+        self.indices = ["", "", ""]
+        self.mask: str | None = None
+        self._inlined, self._stored = inlining.inlined, loop.stored
+        self._known: list[dict[Any, Any]] = [{}, {}, {}]  # what was made in each scope, by key
+        self._operands: dict[Any, Operand] = {}
+        self._totals: dict[Operation, str] = {}  # variables that reductions add up in
+
+    # Scopes
+
+    def once(self, scope: int, key: Any, make: Callable[[], T]) -> T:
+        """Return what was made under a key in a scope; make it there the first time."""
+        if key not in self._known[scope]:
+            lines, within, mask = self.w.lines, self.scope, self.mask
+            if scope != within:
+                self.w.lines = self.entry if scope == ENTRY else self.outer
+                self.mask = None if scope == ENTRY or self.lane_axis == self.inner else mask
+            self.scope = scope
+            self._known[scope][key] = make()
+            self.w.lines, self.scope, self.mask = lines, within, mask
+        return self._known[scope][key]  # type: ignore[no-any-return]
+
+    def begin(self, scope: int, lines: list[str]) -> None:
+        """Write into `lines`, in a scope in which nothing has been made yet."""
+        self.scope, self.w.lines, self._known[scope] = scope, lines, {}
+
+    def _scope_of(self, argument: View | Scalar) -> int:
+        """The scope in which an argument's value is made: as far outside as it can be."""
+        if not isinstance(argument, View):
+            return ENTRY
+        source = argument.source
+        if isinstance(source, Operation) and source in self.loop.stage:
+            return OUTER if source.kind == "reduce" or self.loop.outer(source) else BODY
+        if isinstance(source, Operation) and source in self._inlined:
+            return max(self._scope_of(one) for one in source.arguments)
+        operand = self._operand(argument)
+        if operand.varies(self.inner):
+            return BODY
+        constant = not isinstance(source, Operation) and source not in self._stored
+        return ENTRY if constant and not any(map(operand.varies, range(3))) else OUTER
+
+    # The table
+
+    def entry_of(self, entry: Entry) -> str:
+        """Add an entry to the table, and return its name, an i64 that is read once."""
+        number = len(self.table)
+        self.table.append(entry)
+        self.entry += [
+            f"  %a{number} = getelementptr i64, ptr %table, i64 {number}",
+            f"  %t{number} = load i64, ptr %a{number}",
+        ]
+        return f"%t{number}"
+
+    def _number(self, number: Scalar, dtype: np.dtype[Any]) -> Value:
+        """One of Python's numbers, in a type."""
+        if dtype == BOOL:
+            return Value(str(int(bool(number))), BOOL)
+        if dtype.kind == "f":
+            bits = Value(self.entry_of(float(number)), INT64)
+            return self.w.cast(self.w.from_bits(bits, np.dtype(np.float64)), dtype)
+        wrapped = (int(number) + 2**63) % 2**64 - 2**63
+        return self.w.cast(Value(self.entry_of(wrapped), INT64), dtype)
+
+    # Values
+
+    def value(self, argument: View | Scalar, dtype: np.dtype[Any]) -> Value:
+        """An argument's value, in the type that an operation takes it in."""
+        if not isinstance(argument, View):
+            return self.once(ENTRY, ("number", repr(argument), dtype), lambda: self._number(argument, dtype))
+        scope, source = self._scope_of(argument), argument.source
+        if isinstance(source, Operation) and (source in self.loop.stage or source in self._inlined):
+            value = self.result(source, scope)
+        else:
+            value = self._loaded(argument, scope)
+        return self.once(scope, ("cast", value.name, dtype), lambda: self.w.cast(value, dtype))
+
+    def result(self, operation: Operation, scope: int) -> Value:
+        """The result of an operation of this loop, or of an inlined one."""
+        earlier = scope == BODY and operation in self.loop.materialized and self.loop.stage[operation] < self.stage
+        if earlier:  # an earlier stage has written it to memory
+            return self._loaded(operation.result, scope)
+        return self.once(scope, operation, lambda: self._apply(operation))
+
+    def _apply(self, operation: Operation) -> Value:
+        if operation.kind == "reduce":
+            raise AssertionError("a reduction is read before its stage")
+        if operation.name == "cast":
+            (argument,) = operation.arguments
+            dtype = argument.dtype if isinstance(argument, View) else np.dtype(type(argument))
+            return self.w.cast(self.value(argument, dtype), operation.dtype)
+        pairs = zip(operation.arguments, operation.types, strict=True)
+        return apply(self.w, operation.name, [self.value(argument, dtype) for argument, dtype in pairs])
+
+    # Memory
+
+    def _operand(self, view: View) -> Operand:
+        if view.key not in self._operands:
+            padding = 3 - view.ndim
+            gather = None
+            if isinstance(view.source, Iota):
+                base = self.entry_of(view.offset)
+            else:
+                base = self._base(view)
+                if view.gather is not None:
+                    axis, index = view.gather.axis, view.gather.index
+                    if view.shape[axis] == 1:
+                        base = self._only_row(view, base)
+                    else:
+                        gather = axis + padding, index
+            strides = ["0"] * padding
+            for axis, (n, stride) in enumerate(zip(view.shape, view.strides, strict=True), start=padding):
+                if gather is not None and gather[0] == axis:
+                    strides.append(self.entry_of(stride))
+                elif n == 1 or stride == 0:
+                    strides.append("0")
+                else:
+                    strides.append("1" if stride == 1 and axis == self.lane_axis else self.entry_of(stride))
+            a, b, c = strides
+            self._operands[view.key] = Operand(base, (a, b, c), gather, isinstance(view.source, Iota))
+        return self._operands[view.key]
+
+    def _base(self, view: View) -> str:
+        """Address of a view's first element, found once."""
+        assert isinstance(view.source, Input | Operation)
+        pointer = self.entry_of(Pointer(view.source))
+        offset = self.entry_of(view.offset * view.dtype.itemsize)
+        name = self.w.name("p")
+        self.entry += [
+            f"  {name}s = getelementptr ptr, ptr %memory, i64 {pointer}",
+            f"  {name}m = load ptr, ptr {name}s",
+            f"  {name} = getelementptr i8, ptr {name}m, i64 {offset}",
+        ]
+        return name
+
+    def _only_row(self, view: View, base: str) -> str:
+        """Address of the one row that is gathered, found once."""
+        assert view.gather is not None
+        axis, index = view.gather.axis, view.gather.index
+        first = self._base(index)
+        stride = self.entry_of(view.strides[axis] * view.dtype.itemsize)
+        name = self.w.name("p")
+        self.entry += [
+            f"  {name}k = load i64, ptr {first}",
+            f"  {name}o = mul i64 {name}k, {stride}",
+            f"  {name} = getelementptr i8, ptr {base}, i64 {name}o",
+        ]
+        return name
+
+    def index_of(self, operand: Operand) -> Operand:
+        """Operand of the index that gathers an operand's rows: (B,), along whichever axis it gathers."""
+        assert operand.gather is not None
+        index = operand.gather[1]
+        key = "index", index.key
+        if key not in self._operands:
+            stride = self.entry_of(index.strides[0])
+            self._operands[key] = Operand(self._base(index), (stride,) * 3, None, False)
+        return self._operands[key]
+
+    def _position(self, operand: Operand, axis: int) -> str:
+        """Position in an operand's memory along an axis, in elements of its stride."""
+        if not operand.gathers(axis):
+            return self.indices[axis]
+        index = self.index_of(operand)
+
+        def make() -> str:
+            address, name = self._element(index, axis), self.w.name("k")
+            self.w.line(f"{name} = load i64, ptr {address}")
+            return name
+
+        return self.once(BODY if axis == self.inner else OUTER, ("row", index.base, axis), make)
+
+    def _element(self, index: Operand, axis: int) -> str:
+        """Address of an index's element at the position along an axis."""
+        address = self.w.name("q")
+        offset = self.sum("0", [(self.indices[axis], index.strides[axis])])
+        self.w.line(f"{address} = getelementptr i64, ptr {index.base}, i64 {offset}")
+        return address
+
+    def sum(self, start: str, terms: list[tuple[str, str]]) -> str:
+        """The sum of `start` and of products, all i64."""
+        for index, stride in terms:
+            product = index
+            if stride != "1":
+                product = self.w.name("x")
+                self.w.line(f"{product} = mul i64 {index}, {stride}")
+            total = self.w.name("x")
+            self.w.line(f"{total} = add i64 {start}, {product}")
+            start = total
+        return start
+
+    def _address(self, view: View, scope: int) -> str:
+        """Address of the element at the position; of an iota, the number there."""
+        operand = self._operand(view)
+
+        def moved(start: str, axes: list[int]) -> str:
+            terms = [(self._position(operand, axis), operand.strides[axis]) for axis in axes]
+            if operand.iota:
+                return self.sum(start, terms)
+            address = self.w.name("q")
+            offset = self.sum("0", terms)
+            self.w.line(f"{address} = getelementptr {memory_type(view.dtype)}, ptr {start}, i64 {offset}")
+            return address
+
+        # A lane that gathers its own element has an address of its own, too: `_lane_addresses`.
+        own = self.lane_axis if operand.gathers(self.lane_axis) else None
+        axes = [axis for axis in range(3) if operand.varies(axis) and axis != own]
+        outside = [axis for axis in axes if axis != self.inner]
+        start = operand.base
+        if outside:
+            start = self.once(OUTER, ("from", view.key), lambda: moved(operand.base, outside))
+        if self.inner not in axes or scope != BODY:
+            return start
+        return self.once(BODY, ("at", view.key), lambda: moved(start, [self.inner]))
+
+    def _loaded(self, view: View, scope: int) -> Value:
+        """The elements of a view at the position."""
+        return self.once(scope, ("load", view.key), lambda: self._load(view, scope))
+
+    def _load(self, view: View, scope: int) -> Value:
+        w, operand, address = self.w, self._operand(view), self._address(view, scope)
+        if operand.iota:
+            return self._count(Value(address, INT64), operand, view.dtype)
+        dtype = UINT8 if view.dtype == BOOL else view.dtype
+        if not operand.varies(self.lane_axis):
+            loaded = w.load(address, dtype)
+        elif operand.gathers(self.lane_axis) or operand.strides[self.lane_axis] != "1":
+            loaded = w.gather(self._lane_addresses(address, operand, dtype), dtype, self.mask)
+        else:
+            loaded = w.load_vector(address, dtype, self.mask)
+            if operand.gathers(ROWS) and self.inner == COLUMNS and scope == BODY:
+                self.prefetch(view, operand)
+        return w.cast(loaded, view.dtype)
+
+    def prefetch(self, view: View, operand: Operand) -> None:
+        """Prefetch what a later row gathers, where the target gains by it."""
+
+    def _lane_addresses(self, address: str, operand: Operand, dtype: np.dtype[Any]) -> str:
+        """Address of each lane's own element."""
+        w = self.w
+        positions = w.steps(INT64)
+        if operand.gathers(self.lane_axis):
+            index = self.index_of(operand)
+            steps = w.multiply(positions, Value(index.strides[self.lane_axis], INT64))
+            positions = w.gather(w.offset(self._element(index, self.lane_axis), steps, INT64), INT64, self.mask)
+        return w.offset(address, w.multiply(positions, Value(operand.strides[self.lane_axis], INT64)), dtype)
+
+    def _count(self, first: Value, operand: Operand, dtype: np.dtype[Any]) -> Value:
+        w = self.w
+        if not operand.varies(self.lane_axis):
+            return w.cast(first, dtype)
+        step = Value(operand.strides[self.lane_axis], INT64)
+        return w.cast(w.add(w.multiply(w.steps(INT64), step), first), dtype)
+
+    def store(self, view: View, value: Value, scope: int) -> None:
+        """Store a value into a view at the position."""
+        w, operand, address = self.w, self._operand(view), self._address(view, scope)
+        if view.dtype == BOOL:
+            value = w.cast(value, UINT8)
+        if not operand.varies(self.lane_axis):
+            w.store(address, w.first(value))
+        elif operand.strides[self.lane_axis] == "1":
+            w.store_vector(address, w.widen(value), self.mask)
+        else:
+            w.scatter(self._lane_addresses(address, operand, value.dtype), w.widen(value), self.mask)
+
+    # Operations
+
+    def operations(self, stage: int, *, outside: bool) -> list[Operation]:
+        """Operations of a stage, in its innermost loop or `outside` of it; none where none has a lasting result."""
+        operations = [
+            operation
+            for operation in self.loop.operations
+            if self.loop.stage[operation] == stage and self.loop.outer(operation) == outside
+        ]
+        lasting = any(operation.kind != "map" or operation in self.loop.materialized for operation in operations)
+        return operations if lasting else []
+
+    def write(self, operations: list[Operation]) -> None:
+        """Write operations in their order, so that what is read before it is changed is loaded before, too.
+
+        Materialized results are stored last: one may replace in memory what another operation reads.
+        """
+        scope = self.scope
+        for operation in operations:
+            if operation.kind == "reduce":
+                self._accumulate(operation)
+            elif operation.target is not None:
+                self.store(operation.target, self.value(operation.arguments[0], operation.dtype), scope)
+                self._forget(operation.target.source)
+            else:
+                self.result(operation, scope)
+        for operation in operations:
+            if operation.kind == "map" and operation in self.loop.materialized:
+                self.store(operation.result, self.result(operation, scope), scope)
+
+    def _forget(self, source: Any) -> None:
+        """Forget what was loaded from memory that has changed."""
+        for known in self._known:
+            for key in [key for key in known if isinstance(key, tuple) and key[0] == "load" and key[1][0] is source]:
+                del known[key]
+
+    # Reductions: each lane has a total of its own
+
+    def _accumulate(self, reduction: Operation) -> None:
+        """Add the elements at the position to a reduction's total."""
+        w = self.w
+        value = w.widen(self.value(reduction.arguments[0], reduction.types[0]))
+        if self.lane_axis == self.inner and self.mask is not None:
+            value = w.select(Value(self.mask, BOOL, w.lanes), value, identity(w, reduction.name, value))
+        if reduction not in self._totals:
+            self._totals[reduction] = w.variable(w.vector(reduction.dtype))
+        total = self._totals[reduction]
+        w.store(total, combine(w, reduction.name, w.load(total, reduction.dtype, w.lanes), value))
+
+    def reset(self, reduction: Operation) -> None:
+        """Set a reduction's total to the identity element."""
+        total = Value("", reduction.dtype, self.w.lanes)
+        self.w.store(self._totals[reduction], identity(self.w, reduction.name, total))
+
+    def finish(self, reduction: Operation) -> None:
+        """Make the result of a reduction from its total."""
+        result = self.w.load(self._totals[reduction], reduction.dtype, self.w.lanes)
+        if self.lane_axis == self.inner:
+            result = self._across(reduction.name, result)
+        self._known[OUTER][reduction] = result
+        if reduction in self.loop.materialized:
+            self.store(reduction.result, result, OUTER)
+
+    def _across(self, name: str, total: Value) -> Value:
+        """Reduce the lanes of a vector."""
+        width = self.w.lanes
+        while width > 1:
+            width //= 2
+            total = combine(self.w, name, total, self.w.rotate(total, width))
+        return self.w.first(total)
