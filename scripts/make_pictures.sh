@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make the README's pictures: docs/*.png. Needs MNIST (in XPNET_DATA_DIR, or to be downloaded) and matplotlib; minutes.
+# Make the pictures of the README and the pages: docs/*.png. Needs MNIST (in XPNET_DATA_DIR, or to be downloaded) and
+# matplotlib; takes minutes. scripts/make_speed_chart.py makes docs/*.svg.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python}
