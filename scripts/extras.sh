@@ -38,6 +38,7 @@ names sklearn "$run" -c "import xpnet.sklearn"
 names sklearn "$run" scripts/compare_sklearn.py
 names bench "$run" bench/peers/estimators.py
 names bench "$run" bench/peers/race.py --picture "$work/race.png"
+names docs env PYTHON="$run" scripts/build_docs.sh
 
 with fast
 train --json | grep -q '"compiled": true'
@@ -58,3 +59,6 @@ with bench
 "$run" bench/peers/estimators.py --problems "table of 50,000 x 30, float64" --rounds 1 --epochs 1
 "$run" bench/peers/race.py --networks "30-100-2 batch 200" --optimizers adam --rounds 1 --seconds 0.1 --picture "$work/race.png"
 "$run" -m pytest bench --benchmark-disable -q -m "not cuda" -p no:cacheprovider
+
+with docs
+PYTHON=$run scripts/build_docs.sh

@@ -1,0 +1,97 @@
+"""The pages in docs/: their Python runs, their commands and links exist, and charts and tables are up to date.
+
+docs/sklearn.md has a test file of its own, since it needs scikit-learn.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import xpnet
+from xpnet import predict, train
+from xpnet.lab.__main__ import EXPERIMENTS, TOOLS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def text_of(path):
+    return path.read_text(encoding="utf-8")
+
+
+def blocks(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", text_of(path), re.MULTILINE | re.DOTALL)
+
+
+def commands(path):
+    """Commands of a page, a line each, without their comments."""
+    lines = [line for language in ("sh", "bash") for block in blocks(path, language) for line in block.splitlines()]
+    return [re.split(r"\s+#", line)[0] for line in lines]
+
+
+RUN = [path for path in PAGES if blocks(path, "python") and path.name != "sklearn.md"]
+
+
+@pytest.mark.parametrize("path", RUN, ids=name_of)
+def test_the_python_of_a_page_runs(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "page"}
+    for block in blocks(path, "python"):
+        exec(compile(block, name_of(path), "exec"), namespace)
+    if path.name == "your-own-layer.md":
+        assert "value" in namespace["trainer"].compiled, "the reason why its last model was not compiled"
+
+
+def test_options_exist(capsys):
+    for module, name in ((train, "train"), (predict, "predict")):
+        with pytest.raises(SystemExit):
+            module.main(["--help"])
+        known = set(re.findall(r"--[a-z0-9-]+", capsys.readouterr().out))
+        for path in TEXTS:
+            for line in commands(path):
+                if re.match(rf"(\.venv/bin/)?python -m xpnet\.{name} ", line):
+                    assert set(re.findall(r"--[a-z0-9-]+", line)) <= known, f"{name_of(path)}: {line}"
+
+
+def test_experiments_exist():
+    for path in TEXTS:
+        for line in commands(path):
+            found = re.match(r"python -m xpnet\.lab (\w+)", line)
+            assert found is None or found[1] in {*EXPERIMENTS, *TOOLS, "all"}, f"{name_of(path)}: {line}"
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_links_lead_somewhere(path):
+    """Sphinx checks anchors as well; this needs no Sphinx."""
+    prose = re.sub(r"^```.*?^```$", "", text_of(path), flags=re.MULTILINE | re.DOTALL)
+    linked = re.findall(r"\]\(([^)\s]+)\)", prose) + re.findall(r'(?:src|srcset)="([^"]+)"', prose)
+    for target in linked:
+        if not re.match(r"https?://|#", target):
+            assert (path.parent / target.partition("#")[0]).is_file(), target
+
+
+def test_each_public_name_is_in_the_reference():
+    named = set(re.findall(r"^\.\. auto\w+:: xpnet\.(\w+)", text_of(ROOT / "docs" / "api.md"), re.MULTILINE))
+    assert set(xpnet.__all__) <= named
+    from xpnet import nn, optim
+
+    for module in (nn, optim):
+        classes = {name for name in module.__all__ if isinstance(getattr(module, name), type)}
+        text = text_of(ROOT / "docs" / "api.md")
+        assert not [name for name in classes if not re.search(rf":: xpnet\.(nn\.)?{name}$", text, re.MULTILINE)]
+
+
+def test_the_charts_and_tables_are_those_of_the_results():
+    command = [sys.executable, str(ROOT / "scripts" / "make_speed_chart.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
