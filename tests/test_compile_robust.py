@@ -295,9 +295,9 @@ def test_an_index_out_of_bounds_is_an_error():
     program = compile_step(step, arrays | {"i": arrays["i"][:2]}, per_step={"i"})
     both = arrays["i"].reshape(2, 2)
     program.run(arrays | {"i": both[:1]})
-    with pytest.raises(IndexError, match="picks rows -1 to 5 of 5"):
+    with pytest.raises(IndexError, match="gathers rows -1 to 5 of 5"):
         program.run(arrays | {"i": both}, 2)
-    with pytest.raises(IndexError, match="picks rows -1 to 5 of 5"):
+    with pytest.raises(IndexError, match="gathers rows -1 to 5 of 5"):
         program.run(arrays | {"i": both[1:]})
 
 

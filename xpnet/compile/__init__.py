@@ -17,7 +17,7 @@ calls, where there is no LLVM. `api` chooses among them.
 
 from .api import CompileError, Step, compile_step, record, why_not_compiled
 from .executable import Executable
-from .recorder import UntraceableError
+from .types import UntraceableError
 
 __all__ = [
     "CompileError",

@@ -17,8 +17,9 @@ from .cpu.program import Program
 from .executable import Executable
 from .ir import Trace
 from .numpy.program import Replay
-from .recorder import Recorder, UntraceableError
+from .recorder import Recorder
 from .tracer import TracedArray, TracingModule
+from .types import UntraceableError
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 Step = Callable[[TracingModule, dict[str, TracedArray]], None]

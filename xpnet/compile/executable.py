@@ -65,4 +65,4 @@ def check_indices(trace: Trace, arrays: Arrays, steps: int) -> None:
             index = arrays[one.name]
             rows = min(each if isinstance(each, int) else len(arrays[each.name]) for each in one.gathers_from)
             if index.min() < 0 or index.max() >= rows:
-                raise IndexError(f"{one.name} picks rows {index.min()} to {index.max()} of {rows}")
+                raise IndexError(f"{one.name} gathers rows {index.min()} to {index.max()} of {rows}")

@@ -1,22 +1,15 @@
-"""Recording operations into a trace, with NumPy's types by construction.
-
-Each operation asks the ufunc of its name for the types of its operands and its result.
-"""
+"""Recording operations into a trace."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from .ir import Input, Operation, Overlaps, Scalar, Source, Trace, View, c_strides
-
-
-class UntraceableError(Exception):
-    """A call on a traced array that cannot be recorded; the text names it."""
+from .types import UntraceableError, known_type, type_of, ufunc_types
 
 
 class Recorder:
@@ -70,7 +63,7 @@ class Recorder:
     def map(self, name: str, *operands: View | Scalar, dtype: np.dtype[Any] | None = None) -> View:
         """Record an elementwise operation; `dtype` is that of a cast."""
         operands = tuple(self.current(operand) for operand in operands)
-        types = tuple(_type(operand) for operand in operands)
+        types = tuple(type_of(operand) for operand in operands)
         if dtype is None:
             loop, result = ufunc_types(name, types)
         else:
@@ -91,7 +84,7 @@ class Recorder:
         if not isinstance(operand, View):
             return operand
         if isinstance(operand.source, Input) and operand.source.gathered and operand.gather is None:
-            raise UntraceableError(f"reading {operand.source.name} otherwise than by rows that an index picks")
+            raise UntraceableError(f"reading {operand.source.name} otherwise than by gathered rows")
         return self._stored.get(operand.key, operand)
 
     def store(self, target: View, value: View | Scalar) -> None:
@@ -133,43 +126,6 @@ class Recorder:
         ):
             return operand
         return self.record(Operation("map", "cast", (operand,), (target.dtype,), target.shape, target.dtype))
-
-
-@cache
-def ufunc_types(name: str, types: tuple[Any, ...]) -> tuple[tuple[np.dtype[Any], ...], np.dtype[Any]]:
-    """Types that NumPy converts operands of these types to, and the type of the result."""
-    if name == "where":
-        probes = [t(1) if isinstance(t, type) else np.empty(0, t) for t in types[1:]]
-        result = np.result_type(*probes)
-        if not _known(result):
-            raise UntraceableError(f"where of {result}")
-        return (np.dtype(bool), result, result), result
-    if {np.dtype(np.int64), np.dtype(np.uint64)} <= {t for t in types if isinstance(t, np.dtype)}:
-        raise UntraceableError(f"{name} of int64 and uint64")
-    ufunc = getattr(np, name)
-    *loop, result = ufunc.resolve_dtypes((*types, *(None,) * ufunc.nout))
-    for dtype in (*loop, result):
-        if not _known(dtype):
-            raise UntraceableError(f"{name} of {dtype}")
-    return tuple(loop), result
-
-
-def known_type(dtype: Any) -> np.dtype[Any]:
-    """`dtype` as NumPy's type; raises UntraceableError for a type without operations."""
-    found: np.dtype[Any] = np.dtype(dtype)
-    if not _known(found):
-        raise UntraceableError(f"an array of {dtype}")
-    return found
-
-
-def _known(dtype: np.dtype[Any]) -> bool:
-    return dtype.isnative and (dtype.kind in "biu" or dtype in (np.float32, np.float64))
-
-
-def _type(operand: View | Scalar) -> Any:
-    if isinstance(operand, View):
-        return operand.dtype
-    return np.dtype(bool) if isinstance(operand, bool) else type(operand)
 
 
 def _holds(dtype: np.dtype[Any], number: int) -> bool:

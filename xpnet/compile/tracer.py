@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from .ir import GatherIndex, Input, Iota, Operation, Scalar, Shape, View, matrix_layout
-from .recorder import Recorder, UntraceableError, known_type
+from .recorder import Recorder
+from .types import UntraceableError, known_type
 
 
 def _operator(name: str) -> Any:

@@ -21,7 +21,7 @@ from ..ir import Overlaps, Shape, Source, Trace, View, overlap, three_axes
 from ..passes.instructions import Barrier, Instruction, Product
 from ..passes.memory import Access, accessed, plan_memory
 from ..passes.plan import Plan, make_plan
-from .target import COSTS
+from .target import COSTS, KINDS
 
 WORTH_A_THREAD = 500_000  # multiplications in a step
 WORTH_A_START = 10_000_000  # multiplications in a call: a thread takes 0.2 ms to start and to end
@@ -68,7 +68,7 @@ def useful_threads(trace: Trace, most: int, steps_per_call: int | None = None) -
 
 def threaded_plan(trace: Trace, threads: int = 1) -> ThreadedPlan:
     """Return the plan of a trace for a number of threads."""
-    plan = make_plan(trace, COSTS)
+    plan = make_plan(trace, COSTS, KINDS)
     instructions = [one for one in plan.instructions if not isinstance(one, Barrier)]
     divisions = {instruction: division(instruction, threads) for instruction in instructions}
     uses = {
@@ -78,7 +78,7 @@ def threaded_plan(trace: Trace, threads: int = 1) -> ThreadedPlan:
     order = schedule(instructions, uses, threads)
     offsets, size = plan_memory(order, uses, concurrent=threads > 1)
     pieces = in_pieces(order, uses, divisions, threads)
-    return ThreadedPlan(trace, plan.inlining, order, offsets, size, threads, divisions, pieces)
+    return ThreadedPlan(plan.trace, plan.inlining, order, offsets, size, threads, divisions, pieces)
 
 
 def division(instruction: Instruction, threads: int) -> Division:

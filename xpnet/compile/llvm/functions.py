@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -136,15 +137,6 @@ def _scaled(w: Builder, n: Value, q: Value) -> Value:
     return w.multiply(w.multiply(q, _power(w, half, f)), _power(w, rest, f))
 
 
-SERIES: dict[str, Callable[[Builder, Value], Value]] = {
-    "exp": exp,
-    "expm1": expm1,
-    "log": log,
-    "log1p": log1p,
-    "tanh": tanh,
-}
-"""The functions that are made here, by NumPy's names."""
-
 COMPARISONS = {
     "less": "lt",
     "less_equal": "le",
@@ -153,44 +145,17 @@ COMPARISONS = {
     "equal": "eq",
     "not_equal": "ne",
 }
-BITWISE = {
-    "bitwise_and": "and",
-    "bitwise_or": "or",
-    "bitwise_xor": "xor",
-    "logical_and": "and",
-    "logical_or": "or",
-    "logical_xor": "xor",
-}
+BITWISE = {"bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor"}
 
 
-def apply(w: Builder, name: str, values: list[Value]) -> Value:
-    """Return the result of an elementwise operation, by NumPy's name, on operands in the types that NumPy gives it."""
-    a = values[0]
-    b = values[1] if len(values) > 1 else a
-    if name == "where":
-        return w.select(a, values[1], values[2])
-    if name in COMPARISONS:
-        kind = COMPARISONS[name]
-        if a.dtype.kind == "f":
-            return w.compare(("u" if kind == "ne" else "o") + kind, a, b)
-        return w.compare(kind if kind in ("eq", "ne") else _signed(a) + kind, a, b)
-    if name in BITWISE:
-        logical = name.startswith("logical")
-        return w.integer_op(BITWISE[name], *((w.cast(a, BOOL), w.cast(b, BOOL)) if logical else (a, b)))
-    if name in ("add", "subtract", "multiply"):
-        return getattr(w, name)(a, b)  # type: ignore[no-any-return]
-    if name in ("maximum", "minimum"):
-        return combine(w, name.removesuffix("imum"), a, b)
-    if name == "divide":
-        return _divide_all(w, a, b) if a.wide and not b.wide else w.divide(a, b)
-    if name in ("left_shift", "right_shift"):
-        return w.integer_op("shl" if name == "left_shift" else "ashr" if a.dtype.kind == "i" else "lshr", a, b)
-    if name == "square":
-        return w.multiply(a, a)
-    if name in ("invert", "logical_not"):
-        a = w.cast(a, BOOL) if name == "logical_not" else a
-        return w.integer_op("xor", a, w.integer(1 if a.dtype == BOOL else -1, a))
-    return _apply_float(w, name, a) if a.dtype.kind == "f" else _apply_integer(w, name, a)
+def _compare(w: Builder, kind: str, a: Value, b: Value) -> Value:
+    if a.dtype.kind == "f":
+        return w.compare(("u" if kind == "ne" else "o") + kind, a, b)
+    return w.compare(kind if kind in ("eq", "ne") else _signed(a) + kind, a, b)
+
+
+def _divide(w: Builder, a: Value, b: Value) -> Value:
+    return _divide_all(w, a, b) if a.wide and not b.wide else w.divide(a, b)
 
 
 def _divide_all(w: Builder, a: Value, b: Value) -> Value:
@@ -204,40 +169,39 @@ def _divide_all(w: Builder, a: Value, b: Value) -> Value:
     return w.multiply(w.multiply(a, scale), w.divide(w.number(1.0, b), w.multiply(b, scale)))
 
 
-def _apply_float(w: Builder, name: str, a: Value) -> Value:
-    zero, one = w.number(0.0, a), w.number(1.0, a)
-    if name in SERIES:
-        return SERIES[name](w, a)
-    if name in ("sqrt", "floor", "ceil"):
-        return w.call(name, a)
-    if name == "absolute":
-        return w.call("fabs", a)
-    if name == "negative":
-        return w.emit(f"fneg {a.type} {a.name}", a.dtype, a.lanes)
-    if name == "reciprocal":
-        return w.divide(one, a)
-    if name == "isnan":
-        return w.compare("uno", a, a)
-    if name in ("isfinite", "isinf"):
-        kind = "olt" if name == "isfinite" else "oeq"
-        return w.compare(kind, w.call("fabs", a), w.number(np.inf, a))
-    if name == "sign":
-        negative = w.select(w.compare("olt", a, zero), w.number(-1.0, a), a)  # 0 stays 0, and NaN stays NaN
-        return w.select(w.compare("ogt", a, zero), one, negative)
-    raise NotImplementedError(f"{name} of {a.dtype}")
+FLOATS, INTEGERS, ALL = "f", "iu", "biuf"  # kinds of types, as NumPy has them
+
+Primitive = Callable[..., Value]  # of a builder and the operands, in the types that NumPy gives them
+
+PRIMITIVES: dict[str, tuple[str, Primitive]] = {
+    "where": (ALL, lambda w, a, x, y: w.select(a, x, y)),
+    "add": (ALL, lambda w, a, b: w.add(a, b)),
+    "subtract": (ALL, lambda w, a, b: w.subtract(a, b)),
+    "multiply": (ALL, lambda w, a, b: w.multiply(a, b)),
+    "divide": (FLOATS, _divide),
+    "maximum": (ALL, lambda w, a, b: combine(w, "max", a, b)),
+    "minimum": (ALL, lambda w, a, b: combine(w, "min", a, b)),
+    "left_shift": (INTEGERS, lambda w, a, b: w.integer_op("shl", a, b)),
+    "right_shift": (INTEGERS, lambda w, a, b: w.integer_op("ashr" if a.dtype.kind == "i" else "lshr", a, b)),
+    "negative": (FLOATS, lambda w, a: w.emit(f"fneg {a.type} {a.name}", a.dtype, a.lanes)),
+    "absolute": (FLOATS, lambda w, a: w.call("fabs", a)),
+    "sqrt": (FLOATS, lambda w, a: w.call("sqrt", a)),
+    "floor": (FLOATS, lambda w, a: w.call("floor", a)),
+    "ceil": (FLOATS, lambda w, a: w.call("ceil", a)),
+    "exp": (FLOATS, exp),
+    "expm1": (FLOATS, expm1),
+    "log": (FLOATS, log),
+    "log1p": (FLOATS, log1p),
+    "tanh": (FLOATS, tanh),
+    **{name: (ALL, partial(lambda kind, w, a, b: _compare(w, kind, a, b), kind)) for name, kind in COMPARISONS.items()},
+    **{name: ("biu", partial(lambda kind, w, a, b: w.integer_op(kind, a, b), kind)) for name, kind in BITWISE.items()},
+}
+"""The elementwise operations that are written here, by NumPy's names, with the kinds of operands that they take."""
 
 
-def _apply_integer(w: Builder, name: str, a: Value) -> Value:
-    zero, one = w.integer(0, a), w.integer(1, a)
-    negative = w.compare("slt", a, zero)
-    if name == "negative":
-        return w.subtract(zero, a)
-    if name == "absolute":
-        return w.select(negative, w.subtract(zero, a), a) if a.dtype.kind == "i" else a
-    if name == "sign":
-        positive = w.select(w.compare("ne", a, zero), one, zero)
-        return w.select(negative, w.integer(-1, a), positive) if a.dtype.kind == "i" else positive
-    raise NotImplementedError(f"{name} of {a.dtype}")
+def apply(w: Builder, name: str, values: list[Value]) -> Value:
+    """Return the result of an elementwise operation."""
+    return PRIMITIVES[name][1](w, *values)
 
 
 def combine(w: Builder, name: str, a: Value, b: Value) -> Value:

@@ -1,8 +1,7 @@
-"""Replaying a trace with NumPy alone, into memory that is there already: for where there is no LLVM.
+"""Replaying a trace with NumPy alone, into planned memory: for where there is no LLVM.
 
-The same calls as in the eager step, but each writes into a place of its own (`out=`), no result is made twice, and none
-that nobody reads. Only the memory is planned; nothing is fused. What NumPy is slow at is asked for in another way that
-gives the same bits.
+The calls are those of the eager step, but each writes into memory of its own (`out=`), no result is computed twice, and
+none that nothing reads. Nothing is fused. Where NumPy is slow, other calls give the same bits.
 """
 
 from __future__ import annotations
@@ -16,8 +15,10 @@ import numpy as np
 
 from ...device import CPU
 from ..executable import check_arrays, check_indices, given
-from ..ir import Input, Iota, Operation, Scalar, Source, Trace, View, overlap
+from ..ir import Input, Iota, Operation, Scalar, Source, Trace, View, domain_of, overlap
 from ..passes.dependence import Dependence
+from ..passes.instructions import Instruction, Loop, Product
+from ..passes.memory import Access, plan_memory
 
 Call = Callable[[], object]
 HostArray = np.ndarray[Any, Any]
@@ -26,7 +27,7 @@ REDUCTIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 
 
 class Replay:
-    """A trace that can be run, as a `Program` can, and the memory that it works in."""
+    """An executable that makes NumPy's calls."""
 
     compiled = False
 
@@ -34,50 +35,34 @@ class Replay:
         self._trace = trace
         self._given = given(trace)
         self._dependence = Dependence(trace)
-        self._results: dict[Source, View | HostArray] = {}  # where each is: what it is stored into, or memory
-        self._place()
+        self._results = self._plan_results()
         self._memory: dict[Input, HostArray] = {one: one.constant for one in trace.inputs if one.constant is not None}
         self._calls: list[Call] = []
         self._calls_are_for: list[tuple[int, tuple[int, ...]]] = []
 
-    def _place(self) -> None:
-        """Find a place for each result: what it is stored into, an operand's that nobody reads later, or another."""
+    def _plan_results(self) -> dict[Source, View | HostArray]:
+        """Return where each result goes: straight into the view that it is stored into, or to a workspace."""
         operations = self._dependence.operations
+        results: dict[Source, View | HostArray] = {}
         last = {view.source: operation.index for operation in operations for view in operation.views}
-        free: dict[int, list[HostArray]] = {}
         for number, operation in enumerate(operations):
-            if operation.kind == "store":
-                continue
-            target = self._target(number, last.get(operation, operation.index))
+            target = None if operation.kind == "store" else self._target(number, last.get(operation, operation.index))
             if target is not None:
-                self._results[operation] = target
-                continue
-            size = math.prod(operation.shape) * operation.dtype.itemsize
-            ending = {
-                view.source: view
-                for view in operation.views
-                if isinstance(view.source, Operation) and last[view.source] == operation.index
-            }
-            ended = [self._results[source] for source in ending if isinstance(source, Operation)]
-            memory = next(self._taken_over(operation, ending), None)
-            if memory is None:
-                memory = free[size].pop() if free.get(size) else CPU.zeros((max(size, 1),), "uint8")
-            for place in ended:
-                if isinstance(place, np.ndarray) and place.base is not memory.base:
-                    free.setdefault(place.nbytes, []).append(place.reshape(-1).view(np.uint8))
-            self._results[operation] = memory[:size].view(operation.dtype).reshape(operation.shape)
-
-    def _taken_over(self, operation: Operation, ending: Mapping[Any, View]) -> Iterator[HostArray]:
-        """Yield the memory of operands that an elementwise result can replace, element by element."""
-        if operation.kind != "map":
-            return
-        for view in operation.arguments:
-            if isinstance(view, View) and view.source in ending and view.whole:
-                place = self._results[view.source]
-                alike = view.shape == operation.shape and view.dtype.itemsize == operation.dtype.itemsize
-                once = sum(other.source is view.source for other in operation.views) == 1
-                if isinstance(place, np.ndarray) and alike and once:
-                    yield place.reshape(-1).view(np.uint8)
+                results[operation] = target
+        uses: dict[Instruction, list[Access]] = {}
+        for operation in operations:  # each an instruction of its own
+            views = [view for view in operation.views if isinstance(view.source, Operation)]
+            accesses = [Access(view, False) for view in views if view.source not in results]
+            if operation.kind != "store" and operation not in results:
+                accesses.append(Access(operation.result, True))
+            alone = Loop(domain_of(operation), None, [operation], {operation: 0}, {operation})
+            uses[Product(operation) if operation.kind == "product" else alone] = accesses
+        offsets, size = plan_memory(list(uses), uses)
+        workspace = CPU.zeros((max(size, 1),), "uint8")
+        for operation, offset in offsets.items():
+            end = offset + math.prod(operation.shape) * operation.dtype.itemsize
+            results[operation] = workspace[offset:end].view(operation.dtype).reshape(operation.shape)
+        return results
 
     def _target(self, number: int, last: int) -> View | None:
         """Return what a result is stored into, if it can be there from the beginning until it was last read."""
@@ -105,7 +90,7 @@ class Replay:
         check_arrays(self._trace, arrays, steps)
         check_indices(self._trace, arrays, steps)
         for one in self._given:
-            if one.per_step:  # copied, step by step, to where it stays
+            if one.per_step:  # each step copies its own here
                 self._memory.setdefault(one, np.empty(one.shape, one.dtype))
             else:
                 self._memory[one] = arrays[one.name].view()
@@ -129,11 +114,11 @@ class Replay:
         self._calls, self._calls_are_for = [], []
 
     def _make(self, operation: Operation) -> Iterator[Call]:
-        """Yield the calls that do an operation."""
+        """Yield the calls of an operation."""
         given: list[HostArray | Scalar] = []
         for argument in operation.arguments:
             if isinstance(argument, View) and argument.gather is not None:
-                array, call = self._picked(argument)
+                array, call = self._gathered(argument)
                 yield call
                 given.append(array)
             else:
@@ -159,7 +144,7 @@ class Replay:
             yield partial(getattr(np, operation.name), *given, out=out)
 
     def _array(self, view: View) -> HostArray:
-        """Return a view's elements, as an array of NumPy's."""
+        """A view as an array."""
         source, start = view.source, view.offset
         if isinstance(source, Iota):
             least = min(view.offset, view.last)  # the last, where it counts backwards
@@ -175,8 +160,8 @@ class Replay:
         strides = tuple(stride * itemsize for stride in view.strides)
         return np.ndarray(view.shape, view.dtype, memory, start * itemsize, strides)
 
-    def _picked(self, view: View) -> tuple[HostArray, Call]:
-        """Return where the rows go that a view picks, and what takes them there."""
+    def _gathered(self, view: View) -> tuple[HostArray, Call]:
+        """Return the array that the gathered rows of a view go to, and the call that gathers them."""
         assert view.gather is not None
         axis, shape = view.gather.axis, list(view.shape)
         shape[axis] = view.gather.rows

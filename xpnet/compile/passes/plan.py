@@ -9,10 +9,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..ir import Operation, Trace
+from .decompose import decompose
 from .dependence import Dependence
 from .fuse import Fusion
 from .inline import Costs, Inlining
@@ -39,8 +40,9 @@ class Plan:
     size: int = 0
 
 
-def make_plan(trace: Trace, costs: Costs) -> Plan:
-    """Return the plan of a trace by the costs of a target."""
+def make_plan(trace: Trace, costs: Costs, primitives: Mapping[str, str]) -> Plan:
+    """Return the plan of a trace, by the costs and the primitives of a target."""
+    trace = decompose(trace, primitives)
     dependence = Dependence(trace)
     inlining = Inlining(dependence, costs)
     instructions = Fusion(dependence, inlining).instructions
