@@ -371,7 +371,7 @@ FUNCTIONS = (
     *("add", "subtract", "multiply", "divide", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal"),
     *("bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift"),
     *("maximum", "minimum", "negative", "absolute", "sign", "square", "reciprocal", "invert"),
-    *("sqrt", "exp", "expm1", "log", "log1p", "tanh", "floor", "ceil", "isnan", "isfinite", "isinf"),
+    *("sqrt", "exp", "expm1", "log", "log1p", "tanh", "floor", "ceil", "rint", "trunc", "isnan", "isfinite", "isinf"),
     *("logical_and", "logical_or", "logical_xor", "logical_not"),
 )
 """The ufuncs that can be recorded."""

@@ -188,6 +188,8 @@ PRIMITIVES: dict[str, tuple[str, Primitive]] = {
     "sqrt": (FLOATS, lambda w, a: w.call("sqrt", a)),
     "floor": (FLOATS, lambda w, a: w.call("floor", a)),
     "ceil": (FLOATS, lambda w, a: w.call("ceil", a)),
+    "rint": (FLOATS, lambda w, a: w.call("rint", a)),
+    "trunc": (FLOATS, lambda w, a: w.call("trunc", a)),
     "exp": (FLOATS, exp),
     "expm1": (FLOATS, expm1),
     "log": (FLOATS, log),

@@ -41,6 +41,7 @@ DEFINITIONS: dict[str, Callable[..., View]] = {
     "sign": _sign,
     "floor": lambda op, x: x,
     "ceil": lambda op, x: x,
+    "trunc": lambda op, x: x,
     "isnan": lambda op, x: op("not_equal", x, x),
     "isinf": _is_inf,
     "isfinite": _is_finite,
@@ -50,7 +51,7 @@ DEFINITIONS: dict[str, Callable[..., View]] = {
     "logical_or": lambda op, x, y: op("bitwise_or", op("cast", x, bool), op("cast", y, bool)),
     "logical_xor": lambda op, x, y: op("bitwise_xor", op("cast", x, bool), op("cast", y, bool)),
 }
-"""Operations in terms of others. Those of `negative`, `absolute`, `floor` and `ceil` are for integers."""
+"""Operations in terms of others. Those of `negative`, `absolute`, `floor`, `ceil` and `trunc` are for integers."""
 
 
 def decompose(trace: Trace, primitives: Mapping[str, str]) -> Trace:
