@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from stand_in import StandIn
 
 from xpnet import MLP, optim
-from xpnet.compile import blas
+from xpnet.compile.cpu import blas
 from xpnet.device import Device
 from xpnet.errors import DeviceError, ModelFileError
 from xpnet.nn import ACTIVATIONS
