@@ -29,7 +29,7 @@ check() {
 nvidia-smi >"$out/nvidia-smi.txt" 2>&1
 git log -1 --format='%H %cI' >"$out/commit.txt" 2>/dev/null
 check doctor 30 doctor.json "$python" -m xpnet.doctor --json
-check tests 120 tests.txt env XPNET_REQUIRE_CUDA=1 "$python" -m pytest -m cuda -rs -p no:cacheprovider
+check tests 120 tests.txt "$python" -m pytest -m cuda -rs -p no:cacheprovider
 for device in cpu cuda; do
     check "mnist-$device" 60 "mnist-$device.json" "$python" -m xpnet.train \
         --device $device --require-device --seed 0 --json --out "$out/run-$device" --overwrite
