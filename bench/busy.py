@@ -45,7 +45,7 @@ class Turns:
         """Seconds of a step."""
         with limit_threads(self.threads):
             history = self.trainer.fit(self.x, self.y, epochs=self.epochs)
-        return statistics.mean(row["seconds"] for row in history[-self.epochs :]) / STEPS
+        return statistics.mean(float(row["seconds"]) for row in history[-self.epochs :]) / STEPS
 
 
 @contextmanager

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from xpnet.device import CPU, get_device, limit_threads
+from xpnet.device import CPU, Device, get_device, limit_threads
 from xpnet.doctor import BLAS_VARIABLES, examine
 from xpnet.training.config import most_threads
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
     """Refuse to time a BLAS that is held below what the processor has."""
     held = [name for name in BLAS_VARIABLES if name in os.environ]
     if held and not config.getoption("benchmark_disable", default=False):
         pytest.exit(f"unset {' '.join(held)} first: NumPy's products would be slower than this machine's", returncode=2)
 
 
-def pytest_benchmark_update_machine_info(config, machine_info):
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """Put the doctor's findings beside the numbers."""
     machine_info["xpnet"] = {finding.name: finding.found for finding in examine()}
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
-def device(request):
+def device(request: pytest.FixtureRequest) -> Iterator[Device]:
     """Each device of this machine; on the CPU with the threads that a run of a large network would use."""
     if request.param == "cuda":
         yield get_device("cuda")

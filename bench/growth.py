@@ -12,16 +12,19 @@ import gc
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from statistics import median
+from typing import Any, NoReturn
+from unittest.mock import patch
 
 import numpy as np
 from sklearn.neural_network import MLPClassifier as Theirs
 from threadpoolctl import threadpool_limits
 
 from xpnet import MLP, Trainer
-from xpnet.compile import compile_step, record
+from xpnet.compile import Step, UntraceableError, record
+from xpnet.compile.api import Arrays
 from xpnet.compile.cpu import compiler as native
 from xpnet.compile.cpu import program
 from xpnet.compile.cpu.partition import threaded_plan
@@ -66,7 +69,9 @@ def stream() -> None:
             estimator.partial_fit(x, y, classes=[0, 1, 2])
             seconds[name].append(time.perf_counter() - start)
         if number in CHECKPOINTS:
-            runners = sum(len(taking._runners) for taking in ours._fitting._steps.values())
+            fitting = ours._fitting
+            assert fitting is not None  # it is kept between chunks
+            runners = sum(len(taking._runners) for taking in fitting._steps.values())
             ms = [1000 * median(times[last:]) for times in seconds.values()]
             print(f"{number:5}  {resident_mib():5.0f}  {runners:7}  {ms[0]:8.2f}  {ms[1]:15.2f}", flush=True)
             last = number
@@ -78,7 +83,7 @@ def compile_seconds(trainer: Trainer, x: np.ndarray, y: np.ndarray) -> tuple[dic
     """Processor seconds of each part of compiling a step, and the number of distinct functions."""
     parts: dict[str, float] = {}
 
-    def timed(name, function, *arguments):
+    def timed(name: str, function: Callable[..., Any], *arguments: object) -> Any:
         start = time.process_time()
         result = function(*arguments)
         parts[name] = time.process_time() - start
@@ -86,31 +91,24 @@ def compile_seconds(trainer: Trainer, x: np.ndarray, y: np.ndarray) -> tuple[dic
 
     traces = []
 
-    def catch(step, arrays, gathered=(), **_):
+    def catch(step: Step, arrays: Arrays, gathered: Collection[str] = (), **_: object) -> NoReturn:
         traces.append(timed("record", record, step, arrays, gathered))
-        raise training_steps.UntraceableError("measured")
+        raise UntraceableError("measured")
 
-    training_steps.compile_step, original = catch, compile_step
-    try:
+    with patch.object(training_steps, "compile_step", catch):
         trainer.plan(x, y)
-    finally:
-        training_steps.compile_step = original
     (trace,) = traces
     timed("signature", lambda: trace.signature)
     dependence = timed("dependence", Dependence, trace)
     instructions = timed("fusion", lambda: Fusion(dependence, Inlining(dependence, COSTS)).instructions)
     made = timed("plan", threaded_plan, trace, 2)
     with tempfile.TemporaryDirectory() as folder:
-        before = native.compiler
-        try:
-            for name in ("cold", "warm"):
-                compiler = native.Compiler(Path(folder))
-                program.compiler = lambda compiler=compiler: compiler
+        for name in ("cold", "warm"):
+            compiler = native.Compiler(Path(folder))
+            with patch.object(program, "compiler", lambda compiler=compiler: compiler):
                 timed(name, program.Program, made)
-                if name == "cold":
-                    functions = compiler.compiled
-        finally:
-            program.compiler = before
+            if name == "cold":
+                functions = compiler.compiled
     for name in ("cold", "warm"):  # a step is recorded twice, to see whether it is the same each time
         parts[f"all {name}"] = sum(parts[one] for one in ("record", "record", "signature", "signature", "plan", name))
     return parts | {"instructions": float(len(instructions))}, functions

@@ -11,11 +11,16 @@ started from Python for each call here; in a run one start is for many steps, wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from networks import NETWORKS
 
 from xpnet import MLP, Adam, Trainer
+from xpnet.device import Array, Device
+from xpnet.optim import State
 from xpnet.training.steps import EpochSums, Steps, training_step
 from xpnet.training.trainer import step_table
 
@@ -25,7 +30,7 @@ ROWS = 4096
 class Setting:
     """A model on a device, with a batch of random pictures."""
 
-    def __init__(self, name, device):
+    def __init__(self, name: str, device: Device) -> None:
         sizes, self.batch_size = NETWORKS[name]
         generator = np.random.default_rng(0)
         self.device = device
@@ -36,26 +41,26 @@ class Setting:
         self.index = device.asarray(generator.permutation(ROWS)[: self.batch_size])
         self.x, self.t, _ = self.rows.batch(self.index)
 
-    def forward(self):
+    def forward(self) -> Array:
         return self.model.network.forward(self.x, train=True)
 
-    def forward_backward(self):
+    def forward_backward(self) -> None:
         network = self.model.network
         self.model.network.backward(self.model.loss(network.xp, self.forward(), self.t)[2])
 
-    def table(self):
+    def table(self) -> State:
         return step_table(self.model.network, self.trainer.optimizer, self.trainer.schedule, 0, 1)
 
-    def step(self):
+    def step(self) -> Callable[[], None]:
         scalars = {name: values[0, ...] for name, values in self.table().items()}
         sums = EpochSums.zeros(self.model)
         return lambda: training_step(self.model, self.trainer.optimizer, self.rows, self.index, scalars, sums)
 
-    def compiled_step(self):
+    def compiled_step(self) -> Callable[[], None]:
         steps = Steps(self.model, self.trainer.optimizer, self.rows, compiled=True)
         table, sums, batch = self.table(), EpochSums.zeros(self.model), slice(0, self.batch_size)
 
-        def step():
+        def step() -> None:
             for _ in steps.take(self.index, [batch], table, sums, most=1):
                 pass
 
@@ -64,7 +69,7 @@ class Setting:
             pytest.skip(f"not compiled: {steps.compiled}")
         return step
 
-    def products(self):
+    def products(self) -> Callable[[], None]:
         """The products of a step: y = x W and dW = x^T dy for every layer, dx = dy W^T for all but the first."""
         xp, x = self.device.xp, self.x
         calls = []
@@ -76,14 +81,14 @@ class Setting:
                 calls.append((y, layer.W.swapaxes(0, 1), xp.zeros(x.shape, dtype="float32")))
             x = y
 
-        def multiply():
+        def multiply() -> None:
             for a, b, out in calls:
                 xp.matmul(a, b, out=out)
 
         return multiply
 
 
-WORK = {
+WORK: dict[str, Callable[[Setting], Callable[[], object]]] = {
     "1 products alone": lambda setting: setting.products(),
     "2 forward": lambda setting: setting.forward,
     "3 forward+backward": lambda setting: setting.forward_backward,
@@ -94,7 +99,7 @@ WORK = {
 
 @pytest.mark.parametrize("work", WORK)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_core(benchmark, name, work, device):
+def test_core(benchmark: Any, name: str, work: str, device: Device) -> None:
     benchmark.group = f"{name}, {device.name}"
     benchmark.name = work
     benchmark.extra_info.update(network=name, work=work, device=device.name)
@@ -102,7 +107,7 @@ def test_core(benchmark, name, work, device):
     with device.activate():
         call = WORK[work](Setting(name, device))
 
-        def timed():
+        def timed() -> None:
             call()
             device.synchronize()
 

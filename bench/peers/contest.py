@@ -270,7 +270,7 @@ def _libraries() -> list[str]:
     return [", ".join(f"{name} {one[name]}" for name in names if one.get(name)) for one in threadpool_info()]
 
 
-def _flat(weights: Weights) -> dict[str, Array]:
+def _flat(weights: Weights) -> dict[str, Any]:  # of arrays; `savez` has a flag among its keywords
     return {f"{name}{k}": array for k, pair in enumerate(weights) for name, array in zip("Wb", pair, strict=True)}
 
 

@@ -14,6 +14,7 @@ FOLDER, with MNIST in it, is XPNET_DATA_DIR by default. Variables that hold a BL
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -58,7 +59,8 @@ def iris() -> tuple[Any, Any]:
     """Return 150 flowers of three kinds."""
     from sklearn.datasets import load_iris
 
-    return load_iris(return_X_y=True)
+    x, y = load_iris(return_X_y=True)
+    return x, y
 
 
 PROBLEMS: dict[str, dict[str, Any]] = {  # the arguments beside the defaults, and the type of the rows
@@ -85,14 +87,11 @@ def run(library: str, problem: str, epochs: int | None, folder: str | None) -> d
     """Fit and predict in this process, and return what it took and brought."""
     warnings.simplefilter("ignore")  # that it has not converged
     before = time.perf_counter()
-    if library == "xpnet":
-        from xpnet.sklearn import MLPClassifier
-    else:
-        from sklearn.neural_network import MLPClassifier
+    module = importlib.import_module("xpnet.sklearn" if library == "xpnet" else "sklearn.neural_network")
     x, y = data_of(problem, folder)
     arguments = PROBLEMS[problem]["arguments"] | ({} if epochs is None else {"max_iter": epochs})
     start = time.perf_counter()
-    model = MLPClassifier(random_state=0, **arguments).fit(x, y)
+    model = module.MLPClassifier(random_state=0, **arguments).fit(x, y)
     fitted = time.perf_counter()
     predicted = model.predict(x)
     end = time.perf_counter()
@@ -144,7 +143,7 @@ def row(result: dict[str, Any]) -> list[str]:
     """Return a line of the table."""
 
     def median(library: str, key: str) -> float:
-        return statistics.median(one[key] for one in result["runs"][library])
+        return statistics.median(float(one[key]) for one in result["runs"][library])
 
     cells = [result["problem"]]
     for library in LIBRARIES:

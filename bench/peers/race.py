@@ -234,7 +234,7 @@ def draw(results: list[Result], words: str) -> bytes:
         one.set_xlabel("µs per training step (log)", fontsize=8)
     figure.supxlabel(textwrap.fill(words, 60 * len(networks)), fontsize=7)
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
+    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 
 
