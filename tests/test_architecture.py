@@ -94,6 +94,52 @@ def test_every_module_has_a_floor():
         floor(module.split(".")[0])
 
 
+# What each part of the compiler may import of the others.
+COMPILER = {
+    "ir": set(),
+    "types": {"ir"},
+    "once": set(),
+    "recorder": {"ir", "types"},
+    "tracer": {"ir", "types", "recorder"},
+    "executable": {"ir"},
+    "passes": {"ir", "types", "passes"},
+    "llvm": {"ir", "passes", "llvm"},
+    "numpy": {"ir", "executable", "passes", "numpy"},
+    "cpu": {"ir", "executable", "once", "passes", "llvm", "cpu"},
+}
+
+
+def parts_imported(path):
+    """The parts of `compile` that a file imports, and what it imports from outside the package."""
+    depth = len(path.relative_to(PACKAGE / "compile").parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+        elif isinstance(node, ast.ImportFrom) and node.level == depth:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            yield from (f".{name.split('.')[0]}" for name in names)
+        elif isinstance(node, ast.ImportFrom) and node.level < depth:
+            yield f".{path.parent.name}"
+
+
+@pytest.mark.parametrize("part", COMPILER)
+def test_parts_of_the_compiler_do_not_know_each_other(part):
+    """A pass knows no target, a target no other target, and the representation nothing."""
+    place = PACKAGE / "compile" / part
+    files = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    for path in files:
+        found = set(parts_imported(path))
+        assert {name[1:] for name in found if name.startswith(".")} <= COMPILER[part], path
+        assert "llvmlite" not in found or part == "cpu", path
+
+
+def test_every_part_of_the_compiler_is_known():
+    parts = {path.stem for path in (PACKAGE / "compile").iterdir() if not path.name.startswith("__")}
+    assert parts == set(COMPILER) | {"api"}
+
+
 def xp_sources():
     return [path for top in ("nn", "optim") for path in sorted((PACKAGE / top).glob("*.py"))]
 
