@@ -10,6 +10,7 @@ from xpnet.compile.cpu import blas
 from xpnet.compile.cpu.compiler import compiler
 from xpnet.compile.cpu.partition import threaded_plan
 from xpnet.compile.cpu.program import Program
+from xpnet.compile.llvm.cache import CodeCache
 from xpnet.compile.numpy.program import Replay
 
 LLVM = why_not_compiled() is None
@@ -28,9 +29,9 @@ def code_folder(tmp_path_factory):
         yield None
         return
     one = compiler()
-    before, one.folder = one.folder, tmp_path_factory.mktemp("code")
-    yield one.folder
-    one.folder = before
+    before, one.cache = one.cache, CodeCache(tmp_path_factory.mktemp("code"))
+    yield one.cache.folder
+    one.cache = before
 
 
 def copied(arrays):

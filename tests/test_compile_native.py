@@ -67,7 +67,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
     (tmp_path / "code").write_text("")
     one = compiler_in(tmp_path / "code")
     assert answer(one) == 42
-    assert one.folder is None
+    assert one.cache.folder is None
     assert answer(compiler_in(None)) == 42
 
 

@@ -13,7 +13,7 @@ from programs import THREADS, check, code_folder, needs_llvm, needs_threads, res
 
 from xpnet.compile.cpu import sparse
 from xpnet.compile.cpu.compiler import compiler
-from xpnet.compile.cpu.sparse import FEWEST_ZEROS, WORTH, Vectors, scratch_bytes, sparse_product, worth_looking
+from xpnet.compile.cpu.sparse import MIN_WORK, MIN_ZEROS, Vectors, scratch_bytes, sparse_product, worthwhile
 from xpnet.compile.cpu.target import Registers, registers
 from xpnet.device import CPU
 
@@ -40,9 +40,9 @@ def among_nan(array):
     return around[1:-1, 1:-2]
 
 
-def call(function, a, b, c, turned):
+def call(function, a, b, c, transposed):
     """Return what the function returns for A, as it lies, B and C."""
-    m, k = a.shape[::-1] if turned else a.shape
+    m, k = a.shape[::-1] if transposed else a.shape
     n = b.shape[1]
     room = scratch_bytes(k, Vectors.of(n, k, b.itemsize, compiler().registers), b.itemsize)
     scratch = CPU.zeros((room + 64,), "uint8")
@@ -53,32 +53,32 @@ def call(function, a, b, c, turned):
     return done
 
 
-def function_for(b, turned, b_turned=False, address=lambda text: compiler().address(text)):
+def function_for(b, transposed, b_transposed=False, address=lambda text: compiler().address(text)):
     vectors = Vectors.of(b.shape[1], b.shape[0], b.itemsize, compiler().registers)
-    return FUNCTION(address(sparse_product(b.dtype, vectors, turned, b_turned)))
+    return FUNCTION(address(sparse_product(b.dtype, vectors, transposed, b_transposed)))
 
 
-def multiply(a, b, turned, b_turned=False, function=None):
+def multiply(a, b, transposed, b_transposed=False, function=None):
     """Return what the function returns, and C, which was full of NaN; all three matrices lie among NaN."""
     c = among_nan(np.full((a.shape[0], b.shape[1]), np.nan, a.dtype))
-    a = among_nan(a.T if turned else a)
-    b = among_nan(b.T).T if b_turned else among_nan(b)
-    done = call(function or function_for(b, turned, b_turned), a, b, c, turned)
+    a = among_nan(a.T if transposed else a)
+    b = among_nan(b.T).T if b_transposed else among_nan(b)
+    done = call(function or function_for(b, transposed, b_transposed), a, b, c, transposed)
     inside = c.copy()
     c[...] = np.nan
     assert np.isnan(c.base).all(), "nothing is written beside C"
     return done, inside
 
 
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("b_turned", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("b_transposed", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("m", "k", "n"), SHAPES)
-def test_product_is_numpys(rng, m, k, n, dtype, turned, b_turned):
-    if turned:
+def test_product_is_numpys(rng, m, k, n, dtype, transposed, b_transposed):
+    if transposed:
         m, k = min(k, 1000), m
     a, b = zeros_and_others(rng, (m, k), dtype), rng.normal(size=(k, n)).astype(dtype)
-    done, c = multiply(a, b, turned, b_turned)
+    done, c = multiply(a, b, transposed, b_transposed)
     assert done == 1
     expected = a @ b
     np.testing.assert_allclose(c, expected, rtol=0, atol=TIGHT[dtype] * np.abs(expected).max())
@@ -87,25 +87,25 @@ def test_product_is_numpys(rng, m, k, n, dtype, turned, b_turned):
 @pytest.mark.parametrize("k", [1, 63, 64, 65, 8191, 8192])
 def test_product_of_long_columns_is_numpys(rng, k):
     a, b = zeros_and_others(rng, (71, k), "float64", 0.05), rng.normal(size=(k, 20))
-    done, c = multiply(a, b, turned=True)
+    done, c = multiply(a, b, transposed=True)
     assert done == 1
     np.testing.assert_allclose(c, a @ b, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_rows_without_any_element_are_zero(rng, turned):
+@pytest.mark.parametrize("transposed", [False, True])
+def test_rows_without_any_element_are_zero(rng, transposed):
     a, b = np.zeros((70, 70)), rng.normal(size=(70, 20))
     a[3, 5] = 2.0
-    done, c = multiply(a, b, turned)
+    done, c = multiply(a, b, transposed)
     assert done == 1
     np.testing.assert_array_equal(c, a @ b)
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_infinity_and_nan_of_the_left_stay_in_their_rows(rng, turned):
+@pytest.mark.parametrize("transposed", [False, True])
+def test_infinity_and_nan_of_the_left_stay_in_their_rows(rng, transposed):
     a, b = zeros_and_others(rng, (80, 90), "float64"), rng.normal(size=(90, 33))
     a[3, 5], a[10, 0], a[11, 1], a[79, 89] = np.nan, np.inf, -np.inf, np.nan
-    done, c = multiply(a, b, turned)
+    done, c = multiply(a, b, transposed)
     assert done == 1
     with np.errstate(invalid="ignore"):
         np.testing.assert_allclose(c, a @ b, rtol=1e-12, atol=1e-12)
@@ -113,45 +113,45 @@ def test_infinity_and_nan_of_the_left_stay_in_their_rows(rng, turned):
     assert not np.isfinite(c[10]).any()
 
 
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("b_turned", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("b_transposed", [False, True])
 @pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [(0, 0), (40, 104), (89, 208), (89, 207), (50, 110)])
-def test_right_that_is_not_finite_is_left_to_others(rng, place, strange, turned, b_turned):
+def test_right_that_is_not_finite_is_left_to_others(rng, place, strange, transposed, b_transposed):
     a, b = zeros_and_others(rng, (80, 90), "float64"), rng.normal(size=(90, 209))
     b[place] = strange
-    assert multiply(a, b, turned, b_turned)[0] == 0
+    assert multiply(a, b, transposed, b_transposed)[0] == 0
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_dense_left_is_left_to_others(rng, turned):
+@pytest.mark.parametrize("transposed", [False, True])
+def test_dense_left_is_left_to_others(rng, transposed):
     b = rng.normal(size=(200, 40))
-    others = 1.0 - FEWEST_ZEROS
-    assert multiply(zeros_and_others(rng, (160, 200), "float64", others + 0.05), b, turned)[0] == 0
-    assert multiply(zeros_and_others(rng, (160, 200), "float64", others - 0.05), b, turned)[0] == 1
-    assert multiply(np.full((160, 200), np.nan), b, turned)[0] == 0
+    others = 1.0 - MIN_ZEROS
+    assert multiply(zeros_and_others(rng, (160, 200), "float64", others + 0.05), b, transposed)[0] == 0
+    assert multiply(zeros_and_others(rng, (160, 200), "float64", others - 0.05), b, transposed)[0] == 1
+    assert multiply(np.full((160, 200), np.nan), b, transposed)[0] == 0
 
 
 def test_dense_rows_and_columns_are_seen_wherever_they_are(rng):
     """A looks sparse in its first rows, or columns, and is dense in the others."""
     a, b = rng.normal(size=(128, 120)), rng.normal(size=(120, 20))
     a[:16] = 0.0
-    assert multiply(a, b, turned=False)[0] == 0
+    assert multiply(a, b, transposed=False)[0] == 0
     a = rng.normal(size=(128, 120))
     a[:, :64] = 0.0
-    assert multiply(a, b, turned=False)[0] == 0
+    assert multiply(a, b, transposed=False)[0] == 0
 
 
-@pytest.mark.parametrize(("m", "k", "turned"), [(1, 90, 1), (7, 90, 1), (63, 90, 1), (80, 63, 0)])
-def test_too_small_is_left_to_others(rng, m, k, turned):
-    done, c = multiply(np.zeros((m, k)), rng.normal(size=(k, 20)), turned)
+@pytest.mark.parametrize(("m", "k", "transposed"), [(1, 90, 1), (7, 90, 1), (63, 90, 1), (80, 63, 0)])
+def test_too_small_is_left_to_others(rng, m, k, transposed):
+    done, c = multiply(np.zeros((m, k)), rng.normal(size=(k, 20)), transposed)
     assert done == 0
     assert np.isnan(c).all(), "nothing is written"
 
 
-@pytest.mark.parametrize(("m", "k", "turned"), [(64, 8193, 1), (2, 65537, 0)])
-def test_what_notes_do_not_hold_is_left_to_others(rng, m, k, turned):
-    done, c = multiply(np.zeros((m, k)), rng.normal(size=(k, 16)), turned)
+@pytest.mark.parametrize(("m", "k", "transposed"), [(64, 8193, 1), (2, 65537, 0)])
+def test_what_notes_do_not_hold_is_left_to_others(rng, m, k, transposed):
+    done, c = multiply(np.zeros((m, k)), rng.normal(size=(k, 16)), transposed)
     assert done == 0
     assert np.isnan(c).all(), "nothing is written"
 
@@ -170,15 +170,15 @@ def before_forbidden_memory(array):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects memory as Linux does")
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("b_turned", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("b_transposed", [False, True])
 @pytest.mark.parametrize(("m", "k", "n"), [(65, 784, 100), (71, 65, 209), (64, 64, 17), (130, 191, 33)])
-def test_nothing_is_read_behind_a_matrix(rng, m, k, n, turned, b_turned):
+def test_nothing_is_read_behind_a_matrix(rng, m, k, n, transposed, b_transposed):
     a, b = zeros_and_others(rng, (m, k), "float32"), rng.normal(size=(k, n)).astype("float32")
-    a_lies = before_forbidden_memory(a.T if turned else a)
-    b_lies = before_forbidden_memory(b.T).T if b_turned else before_forbidden_memory(b)
+    a_lies = before_forbidden_memory(a.T if transposed else a)
+    b_lies = before_forbidden_memory(b.T).T if b_transposed else before_forbidden_memory(b)
     c = before_forbidden_memory(np.zeros((m, n), "float32"))
-    assert call(function_for(b, turned, b_turned), a_lies, b_lies, c, turned) == 1
+    assert call(function_for(b, transposed, b_transposed), a_lies, b_lies, c, transposed) == 1
     np.testing.assert_allclose(c, a @ b, rtol=0, atol=1e-4)
 
 
@@ -197,7 +197,7 @@ def test_blocks_cover_all_columns_and_stay_in_registers(columns, k, registers):
     assert blocks == 1 or width <= columns, "a block can reach back"
     assert blocks > 1 or columns > width - vectors.lanes, "a single one has no vector that is idle"
     assert 2 * vectors.number + 4 <= registers.number
-    assert vectors.number <= sparse.FEWEST_VECTORS or k * width * 4 <= sparse.BLOCK_BYTES, (
+    assert vectors.number <= sparse.MIN_VECTORS or k * width * 4 <= sparse.BLOCK_BYTES, (
         "a block of B stays in the cache"
     )
 
@@ -214,9 +214,9 @@ def test_registers_are_those_of_the_processor(monkeypatch):
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="has code for x86 only")
 @pytest.mark.parametrize(("processor", "size"), [("x86-64", 16), ("haswell", 32)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("b_turned", [False, True])
-def test_product_of_other_processors_is_numpys(rng, monkeypatch, processor, size, dtype, turned, b_turned):
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("b_transposed", [False, True])
+def test_product_of_other_processors_is_numpys(rng, monkeypatch, processor, size, dtype, transposed, b_transposed):
     import llvmlite.binding as llvm
 
     if processor == "haswell" and not llvm.get_host_cpu_features().get("avx2"):
@@ -231,27 +231,27 @@ def test_product_of_other_processors_is_numpys(rng, monkeypatch, processor, size
 
     monkeypatch.setattr(compiler(), "registers", Registers(size, 16))
     a, b = zeros_and_others(rng, (66, 130), dtype), rng.normal(size=(130, 100)).astype(dtype)
-    function = function_for(b, turned, b_turned, address)
-    done, c = multiply(a, b, turned, b_turned, function)
+    function = function_for(b, transposed, b_transposed, address)
+    done, c = multiply(a, b, transposed, b_transposed, function)
     assert done == 1
     np.testing.assert_allclose(c, a @ b, rtol=0, atol=10 * TIGHT[dtype])
     b[129, 99] = np.inf
-    assert multiply(a, b, turned, b_turned, function)[0] == 0
+    assert multiply(a, b, transposed, b_transposed, function)[0] == 0
 
 
 def test_only_large_products_are_worth_a_look():
-    assert worth_looking(64, 100, 784, 16, False)
-    assert worth_looking(392, 100, 128, 16, True)
-    assert not worth_looking(64, 100, 100, 16, False), "few multiplications"
-    assert not worth_looking(64, 48, 2000, 16, False), "few vectors"
-    assert worth_looking(64, 49, 2000, 16, False)
-    assert not worth_looking(15, 1000, 784, 16, False), "few rows"
-    assert not worth_looking(1000, 1000, 63, 16, False)
-    assert not worth_looking(63, 1000, 1000, 16, True)
-    assert worth_looking(64, 100, 8192, 16, True)
-    assert not worth_looking(64, 100, 8193, 16, True)
-    assert worth_looking(16, 100, 65536, 16, False)
-    assert not worth_looking(16, 100, 65537, 16, False)
+    assert worthwhile(64, 100, 784, 16, False)
+    assert worthwhile(392, 100, 128, 16, True)
+    assert not worthwhile(64, 100, 100, 16, False), "few multiplications"
+    assert not worthwhile(64, 48, 2000, 16, False), "few vectors"
+    assert worthwhile(64, 49, 2000, 16, False)
+    assert not worthwhile(15, 1000, 784, 16, False), "few rows"
+    assert not worthwhile(1000, 1000, 63, 16, False)
+    assert not worthwhile(63, 1000, 1000, 16, True)
+    assert worthwhile(64, 100, 8192, 16, True)
+    assert not worthwhile(64, 100, 8193, 16, True)
+    assert worthwhile(16, 100, 65536, 16, False)
+    assert not worthwhile(16, 100, 65537, 16, False)
 
 
 # In programs
@@ -266,7 +266,7 @@ def descent(xp, a):
 def arrays_of(rng, share, replicas=()):
     """A step's arrays, with products that are worth looking at for each of the threads that there may be."""
     rows, inputs, outputs = 192, 300, 80
-    assert rows // max(THREADS) * inputs * outputs >= WORTH
+    assert rows // max(THREADS) * inputs * outputs >= MIN_WORK
     return {
         "x": zeros_and_others(rng, (500, inputs), "float64", share),
         "index": rng.permutation(500)[:rows],

@@ -18,6 +18,7 @@ from xpnet.compile.cpu import blas
 from xpnet.compile.cpu import compiler as native
 from xpnet.compile.cpu.partition import threaded_plan
 from xpnet.compile.cpu.program import Program
+from xpnet.compile.llvm import cache as code_cache
 from xpnet.compile.numpy.program import Replay
 from xpnet.training import steps
 
@@ -265,7 +266,7 @@ train.main("--dataset digits --steps 60 --quiet --json".split())
 
 @needs_llvm
 def test_old_code_is_removed_where_there_is_much(tmp_path, monkeypatch):
-    monkeypatch.setattr(native, "MOST_BYTES", 3000)
+    monkeypatch.setattr(code_cache, "MAX_BYTES", 3000)
     for age in range(5):
         path = tmp_path / f"{age}.code"
         path.write_bytes(bytes(1000))

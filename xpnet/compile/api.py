@@ -53,8 +53,8 @@ def compile_step(
 
     Args:
         step: called twice, with an `xp` that records, and a traced array for each of `arrays`, by its name. It writes
-            with `[...] =` alone. Rows are taken by an array among `arrays` that is int64, (B,); each of its elements
-            must be the number of a row, from 0. What is not an array is as it was when the step was recorded.
+            with `[...] =` alone. Rows are gathered by an array among `arrays` that is int64, (B,); its elements
+            are numbers of rows, from 0. What is not an array is as it was when the step was recorded.
         arrays: arrays of one step, in C order; only their shapes and types matter here.
         gathered: names of arrays that the step only takes rows from, by an index: those that it runs on may have any
             number of rows.
@@ -65,7 +65,8 @@ def compile_step(
 
     Raises:
         CompileError: what was recorded could not be planned or compiled.
-        Exception: whatever the step does not like about being recorded: `UntraceableError`, but also any other.
+        UntraceableError: the step cannot be recorded.
+        Exception: any other that the step raises while it is recorded.
     """
     if threads is not None:
         check_int("threads", threads)
@@ -88,7 +89,7 @@ def compile_step(
 
 @cache
 def why_not_compiled() -> str | None:
-    """Return why nothing can be compiled on this machine; None where it can."""
+    """The reason why nothing can be compiled on this machine; None where it can."""
     try:
         compiler()
     except ImportError:

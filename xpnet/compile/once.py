@@ -1,4 +1,4 @@
-"""What a process has one of: made when it is first asked for, by whichever thread asks first."""
+"""Objects that a process has one of, made at the first call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Once(Generic[T]):
-    """Calling this calls `make`, the first time, and returns what came of it from then on."""
+    """A function that calls `make` the first time, and returns the same result from then on."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = self.__wrapped__ = make
@@ -27,10 +27,10 @@ class Once(Generic[T]):
             return self._made[0]
 
     def cache_clear(self) -> None:
-        """Forget what was made."""
+        """Forget the result."""
         self._made: list[T] = []
         self.renew_lock()
 
     def renew_lock(self) -> None:
-        """Let go of a lock that nobody will ever release."""
+        """Replace a lock that no thread will release."""
         self._lock = threading.RLock()

@@ -40,7 +40,7 @@ class Recorder:
     def constant(self, array: Any) -> View:
         """Add an array that is the same in every step."""
         if any(np.may_share_memory(array, one) for one in self._memory):
-            raise UntraceableError("reading an array of the network's by another way than the one it is recorded by")
+            raise UntraceableError("reading an array of the network in another way than as an input of the step")
         value = np.array(array, order="C")
         return self._add(Input(f"constant {len(self.trace.inputs)}", value.shape, known_type(value.dtype), value))
 
@@ -91,13 +91,13 @@ class Recorder:
         """Record `target[...] = value`."""
         source = target.source
         if not isinstance(source, Input) or source.constant is not None or target.gather is not None:
-            raise UntraceableError("assigning into an array that is no named memory")
+            raise UntraceableError("assigning to an array that is no named memory")
         if source.per_step:
             raise UntraceableError(f"assigning to {source.name}, which is another array in each step")
         if target.repeats:
-            raise UntraceableError("assigning into elements that are one and the same")
+            raise UntraceableError("assigning to a view that repeats elements")
         if source.gathers_from or source.indexed or source.gathered:  # gathered rows are a view here, a copy in NumPy
-            raise UntraceableError("assigning into an array that rows were taken from, or by")
+            raise UntraceableError("assigning to an array that rows were gathered from, or by")
         if target.ndim > 3:
             raise UntraceableError(f"arrays of {target.ndim} axes")
         source.stored = True

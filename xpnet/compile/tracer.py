@@ -137,7 +137,7 @@ class TracedArray:
         return self._view(wanted, strides, self.view.offset)
 
     def ravel(self) -> TracedArray:
-        """Return the elements in one row."""
+        """Return the elements in one axis."""
         return self.reshape(-1)
 
     def transpose(self, *axes: Any) -> TracedArray:
@@ -210,7 +210,7 @@ class TracedArray:
     __hash__ = object.__hash__
 
     def copy(self) -> TracedArray:
-        """Return the elements in memory of their own."""
+        """Return a copy."""
         return self.recorded("cast", self, dtype=self.dtype)
 
     def astype(self, dtype: Any, copy: bool = True) -> TracedArray:

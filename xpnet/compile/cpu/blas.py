@@ -39,7 +39,7 @@ class Blas:
             os.register_at_fork(after_in_child=self._leave)
 
     def _leave(self) -> None:
-        """In a fork, nobody is in `one_thread` any more."""
+        """After a fork, no thread of the child is in `one_thread`."""
         self._lock = threading.Lock()
         if self._inside:
             self._inside.clear()

@@ -1,29 +1,28 @@
-"""Compiling functions with LLVM, and keeping them on disk."""
+"""Compiling functions for this processor with LLVM."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import threading
 from pathlib import Path
 
+from ..llvm.cache import CodeCache
 from ..once import Once
 from .target import TARGET, level_features, registers
-
-MOST_BYTES = 2**26  # of code on disk: some thousands of functions
 
 
 class Compiler:
     """Compiles functions, one at a time, for the processor at hand, or for the lesser one that `TARGET` names.
 
     Attributes:
-        compiled: how many functions were compiled; the others were found in `folder`.
-        processor: what is compiled for, by LLVM's name.
-        registers: the vectors that it has.
+        compiled: the number of functions that were compiled; the others were in the cache.
+        processor: LLVM's name of the processor.
+        registers: its vector registers.
+        cache: the code on disk.
 
     Args:
-        folder: where the code is kept, so that the next process finds it; None for nowhere.
+        folder: of the cache; None for no cache.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -49,7 +48,7 @@ class Compiler:
         self._lock = threading.Lock()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._renew_lock)
-        self.folder = folder
+        self.cache = CodeCache(folder)
         self.compiled = 0
 
     def address(self, text: str) -> int:
@@ -59,7 +58,10 @@ class Compiler:
                 digest = hashlib.sha256(f"{self._made_for}\n{text}".encode()).hexdigest()[:32]
                 name = text.partition("@")[2].partition("(")[0]
                 unique = f"{name}_{digest}"
-                code = self._kept(digest) or self._compile(text.replace(f"@{name}(", f"@{unique}(", 1), digest)
+                code = self.cache.load(digest)
+                if code is None:
+                    code = self._compile(text.replace(f"@{name}(", f"@{unique}(", 1))
+                    self.cache.store(digest, code)
                 self._engine.add_object_file(self._llvm.ObjectFileRef.from_data(code))
                 self._engine.finalize_object()
                 self._addresses[text] = self._engine.get_function_address(unique)
@@ -68,7 +70,7 @@ class Compiler:
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()
 
-    def _compile(self, text: str, digest: str) -> bytes:
+    def _compile(self, text: str) -> bytes:
         llvm = self._llvm
         module = llvm.parse_assembly(text)
         module.verify()
@@ -78,53 +80,12 @@ class Compiler:
         builder.getModulePassManager().run(module, builder)
         code: bytes = self._machine.emit_object(module)
         self.compiled += 1
-        self._keep(digest, code)
         return code
-
-    def _trim(self, folder: Path) -> None:
-        """Remove the oldest files, where all together are too large; once a process, as it takes a look at each."""
-        found = [(path.stat(), path) for path in folder.iterdir()]
-        kept = 0
-        for status, path in sorted(found, key=lambda pair: pair[0].st_mtime_ns, reverse=True):
-            kept += status.st_size
-            if kept > MOST_BYTES:
-                path.unlink(missing_ok=True)
-
-    # A file holds the code and, before it, its SHA-256: a damaged one is not run.
-    def _kept(self, digest: str) -> bytes | None:
-        if self.folder is None:
-            return None
-        try:
-            data = (self.folder / f"{digest}.code").read_bytes()
-        except OSError:
-            return None
-        return data[32:] if hashlib.sha256(data[32:]).digest() == data[:32] else None
-
-    def _keep(self, digest: str, code: bytes) -> None:
-        if self.folder is None:
-            return
-        temporary = self.folder / f".{digest}.{os.getpid()}.tmp"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(hashlib.sha256(code).digest() + code)
-            temporary.replace(self.folder / f"{digest}.code")
-            if self.compiled == 1:
-                with contextlib.suppress(OSError):  # another process removes the same
-                    self._trim(self.folder)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            self.folder = None  # full, or read-only: what is compiled is just not kept
 
 
 @Once
 def compiler() -> Compiler:
-    """Return the compiler of this process; raise ImportError where there is no LLVM."""
-    return Compiler(cache_folder() / "code")
-
-
-def cache_folder() -> Path:
-    """Return the folder in which the code is kept."""
+    """The compiler of this process; raises ImportError where there is no LLVM."""
     import platformdirs
 
-    return platformdirs.user_cache_path("xpnet")
+    return Compiler(platformdirs.user_cache_path("xpnet") / "code")

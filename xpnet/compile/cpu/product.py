@@ -1,4 +1,4 @@
-"""The function that multiplies matrices: C = A B for each replica, by the BLAS or, for zeros in A, by `sparse`.
+"""The matrix product: C = A B for each replica, by the BLAS or, for zeros in A, by `sparse`.
 
     void product(i64 *table, ptr *memory, i64 part, i64 parts)
 
@@ -25,7 +25,7 @@ TABLE = (
     "columns",
     "inner",  # columns of A
     # Of each matrix: the number of its pointer, an offset in bytes, and the elements from one replica, and from one row
-    # in memory, to the next; of a factor, the BLAS's word for whether it lies transposed.
+    # in memory, to the next; of a factor, the BLAS's word for whether it is transposed.
     *(f"{name} of {matrix}" for matrix in "abc" for name in ("pointer", "offset", "replica", "leading")),
     *(f"transposition of {matrix}" for matrix in "ab"),
 )

@@ -30,7 +30,7 @@ from .compiler import compiler
 from .mapping import LoopFunction
 from .partition import PIECES, ThreadedPlan
 from .product import NO_TRANSPOSE, TABLE, TRANSPOSE, product_text
-from .sparse import Vectors, scratch_bytes, sparse_product, worth_looking
+from .sparse import Vectors, scratch_bytes, sparse_product, worthwhile
 
 HostArray = np.ndarray[Any, Any]
 
@@ -68,7 +68,7 @@ class Program:
             elif source.per_step:
                 self._advances[number] = math.prod(source.shape) * source.dtype.itemsize
         self._lock = threading.Lock()
-        self._cut = {one: self._cut_for_zeros(one) for one in plan.instructions if isinstance(one, Product)}
+        self._cut = {one: self._sparse_blocks(one) for one in plan.instructions if isinstance(one, Product)}
         self._scratch = CPU.zeros((plan.threads, self._scratch_bytes()), "uint8")
         self._encode()
 
@@ -112,7 +112,7 @@ class Program:
         self._driver = DRIVER(compiler().address(runtime.driver()))
 
     def _instruction(self, instruction: Instruction) -> tuple[int, list[int]]:
-        """Return an instruction's function and its table."""
+        """An instruction's function and its table."""
         address = compiler().address
         if isinstance(instruction, Product):
             return address(product_text(instruction.operation.dtype)), self._product(instruction)
@@ -129,7 +129,7 @@ class Program:
         return entry
 
     def _product(self, product: Product) -> list[int]:
-        """Return the table of a product."""
+        """The table of a product."""
         a, b, c = product.matrices
         entries = {
             "gemm": 0 if self._blas is None else self._blas.products[c.dtype.name],
@@ -152,16 +152,16 @@ class Program:
             }
         return [entries[name] for name in TABLE]
 
-    def _cut_for_zeros(self, product: Product) -> Vectors | None:
-        """Return how a product is cut for where its left factor is mostly zeros; None where it is not worth a look."""
+    def _sparse_blocks(self, product: Product) -> Vectors | None:
+        """The blocks in which a product leaves out zeros; None where that cannot pay."""
         a, _, c = product.matrices
         m, n, k = min(c.shape[-2], math.prod(c.shape[:-1]) // self.plan.threads), c.shape[-1], a.shape[-1]
         vectors = Vectors.of(n, k, c.dtype.itemsize, compiler().registers)
-        worth = self._blas is not None and worth_looking(m, n, k, vectors.lanes, _turned(a))
+        worth = self._blas is not None and worthwhile(m, n, k, vectors.lanes, _transposed(a))
         return vectors if worth else None
 
     def _scratch_bytes(self) -> int:
-        """Return how much memory a thread needs for products that leave out zeros."""
+        """Bytes that a thread needs for products that leave out zeros."""
         needed = 0
         for product, vectors in self._cut.items():
             if vectors is not None:
@@ -170,10 +170,14 @@ class Program:
         return -(-needed // ALIGNMENT) * ALIGNMENT
 
     def _sparse(self, product: Product) -> int:
-        """Return the address of the function for where the left factor is mostly zeros; 0 for none."""
+        """Address of the function that leaves out zeros; 0 for none."""
         vectors = self._cut[product]
         a, b, c = product.matrices
-        return 0 if vectors is None else compiler().address(sparse_product(c.dtype, vectors, _turned(a), _turned(b)))
+        return (
+            0
+            if vectors is None
+            else compiler().address(sparse_product(c.dtype, vectors, _transposed(a), _transposed(b)))
+        )
 
     def run(self, arrays: Mapping[str, HostArray], steps: int = 1) -> None:
         """Run the plan `steps` times; arguments and errors are those of `Executable.run`."""
@@ -196,7 +200,7 @@ class Program:
         """Nothing is kept: `run` writes all pointers."""
 
     def _run_on_threads(self, steps: int) -> None:
-        """Go through the program on as many threads as there are parts, or processors if they are fewer."""
+        """Run on as many threads as there are parts, or processors if those are fewer."""
         helpers = min(self.plan.threads, usable_processors()) - 1
         changing = {"steps": steps, "helpers": helpers, "patience": runtime.PATIENCE if helpers else 0}
         for name, value in changing.items():
@@ -212,7 +216,7 @@ class Program:
             memory[: len(self._advances)] += self._advances
 
     def _calls(self) -> list[Callable[[], object]]:
-        """Return what each instruction does to the memory as it is now."""
+        """A call for each instruction, on the memory as it is now."""
         calls: list[Callable[[], object]] = []
         memory = self._memory.ctypes.data
         for instruction, (address, _, table, _) in zip(self.plan.instructions, self._rows.tolist(), strict=True):
@@ -224,7 +228,7 @@ class Program:
         return calls
 
     def _array(self, view: View) -> HostArray:
-        """Return the memory of a view as an array."""
+        """A view as an array."""
         start = int(self._memory[0, self._numbers[view.source]]) + view.offset * view.dtype.itemsize
         length = view.last - view.offset + 1
         memory: Any = (ctypes.c_char * (length * view.dtype.itemsize)).from_address(start)
@@ -251,6 +255,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_sharing)
 
 
-def _turned(matrix: View) -> bool:
-    """Whether a factor of a product lies transposed."""
+def _transposed(matrix: View) -> bool:
+    """Whether a factor of a product is transposed."""
     return (matrix_layout(matrix) or (False, 0))[0]

@@ -148,8 +148,8 @@ class Driver(Builder):
                 for name in ("pieces", "wait"):
                     self.line(f"call void @{name}(ptr %call, ptr {phase}, ptr {memory}, i64 {step}, i64 %me)")
             with self.loop(self.given("number of pointers")) as index:
-                place = self.at("i64", memory, index)
-                self.set(place, self.op("add", self.get(place), self.get(self.at("i64", strides, index))))
+                pointer = self.at("i64", memory, index)
+                self.set(pointer, self.op("add", self.get(pointer), self.get(self.at("i64", strides, index))))
 
     def _call(self, instruction: str, part: str, parts: str) -> None:
         function = self.let(f"inttoptr i64 {self.field(instruction, 0)} to ptr")

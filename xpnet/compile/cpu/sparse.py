@@ -1,10 +1,10 @@
 """Products of matrices whose left factor is mostly zeros: pixels, words, categories, units that ReLU has silenced.
 
-A row of C = A B is the sum of the rows of B, each times an element of that row of A. What an element that is zero would
-add is zero, and is left out: for MNIST's pixels, four terms in five. Infinity and NaN times zero are not zero, so a
-matrix B with any of those is left to the BLAS, and the result is, to rounding, always what it would be without.
+A row of C = A B is the sum of the rows of B, each times an element of that row of A. The terms of zeros are left out:
+of MNIST's pixels, four in five. Infinity and NaN times zero are not zero, so a matrix B that has any is left to the
+BLAS, and the result is always that of the BLAS, to rounding.
 
-Whether A is mostly zeros is seen in each step anew, from some of its rows; where it is not, the BLAS does the product.
+Each step samples rows of A; where too few elements are zero, the BLAS does the product.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import numpy as np
 from ..llvm.builder import Builder, scalar_type
 from .target import Registers
 
-WORTH = 2**20  # multiplications of a part for which the look at A is too short to matter
-FEWEST_ROWS = 16  # of C: for fewer, to look through B takes too long
-LOOKED_AT = 16  # rows of A
-FEWEST_ZEROS = 5 / 8  # of the elements of A, with which this is faster than the BLAS even if they lie at random
-FEWEST_VECTORS = 4  # of a row of C: for fewer, to find out what is zero takes too long
-BLOCK_BYTES = 3 * 2**18  # of a block of B: every two rows of C go through it, and it should stay in a core's cache
-WORD = 64  # elements whose being zero or not is in the bits of one number
-GROUP = 8  # columns of A that are looked through together: as many lie in a line of the cache
-COPIES = 8  # of what is done for an element: with a branch each, the processor guesses better where a word ends
-NOTES = 2**14  # bytes: in one half a bit for each of K elements, in the other a byte for each of K rows
+MIN_WORK = 2**20  # multiplications of a part: below, sampling A costs too much
+MIN_ROWS = 16  # of C: below, checking B for infinity and NaN costs too much
+SAMPLED_ROWS = 16  # of A
+MIN_ZEROS = 5 / 8  # of the elements of A: above, this is faster than the BLAS even where zeros are scattered
+MIN_VECTORS = 4  # of a row of C: below, finding the zeros costs too much
+BLOCK_BYTES = 3 * 2**18  # of a block of B, which every two rows of C read: it should stay in a core's cache
+WORD = 64  # elements whose nonzero mask is one number
+COLUMN_GROUP = 8  # columns of A that are scanned together: those of a cache line
+UNROLLED = 8  # copies of the loop over elements: a branch each lets the processor predict better where a word ends
+MASK_BYTES = 2**14  # of nonzero masks: in one half a bit for each of K elements, in the other a byte for each of K rows
 
 
 class Vectors(NamedTuple):
-    """How the columns of B and C are cut: into blocks whose sums stay in registers, for two rows of C at a time.
+    """Blocks of columns of B and C, whose sums stay in registers for two rows of C at a time.
 
     Attributes:
         lanes: elements of a vector.
@@ -43,79 +43,79 @@ class Vectors(NamedTuple):
 
     @classmethod
     def of(cls, n: int, k: int, itemsize: int, registers: Registers) -> Vectors:
-        """Return them for N columns of K elements."""
+        """The blocks for N columns of K elements."""
         lanes = registers.size // itemsize
         needed = -(-n // lanes)
         most = (registers.number - 4) // 2
-        blocks = -(-needed // max(min(most, BLOCK_BYTES // (k * registers.size)), FEWEST_VECTORS))
+        blocks = -(-needed // max(min(most, BLOCK_BYTES // (k * registers.size)), MIN_VECTORS))
         return cls(lanes, -(-needed // blocks))
 
 
-def noted_elements(turned: bool) -> int:
-    """Return for how many elements in a row of A there is room in the notes."""
-    return NOTES // 2 if turned else 8 * NOTES // 2
+def max_elements(transposed: bool) -> int:
+    """Number of elements in a row of A that the masks have room for."""
+    return MASK_BYTES // 2 if transposed else 8 * MASK_BYTES // 2
 
 
-def worth_looking(m: int, n: int, k: int, lanes: int, turned: bool) -> bool:
-    """Whether a part of a product, (M, K) times (K, N), is large enough, and can be done here; turned: A is (K, M)."""
-    fits = (m if turned else k) >= WORD and k <= noted_elements(turned) and sys.byteorder == "little"
-    return fits and m >= FEWEST_ROWS and n > (FEWEST_VECTORS - 1) * lanes and m * n * k >= WORTH
+def worthwhile(m: int, n: int, k: int, lanes: int, transposed: bool) -> bool:
+    """Whether a part of a product, (M, K) or transposed (K, M) times (K, N), is large enough and can be done here."""
+    fits = (m if transposed else k) >= WORD and k <= max_elements(transposed) and sys.byteorder == "little"
+    return fits and m >= MIN_ROWS and n > (MIN_VECTORS - 1) * lanes and m * n * k >= MIN_WORK
 
 
 def scratch_bytes(k: int, vectors: Vectors, itemsize: int) -> int:
-    """Return how many bytes a thread needs for notes, and for a block of B that has K rows."""
-    return NOTES + k * vectors.number * vectors.lanes * itemsize
+    """Bytes that a thread needs for masks, and for a block of B that has K rows."""
+    return MASK_BYTES + k * vectors.number * vectors.lanes * itemsize
 
 
 @cache
-def sparse_product(dtype: np.dtype[np.generic], vectors: Vectors, turned: bool, b_turned: bool) -> str:
-    """Return the function for a type, how columns are cut, and whether A and B are turned.
+def sparse_product(dtype: np.dtype[np.generic], vectors: Vectors, transposed: bool, b_transposed: bool) -> str:
+    """LLVM text of the function for a type, blocks of columns, and whether A and B are transposed.
 
         i64 sparse(i64 m, i64 n, i64 k, T *a, i64 lda, T *b, i64 ldb, T *c, i64 ldc, i8 *scratch)
 
-    It returns 1, or 0 where it has left the product to others: A has too few zeros, B is not finite, or there is not
-    room enough. A is (M, K), or (K, M) and turned, and B (K, N), or (N, K) and turned; `lda`, `ldb` and `ldc` are
-    elements from one row to the next; `scratch` is at a multiple of 64, with room for `scratch_bytes`.
+    It returns 1, or 0 where it has not done the product: A has too few zeros, B is not finite, or the masks have no
+    room. A is (M, K), or transposed (K, M), and B (K, N), or transposed (N, K); `lda`, `ldb` and `ldc` are elements
+    from one row to the next; `scratch` is at a multiple of 64, with room for `scratch_bytes`.
     """
-    return SparseProduct(dtype, vectors, turned, b_turned).text
+    return SparseProduct(dtype, vectors, transposed, b_transposed).text
 
 
 class SparseProduct(Builder):
     """Writes that function."""
 
-    def __init__(self, dtype: np.dtype[np.generic], vectors: Vectors, turned: bool, b_turned: bool) -> None:
+    def __init__(self, dtype: np.dtype[np.generic], vectors: Vectors, transposed: bool, b_transposed: bool) -> None:
         super().__init__(vectors.lanes)
         self.type, self.size, self.in_block = scalar_type(dtype), dtype.itemsize, vectors.number
         given = "i64 %m, i64 %n, i64 %k, ptr %a, i64 %lda, ptr %b, i64 %ldb, ptr %c, i64 %ldc, ptr %scratch"
         with self.define(f"i64 @sparse({given})", "ret i64 0"):
-            self._product(turned, b_turned)
+            self._product(transposed, b_transposed)
             self.line("ret i64 1")
             self.label("leave")
 
-    def _product(self, turned: bool, b_turned: bool) -> None:
+    def _product(self, transposed: bool, b_transposed: bool) -> None:
         self.wide = f"<{self.lanes} x {self.type}>"
         self.sums = [[self.variable(self.wide) for _ in range(self.in_block)] for _ in range(2)]
-        self.words = self.op("udiv", self.op("add", "%k", WORD - 1), WORD)  # that K bits fill, the last perhaps in part
-        rows, inner = ("%k", "%m") if turned else ("%m", "%k")
+        self.words = self.op("udiv", self.op("add", "%k", WORD - 1), WORD)  # of K bits, the last perhaps not full
+        rows, inner = ("%k", "%m") if transposed else ("%m", "%k")
         self.leave_if(self.op("icmp slt", inner, WORD))
-        self.leave_if(self.op("icmp sgt", "%k", noted_elements(turned)))
+        self.leave_if(self.op("icmp sgt", "%k", max_elements(transposed)))
         self._leave_if_dense(rows, inner)
         width = self.in_block * self.lanes
         with self.loop("%n", step=width) as begin:
-            # The last block, and of a single block the last vector, reach back over columns that were done.
+            # The last block, and of a single block the last vector, reach back over columns that are done.
             last = self.op("sub", "%n", width)
             start = self.let(f"select i1 {self.op('icmp sge', last, 0)}, i64 {self.least(begin, last)}, i64 0")
             self.offsets = [str(v * self.lanes) for v in range(self.in_block - 1)]
             self.offsets.append(self.least(self.op("sub", "%n", self.lanes), width - self.lanes))
-            self.b = self._row("%b", start, "%ldb") if b_turned else self.at(self.type, "%b", start)
+            self.b = self._row("%b", start, "%ldb") if b_transposed else self.at(self.type, "%b", start)
             self.c = self.at(self.type, "%c", start)
             self._clear(self.sums[0])
-            if b_turned:
+            if b_transposed:
                 self._pack_columns()
             else:
                 self._pack_rows()
             self._leave_unless_finite()
-            if turned:
+            if transposed:
                 self._from_columns()
             else:
                 self._from_rows()
@@ -123,11 +123,11 @@ class SparseProduct(Builder):
     # Vectors of B, and sums of C
 
     def _row(self, matrix: str, row: str, ld: str) -> str:
-        """Return where a row begins."""
+        """Address of a row."""
         return self.at(self.type, matrix, self.op("mul", row, ld))
 
     def _vectors(self, row: str) -> list[str]:
-        """Return where the vectors of a row of a block are."""
+        """Addresses of the vectors of a row of a block."""
         return [self.at(self.type, row, offset) for offset in self.offsets]
 
     def _load(self, address: str, number: int) -> str:
@@ -142,8 +142,8 @@ class SparseProduct(Builder):
         product = self.op("fmul contract", a, b, self.wide)
         self.set(one, self.op("fadd contract", self.get(one, self.wide), product, self.wide), self.wide)
 
-    # A block of B is copied first, so that its vectors lie side by side and each in one line of the cache. Added up,
-    # times 0, they show whether all are finite: 0 times infinity, or NaN, is NaN, and stays that in a sum.
+    # A block of B is copied first, so that its vectors are side by side, each in one cache line. Their sum, times 0,
+    # shows whether all are finite: 0 times infinity, or NaN, is NaN, and stays NaN in a sum.
 
     def _pack_rows(self) -> None:
         """Copy a block of B as (K, N)."""
@@ -154,14 +154,14 @@ class SparseProduct(Builder):
     def _pack_columns(self) -> None:
         """Copy a block of B as (N, K): a vector's elements are one of each of its rows."""
         steps = f"<{', '.join(f'i64 {lane}' for lane in range(self.lanes))}>"
-        apart = self.op("mul", self.splat("%ldb", "i64", self.lanes), steps, f"<{self.lanes} x i64>")
+        step = self.op("mul", self.splat("%ldb", "i64", self.lanes), steps, f"<{self.lanes} x i64>")
         pointers, mask = f"<{self.lanes} x ptr>", f"<{self.lanes} x i1>"
         name = f"@llvm.masked.gather.v{self.lanes}f{8 * self.size}.v{self.lanes}p0"
         self.declared.add(f"declare {self.wide} {name}({pointers}, i32, {mask}, {self.wide})")
         every = self.splat("1", "i1", self.lanes)
         for v, offset in enumerate(self.offsets):
             first = self._row(self.b, offset, "%ldb")
-            of_lanes = self.let(f"getelementptr {self.type}, ptr {first}, <{self.lanes} x i64> {apart}")
+            of_lanes = self.let(f"getelementptr {self.type}, ptr {first}, <{self.lanes} x i64> {step}")
             with self.loop("%k") as k:
                 addresses = self.let(f"getelementptr {self.type}, {pointers} {of_lanes}, i64 {k}")
                 given = f"{pointers} {addresses}, i32 {self.size}, {mask} {every}, {self.wide} poison"
@@ -181,40 +181,40 @@ class SparseProduct(Builder):
         self.leave_if(self.op("icmp ne", bits, 0, f"i{self.lanes}"))
 
     def _packed(self, k: str) -> list[str]:
-        """Return where the copies of row k's vectors are."""
-        block = self.let(f"getelementptr i8, ptr %scratch, i64 {NOTES}")
+        """Addresses of the copies of row k's vectors."""
+        block = self.let(f"getelementptr i8, ptr %scratch, i64 {MASK_BYTES}")
         row = self.at(self.wide, block, self.op("mul", k, self.in_block))
         return [self.at(self.wide, row, str(v)) for v in range(self.in_block)]
 
-    # Which elements of A are not zero
+    # Nonzero masks of A
 
     def _bits(self, comparison: str, values: str, number: int) -> str:
-        """Return a number with a bit for each element, by how it compares with 0."""
+        """A bit for each element, by its comparison with 0."""
         holds = self.let(f"fcmp {comparison} <{number} x {self.type}> {values}, zeroinitializer")
         return self.let(f"bitcast <{number} x i1> {holds} to i{number}")
 
-    def _not_zero(self, address: str, number: int) -> str:
-        """Return which of the elements at an address are not zero; NaN is not."""
+    def _nonzero(self, address: str, number: int) -> str:
+        """Nonzero mask of the elements at an address; NaN is not zero."""
         return self._bits("une", self._load(address, number), number)
 
     def _leave_if_dense(self, rows: str, inner: str) -> None:
-        """Leave where too few elements are zero, in some of A's rows as they lie in memory."""
-        apart = self.op("udiv", self.op("add", rows, LOOKED_AT - 1), LOOKED_AT)
+        """Leave where too few elements of the sampled rows, as A is in memory, are zero."""
+        step = self.op("udiv", self.op("add", rows, SAMPLED_ROWS - 1), SAMPLED_ROWS)
         words = self.op("udiv", self.op("add", inner, WORD - 1), WORD)
         there, seen = self.variable(), self.variable()
         self.set(there, 0)
         self.set(seen, 0)
-        with self.loop(rows, step=apart) as row, self.loop(words) as word:
+        with self.loop(rows, step=step) as row, self.loop(words) as word:
             first = self.least(self.op("mul", word, WORD), self.op("sub", inner, WORD))
-            bits = self._not_zero(self.at(self.type, self._row("%a", row, "%lda"), first), WORD)
+            bits = self._nonzero(self.at(self.type, self._row("%a", row, "%lda"), first), WORD)
             self.set(there, self.op("add", self.get(there), self.function("ctpop", bits)))
             self.set(seen, self.op("add", self.get(seen), WORD))
-        least, of = FEWEST_ZEROS.as_integer_ratio()
+        least, of = MIN_ZEROS.as_integer_ratio()
         zeros = self.op("sub", self.get(seen), self.get(there))
         self.leave_if(self.op("icmp slt", self.op("mul", zeros, of), self.op("mul", self.get(seen), least)))
 
-    # Two rows of C at a time. Of A, the elements for each begin somewhere, and are a stride apart; which of them are
-    # not zero, in either row, has been noted before.
+    # Two rows of C at a time. Of A, the elements for each have an address and a stride; the mask has a bit for those
+    # that are not zero in either row.
 
     def _pair(self, starts: list[str], stride: str, rows: list[str]) -> None:
         """Write two rows of C."""
@@ -225,7 +225,7 @@ class SparseProduct(Builder):
             first = self.op("mul", word, WORD)
             self.set(left, self.get(self.at("i64", "%scratch", word)))
             with self.repeat(lambda: self.op("icmp ne", self.get(left), 0)) as behind:
-                for copy in range(COPIES):
+                for copy in range(UNROLLED):
                     if copy:
                         self.leave_if(self.op("icmp eq", self.get(left), 0), behind)
                     bits = self.get(left)
@@ -258,21 +258,21 @@ class SparseProduct(Builder):
             self._pair(starts, "1", rows)
 
     def _either(self, starts: list[str], first: str) -> str:
-        """Return which elements of a WORD, from one on, are not zero in either row."""
-        a, b = (self._not_zero(self.at(self.type, start, first), WORD) for start in starts)
+        """Mask of the elements of a word that are not zero in either row."""
+        a, b = (self._nonzero(self.at(self.type, start, first), WORD) for start in starts)
         return self.op("or", a, b)
 
     def _from_columns(self) -> None:
-        """Do the product for A as (K, M): a group of columns is looked through at once, down all of their rows."""
-        found = self.let(f"getelementptr i8, ptr %scratch, i64 {NOTES // 2}")  # a byte a row, a bit for each column
-        with self.loop("%m", step=GROUP) as begin:
-            start = self.least(begin, self.op("sub", "%m", GROUP))
+        """Do the product for A as (K, M): a group of columns is scanned at once, down all of their rows."""
+        found = self.let(f"getelementptr i8, ptr %scratch, i64 {MASK_BYTES // 2}")  # a byte a row, a bit a column
+        with self.loop("%m", step=COLUMN_GROUP) as begin:
+            start = self.least(begin, self.op("sub", "%m", COLUMN_GROUP))
             group = self.at(self.type, "%a", start)
             with self.loop("%k") as k:
-                self.set(self.at("i8", found, k), self._not_zero(self._row(group, k, "%lda"), GROUP), "i8")
+                self.set(self.at("i8", found, k), self._nonzero(self._row(group, k, "%lda"), COLUMN_GROUP), "i8")
             with self.loop(self.op("sub", self.op("mul", self.words, WORD), "%k")) as beyond:
                 self.set(self.at("i8", self.at("i8", found, "%k"), beyond), 0, "i8")
-            with self.loop(GROUP, step=2) as column:
+            with self.loop(COLUMN_GROUP, step=2) as column:
                 two = self.splat(self.op("shl", 3, self.let(f"trunc i64 {column} to i8"), "i8"), "i8", WORD)
                 with self.loop(self.words) as word:
                     bits = self._of_columns(self.at("i8", found, self.op("mul", word, WORD)), two)
@@ -281,7 +281,7 @@ class SparseProduct(Builder):
                 self._pair([self.at(self.type, "%a", row) for row in rows], "%lda", rows)
 
     def _of_columns(self, found: str, two: str) -> str:
-        """Return which bytes of a WORD have either of the two bits that each byte of `two` has."""
+        """Mask of the bytes of a word that have either of the two bits in each byte of `two`."""
         kind = f"<{WORD} x i8>"
         bits = self.op("and", self.let(f"load {kind}, ptr {found}, align 1"), two, kind)
         return self.let(f"bitcast <{WORD} x i1> {self.op('icmp ne', bits, 'zeroinitializer', kind)} to i{WORD}")

@@ -39,7 +39,7 @@ class Value(NamedTuple):
 
 
 def scalar_type(dtype: np.dtype[Any]) -> str:
-    """Return LLVM's name of a type in a register."""
+    """LLVM's name of a type in a register."""
     if dtype == BOOL:
         return "i1"
     if dtype.kind == "f":
@@ -48,7 +48,7 @@ def scalar_type(dtype: np.dtype[Any]) -> str:
 
 
 def memory_type(dtype: np.dtype[Any]) -> str:
-    """Return LLVM's name of a type in memory."""
+    """LLVM's name of a type in memory."""
     return "i8" if dtype == BOOL else scalar_type(dtype)
 
 
@@ -72,7 +72,7 @@ class Builder:
         self.declared: set[str] = set()
 
     def name(self, prefix: str = "v") -> str:
-        """Return a name that was not used."""
+        """Return a new name."""
         self.count += 1
         return f"%{prefix}{self.count}"
 
@@ -223,11 +223,11 @@ class Builder:
         return self.emit(f"load {Value('', dtype, lanes).type}, ptr {address}", dtype, lanes)
 
     def store(self, address: str, value: Value) -> None:
-        """Put a value into memory that holds one of its type."""
+        """Store a value into memory of its type."""
         self.line(f"store {value.type} {value.name}, ptr {address}")
 
     def load_vector(self, address: str, dtype: np.dtype[Any], mask: str | None) -> Value:
-        """Return neighbouring elements."""
+        """Load neighbouring elements."""
         kind = self.vector(dtype)
         if mask is None:
             return self.emit(f"load {kind}, ptr {address}, align {dtype.itemsize}", dtype, self.lanes)
@@ -240,12 +240,12 @@ class Builder:
         )
 
     def prefetch(self, address: str) -> None:
-        """Let what lies at an address be brought into the caches."""
+        """Fetch an address into the caches."""
         self.declared.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         self.line(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 3, i32 1)")
 
     def store_vector(self, address: str, value: Value, mask: str | None) -> None:
-        """Put a vector's elements side by side."""
+        """Store a vector's elements side by side."""
         size = value.dtype.itemsize
         if mask is None:
             self.line(f"store {value.type} {value.name}, ptr {address}, align {size}")
@@ -255,7 +255,7 @@ class Builder:
         self.line(f"call void {name}({value.type} {value.name}, ptr {address}, i32 {size}, {self._mask} {mask})")
 
     def gather(self, addresses: str, dtype: np.dtype[Any], mask: str | None) -> Value:
-        """Return elements that have an address each."""
+        """Load elements from an address each."""
         kind = self.vector(dtype)
         name = f"@llvm.masked.gather.{self._suffix(dtype)}.v{self.lanes}p0"
         self.declared.add(f"declare {kind} {name}({self._pointers}, i32, {self._mask}, {kind})")
@@ -267,7 +267,7 @@ class Builder:
         )
 
     def scatter(self, addresses: str, value: Value, mask: str | None) -> None:
-        """Put elements to an address each."""
+        """Store elements to an address each."""
         name = f"@llvm.masked.scatter.{self._suffix(value.dtype)}.v{self.lanes}p0"
         self.declared.add(f"declare void {name}({value.type}, {self._pointers}, i32, {self._mask})")
         self.line(
@@ -276,7 +276,7 @@ class Builder:
         )
 
     def offset(self, address: str, steps: Value, dtype: np.dtype[Any]) -> str:
-        """Return addresses that lie so many elements beyond one."""
+        """Return the address, or addresses, `steps` elements beyond one."""
         name = self.name("q")
         self.line(f"{name} = getelementptr {scalar_type(dtype)}, ptr {address}, {steps.type} {steps.name}")
         return name
@@ -334,11 +334,11 @@ class Builder:
         return name
 
     def get(self, address: str, kind: str = "i64") -> str:
-        """Return what lies at an address."""
+        """Return the value at an address."""
         return self.let(f"load {kind}, ptr {address}")
 
     def set(self, address: str, value: str | int, kind: str = "i64") -> None:
-        """Put a value to an address."""
+        """Store a value at an address."""
         self.line(f"store {kind} {value}, ptr {address}")
 
     def op(self, name: str, a: str | int, b: str | int, kind: str = "i64") -> str:
@@ -346,7 +346,7 @@ class Builder:
         return self.let(f"{name} {kind} {a}, {b}")
 
     def at(self, kind: str, address: str, index: str) -> str:
-        """Return the address of an element further on."""
+        """Return the address of element `index` from an address on."""
         return self.let(f"getelementptr {kind}, ptr {address}, i64 {index}")
 
     def least(self, a: str, b: str | int) -> str:
@@ -386,7 +386,7 @@ class Builder:
 
     @contextmanager
     def repeat(self, condition: Callable[[], str]) -> Iterator[str]:
-        """Write a loop that goes on while a condition holds; its value is the label behind it."""
+        """Write a loop that runs while a condition holds; its value is the label behind it."""
         head, body, end = (self.name(name)[1:] for name in ("head", "body", "end"))
         self.line(f"br label %{head}")
         self.label(head)
@@ -413,7 +413,7 @@ class Builder:
 
     @contextmanager
     def when(self, condition: str) -> Iterator[None]:
-        """Write a branch that is taken where a condition holds."""
+        """Write a branch for where a condition holds."""
         then, behind = (self.name(name)[1:] for name in ("then", "behind"))
         self.line(f"br i1 {condition}, label %{then}, label %{behind}")
         self.label(then)

@@ -1,6 +1,7 @@
-"""Elementary functions in vectors: what LLVM leaves to a library that works one element at a time.
+"""The elementwise operations in LLVM text: instructions, intrinsics, and exp, log and tanh for any number of lanes.
 
-Each is written from its series, to a few units in the last place: the argument is first brought near zero, where a
+LLVM leaves those three to a library that works one element at a time. Here each is its series, to a few units in the
+last place: the argument is first brought near zero, where a
 Taylor polynomial of fixed length is exact to rounding. The reductions are those of Cody and Waite, "Software manual for
 the elementary functions", 1980.
 """
@@ -19,7 +20,7 @@ from .builder import BOOL, Builder, Value
 
 @dataclass(frozen=True)
 class Format:
-    """What a floating-point type is made of."""
+    """Constants of a floating-point type."""
 
     mantissa: int  # bits
     bias: int
@@ -230,5 +231,5 @@ def identity(w: Builder, name: str, like: Value) -> Value:
 
 
 def _signed(a: Value) -> str:
-    """Return how LLVM tells comparisons of signed integers from those of unsigned ones."""
+    """Prefix of LLVM's comparisons of integers: signed or unsigned."""
     return "s" if a.dtype.kind == "i" else "u"

@@ -38,7 +38,7 @@ Entry = int | float | Pointer
 
 @dataclass(frozen=True)
 class Operand:
-    """A view's place in memory.
+    """Addresses of a view's elements.
 
     Attributes:
         base: the address of its first element; of an iota, the first number.
@@ -90,14 +90,14 @@ class LoopValues:
         self.indices = ["", "", ""]
         self.mask: str | None = None
         self._inlined, self._stored = inlining.inlined, loop.stored
-        self._known: list[dict[Any, Any]] = [{}, {}, {}]  # what was made in each scope, by key
+        self._known: list[dict[Any, Any]] = [{}, {}, {}]  # values of each scope, by key
         self._operands: dict[Any, Operand] = {}
         self._totals: dict[Operation, str] = {}  # variables that reductions add up in
 
     # Scopes
 
     def once(self, scope: int, key: Any, make: Callable[[], T]) -> T:
-        """Return what was made under a key in a scope; make it there the first time."""
+        """Return the value under a key in a scope; `make` it there the first time."""
         if key not in self._known[scope]:
             lines, within, mask = self.w.lines, self.scope, self.mask
             if scope != within:
@@ -109,7 +109,7 @@ class LoopValues:
         return self._known[scope][key]  # type: ignore[no-any-return]
 
     def begin(self, scope: int, lines: list[str]) -> None:
-        """Write into `lines`, in a scope in which nothing has been made yet."""
+        """Write into `lines` from now on, in a scope that has no values yet."""
         self.scope, self.w.lines, self._known[scope] = scope, lines, {}
 
     def _scope_of(self, argument: View | Scalar) -> int:

@@ -41,7 +41,7 @@ class Replay:
         self._calls_are_for: list[tuple[int, tuple[int, ...]]] = []
 
     def _plan_results(self) -> dict[Source, View | HostArray]:
-        """Return where each result goes: straight into the view that it is stored into, or to a workspace."""
+        """The memory of each result: the view that it is stored into, or a part of one workspace."""
         operations = self._dependence.operations
         results: dict[Source, View | HostArray] = {}
         last = {view.source: operation.index for operation in operations for view in operation.views}
@@ -65,7 +65,7 @@ class Replay:
         return results
 
     def _target(self, number: int, last: int) -> View | None:
-        """Return what a result is stored into, if it can be there from the beginning until it was last read."""
+        """The view that a result is stored into, where it can be there from its computation to its last reader."""
         operations = self._dependence.operations
         operation = operations[number]
         readers = self._dependence.consumers[operation]
@@ -95,10 +95,10 @@ class Replay:
             else:
                 self._memory[one] = arrays[one.name].view()
         changing = [(self._memory[one], arrays[one.name]) for one in self._given if one.per_step]
-        places = [(self._memory[one].ctypes.data, self._memory[one].shape) for one in self._given]
-        if places != self._calls_are_for:
+        addresses = [(self._memory[one].ctypes.data, self._memory[one].shape) for one in self._given]
+        if addresses != self._calls_are_for:
             self._calls = [call for operation in self._dependence.operations for call in self._make(operation)]
-            self._calls_are_for = places
+            self._calls_are_for = addresses
         for step in range(steps):
             for memory, every in changing:
                 memory[...] = every[step]
@@ -127,8 +127,8 @@ class Replay:
             if self._results[operation.views[0].source] is not operation.target:
                 yield partial(np.copyto, self._array(operation.target), given[0])
             return
-        place = self._results[operation]
-        out = self._array(place) if isinstance(place, View) else place
+        out = self._results[operation]
+        out = self._array(out) if isinstance(out, View) else out
         if operation.kind == "product":
             yield partial(np.matmul, given[0], given[1], out=out)
         elif operation.kind == "reduce":
@@ -152,10 +152,8 @@ class Replay:
         elif isinstance(source, Input):
             memory = self._memory[source]
         else:
-            place = self._results[source]
-            if isinstance(place, View):
-                return self._array(place)
-            memory = place
+            result = self._results[source]
+            memory = self._array(result) if isinstance(result, View) else result
         itemsize = view.dtype.itemsize
         strides = tuple(stride * itemsize for stride in view.strides)
         return np.ndarray(view.shape, view.dtype, memory, start * itemsize, strides)

@@ -1,4 +1,4 @@
-"""A plan in words: what runs, in what order, on which threads, and in which memory."""
+"""A plan as text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INFIX = {
 
 
 def describe(plan: Plan, workers: str = "one worker", shares: Mapping[Instruction, str] | None = None) -> str:
-    """Return a plan as text: an instruction a paragraph, with the formula of each result that it leaves behind.
+    """Return a plan as text: a paragraph for each instruction, with the formula of each lasting result.
 
     Args:
         plan: the plan.
@@ -77,7 +77,7 @@ class _Words:
         return f"{left} = {self.view(a)} @ {self.view(b)}{self.offset(product.operation)}"
 
     def loop(self, loop: Loop) -> list[str]:
-        """Return a line for each result that is left behind, or needed more than once."""
+        """A line for each result that lasts, or is read more than once."""
         readers = dict.fromkeys(loop.operations, 0)
         for operation in loop.operations:
             for view in operation.views:

@@ -44,11 +44,11 @@ class Fusion:
             self._settle(operation)
 
     def _results(self, operation: Operation) -> list[View]:
-        """Return the views of other operations' results that an operation reads."""
+        """The results of other operations that an operation reads."""
         return [view for view in self.inlining.reads(operation) if isinstance(view.source, Operation)]
 
     def _settle(self, operation: Operation) -> None:
-        """Put an operation into an instruction, one that is there or a new one, with those that have waited for it."""
+        """Put an operation, with those that have waited for it, into an existing instruction or a new one."""
         self.waiting.discard(operation)
         together = self._with_waiting(operation)
         needed = [self.of[view.source] for one in together for view in self._results(one) if view.source in self.of]
@@ -69,7 +69,7 @@ class Fusion:
                 self._join(one, loop)
 
     def _with_waiting(self, operation: Operation) -> list[Operation]:
-        """Return an operation and those that wait for it and can be in its loop; settle the others that it needs."""
+        """Return an operation with the waiting ones that can join its loop; settle the others that it needs."""
         while True:
             together = [operation]
             apart = None
@@ -93,7 +93,7 @@ class Fusion:
         self.of[operation] = instruction
 
     def _fills(self, product: Product, store: Operation) -> bool:
-        """Whether a product can write straight into what it is stored into: nobody else reads it."""
+        """Whether a product can write straight into a store's target: nothing else reads it."""
         (view,) = store.views
         target = store.target
         assert target is not None

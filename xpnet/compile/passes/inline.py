@@ -55,7 +55,7 @@ class Inlining:
         )
 
     def reads(self, operation: Operation) -> Iterator[View]:
-        """Yield the views that an operation reads, with those of the operations inlined in it in their place."""
+        """Yield the views that an operation reads; an inlined operation is replaced by the views that it reads."""
         for view in operation.views:
             if view.source in self.inlined:
                 assert isinstance(view.source, Operation)
