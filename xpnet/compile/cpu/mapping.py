@@ -139,9 +139,7 @@ class LoopFunction(LoopValues):
     def prefetch(self, view: View, operand: Operand) -> None:
         """Prefetch what is read here in a later row: a processor cannot guess which row that is."""
         start = self.once(OUTER, ("ahead", view.key), lambda: self._row_ahead(view, operand))
-        address = self.w.name("q")
-        self.w.line(f"{address} = getelementptr {memory_type(view.dtype)}, ptr {start}, i64 {self.indices[COLUMNS]}")
-        self.w.prefetch(address)
+        self.w.prefetch(self.w.at(memory_type(view.dtype), start, self.indices[COLUMNS]))
 
     def _row_ahead(self, view: View, operand: Operand) -> str:
         """Address of the row that is gathered AHEAD rows later; of this row, near the end."""
@@ -151,6 +149,4 @@ class LoopFunction(LoopValues):
         later = w.select(w.compare("slt", later, rows), later, row)
         number = w.load(w.offset(index.base, w.multiply(later, Value(index.strides[ROWS], INT64)), INT64), INT64)
         terms = [(self.indices[REPLICAS], operand.strides[REPLICAS]), (number.name, operand.strides[ROWS])]
-        offset, start = self.sum("0", terms), w.name("q")
-        w.line(f"{start} = getelementptr {memory_type(view.dtype)}, ptr {operand.base}, i64 {offset}")
-        return start
+        return w.at(memory_type(view.dtype), operand.base, self.offset(terms))

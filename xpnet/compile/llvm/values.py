@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, TypeVar
 
 import numpy as np
@@ -83,7 +84,7 @@ class LoopValues:
         self.loop, self.inner, self.lane_axis = loop, loop.inner, lane_axis
         self.w = Builder(lanes)
         self.table: list[Entry] = []
-        self.entry: list[str] = []
+        self.entry = self.w.lines
         self.outer: list[str] = []
         self.scope, self.stage = ENTRY, 0
         self.domain: list[str] = []
@@ -133,11 +134,7 @@ class LoopValues:
         """Add an entry to the table, and return its name, an i64 that is read once."""
         number = len(self.table)
         self.table.append(entry)
-        self.entry += [
-            f"  %a{number} = getelementptr i64, ptr %table, i64 {number}",
-            f"  %t{number} = load i64, ptr %a{number}",
-        ]
-        return f"%t{number}"
+        return self.once(ENTRY, ("entry", number), lambda: self.w.get(self.w.at("i64", "%table", str(number))))
 
     def _number(self, number: Scalar, dtype: np.dtype[Any]) -> Value:
         """One of Python's numbers, in a type."""
@@ -212,13 +209,10 @@ class LoopValues:
         assert isinstance(view.source, Input | Operation)
         pointer = self.entry_of(Pointer(view.source))
         offset = self.entry_of(view.offset * view.dtype.itemsize)
-        name = self.w.name("p")
-        self.entry += [
-            f"  {name}s = getelementptr ptr, ptr %memory, i64 {pointer}",
-            f"  {name}m = load ptr, ptr {name}s",
-            f"  {name} = getelementptr i8, ptr {name}m, i64 {offset}",
-        ]
-        return name
+        w = self.w
+        return self.once(
+            ENTRY, ("base", pointer, offset), lambda: w.at("i8", w.get(w.at("ptr", "%memory", pointer), "ptr"), offset)
+        )
 
     def _only_row(self, view: View, base: str) -> str:
         """Address of the one row that is gathered, found once."""
@@ -226,13 +220,8 @@ class LoopValues:
         axis, index = view.gather.axis, view.gather.index
         first = self._base(index)
         stride = self.entry_of(view.strides[axis] * view.dtype.itemsize)
-        name = self.w.name("p")
-        self.entry += [
-            f"  {name}k = load i64, ptr {first}",
-            f"  {name}o = mul i64 {name}k, {stride}",
-            f"  {name} = getelementptr i8, ptr {base}, i64 {name}o",
-        ]
-        return name
+        w = self.w
+        return self.once(ENTRY, ("only row", base), lambda: w.at("i8", base, w.op("mul", w.get(first), stride)))
 
     def index_of(self, operand: Operand) -> Operand:
         """Operand of the index that gathers an operand's rows: (B,), along whichever axis it gathers."""
@@ -249,32 +238,17 @@ class LoopValues:
         if not operand.gathers(axis):
             return self.indices[axis]
         index = self.index_of(operand)
-
-        def make() -> str:
-            address, name = self._element(index, axis), self.w.name("k")
-            self.w.line(f"{name} = load i64, ptr {address}")
-            return name
-
-        return self.once(BODY if axis == self.inner else OUTER, ("row", index.base, axis), make)
+        scope = BODY if axis == self.inner else OUTER
+        return self.once(scope, ("row", index.base, axis), lambda: self.w.get(self._element(index, axis)))
 
     def _element(self, index: Operand, axis: int) -> str:
         """Address of an index's element at the position along an axis."""
-        address = self.w.name("q")
-        offset = self.sum("0", [(self.indices[axis], index.strides[axis])])
-        self.w.line(f"{address} = getelementptr i64, ptr {index.base}, i64 {offset}")
-        return address
+        return self.w.at("i64", index.base, self.offset([(self.indices[axis], index.strides[axis])]))
 
-    def sum(self, start: str, terms: list[tuple[str, str]]) -> str:
-        """The sum of `start` and of products, all i64."""
-        for index, stride in terms:
-            product = index
-            if stride != "1":
-                product = self.w.name("x")
-                self.w.line(f"{product} = mul i64 {index}, {stride}")
-            total = self.w.name("x")
-            self.w.line(f"{total} = add i64 {start}, {product}")
-            start = total
-        return start
+    def offset(self, terms: list[tuple[str, str]]) -> str:
+        """The sum of products of a position and a stride."""
+        products = [index if stride == "1" else self.w.op("mul", index, stride) for index, stride in terms]
+        return reduce(lambda one, other: self.w.op("add", one, other), products)
 
     def _address(self, view: View, scope: int) -> str:
         """Address of the element at the position; of an iota, the number there."""
@@ -282,12 +256,10 @@ class LoopValues:
 
         def moved(start: str, axes: list[int]) -> str:
             terms = [(self._position(operand, axis), operand.strides[axis]) for axis in axes]
+            offset = self.offset(terms)
             if operand.iota:
-                return self.sum(start, terms)
-            address = self.w.name("q")
-            offset = self.sum("0", terms)
-            self.w.line(f"{address} = getelementptr {memory_type(view.dtype)}, ptr {start}, i64 {offset}")
-            return address
+                return self.w.op("add", start, offset)
+            return self.w.at(memory_type(view.dtype), start, offset)
 
         # A lane that gathers its own element has an address of its own, too: `_lane_addresses`.
         own = self.lane_axis if operand.gathers(self.lane_axis) else None

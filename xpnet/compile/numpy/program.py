@@ -153,7 +153,9 @@ class Replay:
             memory = self._memory[source]
         else:
             result = self._results[source]
-            memory = self._array(result) if isinstance(result, View) else result
+            if isinstance(result, View):  # its readers read all of it
+                return self._array(result)
+            memory = result
         itemsize = view.dtype.itemsize
         strides = tuple(stride * itemsize for stride in view.strides)
         return np.ndarray(view.shape, view.dtype, memory, start * itemsize, strides)
