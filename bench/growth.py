@@ -33,7 +33,7 @@ from xpnet.compile.passes.dependence import Dependence
 from xpnet.compile.passes.fuse import Fusion
 from xpnet.compile.passes.inline import Inlining
 from xpnet.sklearn import MLPClassifier
-from xpnet.training import steps as training_steps
+from xpnet.training import compiled_step
 
 CHUNKS = 1000
 CHECKPOINTS = (100, 400, 1000)
@@ -71,7 +71,7 @@ def stream() -> None:
         if number in CHECKPOINTS:
             fitting = ours._fitting
             assert fitting is not None  # it is kept between chunks
-            runners = sum(len(taking._runners) for taking in fitting._steps.values())
+            runners = sum(len(runner._executables) for runner in fitting._runners.values())
             ms = [1000 * median(times[last:]) for times in seconds.values()]
             print(f"{number:5}  {resident_mib():5.0f}  {runners:7}  {ms[0]:8.2f}  {ms[1]:15.2f}", flush=True)
             last = number
@@ -95,7 +95,7 @@ def compile_seconds(trainer: Trainer, x: np.ndarray, y: np.ndarray) -> tuple[dic
         traces.append(timed("record", record, step, arrays, gathered))
         raise UntraceableError("measured")
 
-    with patch.object(training_steps, "compile_step", catch):
+    with patch.object(compiled_step, "compile_step", catch):
         trainer.plan(x, y)
     (trace,) = traces
     timed("signature", lambda: trace.signature)

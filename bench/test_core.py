@@ -21,8 +21,9 @@ from networks import NETWORKS
 from xpnet import MLP, Adam, Trainer
 from xpnet.device import Array, Device
 from xpnet.optim import State
-from xpnet.training.steps import EpochSums, Steps, training_step
-from xpnet.training.trainer import step_table
+from xpnet.training.runner import StepRunner
+from xpnet.training.step import EpochSums, training_step
+from xpnet.training.step_arrays import step_table, table_row
 
 ROWS = 4096
 
@@ -52,21 +53,21 @@ class Setting:
         return step_table(self.model.network, self.trainer.optimizer, self.trainer.schedule, 0, 1)
 
     def step(self) -> Callable[[], None]:
-        scalars = {name: values[0, ...] for name, values in self.table().items()}
+        scalars = table_row(self.table(), 0)
         sums = EpochSums.zeros(self.model)
         return lambda: training_step(self.model, self.trainer.optimizer, self.rows, self.index, scalars, sums)
 
     def compiled_step(self) -> Callable[[], None]:
-        steps = Steps(self.model, self.trainer.optimizer, self.rows, compiled=True)
+        runner = StepRunner(self.model, self.trainer.optimizer, self.rows, compiled=True)
         table, sums, batch = self.table(), EpochSums.zeros(self.model), slice(0, self.batch_size)
 
         def step() -> None:
-            for _ in steps.take(self.index, [batch], table, sums, most=1):
+            for _ in runner.run(self.index, [batch], table, sums, most=1):
                 pass
 
         step()
-        if steps.compiled is not True:
-            pytest.skip(f"not compiled: {steps.compiled}")
+        if runner.compiled is not True:
+            pytest.skip(f"not compiled: {runner.compiled}")
         return step
 
     def products(self) -> Callable[[], None]:

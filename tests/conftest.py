@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(autouse=True)
 def few_steps_are_compiled(monkeypatch):
     """Compiled steps are tested with few of them, which would else run eagerly, as compiling them does not pay."""
-    monkeypatch.setattr("xpnet.training.steps.WORTH", 0)
+    monkeypatch.setattr("xpnet.training.runner.BREAK_EVEN_ELEMENTS", 0)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def eager(monkeypatch):
     def refuse(*arguments, **options):
         raise UntraceableError("this test runs eagerly")
 
-    monkeypatch.setattr("xpnet.training.steps.compile_step", refuse)
+    monkeypatch.setattr("xpnet.training.compiled_step.compile_step", refuse)
 
 
 @pytest.fixture

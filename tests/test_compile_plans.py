@@ -9,7 +9,7 @@ from programs import recorded
 from test_compile_programs import build, formulas, sizes
 
 from xpnet import MLP, SGD, Adam, Trainer
-from xpnet.compile import record
+from xpnet.compile import UntraceableError, record
 from xpnet.compile.cpu.partition import threaded_plan, useful_threads
 from xpnet.compile.cpu.program import Program
 from xpnet.compile.ir import Iota, View
@@ -94,9 +94,9 @@ def trainers_step(model, optimizer, x, y, monkeypatch, **options):
 
     def catch(step, arrays, *, gathered, **_):
         caught.append((step, arrays, gathered))
-        raise ValueError("caught")
+        raise UntraceableError("caught")
 
-    monkeypatch.setattr("xpnet.training.steps.compile_step", catch)
+    monkeypatch.setattr("xpnet.training.compiled_step.compile_step", catch)
     Trainer(model, optimizer, batch_size=len(x)).fit(x, y, **options)
     return caught[0]
 

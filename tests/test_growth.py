@@ -20,15 +20,15 @@ from xpnet.compile.cpu.partition import threaded_plan
 from xpnet.compile.cpu.program import Program
 from xpnet.compile.llvm import cache as code_cache
 from xpnet.compile.numpy.program import Replay
-from xpnet.training import steps
+from xpnet.training import compiled_step, runner
 
-WORTH = steps.WORTH
+BREAK_EVEN_ELEMENTS = runner.BREAK_EVEN_ELEMENTS
 
 
 @pytest.fixture(autouse=True)
 def few_steps_are_compiled(monkeypatch):
     """Here they are not, as outside of tests."""
-    monkeypatch.setattr(steps, "WORTH", WORTH)
+    monkeypatch.setattr(runner, "BREAK_EVEN_ELEMENTS", BREAK_EVEN_ELEMENTS)
 
 
 def calls(function, *arguments):
@@ -54,9 +54,9 @@ def recorded_step(model, monkeypatch):
 
     def compile_step(step, arrays, **_):
         handed.extend((step, arrays))
-        raise steps.UntraceableError("not compiled here")
+        raise UntraceableError("not compiled here")
 
-    monkeypatch.setattr(steps, "compile_step", compile_step)
+    monkeypatch.setattr(compiled_step, "compile_step", compile_step)
     Trainer(model, batch_size=16).plan(np.zeros((32, 8)), np.arange(32) % 4)
     return handed
 
@@ -98,19 +98,19 @@ def streaming(**arguments):
     return sklearn.MLPClassifier((10,), random_state=0, **arguments)
 
 
-def runners(model):
-    return sum(len(taking._runners) for taking in model._fitting._steps.values())
+def executables(model):
+    return sum(len(one._executables) for one in model._fitting._runners.values())
 
 
 @pytest.mark.parametrize("worth", [0, 5, 50])
 def test_a_stream_keeps_few_compiled_steps(worth, monkeypatch):
     """However often sizes come back."""
-    monkeypatch.setattr(steps, "WORTH", worth)
+    monkeypatch.setattr(runner, "BREAK_EVEN_ELEMENTS", worth)
     model = streaming(batch_size=30)
     for number, (x, y) in enumerate(stream(60)):
         model.partial_fit(x, y, classes=[0, 1, 2])
-        assert runners(model) <= steps.MOST_RUNNERS
-        assert number < 50 or runners(model)
+        assert executables(model) <= runner.MAX_EXECUTABLES
+        assert number < 50 or executables(model)
 
 
 def test_memory_of_a_stream_is_level():
@@ -127,9 +127,11 @@ def test_memory_of_a_stream_is_level():
 
 
 def test_a_compiled_step_serves_any_number_of_rows(monkeypatch):
-    monkeypatch.setattr(steps, "WORTH", 0)
+    monkeypatch.setattr(runner, "BREAK_EVEN_ELEMENTS", 0)
     made = []
-    monkeypatch.setattr(steps, "compile_step", lambda *given, **named: made.append(1) or compile_step(*given, **named))
+    monkeypatch.setattr(
+        compiled_step, "compile_step", lambda *given, **named: made.append(1) or compile_step(*given, **named)
+    )
     model = streaming(batch_size=50)
     for rows in (50, 100, 350, 150):
         x = np.random.default_rng(rows).normal(size=(rows, 5))
@@ -138,7 +140,7 @@ def test_a_compiled_step_serves_any_number_of_rows(monkeypatch):
 
 
 def test_a_pickled_stream_goes_on_with_the_same_bytes(monkeypatch):
-    monkeypatch.setattr(steps, "WORTH", 12)
+    monkeypatch.setattr(runner, "BREAK_EVEN_ELEMENTS", 12)
     model = streaming(batch_size=30)
     for number, (x, y) in enumerate(stream(60)):
         model.partial_fit(x, y, classes=[0, 1, 2])
@@ -203,7 +205,7 @@ def test_few_steps_run_eagerly_and_many_compiled(blobs):
         return trainer
 
     few, eager = trained(2), trained(2, compile=False)
-    assert few.compiled == steps.FEW
+    assert few.compiled == runner.TOO_FEW
     assert few.model.network.values.tobytes() == eager.model.network.values.tobytes()
     if LLVM:
         many = trained(3000)
@@ -213,7 +215,9 @@ def test_few_steps_run_eagerly_and_many_compiled(blobs):
 def test_short_fits_do_not_compile_each_time(monkeypatch):
     """Steps that were taken do not come again: each fit would compile for itself."""
     made = []
-    monkeypatch.setattr(steps, "compile_step", lambda *given, **named: made.append(1) or compile_step(*given, **named))
+    monkeypatch.setattr(
+        compiled_step, "compile_step", lambda *given, **named: made.append(1) or compile_step(*given, **named)
+    )
     x, y = np.random.default_rng(0).normal(size=(128, 30)), np.arange(128) % 2
     trainer = Trainer(MLP([30, 64, 64, 2]))
     for _ in range(300):
@@ -239,7 +243,7 @@ def test_an_error_of_the_planner_is_not_silent(blobs, monkeypatch):
         raise AssertionError("planted")
 
     monkeypatch.setattr("xpnet.compile.passes.dependence.Dependence._order_stores", fail)
-    monkeypatch.setattr(steps, "WORTH", 0)
+    monkeypatch.setattr(runner, "BREAK_EVEN_ELEMENTS", 0)
     trainer = Trainer(MLP([4, 8, 3]), batch_size=30)
     with pytest.warns(RuntimeWarning, match=r"eagerly.*AssertionError: planted.*report"):
         trainer.fit(*blobs)

@@ -11,7 +11,7 @@ import pytest
 from xpnet import MLP, Sequential, Trainer, evaluate, metrics, predict, tutorial
 from xpnet.lab import race
 from xpnet.nn import Identity, Step
-from xpnet.training.steps import Evaluation
+from xpnet.training.runner import Evaluator
 from xpnet.training.trainer import checked_rows
 
 # Kinds of outputs. An argmax of NaN is the first class, and NaN > 0 is a no: all targets here are those.
@@ -62,9 +62,9 @@ def test_one_output_that_is_no_number_spoils_its_row(value, place, compiled, dev
     z = np.array([[0.1, 0.9, 0.0], [0.0, 0.0, 0.0], [2.0, -1.0, 0.5]], dtype=np.float32)
     rows = checked_rows(model, z, [1, 0, 0])
     z[1:, 1] = -np.inf
-    assert Evaluation(model, replace(rows, x=device.asarray(z)), compiled=compiled).report()[1] == 1.0
+    assert Evaluator(model, replace(rows, x=device.asarray(z)), compiled=compiled).means()[1] == 1.0
     z[0, place] = value
-    broken = Evaluation(model, replace(rows, x=device.asarray(z)), compiled=compiled).report()
+    broken = Evaluator(model, replace(rows, x=device.asarray(z)), compiled=compiled).means()
     assert broken[1] == pytest.approx(2 / 3)
 
 

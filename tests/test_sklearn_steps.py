@@ -36,7 +36,7 @@ pytestmark = [
 @pytest.fixture(params=["compiled", "eager"], autouse=True)
 def many(request, monkeypatch):
     """Small fits are compiled, which they would not be, or run eagerly, as all do where steps are few."""
-    monkeypatch.setattr("xpnet.training.steps.WORTH", 0 if request.param == "compiled" else 10**9)
+    monkeypatch.setattr("xpnet.training.runner.BREAK_EVEN_ELEMENTS", 0 if request.param == "compiled" else 10**9)
 
 
 LISTS = ("loss_curve_", "validation_scores_")

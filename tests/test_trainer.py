@@ -222,7 +222,7 @@ def test_after_an_interruption_fit_goes_on_as_if_it_had_not_been(interruption, b
 
         with monkeypatch.context() as patch:
             if interruption != "Ctrl-C":
-                patch.setattr(trainer_module.Evaluation, "report", interrupted)
+                patch.setattr(trainer_module.Evaluator, "means", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 trainer.fit(x, y, epochs=2, on_step=interrupt, test=(x, y))
     assert [row["epoch"] for row in trainer.history] == list(range(1, trainer.epoch + 1))

@@ -141,3 +141,21 @@ def check_floats(name: str, value: Any, **bounds: float) -> float | list[float]:
     if every is None:
         return check_float(name, value, **bounds)
     return [check_float(f"{name}[{i}]", one, **bounds) for i, one in enumerate(every)]
+
+
+def plain_attributes(owner: object) -> dict[str, Any]:
+    """Attributes of an object that are numbers, strings, None, or lists and tuples of these.
+
+    >>> class Decay:
+    ...     def __init__(self):
+    ...         self.rate, self.values = 0.5, np.ones(2)
+    >>> plain_attributes(Decay())
+    {'rate': 0.5}
+    """
+    return {name: value for name, value in vars(owner).items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(one) for one in value)
+    return value is None or isinstance(value, bool | int | float | str | np.generic)

@@ -12,8 +12,9 @@ from threadpoolctl import threadpool_limits
 from xpnet import MLP, Trainer
 from xpnet.optim import OPTIMIZERS
 from xpnet.training.config import default_threads
-from xpnet.training.steps import EpochSums, Steps
-from xpnet.training.trainer import step_table
+from xpnet.training.runner import StepRunner
+from xpnet.training.step import EpochSums
+from xpnet.training.step_arrays import step_table
 
 
 class XpnetSteps:
@@ -31,7 +32,7 @@ class XpnetSteps:
             layer.W[...], layer.b[...] = w, b
         optimizer = OPTIMIZERS[problem.optimizer](problem.learning_rate)
         self.trainer = Trainer(self.model, optimizer, batch_size=problem.batch_size)
-        self.steps = Steps(self.model, optimizer, self.model.rows(problem.x, problem.t), compiled=way != "eager")
+        self.runner = StepRunner(self.model, optimizer, self.model.rows(problem.x, problem.t), compiled=way != "eager")
         self.taken = 0
 
     def take(self, batches: Array) -> None:
@@ -39,10 +40,10 @@ class XpnetSteps:
         table = step_table(self.model.network, self.trainer.optimizer, self.trainer.schedule, self.taken, count)
         spans = [slice(k * size, (k + 1) * size) for k in range(count)]
         with np.errstate(all="ignore"):
-            for taken in self.steps.take(batches.ravel(), spans, table, EpochSums.zeros(self.model), most=count):
+            for taken in self.runner.run(batches.ravel(), spans, table, EpochSums.zeros(self.model), most=count):
                 self.taken += taken
-        if self.way == "compiled" and self.steps.compiled is not True:
-            raise LeftOut(f"the step is not compiled: {self.steps.compiled}")
+        if self.way == "compiled" and self.runner.compiled is not True:
+            raise LeftOut(f"the step is not compiled: {self.runner.compiled}")
 
     def weights(self) -> Weights:
         return [(layer.W.copy(), layer.b[0].copy()) for layer in self.layers]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
+
+import numpy as np
 
 from ..device import Array
 
@@ -29,6 +32,18 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def arrays(self) -> dict[str, Array]:
+        """Return x, t and, where there are weights, w by name."""
+        return {"x": self.x, "t": self.t} | ({} if self.w is None else {"w": self.w})
+
+    def in_order(self) -> Rows:
+        """Return rows whose arrays, where they are the host's, lie in C order."""
+        host = {name: array for name, array in self.arrays().items() if isinstance(array, np.ndarray)}
+        if all(array.flags.c_contiguous for array in host.values()):
+            return self
+        ordered: dict[str, Any] = {name: np.ascontiguousarray(array) for name, array in host.items()}
+        return replace(self, **ordered)
 
     def batch(self, index: Array) -> tuple[Array, Array, Array | None]:
         """Gather the rows `index`, (B,): inputs (B, I), targets (B,) or (B, O), and weights (B,) or (R, B)."""

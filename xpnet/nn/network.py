@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from ..checks import check_int, elements, float_type, shown
+from ..checks import check_int, elements, float_type, plain_attributes, shown
 from ..device import Array, Device, get_device
 from ..errors import DeviceError, NetworkMemoryError
 from ..rng import LARGEST_SEED, Purpose, check_seed, draw_seed, stream
@@ -187,6 +187,22 @@ class Sequential:
             grads = self.layout.views(xp, gradients, index, self.device)
             kept = self.buffer_layout.views(xp, buffers, index, self.device)
             layer.bind(xp, params, grads, kept, index=index, dtype=self.dtype, replicas=self.replicas)
+
+    def over(self, xp: Any, values: Array, gradients: Array, buffers: Array) -> Sequential:
+        """Return the same network over other vectors, of the array module `xp`.
+
+        Its layers are new ones of the same settings, without what these keep of a batch.
+        """
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other.layers = [copy.copy(layer) for layer in self.layers]
+        for layer, origin in zip(other.layers, self.layers, strict=True):
+            vars(layer).update(plain_attributes(origin))  # also those that were set after the layer was bound
+        other.device = Device(self.device.name, xp)
+        other._values, other._gradients, other._buffers = values, gradients, buffers
+        other._first_key = xp.zeros(self._lead + (1, 1), "uint32")
+        other.bind(xp, values, gradients, buffers)
+        return other
 
     def forward(self, x: Array, train: bool = False, key: Array | None = None) -> Array:
         """Return the output of the last layer, (..., B, O), for x, (B, I) or (R, B, I), an array of this device.

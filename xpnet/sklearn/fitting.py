@@ -17,8 +17,10 @@ from ..nn import Linear
 from ..optim import Optimizer, Schedule
 from ..training.config import WORTH_THREADS
 from ..training.model import MLP
-from ..training.steps import EpochSums, Steps, in_order
-from ..training.trainer import batch_spans, step_table
+from ..training.runner import StepRunner
+from ..training.step import EpochSums
+from ..training.step_arrays import step_table
+from ..training.trainer import batch_spans
 from .rules import Penalized
 
 WHOLE_ROWS = 1024  # in a piece of all rows: enough to fill the processor, little to keep in memory
@@ -97,7 +99,7 @@ class Examples:
         self.model, self.x, self.t, self.w = model, x, t, w
         self.rows = None  # where they are made dense piece by piece
         if not hasattr(x, "tocsr"):
-            self.rows = in_order(model.rows(x, t, w))
+            self.rows = model.rows(x, t, w).in_order()
         elif stay_sparse(model, x):
             without = model.rows(np.empty((len(t), 0)), t, w)
             self.rows = replace(without, x=SparseRows(x).astype(model.network.dtype))
@@ -147,8 +149,8 @@ class Fitting:
         self.optimizer = Penalized(rule, alpha)
         self.optimizer.bind(model.network)
         self.taken = 0
-        self._steps: dict[bool, Steps] = {}  # what takes steps now, by whether it may compile them
-        self._seen: dict[Any, float] = {}  # how many steps of which kind it has taken, as `Steps` counts them
+        self._runners: dict[bool, StepRunner] = {}  # at most one, by whether it may compile steps
+        self._counts: dict[Any, float] = {}  # the counts of `StepRunner`
 
     def epoch(
         self, examples: Examples, order: HostArray, batch_size: int, interrupt: DeferredInterrupt
@@ -163,12 +165,12 @@ class Fitting:
         sums = EpochSums.zeros(model, metric=False)
         optimizer.penalty[...] = 0.0
         for rows, index, some in examples.pieces(order, batches):
-            steps = self._steps_on(rows)
+            runner = self._runner_on(rows)
             begin = batches[some.start].start if examples.rows is None else 0
             spans = [slice(batch.start - begin, batch.stop - begin) for batch in batches[some]]
             part = {name: values[some] for name, values in table.items()}
             with few_threads(model, batch_size):
-                for taken in steps.take(index, spans, part, sums, most=len(spans)):
+                for taken in runner.run(index, spans, part, sums, most=len(spans)):
                     self.taken += taken
                     interrupt.check()
         fetched = (sums.loss, sums.weight, optimizer.penalty)
@@ -182,15 +184,15 @@ class Fitting:
         loss, penalty = self.epoch(examples, np.arange(len(examples)), examples.at_once(WHOLE_ROWS), interrupt)
         return loss, penalty, self.model.device.to_host(total).copy()
 
-    def _steps_on(self, rows: Rows) -> Steps:
-        """Return what takes the next steps, on rows; what was compiled for rows of the same kind is used again."""
+    def _runner_on(self, rows: Rows) -> StepRunner:
+        """Return the runner of the next steps; the last one, with its compiled steps, where it will do."""
         compiled = not isinstance(rows.x, SparseRows)
-        steps = self._steps.get(compiled) or Steps(
-            self.model, self.optimizer, rows, compiled=compiled, expected=self.expected, seen=self._seen
+        runner = self._runners.get(compiled) or StepRunner(
+            self.model, self.optimizer, rows, compiled=compiled, expected=self.expected, counts=self._counts
         )
-        self._steps = {compiled: steps}
-        steps.use(rows)
-        return steps
+        self._runners = {compiled: runner}
+        runner.use(rows)
+        return runner
 
     def is_finite(self) -> bool:
         """Whether the rule's state is finite."""
@@ -203,21 +205,21 @@ class Fitting:
 
     def use(self, model: MLP) -> None:
         """Train another model of the same parameters from now on; the rule's state stays."""
-        self.model, self._steps = model, {}
+        self.model, self._runners = model, {}
 
     def release(self) -> None:
         """Keep no rows."""
-        for steps in self._steps.values():
-            steps.release()
+        for runner in self._runners.values():
+            runner.release()
 
     # What was compiled is not kept; the rule's state is, as NumPy arrays.
     def __getstate__(self) -> dict[str, Any]:
         state = {name: self.model.device.to_host(array) for name, array in self.optimizer.state.items()}
-        return vars(self) | {"_steps": {}, "optimizer": (self.optimizer.rule, self.optimizer.alpha, state)}
+        return vars(self) | {"_runners": {}, "optimizer": (self.optimizer.rule, self.optimizer.alpha, state)}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         rule, alpha, state = kept.pop("optimizer")
-        vars(self).update(kept)
+        vars(self).update({"_runners": {}, "_counts": {}} | kept)  # not in estimators of earlier versions
         rule.bound = False
         self.optimizer = Penalized(rule, alpha)
         self.optimizer.bind(self.model.network)

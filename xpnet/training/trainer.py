@@ -6,6 +6,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,42 +17,19 @@ from ..data.batches import Rows, spans
 from ..errors import DivergedError
 from ..interrupts import DeferredInterrupt
 from ..nn import Sequential
-from ..optim import Adam, Optimizer, Schedule, State
+from ..optim import Adam, Optimizer, Schedule
 from ..optim.schedules import constant
-from ..rng import check_seed, draw_seed, mask_keys, permutation
+from ..rng import check_seed, draw_seed, permutation
 from .early_stopping import BestCheckpoint, asks_to_stop
 from .model import MLP
-from .steps import EpochSums, Evaluation, Steps
+from .runner import Evaluator, StepRunner
+from .step import EpochSums
+from .step_arrays import step_table
 
-Row = dict[str, Any]
+HistoryRow = dict[str, Any]
+OnEpoch = Callable[[HistoryRow], Any]
 OnStep = Callable[[int], None]
-Examples = tuple[Any, Any]  # rows and their targets
-
-
-def step_table(network: Sequential, optimizer: Optimizer, schedule: Schedule, taken: int, length: int) -> State:
-    """Return what each of the `length` steps after `taken` steps reads: arrays (length,) or (length, R, 1).
-
-    They are made in float64 on the host, cast once, and sent in one upload. Where the network draws random numbers
-    there is also `mask_key`, uint32, (length, 1, 1) or (length, R, 1, 1).
-    """
-    one = network.replicas is None
-    numbers = range(taken, taken + length)
-    t = np.array(numbers, dtype=np.float64) + 1.0  # (steps,)
-    shape = (length,) if network.replicas is None else (length, network.replicas, 1)
-    table = {
-        name: np.broadcast_to(np.reshape(value, (-1, 1)) if isinstance(value, tuple) else value, shape)
-        for name, value in optimizer.step_table(t if one else t[:, None, None]).items()
-    }
-    factors = np.array([schedule(number) for number in numbers])
-    if not factors.any():  # of cosine, say, which was made for fewer steps
-        warnings.warn("the schedule gives a learning rate of 0 from here on: nothing is learnt any more", stacklevel=4)
-    table["learning_rate"] = table["learning_rate"] * (factors if one else factors[:, None, None])
-    arrays = network.device.asarray(np.stack(list(table.values())).astype(network.dtype))  # (names, steps, ...)
-    result = {name: arrays[k] for k, name in enumerate(table)}
-    if network.random:
-        host = np.stack([mask_keys(seed, taken, length) for seed in network.seeds], axis=1)  # (steps, R)
-        result["mask_key"] = network.device.asarray(host.reshape((length, 1, 1) if one else (length, -1, 1, 1)))
-    return result
+Pair = tuple[Any, Any]  # rows and their targets
 
 
 def batch_spans(network: Sequential, rows: int, batch_size: int) -> list[slice]:
@@ -118,7 +96,7 @@ class Trainer:
         self.compile = flag("compile", compile)
         self.compiled: bool | str = "nothing was trained"
         self.epoch = self.step = 0
-        self.history: list[Row] = []
+        self.history: list[HistoryRow] = []
         self.best_epoch: int | list[int] | None = None
 
     def fit(
@@ -130,13 +108,13 @@ class Trainer:
         steps: int | None = None,
         sample_weight: Any = None,
         class_weight: Any = None,
-        validation: Examples | None = None,
-        test: Examples | None = None,
+        validation: Pair | None = None,
+        test: Pair | None = None,
         early_stop: int | None = None,
-        on_epoch: Callable[[Row], Any] | None = None,
+        on_epoch: OnEpoch | None = None,
         on_step: OnStep | None = None,
         on_progress: OnStep | None = None,
-    ) -> list[Row]:
+    ) -> list[HistoryRow]:
         """Train, and return the history so far: a row per epoch.
 
         A row holds `epoch, step, learning_rate, seconds` (of training steps alone), `train_loss, train_accuracy`
@@ -173,97 +151,81 @@ class Trainer:
 
         Warns where the schedule, which counts all of this trainer's steps, has come to its end at a rate of 0.
         """
-        pairs = {
-            name: check_pair(name, pair)
-            for name, pair in (("validation", validation), ("test", test))
-            if pair is not None
-        }
-        for name, call in (("on_epoch", on_epoch), ("on_step", on_step), ("on_progress", on_progress)):
-            if call is not None and not callable(call):
-                raise TypeError(f"{name} must be a function, not {shown(call)}")
+        given = {"validation": validation, "test": test}
+        pairs = {name: check_pair(name, pair) for name, pair in given.items() if pair is not None}
+        for name, callback in (("on_epoch", on_epoch), ("on_step", on_step), ("on_progress", on_progress)):
+            if callback is not None and not callable(callback):
+                raise TypeError(f"{name} must be a function, not {shown(callback)}")
         if early_stop is not None:
             check_int("early_stop", early_stop)
             if validation is None:
                 raise ValueError("early_stop needs validation data to watch")
-        # Values that overflow are looked for at the end of the epoch.
         with (
             DeferredInterrupt() as interrupt,
             self.model.device.activate(),
-            np.errstate(all="ignore"),
+            np.errstate(all="ignore"),  # values that overflow are looked for at the end of each epoch
             one_at_a_time(self.model.running, "the model"),
-            contextlib.ExitStack() as at_the_end,
         ):
-            # Nothing is half done yet, and what x is made of may take long.
+            callbacks = _Callbacks(on_epoch, on_step, on_progress, interrupt)
+            # Nothing is half done yet, and converting x may take long.
             rows = interrupt.call(checked_rows, self.model, x, y, sample_weight, class_weight)
-            held = {name: interrupt.call(checked_rows, self.model, *pair) for name, pair in pairs.items()}
-            lengths = _epoch_lengths(self.steps_in_epoch(len(rows)), epochs, steps)
-            coming = steps or (epochs or 1) * self.steps_in_epoch(len(rows))
-            taking = Steps(self.model, self.optimizer, rows, compiled=self.compile, expected=coming)
-            often = -(-coming // self.steps_in_epoch(len(rows)))
-            reports = {
-                name: Evaluation(self.model, data, compiled=self.compile, reports=often) for name, data in held.items()
-            }
-            self.best_epoch = None
-            best = None
-            if early_stop is not None:
-                network = self.model.network
-                arrays = [network.values, network.buffers, *self.optimizer.state.values()]
-                best = BestCheckpoint(network.device, network.replicas, early_stop, arrays)
-                at_the_end.callback(self._restore_best, best)
-                if self.epoch:  # what was trained already may be the best there will be
-                    best.update(self.epoch, reports["validation"].report()[0])
+            others = {name: interrupt.call(checked_rows, self.model, *pair) for name, pair in pairs.items()}
+            self._fit(rows, others, _total_steps(self.steps_in_epoch(len(rows)), epochs, steps), early_stop, callbacks)
+        return self.history
+
+    def _fit(
+        self, rows: Rows, others: dict[str, Rows], total: int, early_stop: int | None, callbacks: _Callbacks
+    ) -> None:
+        """Train for `total` steps, and evaluate on `others` after each epoch."""
+        per_epoch = self.steps_in_epoch(len(rows))
+        epochs = -(-total // per_epoch)
+        runner = StepRunner(self.model, self.optimizer, rows, compiled=self.compile, expected=total)
+        evaluators = {
+            name: Evaluator(self.model, other, compiled=self.compile, evaluations=epochs)
+            for name, other in others.items()
+        }
+        with self._best_checkpoint(early_stop) as best:
+            if best is not None and self.epoch:  # what was trained already may be the best there will be
+                best.update(self.epoch, evaluators["validation"].means()[0])
             good = self._snapshot()
-            for length in lengths:
+            for done in range(0, total, per_epoch):
                 try:
-                    row = self._train_epoch(taking, length, on_step, on_progress, interrupt)
-                    self.compiled = taking.compiled
-                    for name, report in reports.items():
-                        row[f"{name}_loss"], row[f"{name}_{self.model.task.metric}"] = report.report()
-                    wrong = self._divergence(row)
-                except BaseException:  # Ctrl-C, or an exception of a callback: steps that were taken do not count
+                    row = self._train_epoch(runner, min(per_epoch, total - done), callbacks)
+                    for name, evaluator in evaluators.items():
+                        row[f"{name}_loss"], row[f"{name}_{self.model.task.metric}"] = evaluator.means()
+                    divergence = self._divergence(row)
+                except BaseException:  # Ctrl-C, or an exception of a callback: the epoch's steps do not count
                     self._restore(good)
                     raise
-                if wrong is not None:
+                if divergence is not None:
                     self._restore(good)
-                    if on_epoch is not None:
-                        interrupt.call(on_epoch, row)
+                    callbacks.epoch(row)
+                    kept = f"epoch {self.epoch}" if best is None or (best.epoch < 0).all() else "its best epoch"
                     raise DivergedError(
-                        f"{wrong} in epoch {row['epoch']}, at a learning rate of {row['learning_rate']}: try a lower"
-                        " one, or scale the inputs; the model is as after"
-                        f" {f'epoch {self.epoch}' if best is None or (best.epoch < 0).all() else 'its best epoch'}"
+                        f"{divergence} in epoch {row['epoch']}, at a learning rate of {row['learning_rate']}: try a"
+                        f" lower one, or scale the inputs; the model is as after {kept}"
                     )
                 self.epoch = row["epoch"]
                 good = self._snapshot()
                 self.history.append(row)
                 if best is not None:  # before the callback, which may raise
                     best.update(row["epoch"], row["validation_loss"])
-                stop = on_epoch is not None and asks_to_stop(interrupt.call(on_epoch, row))
-                if stop or (best is not None and best.stopped.all()):
+                if callbacks.epoch(row) or (best is not None and best.stopped.all()):
                     break
-        return self.history
 
-    def _train_epoch(
-        self,
-        steps: Steps,
-        length: int,
-        on_step: OnStep | None,
-        on_progress: OnStep | None,
-        interrupt: DeferredInterrupt,
-    ) -> Row:
-        """Take `length` steps of an epoch, and return its row of the history."""
-        model, rows = self.model, steps.rows
+    def _train_epoch(self, runner: StepRunner, length: int, callbacks: _Callbacks) -> HistoryRow:
+        """Train for an epoch of `length` steps, and return its row of the history."""
+        model, rows = self.model, runner.rows
         start = time.perf_counter()
         order = model.device.asarray(permutation(self.seed, self.epoch + 1, len(rows)))
         sums = EpochSums.zeros(model)
         batches = self._batches(len(rows))[:length]
         rate = self._rates(self.step + length - 1)
         table = step_table(model.network, self.optimizer, self.schedule, self.step, length)
-        for taken in steps.take(order, batches, table, sums, most=length if on_step is None else 1):
+        for taken in runner.run(order, batches, table, sums, most=length if callbacks.on_step is None else 1):
             self.step += taken
-            interrupt.check()
-            for on in (on_step, on_progress):
-                if on is not None:
-                    interrupt.call(on, self.step)
+            callbacks.steps(self.step)
+        self.compiled = runner.compiled
         loss, score = sums.means(model, rows.t.take(order[: batches[-1].stop], axis=0))
         return {
             "epoch": self.epoch + 1,
@@ -284,8 +246,8 @@ class Trainer:
             batches = self._batches(len(rows))
             order = np.arange(batches[0].stop)
             table = step_table(self.model.network, self.optimizer, self.schedule, self.step, 1)
-            steps = Steps(self.model, self.optimizer, rows, compiled=self.compile)
-            return steps.plan(order, table, EpochSums.zeros(self.model), len(batches))
+            runner = StepRunner(self.model, self.optimizer, rows, compiled=self.compile)
+            return runner.plan(order, table, EpochSums.zeros(self.model), len(batches))
 
     def steps_in_epoch(self, rows: int) -> int:
         """Return how many steps an epoch of so many rows has."""
@@ -300,7 +262,7 @@ class Trainer:
         rate, factor = self.optimizer.learning_rate, self.schedule(taken)
         return [one * factor for one in rate] if isinstance(rate, tuple) else rate * factor
 
-    def _divergence(self, row: Row) -> str | None:
+    def _divergence(self, row: HistoryRow) -> str | None:
         """Say what is not finite after an epoch, in every replica; None where there is one that is all right."""
         network = self.model.network
         finite = network.device.to_host(network.xp.isfinite(network.values).all(axis=-1))
@@ -320,9 +282,20 @@ class Trainer:
         for name, array in state.items():
             self.optimizer.state[name][...] = array
 
-    def _restore_best(self, best: BestCheckpoint) -> None:
-        """Go back to the best epoch."""
-        self.best_epoch = best.restore()
+    @contextlib.contextmanager
+    def _best_checkpoint(self, patience: int | None) -> Iterator[BestCheckpoint | None]:
+        """Context with a checkpoint that is restored at its end; None without early stopping."""
+        self.best_epoch = None
+        if patience is None:
+            yield None
+            return
+        network = self.model.network
+        arrays = [network.values, network.buffers, *self.optimizer.state.values()]
+        best = BestCheckpoint(network.device, network.replicas, patience, arrays)
+        try:
+            yield best
+        finally:
+            self.best_epoch = best.restore()
 
     def _check_rates(self) -> None:
         """Raise ValueError for a learning rate that is nothing, or infinite, in the model's type."""
@@ -350,6 +323,27 @@ class Trainer:
                 self.optimizer.state[name][...] = self.model.device.asarray(array)
 
 
+@dataclass(frozen=True)
+class _Callbacks:
+    """The user's functions, which Ctrl-C ends at once."""
+
+    on_epoch: OnEpoch | None
+    on_step: OnStep | None
+    on_progress: OnStep | None
+    interrupt: DeferredInterrupt
+
+    def steps(self, taken: int) -> None:
+        """Call `on_step` and `on_progress`, after Ctrl-C has had its turn."""
+        self.interrupt.check()
+        for callback in (self.on_step, self.on_progress):
+            if callback is not None:
+                self.interrupt.call(callback, taken)
+
+    def epoch(self, row: HistoryRow) -> bool:
+        """Call `on_epoch`; return whether it asks to stop."""
+        return self.on_epoch is not None and asks_to_stop(self.interrupt.call(self.on_epoch, row))
+
+
 def evaluate(model: MLP, x: Any, y: Any) -> tuple[Any, Any]:
     """Return mean loss and accuracy (of regression, R2) on rows as they come, (N, ...), with their targets.
 
@@ -357,7 +351,7 @@ def evaluate(model: MLP, x: Any, y: Any) -> tuple[Any, Any]:
     never right, and makes loss and R2 NaN.
     """
     with _checked_model(model).device.activate(), np.errstate(all="ignore"):
-        return Evaluation(model, checked_rows(model, x, y), compiled=False).report()
+        return Evaluator(model, checked_rows(model, x, y), compiled=False).means()
 
 
 def _checked_model(model: Any) -> MLP:
@@ -393,12 +387,11 @@ def checked_rows(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = 
     return model.rows(x, t, weights)
 
 
-def _epoch_lengths(per_epoch: int, epochs: int | None, steps: int | None) -> Iterator[int]:
-    """Yield the number of steps of each epoch to come; raise for a number of epochs or steps that is none."""
+def _total_steps(per_epoch: int, epochs: int | None, steps: int | None) -> int:
+    """Return the number of steps to train for; raise where `epochs` or `steps` is wrong, or both are given."""
     for name, count in (("epochs", epochs), ("steps", steps)):
         if count is not None:
             check_int(name, count)
     if epochs is not None and steps is not None:
         raise ValueError(f"epochs ({epochs}) and steps ({steps}) cannot both be given")
-    left = (epochs or 1) * per_epoch if steps is None else steps
-    return (min(per_epoch, left - done) for done in range(0, left, per_epoch))
+    return (epochs or 1) * per_epoch if steps is None else steps

@@ -1,0 +1,84 @@
+"""One step: forward, loss, backward, update. And the sums that the steps of an epoch add to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data.batches import Rows
+from ..device import Array
+from ..optim import Optimizer, State
+from .model import MLP
+
+
+def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, scalars: State, sums: EpochSums) -> None:
+    """Train on one batch, the rows `index`, (B,).
+
+    No branch depends on an array's value, and every number that changes from step to step is an array among the
+    arguments. So the calls below, recorded once, are those of all steps on B rows.
+
+    Args:
+        model: the model; its parameters, gradients and buffers are assigned.
+        optimizer: the update rule; its state is assigned.
+        rows: the training rows.
+        index: the numbers of the batch's rows.
+        scalars: learning rate and other numbers of this step, and the key of its random numbers.
+        sums: the epoch's sums.
+    """
+    network = model.network
+    x, t, w = rows.batch(index)
+    z = network.forward(x, train=True, key=scalars.get("mask_key"))
+    loss, weight, dz = model.loss(network.xp, z, t, w)
+    network.backward(dz)
+    optimizer.step(network.xp, network.values, network.gradients, optimizer.state, scalars)
+    sums.add(model, z, t, loss, weight)
+
+
+def evaluation_step(model: MLP, rows: Rows, sums: EpochSums) -> None:
+    """Add loss and metric of `rows` to `sums`."""
+    z = model.network.forward(rows.inputs(rows.x))
+    loss, weight, _ = model.loss(model.network.xp, z, rows.t, rows.w)
+    sums.add(model, z, rows.t, loss, weight)
+
+
+@dataclass(frozen=True)
+class EpochSums:
+    """Sums over an epoch's batches, in float64 on the device, which is read once: at the epoch's end.
+
+    Attributes:
+        loss, weight: the weighted sum of losses, and the sum of weights, () or (R,).
+        metric_sum: the sum that the task's metric is made of, () or (R,), or for each output, (O,) or (R, O); None for
+            no metric.
+    """
+
+    loss: Array
+    weight: Array
+    metric_sum: Array | None
+
+    @classmethod
+    def zeros(cls, model: MLP, *, metric: bool = True) -> EpochSums:
+        """Sums that are zero, with the task's metric or without."""
+        shape = () if model.replicas is None else (model.replicas,)
+        by_output = shape + (model.out_features,) * model.task.by_output
+        zeros = model.device.zeros
+        return cls(zeros(shape, "float64"), zeros(shape, "float64"), zeros(by_output, "float64") if metric else None)
+
+    def add(self, model: MLP, z: Array, t: Array, loss: Array, weight: Array) -> None:
+        """Add a batch: its loss and weight, and the metric of its outputs z and targets t."""
+        metric_sum = None if self.metric_sum is None else model.task.metric_sum(model.network.xp, model.loss, z, t)
+        self.loss[...] = self.loss + loss
+        self.weight[...] = self.weight + weight
+        if self.metric_sum is not None:
+            self.metric_sum[...] = self.metric_sum + metric_sum
+
+    def arrays(self) -> State:
+        """Return the sums by name."""
+        return {name: array for name, array in vars(self).items() if array is not None}
+
+    def means(self, model: MLP, t: Array) -> tuple[Any, Any]:
+        """Return mean loss and metric over the rows with targets t, as floats or lists of R; waits for the device."""
+        loss, weight = (model.device.to_host(a) for a in (self.loss, self.weight))
+        with np.errstate(invalid="ignore"):
+            return (loss / weight).tolist(), model.task.score(model.device, self.metric_sum, t)
