@@ -26,6 +26,7 @@ from xpnet import MLP, Config, DataError, __main__, cli, doctor, load_digits, pr
 from xpnet import device as device_module
 from xpnet.compile import why_not_compiled
 from xpnet.data import mnist
+from xpnet.interrupts import DeferredInterrupt, Terminated
 from xpnet.lab import rates
 from xpnet.nn import ACTIVATIONS, INITIALIZERS
 from xpnet.optim import OPTIMIZERS, SCHEDULES
@@ -1148,23 +1149,30 @@ def test_the_model_file_is_what_training_left(trained):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_an_interruption_waits_for_the_end_of_a_step():
-    with cli.Interruptions() as interruptions:
-        interruptions.check()
-        os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(cli.Terminated):
-            interruptions.check()
-    with cli.Interruptions() as interruptions:
-        os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            interruptions.check()
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_an_interruption_of_a_command_waits_for_the_end_of_a_step(number, error):
+    reached = []
+
+    def command(arguments):
+        with DeferredInterrupt() as interrupt:
+            interrupt.check()
+            with DeferredInterrupt() as inner:  # that of a fit
+                inner.call(os.kill, os.getpid(), number)
+                reached.append(signal.getsignal(number))
+                inner.check()
+            with pytest.raises(error):
+                interrupt.check()
+        return 7
+
+    assert cli.run(command) == 7
+    assert reached == [signal.SIG_DFL], "a second one does not end the process"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.parametrize("error", [cli.Terminated(), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [Terminated(), KeyboardInterrupt()])
 def test_exit_codes_of_interruptions(error, capsys):
     def command(arguments):
         raise error
 
-    assert cli.run(command) == (143 if isinstance(error, cli.Terminated) else 130)
+    assert cli.run(command) == (143 if isinstance(error, Terminated) else 130)
     assert capsys.readouterr().err == "interrupted\n"

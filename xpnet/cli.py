@@ -32,14 +32,11 @@ from .errors import (
     one_line,
     printable,
 )
+from .interrupts import Terminated, terminate
 
 
 class UsageError(Exception):
     """An argument is wrong."""
-
-
-class Terminated(KeyboardInterrupt):
-    """The system asked the command to end (SIGTERM); it ends as after Ctrl-C, with another exit code."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -149,7 +146,7 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
         if hasattr(stream, "reconfigure"):  # a name that the terminal has no letters for must not end the run
             stream.reconfigure(errors="backslashreplace")
     main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _terminate) if main_thread else None
+    before = signal.signal(signal.SIGTERM, terminate) if main_thread else None
     try:
         code = command(arguments)
         sys.stdout.flush()
@@ -178,41 +175,7 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
     return 1
 
 
-class Interruptions:
-    """Inside this context, Ctrl-C and SIGTERM wait until `check` is called, so that no step is cut in two.
-
-    A second one ends the process at once.
-    """
-
-    def __init__(self) -> None:
-        self._kept: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Interruptions:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._keep) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _keep(self, number: int, frame: object) -> None:
-        self._kept = number
-        for other in self._before:
-            signal.signal(other, signal.SIG_DFL)
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt, or `Terminated`, where one is waiting."""
-        if self._kept is not None:
-            raise Terminated if self._kept == signal.SIGTERM else KeyboardInterrupt
-
-
 def _drop(stream: TextIO) -> None:
     """Send to nowhere what a stream still holds, so that the interpreter's end is silent."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _terminate(signum: int, frame: object) -> NoReturn:
-    raise Terminated

@@ -1,51 +1,67 @@
-"""Ctrl-C between steps, and not in the middle of one."""
+"""Ctrl-C, and a command's SIGTERM, between steps and not in the middle of one."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 Result = TypeVar("Result")
 
 
-class DeferredInterrupt:
-    """Context in which Ctrl-C waits until `check` is called, or until the end.
+class Terminated(KeyboardInterrupt):
+    """The system asked a command to end (SIGTERM); it ends as after Ctrl-C, with another exit code."""
 
-    Python raises KeyboardInterrupt between any two instructions of the main thread: while arrays are half written, or a
-    lock was taken and nobody knows of it yet. Handlers that somebody else has installed are left alone, and other
-    threads never see Ctrl-C.
+
+def terminate(number: int, frame: object) -> NoReturn:
+    """Raise `Terminated`: the handler of SIGTERM in commands."""
+    raise Terminated
+
+
+class DeferredInterrupt:
+    """Context in which Ctrl-C waits until `check` is called, or until the end; in a command, SIGTERM too.
+
+    Python raises KeyboardInterrupt between any two instructions of the main thread: while arrays are half written, or
+    between taking a lock and entering the block that returns it. Other handlers are left alone, an outer context's
+    among them, and other threads never see Ctrl-C. A second signal ends a command at once.
     """
 
     def __init__(self) -> None:
-        self._pending = self._open = self._installed = False
-        self._before: Any = None
+        self._pending: int | None = None
+        self._open = False
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> DeferredInterrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.getsignal(signal.SIGINT)
-            outer = isinstance(getattr(self._before, "__self__", None), DeferredInterrupt)  # a fit in a callback
-            if outer or self._before is signal.default_int_handler:
-                self._installed = True
-                signal.signal(signal.SIGINT, self._keep)  # from here on nothing is raised before the body has begun
+            for number in (signal.SIGTERM, signal.SIGINT):
+                handler = signal.getsignal(number)
+                outer = getattr(handler, "__self__", None)
+                in_callback = isinstance(outer, DeferredInterrupt) and outer._open
+                if in_callback or handler in (terminate, signal.default_int_handler):
+                    self._before[number] = handler
+                    signal.signal(number, self._keep)  # from here on it is not raised before the body has begun
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._installed and signal.getsignal(signal.SIGINT) == self._keep:  # a callback may have put its own
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            if signal.getsignal(number) in (self._keep, signal.SIG_DFL):  # a callback may have put its own
+                signal.signal(number, handler)
         self.check()
 
     def _keep(self, number: int, frame: object) -> None:
+        self._pending = number
         if self._open:
-            raise KeyboardInterrupt
-        self._pending = True
+            self.check()
+        if signal.SIGTERM in self._before:
+            for other in self._before:
+                signal.signal(other, signal.SIG_DFL)
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if Ctrl-C was pressed."""
-        if self._pending:
-            self._pending = False
-            raise KeyboardInterrupt
+        """Raise KeyboardInterrupt if Ctrl-C was pressed, and `Terminated` after SIGTERM."""
+        number, self._pending = self._pending, None
+        if number is not None:
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call a function of the user's, which Ctrl-C ends at once."""

@@ -15,6 +15,7 @@ from . import cli
 from .data import Dataset
 from .device import limit_threads
 from .errors import DivergedError, printable
+from .interrupts import DeferredInterrupt
 from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence
 from .training import Config, Trainer
 from .training.build import fit_options, threads_for
@@ -72,31 +73,33 @@ def _fit(
     quiet: bool,
 ) -> None:
     """Train for `total` steps, showing progress and writing the run folder; whatever ends it, the folder is whole."""
-    with Progress(trainer, len(data.x_train), total, quiet=quiet) as progress, cli.Interruptions() as interruptions:
+    progress, interrupt = Progress(trainer, len(data.x_train), total, quiet=quiet), DeferredInterrupt()
 
-        def on_progress(step: int) -> None:
-            interruptions.check()
-            progress.step(step)
+    def on_progress(step: int) -> None:
+        interrupt.check()
+        progress.step(step)
 
-        def on_epoch(row: dict[str, Any]) -> None:
-            progress.epoch(row)
-            if folder is not None:
-                folder.add(row)
+    def on_epoch(row: dict[str, Any]) -> None:
+        progress.epoch(row)
+        if folder is not None:
+            folder.add(row)
 
-        try:
-            trainer.fit(data.x_train, data.y_train, steps=total, on_epoch=on_epoch, on_progress=on_progress, **options)
-        except (DivergedError, KeyboardInterrupt) as error:
-            if folder is None:
-                raise
-            folder.finish(trainer.model, trainer.history)
-            state = str(error) or f"the model is as after epoch {_epoch_of(trainer)}"
-            raise type(error)(f"{state}, and in {folder.model_path}") from None
-        except OSError as error:  # the history could not be written; perhaps the model can
-            if folder is None:
-                raise
-            trainer.model.save(folder.model_path)
-            reason = f"{error.strerror}; {folder.model_path} holds the model as after epoch {_epoch_of(trainer)}"
-            raise OSError(error.errno, reason, error.filename) from None
+    options |= {"on_epoch": on_epoch, "on_progress": on_progress}
+    try:
+        with progress, interrupt:
+            trainer.fit(data.x_train, data.y_train, steps=total, **options)
+    except (DivergedError, KeyboardInterrupt) as error:
+        if folder is None:
+            raise
+        folder.finish(trainer.model, trainer.history)
+        state = str(error) or f"the model is as after epoch {_epoch_of(trainer)}"
+        raise type(error)(f"{state}, and in {folder.model_path}") from None
+    except OSError as error:  # the history could not be written; perhaps the model can
+        if folder is None:
+            raise
+        trainer.model.save(folder.model_path)
+        reason = f"{error.strerror}; {folder.model_path} holds the model as after epoch {_epoch_of(trainer)}"
+        raise OSError(error.errno, reason, error.filename) from None
     note = None if folder is None else folder.finish(trainer.model, trainer.history)
     if note and not quiet:
         cli.tell(note)

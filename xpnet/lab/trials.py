@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import cli
+from ..interrupts import DeferredInterrupt
 from ..options import build_trainer, folder, load_data, prepare_data, sentence
 from ..training import Config
 from ..training.files import write_atomically
@@ -103,17 +104,17 @@ def run_trials(configs: Sequence[Config], points: Sequence[Trial], options: argp
         cli.tell(f"{len(configs)} networks, of which {max(map(len, groups))} at most train together, on {device.name}")
     trials: dict[int, Trial] = {}
     interruption = None
-    with Progress(len(configs), quiet=options.quiet) as progress, cli.Interruptions() as interruptions:
-        try:
+    try:
+        with Progress(len(configs), quiet=options.quiet) as progress, DeferredInterrupt() as interrupt:
             for group in train_all(
-                configs, data, device, on_epoch=progress.epoch, on_progress=lambda step: interruptions.check()
+                configs, data, device, on_epoch=progress.epoch, on_progress=lambda step: interrupt.check()
             ):
                 trials |= {number: {"number": number} | points[number] | trial for number, trial in group.items()}
                 progress.group(len(trials), [trial["validation_loss"] for trial in trials.values()])
-        except KeyboardInterrupt as error:
-            if not trials:
-                raise
-            interruption = type(error)(f"{len(trials)} of {len(configs)} networks were trained")
+    except KeyboardInterrupt as error:
+        if not trials:
+            raise
+        interruption = type(error)(f"{len(trials)} of {len(configs)} networks were trained")
     varied = [key for key in points[0] if len({point[key] for point in points}) > 1]
     return Trials(list(configs), [trials[number] for number in sorted(trials)], varied, interruption)
 
