@@ -21,6 +21,7 @@ def pytest_addoption(parser):
 def pytest_configure():
     # A shell starts a command in the background with SIGINT ignored, and Python then leaves it so.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["XPNET_STRICT"] = "1"
 
 
 def pytest_collection_modifyitems(config, items):
@@ -36,6 +37,12 @@ def pytest_collection_modifyitems(config, items):
 def few_steps_are_compiled(monkeypatch):
     """Compiled steps are tested with few of them, which would else run eagerly, as compiling them does not pay."""
     monkeypatch.setattr("xpnet.training.runner.BREAK_EVEN_ELEMENTS", 0)
+
+
+@pytest.fixture
+def not_strict(monkeypatch):
+    """An error in tracing or compiling a step is a warning, as for users."""
+    monkeypatch.delenv("XPNET_STRICT")
 
 
 @pytest.fixture

@@ -566,6 +566,14 @@ def test_a_full_disk_below_the_output(command):
     assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")
 
 
+def test_steps_that_cannot_be_traced_are_told_of(run, eager):
+    code, out, err = run(train, *DIGITS, "--epochs", "2", "--quiet", "--json")
+    reason = "cannot trace the step: this test runs eagerly"
+    assert (code, err) == (0, f"steps run eagerly, and slower: {reason}\n")
+    assert json.loads(out)["compiled"] == reason
+    assert run(train, *SHORT, "--quiet", "--no-compile")[2] == "", "it was asked for"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_is_interrupted(tmp_path, number, code):

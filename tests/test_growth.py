@@ -13,7 +13,7 @@ import pytest
 from programs import LLVM, WAYS, code_folder, needs_llvm  # noqa: F401
 
 from xpnet import MLP, Trainer
-from xpnet.compile import UntraceableError, compile_step, record
+from xpnet.compile import CompileError, UntraceableError, compile_step, record
 from xpnet.compile.cpu import blas
 from xpnet.compile.cpu import compiler as native
 from xpnet.compile.cpu.partition import threaded_plan
@@ -238,12 +238,23 @@ def test_a_chunk_without_weight_is_no_measure():
 # Faults of our own
 
 
-def test_an_error_of_the_planner_is_not_silent(blobs, monkeypatch):
+@pytest.fixture
+def broken_planner(monkeypatch):
+    """Planning any step raises an AssertionError."""
+
     def fail(*_):
         raise AssertionError("planted")
 
     monkeypatch.setattr("xpnet.compile.passes.dependence.Dependence._order_stores", fail)
     monkeypatch.setattr(runner, "BREAK_EVEN_ELEMENTS", 0)
+
+
+def test_an_error_of_the_planner_is_raised_where_errors_are_strict(blobs, broken_planner):
+    with pytest.raises(CompileError, match="AssertionError: planted"):
+        Trainer(MLP([4, 8, 3]), batch_size=30).fit(*blobs)
+
+
+def test_an_error_of_the_planner_is_not_silent(blobs, broken_planner, not_strict):
     trainer = Trainer(MLP([4, 8, 3]), batch_size=30)
     with pytest.warns(RuntimeWarning, match=r"eagerly.*AssertionError: planted.*report"):
         trainer.fit(*blobs)
@@ -253,7 +264,7 @@ def test_an_error_of_the_planner_is_not_silent(blobs, monkeypatch):
     assert trainer.model.network.values.tobytes() == eager.model.network.values.tobytes()
 
 
-def test_a_command_tells_of_an_error_of_the_planner():
+def test_a_command_tells_of_an_error_of_the_planner(not_strict):
     planted = """
 from xpnet.compile.passes.dependence import Dependence
 from xpnet import train
@@ -262,7 +273,7 @@ train.main("--dataset digits --steps 60 --quiet --json".split())
 """
     done = subprocess.run([sys.executable, "-c", planted], capture_output=True, text=True, encoding="utf-8", timeout=60)
     assert done.returncode == 0
-    assert "compiling them failed (ZeroDivisionError: division by zero)" in done.stderr
+    assert "compiling them failed: ZeroDivisionError: division by zero" in done.stderr
 
 
 # Code on disk

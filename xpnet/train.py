@@ -19,6 +19,7 @@ from .interrupts import DeferredInterrupt
 from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence
 from .training import Config, Trainer
 from .training.build import fit_options, threads_for
+from .training.compiled_step import CANNOT_TRACE
 from .training.metrics import TITLES
 from .training.run_folder import RunFolder, finite
 
@@ -81,6 +82,8 @@ def _fit(
 
     def on_epoch(row: dict[str, Any]) -> None:
         progress.epoch(row)
+        if row["epoch"] == 1 and str(trainer.compiled).startswith(CANNOT_TRACE):
+            progress.note(f"steps run eagerly, and slower: {trainer.compiled}")
         if folder is not None:
             folder.add(row)
 
@@ -169,6 +172,12 @@ class Progress:
         """Show that so many steps were taken."""
         if self.bar is not None:
             self.bar.update(taken - self.bar.n)
+
+    def note(self, text: str) -> None:
+        """Print a line, where `quiet` too."""
+        if self.bar is not None:
+            self.bar.clear()
+        cli.tell(text)
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Show an epoch's row."""

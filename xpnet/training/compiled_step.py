@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from typing import Any
 
@@ -89,19 +90,22 @@ def _over(model: MLP, xp: Any, a: StepArrays) -> MLP:
 
 
 def _compiled(step: Step, arrays: StepArrays, steps_per_call: int) -> Compiled:
-    """Compile a step; a refusal to trace it is no error, and a failure to compile it a warning."""
+    """Compile a step. A refusal to trace it is no error; other errors are warnings, or raised under XPNET_STRICT=1."""
     try:
         executable = compile_step(
             step, arrays.flatten(), gathered=arrays.gathered, per_step=arrays.per_step, steps_per_call=steps_per_call
         )
-    except CompileError as error:
-        warnings.warn(
-            f"steps run eagerly, and slower, since compiling them failed ({error}); this is a fault of xpnet: please"
-            " report it, with the traceback that `python -W error::RuntimeWarning` gives",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None, f"compiling them failed: {error}"
-    except Exception as error:  # of the tracing: the eager step does without, or says it better
-        return None, one_line(error)
+    except UntraceableError as error:
+        return None, f"{CANNOT_TRACE}the step: {error}"
+    except Exception as error:
+        if os.environ.get("XPNET_STRICT", "0") not in ("", "0"):
+            raise
+        if isinstance(error, CompileError):
+            reason = f"compiling them failed: {error}"
+            hint = "this is a fault of xpnet: please report it, with the traceback that XPNET_STRICT=1 gives"
+        else:
+            reason = f"tracing them failed: {one_line(error)}"
+            hint = "a layer, loss or optimizer may use what traced arrays lack; XPNET_STRICT=1 raises the error"
+        warnings.warn(f"steps run eagerly, and slower: {reason} ({hint})", RuntimeWarning, stacklevel=2)
+        return None, reason
     return executable, executable.compiled or why_not_compiled() or True
