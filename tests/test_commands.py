@@ -566,6 +566,16 @@ def test_a_full_disk_below_the_output(command):
     assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")
 
 
+def test_a_plan_of_weighted_labels(run, tmp_path):
+    """Their weights are the loss's, and not those of rows."""
+    x, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(120).reshape(60, 2) % 3 % 2
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    words = ("--task", "multilabel", "--class-weight", "balanced", "--plan")
+    code, out, err = run(train, "--dataset", str(tmp_path / "d.npz"), *words)
+    assert (code, err) == (0, "")
+    assert "instructions for" in out or why_not_compiled() in out
+
+
 def test_steps_that_cannot_be_traced_are_told_of(run, eager):
     code, out, err = run(train, *DIGITS, "--epochs", "2", "--quiet", "--json")
     reason = "cannot trace the step: this test runs eagerly"

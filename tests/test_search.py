@@ -17,7 +17,7 @@ from xpnet.device import CPU
 from xpnet.lab import __main__ as lab
 from xpnet.lab import rates, search
 from xpnet.options import command_line
-from xpnet.training.build import build, fit_options, prepare
+from xpnet.training.build import build, prepare
 from xpnet.training.search import groups_of, train_all
 
 DIGITS = Config(dataset="digits", hidden=(30, 20), steps=60, validation=0.2, batch_size=100)
@@ -94,9 +94,8 @@ def test_trials_are_what_single_runs_find(digits):
             if some[number].lr == 1e30:
                 assert math.isnan(trial["validation_loss"])
                 continue
-            trainer, total = build([some[number]], digits, CPU)
-            options = fit_options(some[number], digits) | {"test": None}
-            history = trainer.fit(digits.x_train, digits.y_train, steps=total, **options)
+            trainer, arguments = build([some[number]], digits, CPU)
+            history = trainer.fit(**arguments | {"test": None})
             row = history[-1] if early_stop is None else history[trainer.best_epoch - 1]
             assert trial["epoch"] == row["epoch"]
             assert trial["validation_loss"] == pytest.approx(row["validation_loss"], rel=1e-4)

@@ -162,7 +162,7 @@ def prepare_data(config: Config, data: Dataset) -> Dataset:
         raise cli.UsageError(f"{data.source}: {error}") from error
 
 
-def build_trainer(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Trainer, int]:
+def build_trainer(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Trainer, dict[str, Any]]:
     """Return what `build` does; options that do not go together, or not with the data, end the command."""
     try:
         return build(configs, data, device)

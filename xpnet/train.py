@@ -18,7 +18,7 @@ from .errors import DivergedError, printable
 from .interrupts import DeferredInterrupt
 from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence
 from .training import Config, Trainer
-from .training.build import fit_options, threads_for
+from .training.build import threads_for
 from .training.compiled_step import CANNOT_TRACE
 from .training.metrics import TITLES
 from .training.run_folder import RunFolder, finite
@@ -43,11 +43,11 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     with folder or contextlib.nullcontext():
         # All that can be wrong with the data is found before the folder's old run makes way.
         data = prepare_data(config, loaded)
-        trainer, total = build_trainer([config], data, device)
+        trainer, arguments = build_trainer([config], data, device)
         threads = threads_for(config, data, device)
         if options.plan:
             with limit_threads(threads):
-                plan = trainer.plan(data.x_train, data.y_train, class_weight=config.class_weight)
+                plan = trainer.plan(arguments["x"], None)
             print(json.dumps({"plan": plan}) if options.json else plan)
             return 0
         if folder is not None:
@@ -55,26 +55,19 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
         if not options.quiet:
             threads_too = f", threads: {threads}" if device.index is None else ""
             cli.tell(sentence(config, data))
-            cli.tell(f"training on {device.name}{threads_too}, {total} steps")
+            cli.tell(f"training on {device.name}{threads_too}, {arguments['steps']} steps")
         with limit_threads(threads):
-            _fit(trainer, data, total, fit_options(config, data), folder, quiet=options.quiet)
+            _fit(trainer, arguments, folder, quiet=options.quiet)
 
     result = _result(config, data, trainer, folder, time.perf_counter() - started)
     print(json.dumps(finite(result)) if options.json else printable(_sentence(result)))
     return 0
 
 
-def _fit(
-    trainer: Trainer,
-    data: Dataset,
-    total: int,
-    options: dict[str, Any],
-    folder: RunFolder | None,
-    *,
-    quiet: bool,
-) -> None:
-    """Train for `total` steps, showing progress and writing the run folder; whatever ends it, the folder is whole."""
-    progress, interrupt = Progress(trainer, len(data.x_train), total, quiet=quiet), DeferredInterrupt()
+def _fit(trainer: Trainer, arguments: dict[str, Any], folder: RunFolder | None, *, quiet: bool) -> None:
+    """Train, showing progress and writing the run folder; whatever ends it, the folder is whole."""
+    progress = Progress(trainer, len(arguments["x"]), arguments["steps"], quiet=quiet)
+    interrupt = DeferredInterrupt()
 
     def on_progress(step: int) -> None:
         interrupt.check()
@@ -87,10 +80,9 @@ def _fit(
         if folder is not None:
             folder.add(row)
 
-    options |= {"on_epoch": on_epoch, "on_progress": on_progress}
     try:
         with progress, interrupt:
-            trainer.fit(data.x_train, data.y_train, steps=total, **options)
+            trainer.fit(**arguments, on_epoch=on_epoch, on_progress=on_progress)
     except (DivergedError, KeyboardInterrupt) as error:
         if folder is None:
             raise

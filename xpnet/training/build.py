@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,15 @@ import numpy as np
 from ..compile import why_not_compiled
 from ..data import Dataset, standard_scaling
 from ..data.arrays import check_features
+from ..data.batches import Rows
 from ..data.dataset import HostArray, Scaling
 from ..device import CPU, Device
-from ..nn import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
+from ..nn import LOSSES, BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from ..optim import OPTIMIZERS, SCHEDULES
 from ..optim.schedules import warmup
 from .config import Config, default_threads
 from .model import MLP
-from .tasks import choose_loss
-from .trainer import Trainer
+from .trainer import Trainer, rows_with_targets
 
 PER_REPLICA = ("lr", "weight_decay", "l1", "dropout", "seed")
 """The options in which networks that train together, as replicas, may differ."""
@@ -34,7 +35,8 @@ def prepare(config: Config, data: Dataset) -> Dataset:
     for name in ("x_train", "x_validation", "x_test"):
         x = getattr(data, name)
         if x is not None:
-            check_features(x, CPU, features=data.x_train[0].size, dtype=dtype, name=name)
+            checked = check_features(x, CPU, features=data.x_train[0].size, dtype=dtype, name=name)
+            data = replace(data, **{name: checked.reshape(x.shape)})
     return data
 
 
@@ -47,23 +49,23 @@ def network_sizes(config: Config, data: Dataset) -> list[int]:
     return [data.x_train[0].size, *config.hidden, outputs]
 
 
-def build(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Trainer, int]:
-    """Return a trainer of a new model for data that was prepared, and the number of steps to take.
+def build(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Trainer, dict[str, Any]]:
+    """Return a trainer of a new model for data that was prepared, and the arguments of its `fit`.
 
     Several configs, which differ in nothing but `PER_REPLICA`, are as many replicas; rows come in the order of the
     first one's seed. Raises TypeError or ValueError for options that do not go together, or not with the data.
     """
     config = configs[0]
     sizes = network_sizes(config, data)
-    chosen, _ = choose_loss(data.task, _loss(config, data), config.output, single=sizes[-1] == 1)
+    loss = _loss(config, data)
     targets: dict[str, Any] = {"class_names": data.class_names}
     if data.task == "regression":
-        shift, scale = _target_scaling(data.y_train, chosen, config.output)
+        shift, scale = _target_scaling(data.y_train, loss, config.output)
         targets = {"target_shift": shift, "target_scale": scale}
     model = MLP(
         sizes,
         task=data.task,
-        loss=chosen,
+        loss=loss,
         output=config.output,
         activation=config.activation * (len(config.hidden) if len(config.activation) == 1 else 1),
         batch_norm=config.batch_norm,
@@ -82,33 +84,37 @@ def build(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Tra
     options |= {name: _each(configs, name) for name in ("weight_decay", "l1")}
     options |= {"clip_norm": config.clip_norm, "clip_value": config.clip_value}
     optimizer = OPTIMIZERS[config.optimizer](**{name: value for name, value in options.items() if value is not None})
-    for name in ("y_train", "y_validation", "y_test"):
-        y = getattr(data, name)
-        if y is not None:
-            model.task.targets(y, CPU, len(y), config.dtype, name)
     trainer = Trainer(model, optimizer, batch_size=config.batch_size, seed=config.seed, compile=config.compile)
     total = config.total_steps(trainer.steps_in_epoch(len(data.x_train)))
     if config.warmup >= total:
         raise ValueError(f"warmup ({config.warmup}) must be shorter than the run, which has {total} steps")
     schedule = SCHEDULES[config.schedule](total - config.warmup)
     trainer.schedule = warmup(config.warmup, schedule) if config.warmup else schedule
-    return trainer, total
+    return trainer, _fit_arguments(config, data, model, total)
+
+
+def _fit_arguments(config: Config, data: Dataset, model: MLP, steps: int) -> dict[str, Any]:
+    """Return the arguments of `Trainer.fit`, with rows that are checked and on the device."""
+
+    def rows(name: str, class_weight: Any = None) -> Rows:
+        x, y = getattr(data, f"x_{name}"), getattr(data, f"y_{name}")
+        return rows_with_targets(model, x.reshape(len(x), -1), y, None, class_weight, f"y_{name}")
+
+    with model.device.activate(), np.errstate(all="ignore"):
+        return {
+            "x": rows("train", config.class_weight if data.task == "classification" else None),
+            "y": None,
+            "steps": steps,
+            "validation": None if data.x_validation is None else (rows("validation"), None),
+            "test": (rows("test"), None),
+            "early_stop": config.early_stop,
+        }
 
 
 def threads_for(config: Config, data: Dataset, device: Device) -> int:
     """Return how many threads a run may use on the CPU."""
     compiled = config.compile and device.index is None and why_not_compiled() is None
     return config.threads or default_threads(network_sizes(config, data), config.batch_size, compiled=compiled)
-
-
-def fit_options(config: Config, data: Dataset) -> dict[str, Any]:
-    """Return the arguments of `Trainer.fit` that a run's options stand for, but for how long it trains."""
-    return {
-        "validation": None if data.x_validation is None else (data.x_validation, data.y_validation),
-        "test": (data.x_test, data.y_test),
-        "class_weight": config.class_weight if data.task == "classification" else None,
-        "early_stop": config.early_stop,
-    }
 
 
 def _each(configs: Sequence[Config], name: str) -> Any:
@@ -132,13 +138,16 @@ def _loss(config: Config, data: Dataset) -> str | Loss | None:
     return BinaryCrossEntropy(np.where((yes > 0) & (no > 0), no / np.maximum(yes, 1), 1.0).tolist())
 
 
-def _target_scaling(y: HostArray, loss: Loss, output: str | None) -> tuple[Scaling, Scaling]:
+def _target_scaling(y: HostArray, loss: str | Loss | None, output: str | None) -> tuple[Scaling, Scaling]:
     """Return the shift and scale of a regression's targets, (N, O).
 
     They get mean 0 and deviation 1; behind a sigmoid or tanh, the range that it can reach. What a loss or an output
     takes as it is, such as counts or shares, is left alone.
     """
-    if loss.output_activation != "identity" or output == "softmax":
+    built_in = (
+        LOSSES[loss].output_activation if isinstance(loss, str) else getattr(loss, "output_activation", "identity")
+    )
+    if built_in != "identity" or output == "softmax":
         return 0.0, 1.0
     if output not in ("sigmoid", "tanh"):
         return standard_scaling(y)

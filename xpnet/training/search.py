@@ -11,7 +11,7 @@ import numpy as np
 from ..data import Dataset
 from ..device import Device, limit_threads
 from ..errors import DivergedError
-from .build import PER_REPLICA, build, fit_options, threads_for
+from .build import PER_REPLICA, build, threads_for
 from .config import Config
 from .trainer import Trainer
 
@@ -57,12 +57,12 @@ def train_all(
         raise ValueError("a search needs validation rows")
     for members in groups_of(configs):
         config = configs[members[0]]
-        trainer, total = build([configs[i] for i in members], data, device)
-        options = fit_options(config, data) | {"test": None, "on_epoch": on_epoch, "on_progress": on_progress}
+        trainer, arguments = build([configs[i] for i in members], data, device)
+        arguments |= {"test": None, "on_epoch": on_epoch, "on_progress": on_progress}
         diverged = False
         try:
             with limit_threads(threads_for(config, data, device)):
-                trainer.fit(data.x_train, data.y_train, steps=total, **options)
+                trainer.fit(**arguments)
         except DivergedError:
             diverged = True
         seconds = sum(row["seconds"] for row in trainer.history) / len(members)

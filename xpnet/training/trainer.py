@@ -373,11 +373,18 @@ def _warn_of_steps(model: MLP) -> None:
 
 
 def checked_rows(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = None) -> Rows:
-    """Check what a user brings, and put it on the model's device."""
-    device = model.device
-    x = check_features(x, device, features=model.in_features, dtype=model.takes)
+    """Check what a user brings, and put it on the model's device; `Rows` are there already, and y is None."""
+    if isinstance(x, Rows):
+        return x
+    x = check_features(x, model.device, features=model.in_features, dtype=model.takes)
     check_rows(x)
-    t = model.task.targets(y, device, len(x), model.network.dtype)
+    return rows_with_targets(model, x, y, w, class_weight)
+
+
+def rows_with_targets(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = None, name: str = "y") -> Rows:
+    """Put checked features, (N, I), on the model's device, with targets, called `name`, and weights checked here."""
+    device = model.device
+    t = model.task.targets(y, device, len(x), model.network.dtype, name)
     if class_weight is not None:
         of_rows = model.task.row_weights(class_weight, t)
         if not of_rows.any():
