@@ -21,9 +21,8 @@ from networks import NETWORKS
 from xpnet import MLP, Adam, Trainer
 from xpnet.device import Array, Device
 from xpnet.optim import State
-from xpnet.training.runner import StepRunner
+from xpnet.training.runner import StepRunner, step_table, table_row
 from xpnet.training.step import EpochSums, training_step
-from xpnet.training.step_arrays import step_table, table_row
 
 ROWS = 4096
 

@@ -1,4 +1,4 @@
-"""What the commands share: one-line errors, exit codes, the fall-back to the CPU, and numbers as people type them.
+"""Common parts of the commands: one-line errors, exit codes, the fall-back to the CPU, and numbers as people type them.
 
 Exit codes: 0; 1 where the run failed (diverged, disk, memory); 2 for arguments, data, model files and devices; 130
 after Ctrl-C, and 143 after a request to terminate.
@@ -87,7 +87,7 @@ def add_device_options(add: Callable[..., object], default: str = "auto") -> Non
 
 
 def tell(message: object) -> None:
-    """Print one line on stderr; where nobody reads that any longer, a run goes on without."""
+    """Print one line on stderr; a run goes on where stderr was closed."""
     with contextlib.suppress(OSError):
         print(one_sentence(message), file=sys.stderr, flush=True)
 

@@ -161,7 +161,7 @@ class Progress:
             self.bar.close()
 
     def step(self, taken: int) -> None:
-        """Show that so many steps were taken."""
+        """Show the number of steps taken."""
         if self.bar is not None:
             self.bar.update(taken - self.bar.n)
 

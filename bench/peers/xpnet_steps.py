@@ -12,9 +12,8 @@ from threadpoolctl import threadpool_limits
 from xpnet import MLP, Trainer
 from xpnet.optim import OPTIMIZERS
 from xpnet.training.config import default_threads
-from xpnet.training.runner import StepRunner
+from xpnet.training.runner import StepRunner, step_table
 from xpnet.training.step import EpochSums
-from xpnet.training.step_arrays import step_table
 
 
 class XpnetSteps:

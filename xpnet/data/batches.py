@@ -19,8 +19,8 @@ class Rows:
         x: inputs as they came (bytes stay bytes: a quarter of the memory, and of what is gathered), (N, I).
         t: labels, (N,), or numbers, (N, O).
         w: weights, (N,) or (R, N), or None.
-        shift, scale: what is taken off inputs, and what they are then divided by.
-        dtype: what a batch is made of.
+        shift, scale: subtracted from inputs, and what they are then divided by.
+        dtype: of a batch.
     """
 
     x: Array
@@ -56,7 +56,7 @@ class Rows:
         return replace(self, x=self.x[span], t=self.t[span], w=w)
 
     def inputs(self, x: Array) -> Array:
-        """Return rows as they came as what a network takes: of the right type, and scaled."""
+        """Return x in the network's type, and scaled."""
         x = x.astype(self.dtype)
         x = x if self.shift == 0.0 else x - self.shift
         return x if self.scale == 1.0 else x / self.scale
@@ -74,3 +74,14 @@ def spans(rows: int, size: int, least: int = 1) -> list[slice]:
     if len(starts) > 1 and rows - starts[-1] < least:
         starts.pop()
     return [slice(start, end) for start, end in pairwise([*starts, rows])]
+
+
+def batch_spans(rows: int, batch_size: int, least: int) -> list[slice]:
+    """Return the spans of an epoch's batches; a last one below `least` rows is joined to the one before.
+
+    Raises ValueError where all are below it.
+    """
+    smallest = min(batch_size, rows)
+    if smallest < least:
+        raise ValueError(f"batches of {smallest} rows are too small: a variance, in batch normalization, needs {least}")
+    return spans(rows, batch_size, least)

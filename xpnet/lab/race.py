@@ -25,7 +25,7 @@ from ..nn.initializers import check_init
 from ..optim import SCHEDULES, SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
 from ..rng import Purpose, stream
 from ..training.metrics import most_probable
-from ..training.step_arrays import step_table, table_row
+from ..training.runner import step_table, table_row
 from . import experiment
 from .experiment import Experiment, Lab, Words
 

@@ -34,7 +34,7 @@ class Sequential:
         in_features, out_features: I and O, how many features go in and come out; None where the layers take any.
         values: all parameters, (P,) or (R, P); each layer's parameters are views of it.
         gradients: their gradients, of the same shape.
-        buffers: what is kept but not trained, such as running statistics: a vector (or a row a replica) of its own.
+        buffers: state that is not trained, such as running statistics: a vector (or a row a replica) of its own.
         seeds: the seed of each replica, or of the one network; masks are drawn from it too.
         layout: where each parameter lies; `layout.decayed` is the length of the part that weight decay applies to.
     """
@@ -162,7 +162,7 @@ class Sequential:
             return self._values.copy(), self._buffers.copy()
 
     def restore(self, snapshot: tuple[Array, Array]) -> None:
-        """Put back what `snapshot` returned."""
+        """Restore a snapshot."""
         self.values, self.buffers = snapshot
 
     @property

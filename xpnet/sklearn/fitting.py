@@ -10,17 +10,15 @@ from typing import Any
 import numpy as np
 
 from ..compile.cpu import blas
-from ..data.batches import Rows
+from ..data.batches import Rows, batch_spans
 from ..device import Array
 from ..interrupts import DeferredInterrupt
 from ..nn import Linear
 from ..optim import Optimizer, Schedule
 from ..training.config import WORTH_THREADS
 from ..training.model import MLP
-from ..training.runner import StepRunner
+from ..training.runner import StepRunner, step_table
 from ..training.step import EpochSums
-from ..training.step_arrays import step_table
-from ..training.trainer import batch_spans
 from .rules import Penalized
 
 WHOLE_ROWS = 1024  # in a piece of all rows: enough to fill the processor, little to keep in memory
@@ -33,7 +31,7 @@ HostArray = np.ndarray[Any, Any]
 
 
 def few_threads(model: MLP, rows: int) -> AbstractContextManager[None]:
-    """Return a context in which NumPy's BLAS uses one thread, if products of so many rows are too small for more."""
+    """Return a context in which NumPy's BLAS uses one thread, if products of `rows` rows are too small for more."""
     known = blas.find() if model.device.index is None else None
     largest = rows * max(layer.W.size for layer in model.network.layers if isinstance(layer, Linear))
     return nullcontext() if known is None or largest >= WORTH_THREADS else known.one_thread()
@@ -157,7 +155,7 @@ class Fitting:
     ) -> tuple[float, float]:
         """Take a step for each batch of `order`; return the means of losses and of penalties, over rows."""
         model, optimizer = self.model, self.optimizer
-        batches = batch_spans(model.network, len(order), batch_size)
+        batches = batch_spans(len(order), batch_size, model.network.least_rows)
         starts = [batch.start for batch in batches]
         optimizer.rows = np.array([batch.stop - batch.start for batch in batches], float)
         optimizer.weights = optimizer.rows if examples.w is None else np.add.reduceat(examples.w[order], starts)

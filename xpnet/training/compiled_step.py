@@ -1,23 +1,93 @@
-"""Compiling the steps of a model: they are traced on a copy of it that is bound over traced arrays."""
+"""A step as the compiler takes it: its arrays by name, and the model over traced arrays."""
 
 from __future__ import annotations
 
 import copy
 import os
 import warnings
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..checks import plain_attributes
 from ..compile import CompileError, Executable, Step, UntraceableError, compile_step, why_not_compiled
+from ..data.batches import Rows
+from ..device import Array
 from ..errors import one_line
 from ..nn import Sequential
 from ..optim import Optimizer, State
 from .model import MLP
-from .step import evaluation_step, training_step
-from .step_arrays import StepArrays
+from .step import EpochSums, evaluation_step, training_step
 
 CANNOT_TRACE = "cannot trace "
 """How every reason begins that is a refusal to trace."""
+
+
+@dataclass(frozen=True)
+class StepArrays:
+    """All arrays that a step reads or assigns.
+
+    Attributes:
+        values, gradients, buffers: of the network.
+        index: numbers of the batch's rows, (B,); None in an evaluation step, which reads all of `rows`.
+        rows: the rows.
+        sums: the epoch's sums.
+        state: of the optimizer.
+        scalars: learning rate and other numbers of the step.
+    """
+
+    values: Array
+    gradients: Array
+    buffers: Array
+    index: Array | None
+    rows: Rows
+    sums: EpochSums
+    state: State = field(default_factory=dict)
+    scalars: State = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: MLP, index: Array | None, rows: Rows, sums: EpochSums, **others: State) -> StepArrays:
+        """Arrays of a step of `model`; `others` are `state` and `scalars`."""
+        network = model.network
+        return cls(network.values, network.gradients, network.buffers, index, rows, sums, **others)
+
+    @property
+    def per_step(self) -> set[str]:
+        """Names of the arrays that each step has its own of."""
+        return set(self.rows.arrays()) if self.index is None else {"index", *(f"scalars {key}" for key in self.scalars)}
+
+    @property
+    def gathered(self) -> set[str]:
+        """Names of the arrays that a step only gathers from: it reads the rows `index`, along axis 0."""
+        return set() if self.index is None else gathered_names(self.rows)
+
+    def flatten(self) -> State:
+        """Return all arrays by name."""
+        arrays: State = {}
+        for name, value in vars(self).items():
+            if isinstance(value, dict):
+                arrays |= {f"{name} {key}": array for key, array in value.items()}
+            elif isinstance(value, Rows | EpochSums):
+                arrays |= value.arrays()
+            elif value is not None:
+                arrays[name] = value
+        return arrays
+
+    def unflatten(self, arrays: State) -> StepArrays:
+        """Return the same fields with the arrays of the same names."""
+
+        def of(name: str, value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: arrays[f"{name} {key}"] for key in value}
+            if isinstance(value, Rows | EpochSums):
+                return replace(value, **{key: arrays[key] for key in value.arrays()})
+            return None if value is None else arrays[name]
+
+        return StepArrays(**{name: of(name, value) for name, value in vars(self).items()})
+
+
+def gathered_names(rows: Rows) -> set[str]:
+    """Names of the arrays of `rows` with one row along axis 0 for each: all but weights of replicas, (R, N)."""
+    return {name for name, array in rows.arrays().items() if name != "w" or array.ndim == 1}
 
 
 Compiled = tuple[Executable | None, bool | str]

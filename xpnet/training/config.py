@@ -1,4 +1,4 @@
-"""What a run is made of: every option that changes its result, checked, and read from TOML or a run's config.json."""
+"""The options of a run: all that change its result, checked, and read from TOML or a run's config.json."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Config:
         batch_size: rows in a step.
         epochs, steps: how long to train; one of them, or None for 5 epochs, or as many as make 2,000 steps.
         validation: the share of the training rows to hold out, stratified, and to report on after each epoch.
-        early_stop: stop after so many epochs without a lower validation loss, and go back to the best one; without
+        early_stop: stop after this many epochs without a lower validation loss, and go back to the best one; without
             `validation`, a tenth of the training rows is held out.
         dtype: "float32" or "float64", or NumPy's type of the name.
         threads: how many threads to use on the CPU; None for `default_threads()`.

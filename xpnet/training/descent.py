@@ -1,4 +1,4 @@
-"""Descent on a function of points, with the update rules that train networks: what learners look at first."""
+"""Descent on a function of points, with the update rules that train networks: the first page for learners."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def central_differences(f: Function, x: Array, h: float = 1e-6) -> Array:
 
 
 def _row(optimizer: Optimizer, schedule: Schedule, taken: int, device: Device) -> dict[str, Array]:
-    """Return what a step reads: the rule's table for one step, with a rate for each start where it has several."""
+    """Return the scalars of one step, with a rate for each start where there are several."""
     table = optimizer.step_table(np.float64(taken + 1))
     arrays = {name: np.asarray(value, dtype=np.float64) for name, value in table.items()}
     arrays["learning_rate"] = arrays["learning_rate"] * schedule(taken)
@@ -132,7 +132,7 @@ def _row(optimizer: Optimizer, schedule: Schedule, taken: int, device: Device) -
 
 
 def _checked(device: Device, answer: Any, shape: tuple[int, ...], name: str) -> HostArray:
-    """Return what a user's function answered, on the host; raise ValueError where it has another shape."""
+    """Return the answer of a user's function on the host; raise ValueError where it has another shape."""
     found = np.shape(answer) if isinstance(answer, float | int) else getattr(answer, "shape", None)
     if found != shape:
         raise ValueError(f"{name} must return an array of shape {shape}, not {answer!r}")

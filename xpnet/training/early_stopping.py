@@ -1,4 +1,4 @@
-"""Early stopping: the best epoch by validation loss, and what everything was like then."""
+"""Early stopping: the best epoch by validation loss, and a copy of the arrays after it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..device import Array, Device
 
 
 def asks_to_stop(answer: Any) -> bool:
-    """Whether what a callback returned stops a training: True does, and nothing else that counts as true."""
+    """Whether the answer of a callback stops a training: True does, and no other value."""
     return isinstance(answer, bool | np.bool_) and bool(answer)
 
 
@@ -20,8 +20,8 @@ class BestCheckpoint:
     Args:
         device: where the arrays are.
         replicas: R, or None.
-        patience: after how many epochs without a lower loss a replica has stopped: what comes later is not looked at.
-        arrays: what is kept and restored, (...,) or (R, ...): values, buffers, the optimizer's state.
+        patience: number of epochs without a lower loss after which a replica has stopped; later ones are ignored.
+        arrays: the arrays to copy and restore, (...,) or (R, ...): values, buffers, the optimizer's state.
 
     Attributes:
         loss, epoch: the lowest loss and its epoch, () or (R,); epoch -1 where no loss was finite.
@@ -51,7 +51,7 @@ class BestCheckpoint:
             self._copy(better, self._arrays, self._kept)
 
     def restore(self) -> int | list[int] | None:
-        """Make the arrays what they were after the best epoch, where there is one; return it (for each replica)."""
+        """Restore the arrays of the best epoch, where there is one; return its number (for each replica)."""
         self._copy(self.epoch >= 0, self._kept, self._arrays)
         return None if (self.epoch < 0).all() else self.epoch.tolist()
 

@@ -98,7 +98,7 @@ class RunFolder:
                 raise
 
     def finish(self, model: MLP, history: list[dict[str, Any]]) -> str | None:
-        """Write the model and the curves; return what to tell the user where the curves could not be drawn."""
+        """Write the model and the curves; return a note for the user where the curves could not be drawn."""
         model.save(self.model_path)
         try:
             from ..plots import draw_curves
@@ -128,7 +128,7 @@ def lock_file(file: IO[bytes]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Return what of this machine a run's bytes depend on: processor, BLAS kernels, and what LLVM compiles for."""
+    """Return the parts of this machine that a run's bytes depend on: processor, BLAS kernels, LLVM's target."""
     found: dict[str, Any] = {"processor": processor_name(), "blas": blas_kernels()}
     return found if why_not_compiled() is not None else found | {"llvm": compiler().processor}
 

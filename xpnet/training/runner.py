@@ -1,23 +1,34 @@
-"""Running steps: eagerly, or compiled where there are enough of a size."""
+"""Running steps: eagerly, or compiled where there are enough of a batch size to repay it."""
 
 from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+
 from ..compile import Executable
 from ..data.batches import Rows, spans
 from ..device import Array
-from ..optim import Optimizer, State
-from .compiled_step import compiled_evaluation_step, compiled_training_step, settings_of, why_eager
+from ..nn import Sequential
+from ..optim import Optimizer, Schedule, State
+from ..rng import mask_keys
+from .compiled_step import (
+    StepArrays,
+    compiled_evaluation_step,
+    compiled_training_step,
+    gathered_names,
+    settings_of,
+    why_eager,
+)
 from .model import MLP
 from .step import EpochSums, evaluation_step, training_step
-from .step_arrays import StepArrays, gathered_names, table_row
 
 EVALUATION_ROWS = 1024  # rows in a step of an evaluation
 CALLBACK_SECONDS = 0.03  # target time between two progress callbacks
@@ -42,7 +53,7 @@ class StepRunner:
             infinity for those that are compiled.
 
     Args:
-        model, optimizer: what is trained, and the update rule.
+        model, optimizer: the model and its update rule.
         rows: the rows that batches are gathered from.
         compiled: whether steps may be compiled. They are once the steps of a size, counted and expected, repay it: by
             counts alone, so that equal calls give equal bytes.
@@ -85,7 +96,7 @@ class StepRunner:
             executable.release()
 
     def run(self, order: Array, batches: Sequence[slice], table: State, sums: EpochSums, most: int) -> Iterator[int]:
-        """Run a step for each batch; after each call into compiled code, or eager step, yield how many it was.
+        """Run a step for each batch; yield the number of steps after each eager one, or call of a compiled one.
 
         Args:
             order: the order of the rows in the epoch, (N,).
@@ -219,6 +230,37 @@ def break_even_steps(model: MLP, rows: int) -> int:
     network = model.network
     elements = rows * network.units * (network.replicas or 1) + network.values.size
     return int(BREAK_EVEN_ELEMENTS * (1.0 + len(network.layers) / BREAK_EVEN_LAYERS) / max(elements, 1)) + 1
+
+
+def step_table(network: Sequential, optimizer: Optimizer, schedule: Schedule, taken: int, length: int) -> State:
+    """Return the scalars of the `length` steps after `taken` steps: arrays (length,) or (length, R, 1), by name.
+
+    They are computed in float64 on the host, cast once, and sent in one upload. A network that draws random numbers
+    also gets `mask_key`, uint32, (length, 1, 1) or (length, R, 1, 1).
+    """
+    one = network.replicas is None
+    numbers = range(taken, taken + length)
+    t = np.array(numbers, dtype=np.float64) + 1.0  # (steps,)
+    shape = (length,) if network.replicas is None else (length, network.replicas, 1)
+    table = {
+        name: np.broadcast_to(np.reshape(value, (-1, 1)) if isinstance(value, tuple) else value, shape)
+        for name, value in optimizer.step_table(t if one else t[:, None, None]).items()
+    }
+    factors = np.array([schedule(number) for number in numbers])
+    if not factors.any():  # of cosine, say, which was made for fewer steps
+        warnings.warn("the schedule gives a learning rate of 0 from here on: nothing is learnt any more", stacklevel=5)
+    table["learning_rate"] = table["learning_rate"] * (factors if one else factors[:, None, None])
+    arrays = network.device.asarray(np.stack(list(table.values())).astype(network.dtype))  # (names, steps, ...)
+    result = {name: arrays[k] for k, name in enumerate(table)}
+    if network.random:
+        host = np.stack([mask_keys(seed, taken, length) for seed in network.seeds], axis=1)  # (steps, R)
+        result["mask_key"] = network.device.asarray(host.reshape((length, 1, 1) if one else (length, -1, 1, 1)))
+    return result
+
+
+def table_row(table: State, step: int) -> State:
+    """Return the scalars of one step of a table: arrays () or (R, 1)."""
+    return {name: values[step, ...] for name, values in table.items()}
 
 
 def _alike_from(batches: Sequence[slice]) -> list[int]:

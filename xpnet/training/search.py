@@ -21,7 +21,7 @@ Trial = dict[str, Any]
 
 
 def groups_of(configs: Sequence[Config], most: int = MOST_REPLICAS) -> list[list[int]]:
-    """Return the numbers of the configs that can train together, at most so many in a group.
+    """Return the numbers of the configs that can train together, at most `most` in a group.
 
     Those differ in `PER_REPLICA` alone, and all have dropout or none: each replica then equals its single run.
     """
@@ -41,14 +41,14 @@ def train_all(
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Iterator[dict[int, Trial]]:
-    """Train a network for each config on prepared data, and yield, for each group, what came of its members, by number.
+    """Train a network for each config on prepared data, and yield each group's trials, by number.
 
     A trial holds `validation_loss, validation_accuracy` (or `validation_r2`), `train_loss`, `epoch`, the one that they
     are of (the best, with early stopping, else the last), and `seconds`, a replica's share. All losses of a network
     that diverged are NaN. The test rows are not looked at.
 
     Args:
-        configs: what to train. Rows come in the order of the seed of a group's first config.
+        configs: of the networks. Rows come in the order of the seed of a group's first config.
         data: with validation rows, as `prepare` returns it.
         device: where to train.
         on_epoch, on_progress: as `Trainer.fit` has them.
@@ -73,7 +73,7 @@ def train_all(
 
 
 def _trial(trainer: Trainer, place: int, patience: int | None, *, diverged: bool) -> Trial:
-    """Return what a trainer's history says of one replica; all NaN where it diverged before it had stopped."""
+    """Return the trial of one replica, from the history; all NaN where it diverged before it had stopped."""
     names = ("validation_loss", f"validation_{trainer.model.task.metric}", "train_loss")
 
     def number(row: dict[str, Any], name: str) -> float:

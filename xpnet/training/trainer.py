@@ -13,35 +13,21 @@ import numpy as np
 
 from ..checks import check_int, flag, one_at_a_time, shown
 from ..data.arrays import check_features, check_pair, check_rows, check_weights
-from ..data.batches import Rows, spans
+from ..data.batches import Rows, batch_spans
 from ..errors import DivergedError
 from ..interrupts import DeferredInterrupt
-from ..nn import Sequential
 from ..optim import Adam, Optimizer, Schedule
 from ..optim.schedules import constant
 from ..rng import check_seed, draw_seed, permutation
 from .early_stopping import BestCheckpoint, asks_to_stop
 from .model import MLP
-from .runner import Evaluator, StepRunner
+from .runner import Evaluator, StepRunner, step_table
 from .step import EpochSums
-from .step_arrays import step_table
 
 HistoryRow = dict[str, Any]
 OnEpoch = Callable[[HistoryRow], Any]
 OnStep = Callable[[int], None]
 Pair = tuple[Any, Any]  # rows and their targets
-
-
-def batch_spans(network: Sequential, rows: int, batch_size: int) -> list[slice]:
-    """Return the spans of an epoch's batches; one that is too small to train on is joined to the one before.
-
-    Raises ValueError where all are too small.
-    """
-    least = network.least_rows
-    smallest = min(batch_size, rows)
-    if smallest < least:
-        raise ValueError(f"batches of {smallest} rows are too small: a variance, in batch normalization, needs {least}")
-    return spans(rows, batch_size, least)
 
 
 class Trainer:
@@ -134,8 +120,8 @@ class Trainer:
                 multiplies the weights of the rows. (Several labels at once are weighted by their loss.)
             validation: rows and targets to report on after each epoch, and to stop by.
             test: rows and targets to report on after each epoch; nothing is chosen by them.
-            early_stop: stop once the validation loss has not improved for so many epochs. In the end the model is that
-                of its best epoch, which is then in `best_epoch`. Each replica has a best epoch of its own, and stops as
+            early_stop: number of epochs without a lower validation loss after which training stops. The model is then
+                that of its best epoch, which is in `best_epoch`. Each replica has a best epoch of its own, and stops as
                 it would alone; training goes on until all have.
             on_epoch: called with each row of the history; training ends where it returns True.
             on_step: called after each step with the number of steps this trainer has taken; the device may lag behind.
@@ -153,48 +139,46 @@ class Trainer:
         """
         given = {"validation": validation, "test": test}
         pairs = {name: check_pair(name, pair) for name, pair in given.items() if pair is not None}
-        for name, callback in (("on_epoch", on_epoch), ("on_step", on_step), ("on_progress", on_progress)):
-            if callback is not None and not callable(callback):
-                raise TypeError(f"{name} must be a function, not {shown(callback)}")
         if early_stop is not None:
             check_int("early_stop", early_stop)
             if validation is None:
                 raise ValueError("early_stop needs validation data to watch")
+        interrupt = DeferredInterrupt()
+        callbacks = _Callbacks(on_epoch, on_step, on_progress, interrupt)
         with (
-            DeferredInterrupt() as interrupt,
+            interrupt,
             self.model.device.activate(),
             np.errstate(all="ignore"),  # values that overflow are looked for at the end of each epoch
             one_at_a_time(self.model.running, "the model"),
         ):
-            callbacks = _Callbacks(on_epoch, on_step, on_progress, interrupt)
             # Nothing is half done yet, and converting x may take long.
             rows = interrupt.call(checked_rows, self.model, x, y, sample_weight, class_weight)
-            others = {name: interrupt.call(checked_rows, self.model, *pair) for name, pair in pairs.items()}
-            self._fit(rows, others, _total_steps(self.steps_in_epoch(len(rows)), epochs, steps), early_stop, callbacks)
+            held_out = {name: interrupt.call(checked_rows, self.model, *pair) for name, pair in pairs.items()}
+            total = _total_steps(self.steps_in_epoch(len(rows)), epochs, steps)
+            self._fit(rows, held_out, total, early_stop, callbacks)
         return self.history
 
     def _fit(
-        self, rows: Rows, others: dict[str, Rows], total: int, early_stop: int | None, callbacks: _Callbacks
+        self, rows: Rows, held_out: dict[str, Rows], total: int, early_stop: int | None, callbacks: _Callbacks
     ) -> None:
-        """Train for `total` steps, and evaluate on `others` after each epoch."""
-        per_epoch = self.steps_in_epoch(len(rows))
+        """Train for `total` steps, and evaluate on rows held out after each epoch."""
+        model, per_epoch = self.model, self.steps_in_epoch(len(rows))
         epochs = -(-total // per_epoch)
-        runner = StepRunner(self.model, self.optimizer, rows, compiled=self.compile, expected=total)
+        runner = StepRunner(model, self.optimizer, rows, compiled=self.compile, expected=total)
         evaluators = {
-            name: Evaluator(self.model, other, compiled=self.compile, evaluations=epochs)
-            for name, other in others.items()
+            name: Evaluator(model, some, compiled=self.compile, evaluations=epochs) for name, some in held_out.items()
         }
         with self._best_checkpoint(early_stop) as best:
-            if best is not None and self.epoch:  # what was trained already may be the best there will be
+            if best is not None and self.epoch:  # the model as it is may stay the best
                 best.update(self.epoch, evaluators["validation"].means()[0])
             good = self._snapshot()
             for done in range(0, total, per_epoch):
                 try:
                     row = self._train_epoch(runner, min(per_epoch, total - done), callbacks)
                     for name, evaluator in evaluators.items():
-                        row[f"{name}_loss"], row[f"{name}_{self.model.task.metric}"] = evaluator.means()
+                        row[f"{name}_loss"], row[f"{name}_{model.task.metric}"] = evaluator.means()
                     divergence = self._divergence(row)
-                except BaseException:  # Ctrl-C, or an exception of a callback: the epoch's steps do not count
+                except BaseException:  # Ctrl-C, or an error in a callback: the epoch's steps do not count
                     self._restore(good)
                     raise
                 if divergence is not None:
@@ -237,7 +221,7 @@ class Trainer:
         }
 
     def plan(self, x: Any, y: Any, *, sample_weight: Any = None, class_weight: Any = None) -> str:
-        """Return what the compiled step on a batch of these rows does, in words, or why there is none.
+        """Return the plan of the compiled step on a batch of these rows, in words, or why there is none.
 
         Arguments are those of `fit`; nothing is trained.
         """
@@ -250,12 +234,12 @@ class Trainer:
             return runner.plan(order, table, EpochSums.zeros(self.model), len(batches))
 
     def steps_in_epoch(self, rows: int) -> int:
-        """Return how many steps an epoch of so many rows has."""
+        """Return the number of steps in an epoch of `rows` rows."""
         return len(self._batches(rows))
 
     def _batches(self, rows: int) -> list[slice]:
         """Return the spans of an epoch's batches."""
-        return batch_spans(self.model.network, rows, self.batch_size)
+        return batch_spans(rows, self.batch_size, self.model.network.least_rows)
 
     def _rates(self, taken: int) -> float | list[float]:
         """Return the learning rate (of each replica) of the step after `taken` steps."""
@@ -263,7 +247,7 @@ class Trainer:
         return [one * factor for one in rate] if isinstance(rate, tuple) else rate * factor
 
     def _divergence(self, row: HistoryRow) -> str | None:
-        """Say what is not finite after an epoch, in every replica; None where there is one that is all right."""
+        """Return what diverged in an epoch, in every replica, as a sentence; None while one replica is finite."""
         network = self.model.network
         finite = network.device.to_host(network.xp.isfinite(network.values).all(axis=-1))
         if not np.isfinite(row["train_loss"]).any():
@@ -271,12 +255,12 @@ class Trainer:
         return None if (np.isfinite(row["train_loss"]) & finite).any() else "the weights are no longer finite"
 
     def _snapshot(self) -> tuple[Any, ...]:
-        """Return copies of all that a step changes."""
+        """Return copies of all that a step assigns."""
         state = {name: array.copy() for name, array in self.optimizer.state.items()}
         return self.model.network.snapshot(), state, self.step, self.epoch
 
     def _restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Put back what `_snapshot` returned."""
+        """Restore a snapshot."""
         arrays, state, self.step, self.epoch = snapshot
         self.model.network.restore(arrays)
         for name, array in state.items():
@@ -332,6 +316,11 @@ class _Callbacks:
     on_progress: OnStep | None
     interrupt: DeferredInterrupt
 
+    def __post_init__(self) -> None:
+        for name, callback in vars(self).items():
+            if name.startswith("on_") and callback is not None and not callable(callback):
+                raise TypeError(f"{name} must be a function, not {shown(callback)}")
+
     def steps(self, taken: int) -> None:
         """Call `on_step` and `on_progress`, after Ctrl-C has had its turn."""
         self.interrupt.check()
@@ -373,7 +362,7 @@ def _warn_of_steps(model: MLP) -> None:
 
 
 def checked_rows(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = None) -> Rows:
-    """Check what a user brings, and put it on the model's device; `Rows` are there already, and y is None."""
+    """Check a user's rows, and put them on the model's device; `Rows` are there already, and y is None."""
     if isinstance(x, Rows):
         return x
     x = check_features(x, model.device, features=model.in_features, dtype=model.takes)
