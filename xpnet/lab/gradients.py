@@ -14,7 +14,7 @@ import numpy as np
 from ..data.dataset import HostArray
 from ..device import Array
 from ..nn import numerical_gradient
-from ..nn.parameters import ParameterSlot
+from ..nn.layout import ParameterSlot
 from ..training.model import MLP
 from . import experiment
 from .experiment import Experiment, Lab, Words

@@ -13,7 +13,8 @@ from ..device import Array, Device, get_device
 from ..errors import DeviceError, NetworkMemoryError
 from ..rng import LARGEST_SEED, Purpose, check_seed, draw_seed, stream
 from .layers import Layer, Linear
-from .parameters import Buffer, Layout, Parameter, ParameterSlot, Views
+from .layout import Layout, ParameterSlot
+from .parameters import Buffer, Parameter, Views
 
 DTYPES = {"float32": 4, "float64": 8}  # name: bytes of an element
 
