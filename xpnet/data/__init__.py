@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ..checks import path_of
 from ..errors import DataError
-from .dataset import Dataset, standard_scaling
+from .dataset import Dataset
 from .digits import load_digits
 from .mnist import MNIST, SOURCES, NotFound, load, load_fashion_mnist, load_mnist
+from .scaling import standard_scaling
 from .tables import load_idx_folder, load_npz
 from .targets import TASKS
 

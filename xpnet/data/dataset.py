@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .scaling import Scaling, standard_scaling
 from .split import stratified_split
 
 HostArray = np.ndarray[Any, Any]
-Scaling = float | tuple[float, ...]  # one number, or one for each feature
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -92,21 +92,3 @@ class Dataset:
             digest.update(f"{array.shape}{array.dtype.newbyteorder('<').str}".encode())
             digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
         return digest.hexdigest()
-
-
-def standard_scaling(x: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and the standard deviation of each column of x, (N, ...): a shift and a scale for `xpnet.MLP`.
-
-    A column that never changes, or by no more than rounding, has a scale of 1. Raises ValueError where a deviation is
-    not finite.
-    """
-    x = np.asarray(x, dtype=np.float64)
-    if x.size == 0 or x.ndim == 0:
-        raise ValueError(f"x must be rows of numbers, (N, ...), and has the shape {x.shape}")
-    x = x.reshape(len(x), -1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        deviation = x.std(axis=0)
-    if not np.isfinite(deviation).all():
-        raise ValueError(f"column {int(np.argmin(np.isfinite(deviation)))} is too large to be standardized")
-    varies = deviation > 1e-13 * np.abs(x).max(axis=0)
-    return tuple(x.mean(axis=0).tolist()), tuple(np.where(varies, deviation, 1.0).tolist())

@@ -12,7 +12,8 @@ from ..compile import why_not_compiled
 from ..data import Dataset, standard_scaling
 from ..data.arrays import check_features
 from ..data.batches import Rows
-from ..data.dataset import HostArray, Scaling
+from ..data.dataset import HostArray
+from ..data.scaling import Scaling
 from ..device import CPU, Device
 from ..nn import LOSSES, BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from ..optim import OPTIMIZERS, SCHEDULES

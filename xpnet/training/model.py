@@ -13,7 +13,7 @@ import numpy as np
 from ..checks import check_floats, check_int, elements, flag, path_of, shown
 from ..data.arrays import check_features
 from ..data.batches import Rows, spans
-from ..data.dataset import Scaling
+from ..data.scaling import check_scaling
 from ..device import Array, Device
 from ..errors import did_you_mean
 from ..nn import ACTIVATIONS, BatchNorm, Dropout, Layer, Linear, Loss, Sequential
@@ -186,8 +186,8 @@ class MLP:
         self.step = step
         self.running: dict[int, object] = {}  # the fit that it is in
         self.input_shape = shape
-        self.input_shift = _scaling("input_shift", input_shift, self.in_features, "features")
-        self.input_scale = _scaling("input_scale", input_scale, self.in_features, "features", above=0.0)
+        self.input_shift = check_scaling("input_shift", input_shift, self.in_features, "features")
+        self.input_scale = check_scaling("input_scale", input_scale, self.in_features, "features", above=0.0)
         self.task = _task(task, out_features, loss, class_names, target_shift, target_scale)
         with network.device.activate():
             self.loss.bind(network.xp, network.dtype, out_features)
@@ -346,23 +346,13 @@ def _by_name(classes: Any) -> dict[str, Any]:
     return dict(classes or {}) if isinstance(classes, Mapping | None) else {one.__name__: one for one in classes}
 
 
-def _scaling(name: str, value: Any, count: int, of: str, **bounds: float) -> Scaling:
-    """Return a checked shift or scale: a number, or a tuple of `count` numbers."""
-    checked = check_floats(name, value, **bounds)
-    if isinstance(checked, float):
-        return checked
-    if len(checked) != count:
-        raise ValueError(f"{name} has {len(checked)} numbers, and there are {count} {of}")
-    return tuple(checked)
-
-
 def _task(name: str, outputs: int, loss: Loss, class_names: Sequence[str] | None, shift: Any, scale: Any) -> Task:
     """Return the task `name` of a model with so many outputs."""
     if name == "regression":
         if class_names is not None:
             raise ValueError("class_names goes with classification and multilabel, and the task is regression")
-        shift = _scaling("target_shift", shift, outputs, "outputs")
-        scale = _scaling("target_scale", scale, outputs, "outputs", above=0.0)
+        shift = check_scaling("target_shift", shift, outputs, "outputs")
+        scale = check_scaling("target_scale", scale, outputs, "outputs", above=0.0)
         every = [value if isinstance(value, tuple) else (value,) * outputs for value in (shift, scale)]
         return Regression(every[0], every[1], loss.least)
     if np.any(np.asarray(shift) != 0.0) or np.any(np.asarray(scale) != 1.0):
