@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Iterator, KeysView, ValuesView
 from typing import Any
 
 import numpy as np
 
-from ..checks import check_float, check_int, elements, shown
+from ..checks import shown
 from ..device import Array, Device
 from ..errors import one_line
 from .dataset import HostArray
@@ -127,35 +127,6 @@ def check_weights(w: Any, device: Device, rows: int, replicas: int | None, name:
     weights = weights / weights.max(axis=-1, keepdims=True)
     scaled: HostArray = weights / weights.mean(axis=-1, keepdims=True)
     return scaled
-
-
-def check_class_weights(class_weight: Any, labels: HostArray, classes: int) -> HostArray:
-    """Return a weight for each class, float64, (C,).
-
-    Args:
-        class_weight: "balanced", for weights that make all classes count alike, N / (classes there are * rows of the
-            class); a mapping from class numbers to weights, 1 where it has none; or a sequence of C weights.
-        labels: of the training rows, (N,).
-        classes: C.
-    """
-    if isinstance(class_weight, str):
-        if class_weight != "balanced":
-            raise ValueError(f"class_weight must be 'balanced', a mapping or a sequence, not {class_weight!r}")
-        counts = np.bincount(labels, minlength=classes)
-        return np.where(counts > 0, len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0.0)
-    weights = np.ones(classes)
-    if isinstance(class_weight, Mapping):
-        for label, weight in class_weight.items():
-            label = check_int("a class in class_weight", label, least=0, most=classes - 1)
-            weights[label] = check_float(f"class_weight[{label}]", weight, least=0.0)
-    else:
-        given = elements(class_weight)
-        if given is None or len(given) != classes:
-            raise ValueError(
-                f"class_weight must have a weight for each of {classes} classes, not {shown(class_weight)}"
-            )
-        weights[:] = [check_float(f"class_weight[{i}]", weight, least=0.0) for i, weight in enumerate(given)]
-    return weights
 
 
 def _numeric(x: Any, device: Device, name: str) -> Array:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.arrays import check_class_weights, check_labels, check_targets
+from ..data.arrays import check_labels, check_targets
+from ..data.class_weights import class_weights
 from ..data.dataset import HostArray
 from ..device import Array, Device
 from ..errors import did_you_mean
@@ -97,7 +98,7 @@ class Classification(Named):
 
     def row_weights(self, class_weight: Any, t: HostArray) -> HostArray:
         """Return the weight of each row's class."""
-        return check_class_weights(class_weight, t, len(self.class_names))[t]
+        return class_weights(class_weight, t, len(self.class_names))[t]
 
     def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
         """Return how many rows are right, (...): none whose outputs are no numbers."""
