@@ -42,7 +42,7 @@ from xpnet.checks import check_float, check_floats, check_int, elements, float_t
 from xpnet.errors import did_you_mean
 from xpnet.nn import ACTIVATIONS, BinaryCrossEntropy, Huber, numerical_gradient
 from xpnet.optim import OPTIMIZERS, SCHEDULES
-from xpnet.training.model import describe
+from xpnet.training.model_file import description
 
 
 def with_pandas(kind):
@@ -205,6 +205,10 @@ def test_no_class_names(names):
 # --- models
 
 
+def described(model):
+    return description(model.network, model.loss) | model.settings()
+
+
 @sequence
 @pytest.mark.parametrize(
     "argument",
@@ -221,7 +225,7 @@ def test_no_class_names(names):
 def test_sequences_of_a_model(make, argument):
     usual = MLP(**argument)
     model = MLP(**{name: make(value) if isinstance(value, list) else value for name, value in argument.items()})
-    assert describe(model) == describe(usual)
+    assert described(model) == described(usual)
     assert (model.network.values == usual.network.values).all()
 
 
@@ -229,7 +233,7 @@ def test_sequences_of_a_model(make, argument):
 def test_whole_numbers_of_a_model(value):
     usual = MLP([3, 3, 3], replicas=3, seed=3, input_shape=3)
     model = MLP([value] * 3, replicas=value, seed=value, input_shape=value)
-    assert describe(model) == describe(usual)
+    assert described(model) == described(usual)
     assert (model.network.values == usual.network.values).all()
     assert repr(Linear(value, value)) == repr(Linear(3, 3))
     assert repr(BatchNorm(value)) == repr(BatchNorm(3))
@@ -239,7 +243,7 @@ def test_whole_numbers_of_a_model(value):
 def test_numbers_of_a_model(value):
     options = ("dropout", "init", "input_scale", "input_shift")
     model, usual = (MLP([3, 3, 3], **dict.fromkeys(options, one)) for one in (value, 0.5))
-    assert describe(model) == describe(usual)
+    assert described(model) == described(usual)
     assert repr(Dropout(value)) == repr(Dropout(0.5))
     assert repr(Huber(value)) == repr(Huber(0.5))
     assert repr(BinaryCrossEntropy(value)) == repr(BinaryCrossEntropy(0.5))

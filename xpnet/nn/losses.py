@@ -218,3 +218,8 @@ LOSSES: dict[str, type[Loss]] = {
     "poisson": Poisson,
 }
 """Every loss by its name."""
+
+
+def loss_name(loss: Loss) -> str:
+    """Name of a loss in `LOSSES`; of any other loss, the name of its class."""
+    return next((name for name, kind in LOSSES.items() if type(loss) is kind), type(loss).__name__)

@@ -13,10 +13,10 @@ from sklearn import neural_network
 from sklearn.preprocessing import LabelBinarizer
 
 from ..device import Device, get_device
-from ..errors import ModelFileError, one_line
+from ..errors import ModelFileError
 from ..nn import ACTIVATIONS, BatchNorm, Layer, Linear, Loss, Sequential
-from ..training.model import MLP
-from ..training.model_file import build_model, read_model_file, save_model
+from ..training.model import MLP, build_model
+from ..training.model_file import building, read_model_file, write_model_file
 from .rules import PoissonDeviance
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def save(estimator: BaseMLP, path: Path) -> None:
         if not all(isinstance(one, bool | int | float | str) for one in about["classes"]):
             raise ValueError(f"a model file holds classes that are numbers or strings, not {estimator.classes_!r}")
         about["classes_dtype"] = estimator.classes_.dtype.str
-    save_model(plain, path, about={"estimator": about})
+    write_model_file(path, plain.network, plain.loss, plain.settings() | {"estimator": about})
 
 
 def load(cls: type[BaseMLP], path: Path, device: str | Device) -> BaseMLP:
@@ -101,7 +101,7 @@ def load(cls: type[BaseMLP], path: Path, device: str | Device) -> BaseMLP:
         found = about.get("class") if isinstance(about, dict) else "a model"
         raise ModelFileError(f"{path} holds no {cls.__name__}: it holds {found}")
     model = build_model(path, metadata, tensors, device, {}, {})
-    try:
+    with building(path, "an estimator"):
         arguments = {name: _from_plain(value) for name, value in about["parameters"].items()}
         if isinstance(arguments["hidden_layer_sizes"], list):
             arguments["hidden_layer_sizes"] = tuple(arguments["hidden_layer_sizes"])
@@ -113,8 +113,6 @@ def load(cls: type[BaseMLP], path: Path, device: str | Device) -> BaseMLP:
         estimator.__dict__.update(fitted)
         if "feature_names" in about:
             estimator.feature_names_in_ = np.array(about["feature_names"], dtype=object)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path} does not describe an estimator: {one_line(error)}") from error
     return estimator
 
 

@@ -19,9 +19,14 @@ from ..errors import did_you_mean
 from ..nn import ACTIVATIONS, BatchNorm, Dropout, Layer, Linear, Loss, Sequential
 from ..nn.activations import unit_step
 from ..nn.initializers import suitable
-from .tasks import Classification, Multilabel, Regression, Task, choose_loss, loss_name
+from ..nn.losses import loss_name
+from .model_file import HostArrays, build_network, building, read_model_file, write_model_file
+from .tasks import Classification, Multilabel, Regression, Task, choose_loss
 
 PREDICT_ROWS = 1024  # rows in a piece of a long prediction: enough to fill a device, little to keep in memory
+
+USE = ("task", "input_shape", "input_shift", "input_scale", "class_names", "target_shift", "target_scale")
+"""Arguments of `MLP.of` that model files hold."""
 
 
 class MLP:
@@ -275,9 +280,7 @@ class MLP:
             path: the file; it is replaced whole, or not at all.
             replica: write only this replica, as a single model.
         """
-        from .model_file import save_model
-
-        save_model(self, path_of(path), replica=replica)
+        write_model_file(path_of(path), self.network, self.loss, self.settings(), replica=replica)
 
     @classmethod
     def load(
@@ -296,9 +299,17 @@ class MLP:
             layers, losses: classes of your own, or a mapping of their names to them; `settings()` must hold their
                 arguments.
         """
-        from .model_file import load_model
+        path = path_of(path)
+        return build_model(path, *read_model_file(path), device, _by_name(layers), _by_name(losses))
 
-        return load_model(path_of(path), device, _by_name(layers), _by_name(losses))
+    def settings(self) -> dict[str, Any]:
+        """How the network is used, as JSON values: what makes this model again with the network and the loss."""
+        return {
+            "input_shape": list(self.input_shape),
+            "input_shift": self.input_shift,
+            "input_scale": self.input_scale,
+            "step": self.step,
+        } | self.task.settings()
 
     def summary(self) -> str:
         """Return a table of the layers and their sizes, for people."""
@@ -368,15 +379,16 @@ def _task(name: str, outputs: int, loss: Loss, class_names: Sequence[str] | None
     return Classification(names, single) if name == "classification" else Multilabel(names)
 
 
-def describe(model: MLP) -> dict[str, Any]:
-    """Return what makes this model again apart from its values, as JSON values."""
-    return {
-        "layers": [{"type": type(layer).__name__} | layer.settings() for layer in model.network.layers],
-        "replicas": model.replicas,
-        "dtype": model.network.dtype,
-        "input_shape": list(model.input_shape),
-        "input_shift": model.input_shift,
-        "input_scale": model.input_scale,
-        "loss": {"type": loss_name(model.loss)} | model.loss.settings(),
-        "step": model.step,
-    } | model.task.settings()
+def build_model(
+    path: Path,
+    metadata: dict[str, Any],
+    tensors: HostArrays,
+    device: str | Device,
+    layers: Mapping[str, type[Layer]],
+    losses: Mapping[str, type[Loss]],
+) -> MLP:
+    """Build the model that `read_model_file` has read from `path`; raise `ModelFileError` where it describes none."""
+    with building(path, "a model"):
+        network, loss = build_network(metadata, tensors, device, layers, losses)
+        use = {name: metadata[name] for name in USE if name in metadata}
+        return MLP.of(network, loss=loss, output="step" if metadata["step"] else None, **use)

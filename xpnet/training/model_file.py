@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,56 +24,56 @@ from ..checks import check_int
 from ..device import Device
 from ..errors import ModelFileError, one_line
 from ..nn import LAYERS, LOSSES, Layer, Loss, Sequential
+from ..nn.losses import loss_name
 from .files import write_atomically
-from .model import MLP, describe
 
 FORMAT = 2  # 1 knew no task but classification
 EARLIER_NAMES = {"inputs": "in_features", "outputs": "out_features"}  # of Linear's arguments, in older files
 HostArrays = dict[str, np.ndarray[Any, Any]]
 
 
-def save_model(model: MLP, path: Path, *, replica: int | None = None, about: Mapping[str, Any] | None = None) -> None:
-    """Write `model`, or one replica of it, to `path`; `about` is what else is kept with it, JSON values by name."""
+def write_model_file(
+    path: Path, network: Sequential, loss: Loss, use: Mapping[str, Any], *, replica: int | None = None
+) -> None:
+    """Write a network, or one replica of it, to `path`, with its loss and how it is used: JSON values by name."""
     from safetensors.numpy import save
 
-    description = describe(model)
-    for layer in model.network.layers:
-        if LAYERS.get(type(layer).__name__, type(layer)) is not type(layer):
+    for kind, value, known in [("layer", one, LAYERS) for one in network.layers] + [("loss", loss, LOSSES)]:
+        name = type(value).__name__
+        if known.get(name, type(value)) is not type(value):
             raise ValueError(
-                f"{layer!r} is called like a layer of xpnet, as which it would be loaded: rename its class"
+                f"{value!r} is called like a {kind} of xpnet, as which it would be loaded: rename its class"
             )
-    if type(model.loss).__name__ in LOSSES:
-        raise ValueError(
-            f"{model.loss!r} is called like a loss of xpnet, as which it would be loaded: rename its class"
-        )
+    metadata = {"format": FORMAT} | description(network, loss) | dict(use)
     if replica is not None:
-        if model.replicas is None:
+        if network.replicas is None:
             raise ValueError(f"replica {replica!r} was asked for, and the model has no replicas")
-        check_int("replica", replica, least=0, most=model.replicas - 1)
-        description["replicas"] = None
-        for layer in description["layers"]:  # a list in a layer's settings has a number for each replica
+        check_int("replica", replica, least=0, most=network.replicas - 1)
+        metadata["replicas"] = None
+        for layer in metadata["layers"]:  # a list in a layer's settings has a number for each replica
             layer.update({name: value[replica] for name, value in layer.items() if isinstance(value, list)})
-    vectors = [model.device.to_host(vector) for vector in model.network.snapshot()]
+    vectors = [network.device.to_host(vector) for vector in network.snapshot()]
     tensors = {
         # In C order: safetensors 0.8.0 writes wrong bytes for anything else (its issue 825).
         slot.torch_name: np.asarray(slot.parameter.to_torch(array), order="C")
-        for slot, array in model.network.arrays(*(v if replica is None else v[replica] for v in vectors))
+        for slot, array in network.arrays(*(v if replica is None else v[replica] for v in vectors))
     }
-    metadata = {"format": FORMAT} | description | dict(about or {})
     metadata["sha256"] = _digest(metadata, tensors)
     write_atomically(path, save(tensors, metadata={"xpnet": _json(metadata)}))
 
 
-def load_model(
-    path: Path, device: str | Device, layers: Mapping[str, type[Layer]], losses: Mapping[str, type[Loss]]
-) -> MLP:
-    """Return the model in the file `path`; raise `ModelFileError`, naming it, where it is not whole and sound."""
-    metadata, tensors = read_model_file(path)
-    return build_model(path, metadata, tensors, device, layers, losses)
+def description(network: Sequential, loss: Loss) -> dict[str, Any]:
+    """Architecture of a network and its loss, as JSON values."""
+    return {
+        "layers": [{"type": type(layer).__name__} | layer.settings() for layer in network.layers],
+        "replicas": network.replicas,
+        "dtype": network.dtype,
+        "loss": {"type": loss_name(loss)} | loss.settings(),
+    }
 
 
 def read_model_file(path: Path) -> tuple[dict[str, Any], HostArrays]:
-    """Return metadata and tensors of the file `path`; raise `ModelFileError` where it is not whole."""
+    """Read metadata and tensors of the file `path`; raise `ModelFileError` where it is not whole."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -96,44 +97,37 @@ def read_model_file(path: Path) -> tuple[dict[str, Any], HostArrays]:
     return metadata, tensors
 
 
-def build_model(
-    path: Path,
+def build_network(
     metadata: dict[str, Any],
     tensors: HostArrays,
     device: str | Device,
     layers: Mapping[str, type[Layer]],
     losses: Mapping[str, type[Loss]],
-) -> MLP:
-    """Return the model that was read from `path`; raise `ModelFileError` where it describes none."""
-    try:
-        return _build(metadata, tensors, device, LAYERS | dict(layers), LOSSES | dict(losses))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path} does not describe a model: {one_line(error)}") from error
-
-
-def _build(
-    metadata: dict[str, Any],
-    tensors: HostArrays,
-    device: str | Device,
-    known_layers: Mapping[str, type[Layer]],
-    known_losses: Mapping[str, type[Loss]],
-) -> MLP:
-    layers = [_made(settings, known_layers, "layers") for settings in metadata["layers"]]
-    loss = _made(metadata["loss"], known_losses, "losses")
-    network = Sequential(layers, replicas=metadata["replicas"], dtype=metadata["dtype"], device=device, draw=False)
+) -> tuple[Sequential, Loss]:
+    """Build the network and the loss that a file holds; `layers` and `losses` are classes besides xpnet's."""
+    made = [_made(settings, LAYERS | dict(layers), "layers") for settings in metadata["layers"]]
+    loss = _made(metadata["loss"], LOSSES | dict(losses), "losses")
+    network = Sequential(made, replicas=metadata["replicas"], dtype=metadata["dtype"], device=device, draw=False)
     slots = network.layout.slots + network.buffer_layout.slots
     names = sorted(slot.torch_name for slot in slots)
     if names != sorted(tensors):
         raise ValueError(f"its layers have {', '.join(names)}, and its tensors are {', '.join(sorted(tensors))}")
     for slot in slots:
         setattr(network.layers[slot.layer], slot.parameter.name, slot.parameter.from_torch(tensors[slot.torch_name]))
-    options = ("task", "input_shape", "input_shift", "input_scale", "class_names", "target_shift", "target_scale")
-    use = {name: metadata[name] for name in options if name in metadata}
-    return MLP.of(network, loss=loss, output="step" if metadata["step"] else None, **use)
+    return network, loss
+
+
+@contextmanager
+def building(path: Path, kind: str) -> Iterator[None]:
+    """Raise `ModelFileError` where what was read from `path` cannot be made a `kind`."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path} does not describe {kind}: {one_line(error)}") from error
 
 
 def _made(description: dict[str, Any], known: Mapping[str, type[Any]], kinds: str) -> Any:
-    """Return the layer or loss that `describe` has described."""
+    """Make a layer or loss from its description."""
     settings = dict(description)
     name = settings.pop("type")
     if name not in known:
@@ -148,7 +142,7 @@ def _json(value: object) -> str:
 
 
 def _digest(metadata: dict[str, Any], tensors: HostArrays) -> str:
-    """Return the SHA-256 of the metadata without its digest, and of every tensor with its name, type and shape."""
+    """SHA-256 over the metadata without its digest, and over every tensor with its name, type and shape."""
     digest = hashlib.sha256(_json({k: v for k, v in metadata.items() if k != "sha256"}).encode())
     for name in sorted(tensors):
         tensor = tensors[name]

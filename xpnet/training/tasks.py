@@ -17,7 +17,7 @@ from ..data.dataset import HostArray
 from ..device import Array, Device
 from ..errors import did_you_mean
 from ..nn import LOSSES
-from ..nn.losses import Loss
+from ..nn.losses import Loss, loss_name
 from .metrics import distances, most_probable, r2_of_sums, yes_or_no
 
 OUTPUTS = ("identity", "sigmoid", "tanh", "softmax", "step")
@@ -223,11 +223,6 @@ def choose_loss(task: str, loss: str | Loss | None, output: str | None, *, singl
             f"the output {output} does not go with the loss {called}, which has {chosen.output_activation} built in"
         )
     return chosen, output
-
-
-def loss_name(loss: Loss) -> str:
-    """Return the name of a loss, as the command line knows it; of another, that of its class."""
-    return next((name for name, kind in LOSSES.items() if type(loss) is kind), type(loss).__name__)
 
 
 def _suitable(task: str, output: str | None, single: bool) -> str:
