@@ -15,7 +15,7 @@ from xpnet import MLP, SGD, Adam, Config, Linear, Sequential, Trainer, data, eva
 from xpnet.device import CPU
 from xpnet.nn import LOSSES, BinaryCrossEntropy, Loss, SoftmaxCrossEntropy, Tanh
 from xpnet.training.build import build
-from xpnet.training.tasks import OUTPUTS, TASKS, choose_loss
+from xpnet.training.tasks import OUTPUTS, choose_loss
 
 SKLEARN = json.loads(Path(__file__).with_name("golden").joinpath("sklearn.json").read_text(encoding="utf-8"))
 CROSS, BINARY, SQUARED = "softmax-cross-entropy", "binary-cross-entropy", "mean-squared-error"
@@ -51,8 +51,9 @@ def trained(kind, table, *, epochs=30, device="cpu", **options):
     return model
 
 
-def test_the_tables_know_the_same_tasks():
-    assert tuple(TASKS) == data.TASKS
+@pytest.mark.parametrize("name", data.TASKS)
+def test_tasks_by_name(name):
+    assert MLP([2, 2], task=name).task.name == name
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from ..nn.activations import unit_step
 from ..nn.initializers import suitable
 from ..nn.losses import loss_name
 from .model_file import HostArrays, build_network, building, read_model_file, write_model_file
-from .tasks import Classification, Multilabel, Regression, Task, choose_loss
+from .tasks import choose_loss, make_task
 
 PREDICT_ROWS = 1024  # rows in a piece of a long prediction: enough to fill a device, little to keep in memory
 
@@ -193,7 +193,7 @@ class MLP:
         self.input_shape = shape
         self.input_shift = check_scaling("input_shift", input_shift, self.in_features, "features")
         self.input_scale = check_scaling("input_scale", input_scale, self.in_features, "features", above=0.0)
-        self.task = _task(task, out_features, loss, class_names, target_shift, target_scale)
+        self.task = make_task(task, out_features, loss, class_names, target_shift, target_scale)
         with network.device.activate():
             self.loss.bind(network.xp, network.dtype, out_features)
 
@@ -355,28 +355,6 @@ class MLP:
 def _by_name(classes: Any) -> dict[str, Any]:
     """Return classes by their names."""
     return dict(classes or {}) if isinstance(classes, Mapping | None) else {one.__name__: one for one in classes}
-
-
-def _task(name: str, outputs: int, loss: Loss, class_names: Sequence[str] | None, shift: Any, scale: Any) -> Task:
-    """Return the task `name` of a model with so many outputs."""
-    if name == "regression":
-        if class_names is not None:
-            raise ValueError("class_names goes with classification and multilabel, and the task is regression")
-        shift = check_scaling("target_shift", shift, outputs, "outputs")
-        scale = check_scaling("target_scale", scale, outputs, "outputs", above=0.0)
-        every = [value if isinstance(value, tuple) else (value,) * outputs for value in (shift, scale)]
-        return Regression(every[0], every[1], loss.least)
-    if np.any(np.asarray(shift) != 0.0) or np.any(np.asarray(scale) != 1.0):
-        raise ValueError(f"target_shift and target_scale go with regression, and the task is {name}")
-    single = name == "classification" and outputs == 1
-    classes = 2 if single else outputs
-    given = elements(range(classes) if class_names is None else class_names)
-    if given is None:
-        raise TypeError(f"class_names must be a sequence of names, not {shown(class_names)}")
-    names = tuple(one.decode() if isinstance(one, bytes) else str(one) for one in given)
-    if len(names) != classes:
-        raise ValueError(f"class_names has {len(names)} names, and there are {classes} classes")
-    return Classification(names, single) if name == "classification" else Multilabel(names)
 
 
 def build_model(

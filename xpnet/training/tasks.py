@@ -6,14 +6,18 @@ outputs mean to the user.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..checks import elements, shown
 from ..data.arrays import check_labels, check_targets
 from ..data.class_weights import class_weights
 from ..data.dataset import HostArray
+from ..data.scaling import check_scaling
+from ..data.targets import TASKS
 from ..device import Array, Device
 from ..errors import did_you_mean
 from ..nn import LOSSES
@@ -61,8 +65,8 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Named(Task):
-    """What the tasks of classes and of labels share: names, and the share of rows that are right.
+class LabelTask(Task):
+    """Base of the tasks whose outputs are named classes or labels; the metric is the share of right rows.
 
     Attributes:
         class_names: of the classes, or labels.
@@ -81,7 +85,7 @@ class Named(Task):
 
 
 @dataclass(frozen=True)
-class Classification(Named):
+class Classification(LabelTask):
     """One class of several for each row; two classes may be one output, the logit of the second.
 
     Attributes:
@@ -111,7 +115,7 @@ class Classification(Named):
 
 
 @dataclass(frozen=True)
-class Multilabel(Named):
+class Multilabel(LabelTask):
     """Any number of labels at once for each row, each a yes or a no.
 
     Attributes:
@@ -178,8 +182,26 @@ class Regression(Task):
         return {"task": self.name, "target_shift": list(self.shift), "target_scale": list(self.scale)}
 
 
-TASKS = {task.name: task for task in (Classification, Multilabel, Regression)}
-"""Every task by its name."""
+def make_task(name: str, outputs: int, loss: Loss, class_names: Sequence[str] | None, shift: Any, scale: Any) -> Task:
+    """Make the task `name` of a model with a number of outputs; raise where an argument does not go with it."""
+    if name == "regression":
+        if class_names is not None:
+            raise ValueError("class_names goes with classification and multilabel, and the task is regression")
+        shift = check_scaling("target_shift", shift, outputs, "outputs")
+        scale = check_scaling("target_scale", scale, outputs, "outputs", above=0.0)
+        every = [value if isinstance(value, tuple) else (value,) * outputs for value in (shift, scale)]
+        return Regression(every[0], every[1], loss.least)
+    if np.any(np.asarray(shift) != 0.0) or np.any(np.asarray(scale) != 1.0):
+        raise ValueError(f"target_shift and target_scale go with regression, and the task is {name}")
+    single = name == "classification" and outputs == 1
+    classes = 2 if single else outputs
+    given = elements(range(classes) if class_names is None else class_names)
+    if given is None:
+        raise TypeError(f"class_names must be a sequence of names, not {shown(class_names)}")
+    names = tuple(one.decode() if isinstance(one, bytes) else str(one) for one in given)
+    if len(names) != classes:
+        raise ValueError(f"class_names has {len(names)} names, and there are {classes} classes")
+    return Classification(names, single) if name == "classification" else Multilabel(names)
 
 
 def _count(right: Array) -> Array:
@@ -194,7 +216,7 @@ def choose_loss(task: str, loss: str | Loss | None, output: str | None, *, singl
     predictions alone. Raises ValueError for what does not go together.
 
     Args:
-        task: a name in `TASKS`.
+        task: a name in `xpnet.data.TASKS`.
         loss: a name in `LOSSES`, or a loss; None for what suits task and output.
         output: a name in `OUTPUTS`, or None for the task's own.
         single: whether a classification's two classes are one output.
