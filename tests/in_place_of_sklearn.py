@@ -4,4 +4,6 @@ from sklearn import neural_network
 
 from xpnet.sklearn import MLPClassifier, MLPRegressor
 
-neural_network.MLPClassifier, neural_network.MLPRegressor = MLPClassifier, MLPRegressor
+for estimator in (MLPClassifier, MLPRegressor):
+    setattr(neural_network, estimator.__name__, estimator)
+    estimator._optimizer = property(lambda self: self._fitting.optimizer)  # scikit-learn's tests read its rate

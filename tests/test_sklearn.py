@@ -117,7 +117,7 @@ def test_activations_of_the_hidden_layers(name):
 def test_activations_of_many_rows(monkeypatch):
     model = classifier(hidden_layer_sizes=(6, 5)).fit(X, Y)
     whole = model.activations(X)
-    monkeypatch.setattr("xpnet.sklearn.base.PREDICT_ROWS", 40)  # in four pieces
+    monkeypatch.setattr("xpnet.sklearn.prediction.PREDICT_ROWS", 40)  # in four pieces
     for x in (X, sparse.csr_array(X)):
         for found, expected in zip(model.activations(x), whole, strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-12)

@@ -14,17 +14,29 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
+from ..data.dataset import HostArray
 from ..device import Array, Device
 from ..nn import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from ..optim import Optimizer, Schedule
 from ..training.metrics import most_probable, yes_or_no
-from .base import BaseMLP, Data, documented, has_partial_fit, store
-from .fitting import HostArray
+from .arguments import CONSTRAINTS, documented, store
+from .exchange import ExchangeMixin
+from .prediction import PredictionMixin
 from .rules import PoissonDeviance
+from .training import Data, TrainingMixin
+
+
+def has_partial_fit(estimator: TrainingMixin) -> bool:
+    """Return True; raise AttributeError for a solver of all rows at once."""
+    if estimator._whole_batch:
+        raise AttributeError(
+            f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
+        )
+    return True
 
 
 @documented
-class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
+class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMixin):  # type: ignore[misc]
     """A classifier: cross entropy, of softmax, or of a sigmoid for two classes and for several labels at once.
 
     As `sklearn.neural_network.MLPClassifier`, from `device` on with more.
@@ -45,7 +57,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     loss = "log_loss"
     _y_numeric = False
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = BaseMLP._parameter_constraints | {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS | {
         "class_weight": [None, StrOptions({"balanced"}), dict, list],
     }
 
@@ -204,7 +216,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class, (N, C), or of each label by itself, (N, O)."""
-        p = self._told(self._outputs(X))
+        p = self._warn_if_not_finite(self._outputs(X))
         if self.n_outputs_ > 1:
             return p
         xp = np if isinstance(p, np.ndarray) else self._model.device.xp
@@ -227,7 +239,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
 
 @documented
-class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
+class MLPRegressor(RegressorMixin, TrainingMixin, PredictionMixin, ExchangeMixin):  # type: ignore[misc]
     """A regressor: squared error, or Poisson's deviance.
 
     As `sklearn.neural_network.MLPRegressor`, from `device` on with more.
@@ -245,7 +257,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     """
 
     _y_numeric = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = BaseMLP._parameter_constraints | {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS | {
         "loss": [StrOptions({"squared_error", "poisson"})]
     }
 

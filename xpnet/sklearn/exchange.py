@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn import neural_network
 from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.validation import check_is_fitted
 
+from ..checks import path_of
 from ..device import Device, get_device
 from ..errors import ModelFileError
-from ..nn import ACTIVATIONS, BatchNorm, Layer, Linear, Loss, Sequential
+from ..nn import ACTIVATIONS, BatchNorm
 from ..training.model import MLP, build_model
 from ..training.model_file import building, read_model_file, write_model_file
+from .base import BaseMLP
+from .models import in_dtype
 from .rules import PoissonDeviance
-
-if TYPE_CHECKING:
-    from .base import BaseMLP
 
 THEIR_ACTIVATIONS = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}  # by our names
 FITTED = (  # what a fit leaves besides the network, as numbers or lists of them
@@ -36,37 +36,35 @@ FITTED = (  # what a fit leaves besides the network, as numbers or lists of them
 LOSSES = ("loss_", "best_loss_", "loss_curve_", "validation_loss_curve_")  # those that are NumPy's numbers
 
 
-def in_dtype(model: MLP, dtype: str, loss: Loss) -> MLP:
-    """Return a copy of a model in another type, with another loss."""
-    layers = [copy.deepcopy(layer) for layer in model.network.layers]
-    result = _of_layers(layers, model, dtype, loss)
-    copy_values(model, result)
-    return result
+class ExchangeMixin(BaseMLP):
+    """Model files, and conversion from and to scikit-learn's estimators."""
+
+    def save(self, path: Path | str) -> None:
+        """Write the fitted estimator to a file without pickle: a model file, which `xpnet.MLP.load` reads as well.
+
+        Arguments that are objects (a random state, a rule, a schedule or a callback of your own) are left out; so is
+        the state of the update rule.
+        """
+        check_is_fitted(self)
+        _save(self, path_of(path))
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: str | Device = "cpu") -> Any:
+        """Return the estimator in a file that `save` wrote; raise `ModelFileError`, naming it, if it is damaged."""
+        return _load(cls, path_of(path), device)
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any, *, device: str | Device = "cpu") -> Any:
+        """Return a fitted estimator with the arguments and weights of scikit-learn's."""
+        return _from_sklearn(cls, estimator, device)
+
+    def to_sklearn(self) -> Any:
+        """Return scikit-learn's estimator with the same weights; raise ValueError for what it cannot hold."""
+        check_is_fitted(self)
+        return _to_sklearn(self)
 
 
-def with_biases(model: MLP, biases: Sequence[bool]) -> MLP:
-    """Model of zeros with the layers of another, of which each Linear layer has a bias or none, as told."""
-    layers = [copy.deepcopy(layer) for layer in model.network.layers]
-    for layer, bias in zip((one for one in layers if isinstance(one, Linear)), biases, strict=True):
-        layer.bias = bias
-    return _of_layers(layers, model, model.network.dtype, model.loss)
-
-
-def _of_layers(layers: list[Layer], like: MLP, dtype: str, loss: Loss) -> MLP:
-    """Model of zeros with some layers, for the same task and on the same device as another."""
-    network = Sequential(layers, dtype=dtype, device=like.network.device, draw=False)
-    return MLP.of(network, task=like.task.name, loss=loss, class_names=like.class_names or None)
-
-
-def copy_values(source: MLP, target: MLP) -> None:
-    """Give a model the values of another of the same layers, which may have another type."""
-    of_target = target.network.arrays(target.network.values, target.network.buffers)
-    of_source = source.network.arrays(source.network.values, source.network.buffers)
-    for (_, theirs), (_, ours) in zip(of_target, of_source, strict=True):
-        theirs[...] = ours
-
-
-def save(estimator: BaseMLP, path: Path) -> None:
+def _save(estimator: BaseMLP, path: Path) -> None:
     """Write a fitted estimator as a model file, with what makes it an estimator beside the model."""
     model = estimator._model
     loss = model.loss.settings()["loss"]  # without the factor
@@ -93,7 +91,7 @@ def save(estimator: BaseMLP, path: Path) -> None:
     write_model_file(path, plain.network, plain.loss, plain.settings() | {"estimator": about})
 
 
-def load(cls: type[BaseMLP], path: Path, device: str | Device) -> BaseMLP:
+def _load(cls: type[BaseMLP], path: Path, device: str | Device) -> BaseMLP:
     """Return the estimator that `save` wrote."""
     metadata, tensors = read_model_file(path)
     about = metadata.get("estimator")
@@ -123,7 +121,7 @@ def _float64(value: Any) -> Any:
     return None if value is None else np.float64(value)
 
 
-def from_sklearn(cls: type[BaseMLP], theirs: Any, device: str | Device) -> BaseMLP:
+def _from_sklearn(cls: type[BaseMLP], theirs: Any, device: str | Device) -> BaseMLP:
     """Return our estimator for scikit-learn's."""
     kind = _their_class(cls)
     if not isinstance(theirs, kind) or not hasattr(theirs, "coefs_"):
@@ -142,7 +140,7 @@ def from_sklearn(cls: type[BaseMLP], theirs: Any, device: str | Device) -> BaseM
     return estimator
 
 
-def to_sklearn(estimator: BaseMLP) -> Any:
+def _to_sklearn(estimator: BaseMLP) -> Any:
     """Return scikit-learn's estimator for ours."""
     model, kind = estimator._model, _their_class(type(estimator))
     kinds = {type(layer) for layer in model.network.layers}

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..compile.cpu import blas
 from ..data.batches import Rows, batch_spans
+from ..data.dataset import HostArray
 from ..device import Array
 from ..interrupts import DeferredInterrupt
 from ..nn import Linear
@@ -26,8 +27,6 @@ THIN = 0.01  # share of elements of a sparse matrix below which it may stay spar
 WIDE, WIDE_FOR_FEW = 40_000, 4_000  # columns of it from which on it does, and that where the first layer has FEW units
 FEW = 32
 DENSE_BYTES = 2**26  # of a sparse matrix's rows that are made dense at a time
-
-HostArray = np.ndarray[Any, Any]
 
 
 def few_threads(model: MLP, rows: int) -> AbstractContextManager[None]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..data.dataset import HostArray
 from ..device import Device
-from .fitting import HostArray
 
 MOST_ROWS, MOST_COLUMNS = 500, 2000  # of either that are compared
 FAR = 0.8  # of a distance of at most 1: mostly 0.9 to 1 for rows that a scaler has not seen, below 0.4 for those it has

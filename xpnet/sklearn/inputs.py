@@ -1,0 +1,73 @@
+"""Checks of rows and targets, which may be arrays of the host or of the estimator's GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import column_or_1d
+from sklearn.utils.validation import _check_y, check_consistent_length, validate_data
+
+from ..data.arrays import check_features, check_rows
+from ..data.dataset import HostArray
+from ..device import Device
+
+DTYPES = (np.float64, np.float32)  # those that stay as they are; all others become float64
+
+
+def check_x(estimator: Any, x: Any, device: Device, *, reset: bool) -> Any:
+    """Return rows: a NumPy array, a CSR matrix, or, of the device's own arrays, one of those.
+
+    Those to predict for must be finite in the network's type.
+    """
+    refuse_strangers(device, x)
+    dtype = "float64" if reset else estimator._model.network.dtype
+    if lives_on(device, x):
+        if x.ndim != 2:
+            raise ValueError(f"Expected 2D array, got {x.ndim}D array instead: the shape of X is {x.shape}")
+        check_rows(x, "X")
+        validate_data(estimator, x, skip_check_array=True, reset=reset)
+        return check_features(x, device, features=x.shape[-1], dtype=dtype, name="X")
+    kept = "numeric" if dtype == "float64" else dtype
+    return validate_data(estimator, x, accept_sparse="csr", dtype=kept, reset=reset)
+
+
+def check_x_y(estimator: Any, x: Any, y: Any, device: Device, *, reset: bool) -> tuple[Any, HostArray]:
+    """Return rows, and targets, on the host, that go with them."""
+    refuse_strangers(device, x)
+    y = on_host(device, y)
+    if lives_on(device, x):
+        if y is None:
+            raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
+        x = check_x(estimator, x, device, reset=reset)
+        x = x if x.dtype in DTYPES else x.astype(np.float64)
+        y = _check_y(y, multi_output=True, y_numeric=estimator._y_numeric, estimator=estimator)
+        check_consistent_length(x, y)
+    else:
+        options = {"accept_sparse": "csr", "dtype": DTYPES, "multi_output": True, "y_numeric": estimator._y_numeric}
+        x, y = validate_data(estimator, x, y, reset=reset, **options)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    return x, y
+
+
+def check_outputs(estimator: Any, t: HostArray) -> None:
+    """Raise ValueError for targets that are not as many in a row as the network has outputs."""
+    if t.ndim == 2 and t.shape[1] != estimator.n_outputs_:
+        raise ValueError(f"y is for a network of {t.shape[1]} outputs, and this one has {estimator.n_outputs_}")
+
+
+def lives_on(device: Device, x: Any) -> bool:
+    """Whether x is an array of a GPU that the device is."""
+    return device.index is not None and isinstance(x, device.xp.ndarray)
+
+
+def refuse_strangers(device: Device, x: Any) -> None:
+    """Raise TypeError for an array of a GPU where the device is none."""
+    if hasattr(x, "__cuda_array_interface__") and not lives_on(device, x):
+        raise TypeError(f"X is an array of a GPU, and the estimator lives on {device.name}: give it device='cuda'")
+
+
+def on_host(device: Device, array: Any) -> Any:
+    """Return what is an array of the device as one of the host, and anything else as it is."""
+    return device.to_host(array) if lives_on(device, array) else array

@@ -1,0 +1,97 @@
+"""Predictions, in pieces of a bounded number of rows."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ..data.batches import spans
+from ..device import Array
+from ..nn import Linear
+from ..training.model import PREDICT_ROWS
+from .base import BaseMLP
+from .fitting import dense_rows, few_threads
+from .inputs import check_x, lives_on
+
+
+class PredictionMixin(BaseMLP):
+    """Predictions of a fitted estimator."""
+
+    def _pieces(self, x: Any) -> Iterator[Array]:
+        """Yield checked rows piece by piece, in the network's type, (B, I): sparse ones as they are, others as arrays.
+
+        For the device, sparse ones are made dense.
+        """
+        network = self._model.network
+        if not hasattr(x, "tocsr"):
+            for span in spans(x.shape[0], PREDICT_ROWS):
+                yield network.device.asarray(x[span], dtype=network.dtype)
+        elif network.device.index is None:  # x @ W is SciPy's
+            for span in spans(x.shape[0], PREDICT_ROWS):
+                yield x[span].astype(network.dtype, copy=False)
+        else:
+            for span in spans(x.shape[0], dense_rows(x, PREDICT_ROWS)):
+                yield network.device.asarray(x[span].toarray(), dtype=network.dtype)
+
+    def _joined(self, pieces: list[Array], stays: bool) -> Array:
+        """Return pieces as one array, of the device if it stays there, and of the host if not."""
+        if stays:
+            return self._model.network.xp.concatenate(pieces)
+        return np.concatenate([*map(self._model.device.to_host, pieces)])
+
+    def _outputs(self, x: Any) -> Array:
+        """Return the outputs, probabilities or numbers, (N, O), for rows as they come: of the device, if they are."""
+        check_is_fitted(self)
+        model = self._model
+        with model.device.activate(), np.errstate(all="ignore"), few_threads(model, PREDICT_ROWS):
+            x = check_x(self, x, model.device, reset=False)
+            stays = lives_on(model.device, x)
+            found = [model.loss.output(model.network.xp, model.network.forward(part)) for part in self._pieces(x)]
+            return self._joined(found, stays)
+
+    def predict(self, X: Any) -> Array:
+        """Return predictions for rows X, (N, I): classes (N,), labels (N, O), or numbers (N,) or (N, O).
+
+        What is not finite, after a fit that diverged, or for rows that are far too large, is no class: a ValueError.
+        Numbers, and probabilities, come with a RuntimeWarning.
+        """
+        p = self._outputs(X)
+        wrong = None if self._y_numeric else self._not_finite(p)
+        if wrong is not None:
+            raise ValueError(f"{wrong}, and stand for no class")
+        return self._decoded(self._warn_if_not_finite(p) if self._y_numeric else p)
+
+    def _not_finite(self, p: Array) -> str | None:
+        """Say how many rows of outputs p, (N, O), are not finite; None for none."""
+        xp = np if isinstance(p, np.ndarray) else self._model.device.xp
+        finite = xp.isfinite(p).astype("int64").sum(axis=1) == p.shape[1]
+        count = len(p) - int(finite.astype("int64").sum())
+        where = "the fit diverged, or these rows are far too large"
+        return f"the outputs of {count} of {len(p)} rows are not finite ({where})" if count else None
+
+    def _warn_if_not_finite(self, p: Array) -> Array:
+        """Return outputs p as they are, and warn where they are not finite."""
+        wrong = self._not_finite(p)
+        if wrong is not None:
+            warnings.warn(wrong, RuntimeWarning, stacklevel=3)
+        return p
+
+    def activations(self, X: Any) -> list[Array]:
+        """Return what each hidden layer makes of rows X, (N, I): what the next layer gets, a list of (N, units)."""
+        check_is_fitted(self)
+        network = self._model.network
+        with network.device.activate(), np.errstate(all="ignore"):
+            x = check_x(self, X, network.device, reset=False)
+            stays = lives_on(network.device, x)
+            found: list[list[Array]] = [[] for _ in self._linear[1:]]
+            for y in self._pieces(x):
+                behind = iter(found)
+                for index, layer in enumerate(network.layers):
+                    if index and isinstance(layer, Linear):
+                        next(behind).append(y)
+                    y = layer.forward(y, False)
+            return [self._joined(pieces, stays) for pieces in found]

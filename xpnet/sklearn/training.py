@@ -1,0 +1,356 @@
+"""Fits: epoch by epoch as scikit-learn has them, or by L-BFGS on all rows at once."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import warnings
+from typing import Any, Self
+
+import numpy as np
+import scipy.optimize
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.optimize import _check_optimize_result
+
+from ..checks import one_at_a_time
+from ..data.arrays import check_pair
+from ..data.batches import spans
+from ..data.dataset import HostArray
+from ..device import get_device
+from ..interrupts import DeferredInterrupt
+from ..optim import OPTIMIZERS, SCHEDULES, Optimizer
+from ..optim.schedules import constant
+from ..training.early_stopping import asks_to_stop
+from ..training.model import PREDICT_ROWS
+from .base import BaseMLP
+from .distribution_shift import warn_if_elsewhere
+from .fitting import Examples, Fitting, few_threads
+from .inputs import check_outputs, check_x_y, lives_on, on_host
+from .models import copy_values, in_dtype
+from .rules import SGD, Adam, Gather
+
+LEAST_RATE = 1e-6  # at which the adaptive learning rate stops
+
+Data = tuple[Any, Any]
+
+
+class TrainingMixin(BaseMLP):
+    """`fit` and `partial_fit`, but for their signatures."""
+
+    def _fit(
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        validation_data: Data | None = None,
+        x_val: Any = None,
+        y_val: Any = None,
+        *,
+        incremental: bool = False,
+    ) -> Self:
+        if x_val is not None or y_val is not None:
+            if validation_data is not None:
+                raise ValueError("validation_data and X_val, y_val cannot both be given: they are the same thing")
+            if x_val is None or y_val is None:
+                raise ValueError(f"X_val and y_val go together: {'X_val' if x_val is None else 'y_val'} is missing")
+            validation_data = x_val, y_val
+        running = self.__dict__.setdefault("_running", {})
+        with DeferredInterrupt() as interrupt, one_at_a_time(running, "the estimator"):
+            return self._fit_alone(x, y, sample_weight, validation_data, interrupt, incremental=incremental)
+
+    def _fit_alone(
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        validation_data: Data | None,
+        interrupt: DeferredInterrupt,
+        *,
+        incremental: bool,
+    ) -> Self:
+        hidden = self._hidden()
+        first = not hasattr(self, "_model") or not (self.warm_start or incremental)
+        device = get_device(self.device) if first else self._model.device
+        with device.activate(), np.errstate(all="ignore"):
+            checked = functools.partial(check_x_y, self, reset=first)
+            x, y = interrupt.call(checked, x, y, device)  # nothing is half done yet, and it may take long
+            t = self._targets(y, reset=not hasattr(self, "classes_") or not (self.warm_start or incremental))
+            w = self._weights(on_host(device, sample_weight), y, x, incremental=incremental)
+            self._random_state = check_random_state(self.random_state)
+            if first:
+                self._take(self._new_model([x.shape[1], *hidden, self._width(t)], np.dtype(x.dtype).name, device))
+                self._draw()
+                self._begin()
+            elif self._asked_for() != self._made_of:
+                self._make_anew(keep=incremental)
+            check_outputs(self, t)
+            if self._whole_batch:
+                self._fit_whole(x, t, w, validation_data, interrupt)
+            else:
+                self._fit_batches(x, t, w, validation_data, interrupt, incremental=incremental)
+            network = self._model.network
+            if not device.to_host(network.xp.isfinite(network.values).all()):
+                raise ValueError(
+                    "Solver produced non-finite parameter weights. The input data may contain large values and need"
+                    " to be preprocessed."
+                )
+        return self
+
+    def _fit_whole(
+        self,
+        x: Any,
+        t: HostArray,
+        w: HostArray | None,
+        validation_data: Data | None,
+        interrupt: DeferredInterrupt,
+    ) -> None:
+        """Minimize the loss of all rows by SciPy's L-BFGS-B, in float64 whatever the type of the rows."""
+        names = ("batch_norm", "dropout", "schedule", "restore_best", "callback")
+        refused = [name for name in names if getattr(self, name)] + ["validation_data"] * (validation_data is not None)
+        if refused:
+            raise ValueError(f"the solver lbfgs has no {', '.join(refused)}: take sgd or adam")
+        model = in_dtype(self._model, "float64", self._summed(by_rows=False))
+        fitting = Fitting(model, Gather(), self.alpha, constant())
+        examples = Examples(model, x, t, w)
+
+        def loss_and_gradient(values: HostArray) -> tuple[float, HostArray]:
+            model.network.values = values
+            loss, penalty, gradient = fitting.loss_and_gradient(examples, interrupt)
+            self.loss_ = self._reported(loss, penalty)
+            return loss + penalty, gradient
+
+        def tell(values: HostArray) -> None:
+            self.n_iter_ += 1
+            print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+
+        self.n_iter_ = 0
+        result = scipy.optimize.minimize(
+            loss_and_gradient,
+            model.device.to_host(model.network.values).copy(),
+            method="L-BFGS-B",
+            jac=True,
+            callback=tell if self.verbose else None,
+            options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
+        )
+        self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+        loss_and_gradient(result.x)
+        copy_values(model, self._model)
+
+    def _fit_batches(
+        self,
+        x: Any,
+        t: HostArray,
+        w: HostArray | None,
+        validation_data: Data | None,
+        interrupt: DeferredInterrupt,
+        *,
+        incremental: bool,
+    ) -> None:
+        """Train epoch by epoch, until the loss, or the score on held-out rows, no longer gets better."""
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if incremental and isinstance(self.schedule, str) and self.schedule != "constant":
+            raise ValueError(
+                f"schedule={self.schedule!r} is made for the length of a fit, and partial_fit does not know how many"
+                " calls there will be: give a function of the number of steps, such as those in xpnet.optim.schedules"
+            )
+        if not hasattr(self, "loss_curve_"):  # until now, the solver was lbfgs
+            self._begin()
+        train, held_out = self._held_out(x, t, w, validation_data)
+        n = len(train)
+        batch_size = 200 if self.batch_size == "auto" else self.batch_size
+        if batch_size > n and self.batch_size != "auto":
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=6
+            )
+        batch_size = min(batch_size, n)
+        if self._fitting is None or not incremental:
+            self._fitting = self._new_fitting(-(-n // batch_size), incremental)
+        self._fitting.optimizer.alpha = float(self.alpha)  # which may have changed since the last partial_fit
+        if self.restore_best and not incremental:  # of this fit: losses on other rows would be no measure
+            self._best, self._best_watched = self._model.network.snapshot(), np.inf
+        examples = Examples(self._model, x, t, w)
+        order = train
+        self.n_iter_ = 0
+        diverged = False
+        interrupt.check()  # before a step there is nothing to go on with
+        try:
+            for _ in range(self.max_iter):
+                if self.shuffle:  # as `sklearn.utils.shuffle` does
+                    places = np.arange(n)
+                    self._random_state.shuffle(places)
+                    order = order[places]
+                loss, penalty = self._fitting.epoch(examples, order, batch_size, interrupt)
+                self.n_iter_ += 1
+                self.t_ += n
+                self.loss_ = self._reported(loss, penalty)
+                self.loss_curve_.append(self.loss_)
+                if self.verbose:
+                    print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                if w is None or w.any():  # a chunk without weight has no loss to compare
+                    self._update_best(held_out)
+                diverged = diverged or self._warn_of_losses(held_out)
+                if self._is_over(interrupt) or incremental:
+                    break
+                if self.n_iter_ == self.max_iter:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization"
+                        " hasn't converged yet.",
+                        ConvergenceWarning,
+                        stacklevel=6,
+                    )
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=6)
+        finally:
+            if self._fitting is not None:
+                self._fitting.release()
+            if self._best is not None:
+                self._model.network.restore(self._best)
+                self._best = None
+        if not diverged and self._fitting is not None and not self._fitting.is_finite():
+            self._warn_of_divergence("gradients overflowed, and the update rule has stopped", stacklevel=7)
+
+    def _warn_of_losses(self, held_out: Examples | None) -> bool:
+        """Warn where the last epoch's loss, or that of held-out rows, is not finite; return whether it was so."""
+        losses = {"training": self.loss_}
+        if held_out is not None and self.validation_loss_curve_:
+            losses["validation"] = self.validation_loss_curve_[-1]
+        for name, loss in losses.items():
+            if not np.isfinite(loss):
+                self._warn_of_divergence(f"the {name} loss is {loss} after epoch {self.n_iter_}", stacklevel=8)
+                return True
+        return False
+
+    def _warn_of_divergence(self, how: str, stacklevel: int) -> None:
+        message = f"Training diverged: {how}. Try a lower learning_rate_init, or scale the data."
+        warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)
+
+    def _new_fitting(self, steps_in_epoch: int, incremental: bool) -> Fitting:
+        steps = self.max_iter * steps_in_epoch
+        schedule = self.schedule or constant()
+        if isinstance(schedule, str):
+            schedule = SCHEDULES[schedule](steps)
+        return Fitting(self._model, self._rule(), self.alpha, schedule, expected=0 if incremental else steps)
+
+    def _rule(self) -> Optimizer:
+        """Return the update rule: scikit-learn's, or one of xpnet's with the arguments that it takes."""
+        if isinstance(self.optimizer, Optimizer):
+            return copy.deepcopy(self.optimizer)
+        if self.optimizer is None and self.solver == "sgd":
+            return SGD(self.learning_rate_init, self.momentum, self.nesterovs_momentum)
+        if self.optimizer is None:
+            return Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
+        given = {"momentum": self.momentum} if self.optimizer in ("momentum", "nesterov") else {}
+        if self.optimizer in ("adam", "adamw"):
+            given = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon}
+        return OPTIMIZERS[self.optimizer](self.learning_rate_init, **given)
+
+    def _held_out(
+        self, x: Any, t: HostArray, w: HostArray | None, validation_data: Data | None
+    ) -> tuple[HostArray, Examples | None]:
+        """Return which rows to train on, and the rows to look at after each epoch, or None."""
+        everything = np.arange(x.shape[0])
+        if validation_data is not None:
+            pair = check_pair("validation_data", validation_data)
+            x_held, y_held = check_x_y(self, *pair, self._model.device, reset=False)
+            t_held = self._targets(y_held, reset=False, held_out=True)
+            check_outputs(self, t_held)
+            self._compare(x, t, x_held, t_held)
+            return everything, Examples(self._model, x_held, t_held, None)
+        if not self.early_stopping:
+            return everything, None
+        # As in scikit-learn, two classes are cut evenly, and more of them as chance has it. There they are a
+        # column, for which the same rows take twelve times as long; it says what is wrong with a class of one.
+        even = t.astype(bool) if t.ndim == 1 and self.n_outputs_ == 1 else None
+        if even is not None and min(even.sum(), (~even).sum()) == 1:
+            even = even[:, None]
+        train, held = train_test_split(
+            everything, random_state=self._random_state, test_size=self.validation_fraction, stratify=even
+        )
+        if len(held) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        if w is not None and not w[held].any():
+            raise ValueError("Sample weights must contain at least one non-zero number, also among held-out rows.")
+        device = self._model.device
+        x_held = x[device.asarray(held)] if lives_on(device, x) else x[held]
+        return train, Examples(self._model, x_held, t[held], None if w is None else w[held])
+
+    def _compare(self, x: Any, t: HostArray, x_held: Any, t_held: HostArray) -> None:
+        """Warn of validation rows that are on another scale than the training rows."""
+        device = self._model.device
+        why = "A Pipeline transforms X alone, unless X_val and y_val are given, and transform_input=['X_val'] to it."
+        warn_if_elsewhere(x, x_held, device, "X in validation_data", "X", why, stacklevel=8)
+        if self._y_numeric:
+            why = "A TransformedTargetRegressor transforms y alone."
+            warn_if_elsewhere(t, t_held, device, "y in validation_data", "y", why, stacklevel=8)
+
+    def _update_best(self, held_out: Examples | None) -> None:
+        """See how good the model is after an epoch, and count the epochs in which it got no better."""
+        watched = self.loss_
+        if held_out is not None:
+            watched, score = self._validated(held_out)
+            best_score = -np.inf if self.best_validation_score_ is None else self.best_validation_score_
+            self.best_validation_score_ = max(best_score, score)
+            if self.validation_scores_ is None or self.validation_loss_curve_ is None:
+                self.validation_scores_, self.validation_loss_curve_ = [], []
+            self.validation_scores_.append(score)
+            self.validation_loss_curve_.append(watched)
+            if self.verbose:
+                print(f"Validation score: {score:f}")
+        if self.restore_best and watched < self._best_watched:
+            self._best_watched, self._best = watched, self._model.network.snapshot()
+        if self.early_stopping:
+            worse = score < best_score + self.tol
+            if score > best_score and not self.restore_best:
+                self._best = self._model.network.snapshot()
+        else:
+            best_loss = np.inf if self.best_loss_ is None else self.best_loss_
+            worse = self.loss_ > best_loss - self.tol
+            self.best_loss_ = min(best_loss, self.loss_)
+        self._no_improvement_count = self._no_improvement_count + 1 if worse else 0
+
+    def _validated(self, held_out: Examples) -> tuple[float, float]:
+        """Return loss, without penalty, and score on held-out rows."""
+        model = self._model
+        loss = weight = 0.0
+        outputs = []
+        with few_threads(model, PREDICT_ROWS):
+            for span in spans(len(held_out), held_out.at_once(PREDICT_ROWS)):
+                rows = held_out.part(span)
+                z = model.network.forward(rows.x)
+                total, n, _ = model.loss(model.network.xp, z, rows.t, rows.w)
+                loss += float(model.device.to_host(total))
+                weight += float(model.device.to_host(n))
+                outputs.append(model.device.to_host(model.loss.output(model.network.xp, z)))
+        score = self._scored(held_out.t, np.concatenate(outputs), held_out.w)
+        return self._reported(loss / weight, 0.0), score
+
+    def _is_over(self, interrupt: DeferredInterrupt) -> bool:
+        """Change the learning rate as it was asked for, and say whether training is over."""
+        assert self._fitting is not None
+        rule, ruled = self._fitting.optimizer, self.optimizer is None and self.solver == "sgd"
+        if ruled and self.learning_rate == "invscaling":
+            rule.learning_rate = float(self.learning_rate_init) / (self.t_ + 1) ** self.power_t
+        told = self.callback is not None and asks_to_stop(interrupt.call(self.callback, self))
+        if self._no_improvement_count <= self.n_iter_no_change:
+            return told
+        watched = "Validation score" if self.early_stopping else "Training loss"
+        message = (
+            f"{watched} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs."
+        )
+        adaptive = ruled and self.learning_rate == "adaptive"
+        if not adaptive or rule.learning_rate <= LEAST_RATE:
+            message += " Learning rate too small. Stopping." if adaptive else " Stopping."
+        else:
+            rule.learning_rate /= 5.0
+            message += f" Setting learning rate to {rule.learning_rate:f}"
+        if self.verbose:
+            print(message)
+        if message.endswith("Stopping."):
+            return True
+        self._no_improvement_count = 0
+        return told
