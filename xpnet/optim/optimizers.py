@@ -180,22 +180,11 @@ class Momentum(Optimizer):
         p[...] = p - scalars["learning_rate"] * v
 
 
-class Nesterov(Optimizer):
+class Nesterov(Momentum):
     """Momentum that looks ahead: v <- momentum v + g, p <- p - learning_rate (g + momentum v).
 
-    Nesterov, 1983, in the form of Sutskever et al., 2013, as PyTorch has it.
-
-    Args:
-        learning_rate: above 0.
-        momentum: how much of the velocity is kept from step to step.
-        common: weight_decay, l1, clip_norm, clip_value, as `Optimizer` has them.
+    Nesterov, 1983, in the form of Sutskever et al., 2013, as PyTorch has it. Arguments are those of `Momentum`.
     """
-
-    state_names = ("v",)
-
-    def __init__(self, learning_rate: Hyperparameter = 0.01, momentum: float = 0.9, **common: Any) -> None:
-        super().__init__(learning_rate, **common)
-        self.momentum = check_float("momentum", momentum, least=0.0, below=1.0)
 
     def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Take one step."""
