@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from xpnet.lab import zigzag
+from xpnet.nn.gradient_check import central_differences
 from xpnet.optim import OPTIMIZERS, SGD, Adam, schedules
-from xpnet.training.descent import central_differences, descend
+from xpnet.training.descent import descend
 
 
 def square(points):

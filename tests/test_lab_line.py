@@ -7,7 +7,7 @@ import pytest
 from labs import lab_on
 
 from xpnet.lab import line
-from xpnet.training.descent import central_differences
+from xpnet.nn.gradient_check import central_differences
 
 
 def test_by_hand(device):

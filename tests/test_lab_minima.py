@@ -8,7 +8,7 @@ from labs import lab_on
 
 from xpnet.device import CPU
 from xpnet.lab import minima
-from xpnet.training.descent import central_differences
+from xpnet.nn.gradient_check import central_differences
 
 
 def test_the_landscape(device):

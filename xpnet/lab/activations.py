@@ -14,9 +14,9 @@ import numpy as np
 from ..data.dataset import HostArray
 from ..device import Array
 from ..nn import ACTIVATIONS, Layer, Linear, Sequential
+from ..nn.gradient_check import central_differences
 from ..optim import Adam
 from ..training import MLP, Trainer, evaluate
-from ..training.descent import central_differences
 from . import experiment
 from .experiment import Experiment, Lab, Words
 

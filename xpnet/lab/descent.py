@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from .. import cli
+from ..nn.gradient_check import central_differences
 from ..optim import SGD
-from ..training.descent import Descent, central_differences, descend
+from ..training.descent import Descent, descend
 from . import experiment
 from .experiment import Experiment, Lab, Words
 from .zigzag import valley

@@ -11,6 +11,7 @@ import numpy as np
 from ..checks import check_float, check_int
 from ..data.dataset import HostArray
 from ..device import CPU, Array, Device
+from ..nn.gradient_check import central_differences
 from ..optim import Optimizer, Schedule
 from ..optim.schedules import constant
 
@@ -110,17 +111,6 @@ def descend(
         if not (values[-1] <= first + 1e-9 * np.abs(first)).all():  # but for rounding
             reason = "diverged"
         return Descent(np.stack(path), np.stack(values), taken, reason)
-
-
-def central_differences(f: Function, x: Array, h: float = 1e-6) -> Array:
-    """Return the gradient of f at each of many points, (..., D): (f(x + h) - f(x - h)) / 2h for each coordinate."""
-    gradient = x * 0.0
-    for i in range(x.shape[-1]):
-        above, below = x.copy(), x.copy()
-        above[..., i] = above[..., i] + h
-        below[..., i] = below[..., i] - h
-        gradient[..., i] = (f(above) - f(below)) / (2.0 * h)
-    return gradient
 
 
 def _row(optimizer: Optimizer, schedule: Schedule, taken: int, device: Device) -> dict[str, Array]:
