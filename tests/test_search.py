@@ -244,8 +244,8 @@ def test_an_interrupted_search_keeps_what_it_has(stop, code, run, tmp_path, monk
     """The trials of the groups that were done are printed and written; the exit code says that it was interrupted."""
     from xpnet.lab import trials
 
-    done = trials.Progress.group
-    monkeypatch.setattr(trials.Progress, "group", lambda *a: (done(*a), signal.raise_signal(stop)))
+    done = trials.SearchProgress.group
+    monkeypatch.setattr(trials.SearchProgress, "group", lambda *a: (done(*a), signal.raise_signal(stop)))
     words = ("search", "--dataset", "digits", "--steps", "20", "--depth", "1", "2", "--method", "grid", "--width", "9")
     found, out, err = run(*words, "--lr", "0.01", "--json", "--out", tmp_path)
     assert found == code

@@ -8,18 +8,14 @@ rising rate (Smith, "Cyclical learning rates for training neural networks", 2017
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from .. import cli
-from ..errors import printable
-from ..options import add_options, command_line, config_of
-from ..training import Config
-from ..training.run_folder import finite
+from ..options import add_options, config_of
+from ..training.search import Trial
 from .trials import Trials, add_output_options, metric_of, run_trials
 
 STEPS = 200
@@ -43,16 +39,11 @@ def _main(arguments: Sequence[str] | None) -> int:
     except (TypeError, ValueError) as error:
         parser.error(str(error))
     found = run_trials(configs, [{"lr": config.lr} for config in configs], options, "rates")
-    best = min(found.finite(), key=lambda trial: trial["validation_loss"], default=None)
-    if options.json:
-        print(json.dumps(finite({"best": best, "trials": found.trials})))
-    else:
-        print(_table(found, best))
-    return found.finish(options, "rates")
+    return found.report(options, "rates", _table)
 
 
 def rates(least: float, most: float, count: int) -> list[float]:
-    """Return `count` rates from `least` to `most`, each the same factor above the last."""
+    """Space `count` rates evenly in their logarithm, from `least` to `most`."""
     if not 0.0 < least < most:
         raise ValueError(f"the rates must rise from above 0, not from {least} to {most}")
     if count < 2:
@@ -61,8 +52,9 @@ def rates(least: float, most: float, count: int) -> list[float]:
     return [float(f"{least * math.exp(i * step):.3g}") for i in range(count)]
 
 
-def _table(found: Trials, best: dict[str, Any] | None) -> str:
-    """Return a line for each rate, and which was the best."""
+def _table(found: Trials, ranked: list[Trial]) -> str:
+    """Table with a line for each rate, the best one marked, and the command that trains with it."""
+    best = ranked[0] if ranked else None
     metric = metric_of(found.trials)
     lines = [f"{'rate':>10}  {'train loss':>10}  {'validation loss':>15}  {'validation ' + metric:>19}"]
     for trial in found.trials:
@@ -76,8 +68,7 @@ def _table(found: Trials, best: dict[str, Any] | None) -> str:
     else:
         if best in (found.trials[0], found.trials[-1]):
             lines.append("the best rate is at an end of what was tried: move the end (--between)")
-        config: Config = found.configs[best["number"]]
-        lines.append(printable(f"python -m xpnet.train {command_line(replace(config, steps=None))}"))
+        lines.append(found.train_command(best, steps=None))
     return "\n".join(lines)
 
 

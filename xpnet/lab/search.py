@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -18,11 +17,10 @@ from typing import Any
 
 from .. import cli
 from ..checks import check_int
-from ..errors import printable
-from ..options import add_options, command_line, config_of
+from ..options import add_options, config_of
 from ..rng import Purpose, stream
 from ..training import Config
-from ..training.run_folder import finite
+from ..training.search import Trial
 from .trials import Trials, add_output_options, metric_of, run_trials
 
 SEARCHED: dict[str, tuple[Any, ...]] = {
@@ -33,7 +31,7 @@ SEARCHED: dict[str, tuple[Any, ...]] = {
     "width": (100,),
     "batch_size": (128,),
 }
-"""What is searched over, and the values that are tried unless told."""
+"""Options that are searched over, and the default values to try."""
 
 TRIALS = 24
 SHOWN = 20  # trials in the table for people
@@ -60,16 +58,11 @@ def _main(arguments: Sequence[str] | None) -> int:
     except (TypeError, ValueError) as error:
         parser.error(str(error))
     found = run_trials(configs, points, options, "search")
-    ranked = sorted(found.finite(), key=lambda trial: trial["validation_loss"])
-    if options.json:
-        print(json.dumps(finite({"best": ranked[0] if ranked else None, "trials": found.trials})))
-    else:
-        print(_table(found, ranked))
-    return found.finish(options, "search")
+    return found.report(options, "search", _table)
 
 
 def space_of(base: Config, given: dict[str, Sequence[Any] | None]) -> dict[str, Sequence[Any]]:
-    """Return the values to try of each thing: what was given, else what `base` (a file, say) has, else SEARCHED's.
+    """Values to try of each option: those given, else the one in `base` (from a file, say), else SEARCHED's.
 
     Raises TypeError or ValueError, naming the option, for a value that cannot be.
     """
@@ -89,12 +82,12 @@ def space_of(base: Config, given: dict[str, Sequence[Any] | None]) -> dict[str, 
 
 
 def grid(space: dict[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return every combination of the values in `space`."""
+    """Every combination of the values in `space`."""
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
 
 
 def draw(space: dict[str, Sequence[Any]], trials: int, seed: int) -> list[dict[str, Any]]:
-    """Return random combinations: a pure function of the arguments.
+    """Draw random combinations: a pure function of the arguments.
 
     Rates and decays are drawn evenly in their logarithm, and dropout rates evenly, between the least and the largest in
     `space`; the others are one of the values. Where 0 is among the decays, half of them are 0.
@@ -120,14 +113,14 @@ def draw(space: dict[str, Sequence[Any]], trials: int, seed: int) -> list[dict[s
 
 
 def configure(base: Config, point: dict[str, Any]) -> Config:
-    """Return the config of one combination: `base`, but for what is searched over."""
+    """Config of one combination: `base` with the combination's values."""
     values = dict(point)
     depth, width = (check_int(name, values.pop(name)) for name in ("depth", "width"))
     return replace(base, hidden=(width,) * depth, **values)
 
 
-def _table(found: Trials, ranked: list[dict[str, Any]]) -> str:
-    """Return a line for each of the best trials, and the command that trains the best one."""
+def _table(found: Trials, ranked: list[Trial]) -> str:
+    """Table with a line for each of the best trials, and the command that trains the best one."""
     metric = metric_of(found.trials)
     varied = found.varied
     head = ["", "validation loss", f"validation {metric}", *(name.replace("_", " ") for name in varied), "epoch"]
@@ -142,7 +135,7 @@ def _table(found: Trials, ranked: list[dict[str, Any]]) -> str:
     if len(found.trials) > len(ranked):
         text.append(f"{len(found.trials) - len(ranked)} diverged")
     if ranked:
-        text.append(printable(f"python -m xpnet.train {command_line(found.configs[ranked[0]['number']])}"))
+        text.append(found.train_command(ranked[0]))
     return "\n".join(text)
 
 

@@ -1,4 +1,4 @@
-"""What searches share: running trials with progress, and writing what was found."""
+"""Trials of a search: training them with progress, and reporting the results."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .. import cli
+from ..errors import printable
 from ..interrupts import DeferredInterrupt
-from ..options import build_trainer, folder, load_data, prepare_data, sentence
+from ..options import build_trainer, command_line, folder, load_data, prepare_data, sentence
 from ..training import Config
 from ..training.files import write_atomically
 from ..training.metrics import TITLES
@@ -21,18 +22,18 @@ from ..training.run_folder import finite
 from ..training.search import Trial, groups_of, train_all
 from .experiment import make_folder
 
-VALIDATION = 0.1  # of the training rows, unless told
+VALIDATION = 0.1  # default share of the training rows
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What a search has found.
+    """Results of a search.
 
     Attributes:
-        configs: what was to be trained.
-        trials: what came of those that were trained, in their order: their `number`, what was varied, and the results.
-        varied: the names of what was varied, and had more than one value.
-        interruption: what ended the search early; None for nothing.
+        configs: the options of each trial.
+        trials: the trials that were trained, in their order: `number`, the varied options, and the results.
+        varied: names of the options that had more than one value.
+        interruption: the interruption that ended the search early, or None.
     """
 
     configs: list[Config]
@@ -40,12 +41,21 @@ class Trials:
     varied: list[str]
     interruption: KeyboardInterrupt | None = None
 
-    def finite(self) -> list[Trial]:
-        """Return the trials that did not diverge."""
-        return [trial for trial in self.trials if math.isfinite(trial["validation_loss"])]
+    def ranked(self) -> list[Trial]:
+        """Trials that did not diverge, by their validation loss, the lowest first."""
+        finite = [trial for trial in self.trials if math.isfinite(trial["validation_loss"])]
+        return sorted(finite, key=lambda trial: trial["validation_loss"])
 
-    def finish(self, options: argparse.Namespace, name: str) -> int:
-        """Write NAME.json and NAME.png where --out asks for them, and return the exit code; raises the interruption."""
+    def report(self, options: argparse.Namespace, name: str, table: Callable[[Trials, list[Trial]], str]) -> int:
+        """Print the trials, write NAME.json and NAME.png where --out asks for them, and return the exit code.
+
+        Raises the interruption, if there was one. `table` makes the text for people, of all trials and the ranked ones.
+        """
+        ranked = self.ranked()
+        if options.json:
+            print(json.dumps(finite({"best": ranked[0] if ranked else None, "trials": self.trials})))
+        else:
+            print(table(self, ranked))
         if options.out is not None:
             content = {"options": self.configs[0].as_dict(), "trials": self.trials}
             write_atomically(options.out / f"{name}.json", json.dumps(finite(content), indent=2) + "\n")
@@ -56,10 +66,15 @@ class Trials:
                 )
         if self.interruption is not None:
             raise self.interruption
-        return 0 if self.finite() else 1
+        return 0 if ranked else 1
+
+    def train_command(self, trial: Trial, **changes: Any) -> str:
+        """Command that trains the network of a trial, with other values of some options."""
+        config = replace(self.configs[trial["number"]], **changes)
+        return printable(f"python -m xpnet.train {command_line(config)}")
 
     def _draw(self, path: Path) -> str | None:
-        """Draw the trials, or say why not."""
+        """Draw the trials, or return the reason why not."""
         if not self.varied:
             return "was not drawn: nothing was varied"
         try:
@@ -71,20 +86,20 @@ class Trials:
 
 
 def metric_of(trials: list[Trial]) -> str:
-    """Return the name of the metric in trials."""
+    """Name of the metric in trials."""
     return next(name for name in TITLES if f"validation_{name}" in trials[0])
 
 
 def run_trials(configs: Sequence[Config], points: Sequence[Trial], options: argparse.Namespace, name: str) -> Trials:
-    """Train a network for each config, with progress on stderr, and return what came of them.
+    """Train a network for each config, with progress on stderr.
 
     Args:
-        configs: what to train.
-        points: what was varied in each.
-        options: of the command.
-        name: of the files in --out, which are not overwritten unasked.
+        configs: the options of each network.
+        points: the varied options of each network.
+        options: the command's options.
+        name: name of the files in --out, which are overwritten only with --overwrite.
 
-    After Ctrl-C, the trials of the groups that were done are returned; where there are none, it is raised.
+    After Ctrl-C, the trials of the finished groups are returned; the interruption is raised where there are none.
     """
     if options.out is not None:
         make_folder(options.out)
@@ -105,7 +120,7 @@ def run_trials(configs: Sequence[Config], points: Sequence[Trial], options: argp
     trials: dict[int, Trial] = {}
     interruption = None
     try:
-        with Progress(len(configs), quiet=options.quiet) as progress, DeferredInterrupt() as interrupt:
+        with SearchProgress(len(configs), quiet=options.quiet) as progress, DeferredInterrupt() as interrupt:
             for group in train_all(
                 configs, data, device, on_epoch=progress.epoch, on_progress=lambda step: interrupt.check()
             ):
@@ -119,7 +134,7 @@ def run_trials(configs: Sequence[Config], points: Sequence[Trial], options: argp
     return Trials(list(configs), [trials[number] for number in sorted(trials)], varied, interruption)
 
 
-class Progress:
+class SearchProgress:
     """Progress on stderr: a live line on a terminal, one plain line a group elsewhere, nothing where `quiet`."""
 
     def __init__(self, total: int, *, quiet: bool) -> None:
@@ -131,7 +146,7 @@ class Progress:
 
             self.bar = tqdm(total=total, unit=" networks", dynamic_ncols=True)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> SearchProgress:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -139,12 +154,12 @@ class Progress:
             self.bar.close()
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Show that a group has trained for an epoch."""
+        """Show the epoch that a group has reached."""
         if self.bar is not None:
             self.bar.set_postfix_str(f"epoch {row['epoch']}, {row['seconds']:.2f} s each")
 
     def group(self, done: int, losses: list[float]) -> None:
-        """Show that a group is done, and the lowest of the validation losses so far."""
+        """Show the number of trained networks, and the lowest validation loss so far."""
         lowest = min((loss for loss in losses if math.isfinite(loss)), default=math.nan)
         if self.bar is not None:
             self.bar.update(done - self.bar.n)
