@@ -1,4 +1,4 @@
-"""Dividing rows in two, and, where they are of classes, so that each class is divided alike."""
+"""Stratified division of rows in two."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from ..checks import check_float
 from ..rng import Purpose, stream
 
-Rows = NDArray[np.int64]
+RowNumbers = NDArray[np.int64]
 
 
-def stratified_split(y: NDArray[Any] | int, fraction: float, seed: int) -> tuple[Rows, Rows]:
-    """Return the numbers of the rows to keep and of those to hold out, each in ascending order.
+def stratified_split(y: NDArray[Any] | int, fraction: float, seed: int) -> tuple[RowNumbers, RowNumbers]:
+    """Divide rows into those to keep and those to hold out: their numbers, each in ascending order.
 
-    A pure function of its arguments: of each class, a share of `fraction` is held out, drawn by `seed`; the classes
-    with the largest remainders give one more until the whole share is right. At least one row stays on either side.
+    A pure function of its arguments: a share `fraction` of each class is held out, drawn by `seed`; the classes with
+    the largest remainders give one more row until the total is right. At least one row stays on either side.
 
     Args:
-        y: labels, (N,); or a number of rows, of no classes.
+        y: labels, (N,); or, without classes, the number of rows.
         fraction: the share to hold out, above 0 and below 1.
-        seed: of the draw.
+        seed: seed of the draw.
     """
     check_float("fraction", fraction, above=0.0, below=1.0)
     if isinstance(y, int):

@@ -36,8 +36,8 @@ ENDS = (-3.0, 3.0)  # of the curve
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows and targets to train on and to test on."""
+class Split:
+    """Training and test rows with their targets."""
 
     x: HostArray
     y: HostArray
@@ -45,9 +45,9 @@ class Rows:
     y_test: HostArray
 
 
-def halves(x: HostArray, y: HostArray) -> Rows:
+def halves(x: HostArray, y: HostArray) -> Split:
     """Return the first half of rows and targets to train on, and the rest to test on."""
-    return Rows(x[: len(x) // 2], y[: len(x) // 2], x[len(x) // 2 :], y[len(x) // 2 :])
+    return Split(x[: len(x) // 2], y[: len(x) // 2], x[len(x) // 2 :], y[len(x) // 2 :])
 
 
 def curve(x: HostArray) -> HostArray:
@@ -55,14 +55,14 @@ def curve(x: HostArray) -> HostArray:
     return 2.0 * np.sin(2.0 * x) + 0.5 * x
 
 
-def points_on_curve(lab: Lab) -> Rows:
+def points_on_curve(lab: Lab) -> Split:
     """Return points on the curve, with noise: x (N, 1) and y (N, 1)."""
     generator = np.random.default_rng(lab.seed)
     x = generator.uniform(*ENDS, (2 * ROWS, 1))
     return halves(x, curve(x) + NOISE * generator.normal(size=x.shape))
 
 
-def train(lab: Lab, rows: Rows, outputs: int, y: HostArray | None = None, **options: Any) -> MLP:
+def train(lab: Lab, rows: Split, outputs: int, y: HostArray | None = None, **options: Any) -> MLP:
     """Train a network with HIDDEN and these outputs, on other targets than those of the rows where y is given."""
     sizes = [rows.x.shape[1], *HIDDEN, outputs]
     model = MLP(sizes, activation="tanh", seed=lab.seed, device=lab.device, **options)
@@ -88,7 +88,7 @@ class Output:
     score: float
 
 
-def two_classes(lab: Lab, rows: Rows) -> list[Output]:
+def two_classes(lab: Lab, rows: Split) -> list[Output]:
     """Return the networks for two classes: step, sigmoid and tanh.
 
     step and sigmoid are trained alike, on labels 0 and 1; tanh on -1 and 1, by the mean squared error.
@@ -108,7 +108,7 @@ def two_classes(lab: Lab, rows: Rows) -> list[Output]:
     return found
 
 
-def gradient_through_step(lab: Lab, rows: Rows) -> float:
+def gradient_through_step(lab: Lab, rows: Split) -> float:
     """Return the largest gradient of any weight where the step is a layer that the loss looks through."""
     layers = [Linear(2, HIDDEN[0]), Tanh(), Linear(HIDDEN[0], 1), Step()]
     network = Sequential(layers, seed=lab.seed, device=lab.device)
@@ -117,7 +117,7 @@ def gradient_through_step(lab: Lab, rows: Rows) -> float:
     return float(lab.device.to_host(abs(network.gradients).max()))
 
 
-def many_classes(lab: Lab, rows: Rows) -> list[Output]:
+def many_classes(lab: Lab, rows: Split) -> list[Output]:
     """Return the networks for several classes: a sigmoid for each, and softmax over all."""
     found = []
     for name in ("sigmoid", "softmax"):
@@ -127,7 +127,7 @@ def many_classes(lab: Lab, rows: Rows) -> list[Output]:
     return found
 
 
-def numbers(lab: Lab, rows: Rows) -> list[Output]:
+def numbers(lab: Lab, rows: Split) -> list[Output]:
     """Return the networks for a number: y = x, and, to compare, what leaves 0..1, or -1..1, out of reach."""
     found = []
     for name in ("identity", "sigmoid", "tanh"):
@@ -151,7 +151,7 @@ def run(lab: Lab) -> None:
     lab.draw("outputs", CAPTION, partial(_draw, moon_rows, two, cloud_rows, many, curve_rows, fits))
 
 
-def say_two(lab: Lab, rows: Rows) -> list[Output]:
+def say_two(lab: Lab, rows: Split) -> list[Output]:
     """Train for two classes, and print what came of it."""
     found = two_classes(lab, rows)
     lab.say("two classes: accuracy, and the answers to five test rows")
@@ -164,7 +164,7 @@ def say_two(lab: Lab, rows: Rows) -> list[Output]:
     return found
 
 
-def say_many(lab: Lab, rows: Rows) -> list[Output]:
+def say_many(lab: Lab, rows: Split) -> list[Output]:
     """Train for several classes, and print what came of it."""
     found = many_classes(lab, rows)
     lab.say(f"{len(CENTRES)} classes: accuracy, the sum of a row's outputs, and rows by how many outputs are above 1/2")
@@ -184,7 +184,7 @@ def say_many(lab: Lab, rows: Rows) -> list[Output]:
     return found
 
 
-def say_numbers(lab: Lab, rows: Rows) -> list[Output]:
+def say_numbers(lab: Lab, rows: Split) -> list[Output]:
     """Train for a number, and print what came of it."""
     found = numbers(lab, rows)
     lab.say(f"a number, from {rows.y_test.min():.2f} to {rows.y_test.max():.2f}: R2, and the range of the answers")
@@ -197,7 +197,7 @@ def say_numbers(lab: Lab, rows: Rows) -> list[Output]:
 
 
 def _draw(
-    moon_rows: Rows, two: list[Output], cloud_rows: Rows, many: list[Output], curve_rows: Rows, fits: list[Output]
+    moon_rows: Split, two: list[Output], cloud_rows: Split, many: list[Output], curve_rows: Split, fits: list[Output]
 ) -> Any:
     """Draw two classes by each output, several by both, and the curve."""
     from ..plots import PALETTE, new_figure
