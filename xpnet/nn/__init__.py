@@ -1,6 +1,6 @@
 """Layers, losses and networks: plain array code against an array module `xp`, the way a textbook would write it.
 
-The axes, everywhere: R replicas, B batch, I inputs, O outputs. Whatever leads the last two axes is replicas.
+Axes: R replicas, B batch, I inputs, O outputs. Axes before the last two are replicas.
 """
 
 from .activations import (
@@ -40,7 +40,7 @@ from .parameters import Buffer, Parameter
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer for layer in (Linear, BatchNorm, LayerNorm, Dropout, *ACTIVATIONS.values())
 }
-"""Every layer by the name that model files know it by."""
+"""Layers by their names in model files."""
 
 __all__ = [
     "ACTIVATIONS",

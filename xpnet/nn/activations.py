@@ -1,6 +1,6 @@
 """Activations: layers without parameters, applied to each element (softmax: to each row).
 
-Each is in a form that does not overflow; where that is not the textbook's, the docstring has the textbook's.
+Each is computed in a form that does not overflow; where that differs from the textbook's, the docstring has both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Identity(Layer):
 class Step(Layer):
     """y = 1 where x > 0, and 0 elsewhere: the perceptron's. Its derivative is 0, so nothing below it can learn.
 
-    NaN stays NaN: a network that diverged must not look like one that answers.
+    NaN stays NaN, so that a diverged network does not seem to give answers.
     """
 
     differentiable = False
@@ -88,7 +88,7 @@ class ReLU(Layer):
 
 
 class LeakyReLU(Layer):
-    """y = x where x > 0, and slope x elsewhere, so that no unit dies."""
+    """y = x where x > 0, and slope x elsewhere: units that are off still learn."""
 
     def __init__(self, slope: float = 0.01) -> None:
         self.slope = check_float("slope", slope)
@@ -227,28 +227,30 @@ class Softmax(Layer):
 
 
 def unit_step(xp: Any, x: Array) -> Array:
-    """Return 1 where x > 0, 0 elsewhere, and NaN for NaN."""
+    """Step function: 1 where x > 0, 0 elsewhere, and NaN for NaN."""
     return xp.where(xp.isnan(x), x, (x > 0.0).astype(x.dtype))
 
 
 def sigmoid(xp: Any, x: Array) -> Array:
-    """Return 1 / (1 + exp(-x)), by the tanh that overflows nowhere."""
+    """Sigmoid, 1 / (1 + exp(-x)), computed by tanh, which does not overflow."""
     return 0.5 * (xp.tanh(0.5 * x) + 1.0)
 
 
 def softplus(xp: Any, x: Array) -> Array:
-    """Return log(1 + exp(x)) without overflow."""
+    """Softplus, log(1 + exp(x)), without overflow."""
     return xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x)))
 
 
 def softmax(xp: Any, x: Array) -> Array:
-    """Return exp(x) / sum exp(x) over the last axis without overflow."""
+    """Softmax over the last axis, exp(x) / sum exp(x), without overflow."""
     e = xp.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
 
 def normal_cdf(xp: Any, x: Array) -> Array:
-    """Return Phi(x) = (1 + erf(x / sqrt 2)) / 2, to rounding in float64; NumPy and CuPy have no erf in common.
+    """Normal distribution function Phi(x) = (1 + erf(x / sqrt 2)) / 2, exact to rounding in float64.
+
+    NumPy and CuPy have no erf in common.
 
     erf on |u| <= 0.46875, and erfc beyond, by the rational functions of W. J. Cody, "Rational Chebyshev approximations
     for the error function", 1969. His third one, for u > 4, is not needed: there, the second's error is below 1e-19.
@@ -263,7 +265,7 @@ def normal_cdf(xp: Any, x: Array) -> Array:
 
 
 def polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
-    """Return the polynomial at x, coefficients from the highest power down."""
+    """Value of a polynomial at x, with coefficients from the highest power down."""
     value: Any = coefficients[0]
     for coefficient in coefficients[1:]:
         value = value * x + coefficient
@@ -316,4 +318,4 @@ ACTIVATIONS: dict[str, type[Layer]] = {
     "swish": Swish,
     "softmax": Softmax,
 }
-"""Every activation by the name that the command line knows it by."""
+"""Activations by their names on the command line."""

@@ -1,4 +1,4 @@
-"""Dropout, and the hash that its masks are made of."""
+"""Dropout, and the hash that makes its masks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Dropout(Layer):
     """In training, y = x / (1 - rate) with probability 1 - rate, and 0 otherwise; in prediction, y = x.
 
     A mask is a function of (seed, step, layer, position in the batch), and so the same on every device: the network
-    hands the layer `key`, which stands for seed and step, before each training forward. Srivastava et al., 2014.
+    sets the layer's `key`, a hash of seed and step, before each training forward. Srivastava et al., 2014.
 
     Args:
-        rate: the probability of 0, from 0 to below 1; a sequence gives each replica its own.
+        rate: probability of 0, at least 0 and below 1; a sequence has one rate per replica.
     """
 
     random = True
@@ -25,7 +25,7 @@ class Dropout(Layer):
         self.rate = check_floats("rate", rate, least=0.0, below=1.0)
 
     def prepare(self) -> None:
-        """Make what masks are compared with, and what they are scaled by: numbers, or (R, 1, 1)."""
+        """Make the thresholds and scales of masks: numbers, or (R, 1, 1)."""
         rates = [self.rate] if isinstance(self.rate, float) else self.rate
         thresholds, scales = [int(rate * 2.0**32) for rate in rates], [1.0 / (1.0 - rate) for rate in rates]
         if isinstance(self.rate, float):
@@ -37,7 +37,7 @@ class Dropout(Layer):
             self.scale = self.xp.asarray([[[one]] for one in scales], dtype=self.dtype)
 
     def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
-        """Return x where the mask keeps it, scaled up so that its mean stays; without `train`, x."""
+        """Apply a new mask to x, scaled up to preserve the mean; without `train`, return x."""
         if not train:
             return x
         rows, features = x.shape[-2:]
@@ -47,16 +47,16 @@ class Dropout(Layer):
         return x * self.mask
 
     def backward(self, dy: Array) -> Array:
-        """Return dy through the same mask."""
+        """Apply the same mask to dy."""
         return dy * self.mask
 
     def settings(self) -> dict[str, Any]:
-        """Return the rate."""
+        """Argument rate."""
         return {"rate": self.rate}
 
 
 def mix(x: Array) -> Array:
-    """Return a hash of each element, uint32: every bit depends on every bit of x.
+    """Hash each element, uint32: every bit of the result depends on every bit of x.
 
     Two rounds of xor-shift and multiply, with the constants that C. Wellons found by search for the least bias
     ("Prospecting for hash functions", 2018: lowbias32).

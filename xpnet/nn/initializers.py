@@ -1,9 +1,9 @@
-"""How weights are drawn: functions of a host generator and a shape (I, O), so that no device changes the numbers.
+"""Initializers: functions of a host generator and a shape (I, O), so that all devices get the same numbers.
 
-Each keeps the variance of what flows through a layer, forward (I) or both ways (I + O), for an activation's slope:
+Each preserves the variance of the signal through a layer, forward (I) or in both directions (I + O):
 
     He      variance 2 / I          ReLU and its kin: half of the units are off. He et al., 2015, equation 10
-    Xavier  variance 2 / (I + O)    sigmoid, tanh, and what is linear near 0. Glorot and Bengio, 2010, equation 12
+    Xavier  variance 2 / (I + O)    sigmoid, tanh, others linear near 0. Glorot and Bengio, 2010, equation 12
     LeCun   variance 1 / I          SELU. LeCun et al., "Efficient backprop", 1998, equation 16
 
 A uniform distribution of the same variance lies between -sqrt(3 variance) and sqrt(3 variance).
@@ -40,18 +40,18 @@ INITIALIZERS: dict[str, Initializer] = {
     "lecun-uniform": lambda generator, shape: _uniform(generator, shape, 1.0 / shape[0]),
     "zeros": lambda generator, shape: 0.0,
 }
-"""Every initializer by the name that the command line knows it by; it also takes a number, a standard deviation."""
+"""Initializers by their names on the command line, which also takes a number, a standard deviation."""
 
 BY_ACTIVATION = {"selu": "lecun"} | dict.fromkeys(("identity", "step", "sigmoid", "tanh", "softmax"), "xavier")
-"""The initializer that suits an activation, where it is not He's."""
+"""Initializer that suits an activation, where it is not He's."""
 
 
 def suitable(activations: Sequence[str]) -> list[str]:
-    """Return the initializer of each Linear layer in a row of them, with these activations between.
+    """Names of the initializers of Linear layers with these activations between them.
 
-    Each hidden layer has the one that suits its activation. He's makes up for what a ReLU took off a layer's inputs: of
-    the first layer's nothing was taken, and large outputs at the start are noise that has to be unlearnt, so those two
-    have Xavier's in its place.
+    Each hidden layer has the one that suits its activation. He's doubles the variance because ReLU halves that of a
+    layer's inputs. The first layer's inputs are not halved, and large outputs at the start are noise that has to be
+    unlearnt, so the first and the last layer have Xavier's in its place.
     """
     inits = [BY_ACTIVATION.get(name, "he") for name in activations]
     inits.append(inits[-1] if inits else "xavier")
@@ -60,7 +60,7 @@ def suitable(activations: Sequence[str]) -> list[str]:
 
 
 def check_init(init: Any) -> str | float:
-    """Return `init`; raise TypeError or ValueError unless it is a name in `INITIALIZERS`, or a standard deviation."""
+    """Check that `init` is a name in `INITIALIZERS`, or a standard deviation."""
     if isinstance(init, str):
         if init not in INITIALIZERS:
             raise ValueError(f"unknown initializer {init!r}: {did_you_mean(init, INITIALIZERS)}")
@@ -71,7 +71,7 @@ def check_init(init: Any) -> str | float:
 
 
 def draw(init: str | float, generator: Any, shape: Shape) -> Any:
-    """Return weights, float64, (I, O), drawn by name or with a given standard deviation."""
+    """Draw weights, float64, (I, O), by name or with a given standard deviation."""
     if isinstance(init, str):
         return INITIALIZERS[init](generator, shape)
     return _normal(generator, shape, init**2)

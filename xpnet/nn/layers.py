@@ -1,8 +1,8 @@
-"""What a layer is, and the fully connected one.
+"""Base class of all layers, and the fully connected layer.
 
 A layer is plain array code against `self.xp`: array arithmetic, `@` and functions of `xp`; no branch on an array's
-value, no shape that depends on values, nothing written but named arrays with `[...] =`. Run as it stands, it is right
-on NumPy and on CuPy; run once with an `xp` that records, it is a program that can be compiled.
+value, no shape that depends on values, no assignment but to named arrays with `[...] =`. NumPy and CuPy run it
+directly; a recording `xp` turns it into a program that can be compiled.
 """
 
 from __future__ import annotations
@@ -16,64 +16,64 @@ from .parameters import Parameter, Views
 
 
 def matrix_transpose(x: Array) -> Array:
-    """Return x with its last two axes swapped: the transpose of every matrix in it."""
+    """Transpose every matrix in x: swap its last two axes."""
     return x.swapaxes(-1, -2)
 
 
 class Layer:
-    """The base of all layers; a layer without parameters overrides `forward` and `backward` alone.
+    """Base class of all layers; a layer without parameters overrides only `forward` and `backward`.
 
-    A layer's parameters live in the flat vector of the network it belongs to: it has none, and no `xp`, until it is
-    put into one. Declare them in the class body with `Parameter`, and give their shapes in `shapes`.
+    Parameters live in the flat vector of the layer's network: before a layer is put into a network, it has neither
+    parameters nor `xp`. Declare them in the class body with `Parameter`, and return their shapes from `shapes`.
     """
 
-    in_features: int | None = None  # how many features must come in; None: any number
-    out_features: int | None = None  # how many come out; None: as many as come in (or override `out_features_for`)
-    differentiable = True  # False where the derivative is zero everywhere, so that nothing below can learn
-    random = False  # True where a training forward draws: the network then sets `key` before it
-    least_rows = 1  # how many rows a training batch must have
+    in_features: int | None = None  # number of input features; None: any
+    out_features: int | None = None  # number of output features; None: as many as inputs, or `out_features_for`
+    differentiable = True  # False where the derivative is zero everywhere: the layers below cannot learn
+    random = False  # True where a training forward draws random numbers: the network then sets `key` before it
+    least_rows = 1  # smallest training batch
 
-    # What bind() sets:
+    # Set by bind():
     xp: Any  # the array module
     params: Views  # parameters by name
     grads: Views  # gradients by the same names
     buffers: Views  # buffers by name
-    index: int  # the layer's place in the network
+    index: int  # the layer's position in the network
     dtype: str  # of the network's arrays
     replicas: int | None  # R
-    key: Array  # stands for seed and step where `random`: uint32, (1, 1) or (R, 1, 1)
+    key: Array  # hash of seed and step where `random`: uint32, (1, 1) or (R, 1, 1)
 
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """Return the shape of each parameter and buffer, without replicas: (I, O) for a matrix, (1, O) for a row."""
+        """Shape of each parameter and buffer, without replicas: (I, O) for a matrix, (1, O) for a row."""
         return {}
 
     def draw(self, generator: Any) -> dict[str, Any]:
-        """Return initial values of one replica, drawn from a host generator; what is left out starts at zero."""
+        """Draw initial values of one replica from a host generator; parameters left out start at zero."""
         return {}
 
     def prepare(self) -> None:
-        """Make constants that `forward` needs on the device; called whenever the layer has been bound."""
+        """Make the constants that `forward` needs on the device; called after each `bind`."""
 
     def settings(self) -> dict[str, Any]:
-        """Return the constructor's arguments that make this layer again: JSON values; a list has one a replica."""
+        """Arguments that construct this layer again, as JSON values; a list has one value per replica."""
         return {}
 
     def out_features_for(self, in_features: int) -> int:
-        """Return how many features come out where `in_features` go in; raise ValueError where they do not fit."""
+        """Number of output features for `in_features` inputs; raise ValueError where they do not fit."""
         if self.in_features not in (None, in_features):
             raise ValueError(f"takes {self.in_features} features, and would get {in_features}")
         return in_features if self.out_features is None else self.out_features
 
     def forward(self, x: Array, train: bool) -> Array:
-        """Return y, (..., B, O), for x, (..., B, I); with `train`, keep what `backward` needs."""
+        """Return y, (..., B, O), for x, (..., B, I); with `train`, store the values that `backward` needs."""
         raise NotImplementedError
 
     def backward(self, dy: Array) -> Array:
-        """Assign the gradients of the parameters, and return dx, for dy, (..., B, O), of the last training forward."""
+        """Assign the gradients of the parameters and return dx, for dy, (..., B, O), of the last training forward."""
         raise NotImplementedError
 
     def backward_parameters(self, dy: Array) -> None:
-        """Assign the gradients of the parameters alone: asked of the first layer, whose dx nobody reads."""
+        """Assign the gradients of the parameters only; called for the first layer, whose dx is not needed."""
         self.backward(dy)
 
     def bind(
@@ -91,8 +91,8 @@ class Layer:
         """Whether the layer belongs to a network."""
         return "params" in vars(self)
 
-    # A copy or a pickle of a layer is what its constructor made: it belongs to no network, and knows nothing of the
-    # last batch. The values are the network's to copy.
+    # Copies and pickles hold the constructor's attributes only, neither views nor the last batch: the network copies
+    # the values.
     def __getstate__(self) -> dict[str, Any]:
         names = self._configuration if self.bound else vars(self)
         return {name: value for name, value in vars(self).items() if name in names}
@@ -109,11 +109,11 @@ class Linear(Layer):
     """y = x W + b, with W (..., I, O) and b (..., 1, O); or x W, without a bias.
 
     Args:
-        in_features: I, the number of features that come in.
-        out_features: O, the number of features that go out.
-        init: how W is drawn, a name in `INITIALIZERS`, or a standard deviation; b starts at zero.
-        bias: whether there is a b. In front of batch normalization, which takes the mean off again, it does nothing:
-            its gradient is zero, but for rounding, which Adam and its kin scale up to whole steps.
+        in_features: I, the number of input features.
+        out_features: O, the number of output features.
+        init: initializer of W, a name in `INITIALIZERS`, or a standard deviation; b starts at zero.
+        bias: whether to add b. Before batch normalization, which subtracts the mean, b has no effect: its gradient is
+            zero but for rounding, which Adam and its kin scale up to whole steps.
     """
 
     W = Parameter("weight", matrix=True)  # (..., I, O)
@@ -140,18 +140,18 @@ class Linear(Layer):
         return y + self.b if self.bias else y
 
     def backward(self, dy: Array) -> Array:  # (..., B, O)
-        """Assign dW and db, and return dx = dy W^T, (..., B, I)."""
+        """Assign dW and db and return dx = dy W^T, (..., B, I)."""
         self.backward_parameters(dy)
         return dy @ matrix_transpose(self.W)  # (..., B, I)
 
     def backward_parameters(self, dy: Array) -> None:  # (..., B, O)
-        """Assign dW = x^T dy, and db, the sum of dy over the batch."""
+        """Assign dW = x^T dy and db, the sum of dy over the batch."""
         self.grads["W"][...] = matrix_transpose(self.x) @ dy  # (..., I, O)
         if self.bias:
             self.grads["b"][...] = dy.sum(axis=-2, keepdims=True)  # (..., 1, O)
 
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """Return the shapes of W and b."""
+        """Shapes of W and b."""
         return {"W": (self.in_features, self.out_features)} | ({"b": (1, self.out_features)} if self.bias else {})
 
     def draw(self, generator: Any) -> dict[str, Any]:
@@ -159,6 +159,6 @@ class Linear(Layer):
         return {"W": draw(self.init, generator, (self.in_features, self.out_features))}
 
     def settings(self) -> dict[str, Any]:
-        """Return in_features, out_features and init, and bias where there is none."""
+        """Arguments in_features, out_features and init, and bias where it is False."""
         settings = {"in_features": self.in_features, "out_features": self.out_features, "init": self.init}
         return settings if self.bias else settings | {"bias": False}

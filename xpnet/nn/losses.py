@@ -1,7 +1,7 @@
 """Losses: from outputs and targets to a weighted sum, the sum of weights, and the gradient of their quotient, the mean.
 
-The sum and the weights are given apart, so that batches (and parts of a batch) of different sizes add up to one mean.
-A row's loss is the mean over its outputs where a row has several targets, as PyTorch has it.
+Sum and weights are returned separately, so that batches (and parts of a batch) of different sizes add up to one mean.
+The loss of a row with several targets is the mean over its outputs, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Result = tuple[Array, Array, Array]
 
 
 def weighted(xp: Any, rows: Array, dz: Array, w: Array | None) -> Result:
-    """Return the sum of row losses, (..., B), their weight, and dz, (..., B, O), scaled to the gradient of the mean."""
+    """Weighted sum of row losses, (..., B), sum of weights, and dz, (..., B, O), scaled to the gradient of the mean."""
     if w is None:
         count = float(dz.shape[-2])
         return rows.sum(axis=-1), count, dz / count
@@ -29,9 +29,9 @@ def weighted(xp: Any, rows: Array, dz: Array, w: Array | None) -> Result:
 
 
 def by_output(xp: Any, z: Array, t: Array) -> Array:
-    """Return targets as a number for each output, (B, O).
+    """Convert targets to one number per output, (B, O).
 
-    Labels, (B,), become one-hot; where there is one output, it stands for class 1, and labels are 0 and 1.
+    Labels, (B,), become one-hot rows; a single output stands for class 1, and labels are 0 and 1.
     """
     if t.ndim == 2:
         return t
@@ -41,36 +41,36 @@ def by_output(xp: Any, z: Array, t: Array) -> Array:
 
 
 class Loss:
-    """The base of all losses: called as `loss(xp, z, t, w)`, on the network's last outputs.
+    """Base class of all losses: called as `loss(xp, z, t, w)`, on the network's last outputs.
 
     The arguments are the array module; z, logits, log rates or values, (..., B, O); targets t, labels (B,), or one
-    number for each output, (B, O); and a weight per row w, (B,) or (R, B), or None for ones. The answer is the weighted
+    number per output, (B, O); and a weight per row w, (B,) or (R, B), or None for ones. The result is the weighted
     sum of row losses, (...); the sum of weights, (...), or a number; and the gradient of their quotient with respect to
-    z, (..., B, O). A loss of your own gives those of single rows (`rows`), and keeps its constructor's arguments as
+    z, (..., B, O). A loss of your own overrides `rows`, for single rows, and stores its constructor's arguments as
     attributes, for model files.
     """
 
-    output_activation = "identity"  # what `output` is: "identity", or the function that the loss has built in
-    middle = 0.5  # the z above which an output, taken alone, says yes
-    least: float | None = None  # the least target that makes sense
+    output_activation = "identity"  # name of the function `output`, where the loss has it built in
+    middle = 0.5  # threshold of z above which a single output means yes
+    least: float | None = None  # smallest valid target
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
-        """Return sum, weight and gradient."""
+        """Weighted sum of row losses, sum of weights, and gradient of the mean."""
         return weighted(xp, *self.rows(xp, z, t), w)
 
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
-        """Return the loss of each row, (..., B), and its gradient with respect to that row's z, (..., B, O)."""
+        """Loss of each row, (..., B), and its gradient with respect to that row's z, (..., B, O)."""
         raise NotImplementedError
 
     def output(self, xp: Any, z: Array) -> Array:
-        """Return what z means: probabilities, rates, or, here, z itself."""
+        """Output activation of z: probabilities, rates, or, here, z itself."""
         return z
 
     def bind(self, xp: Any, dtype: str, outputs: int) -> None:
-        """Make constants that the loss needs on the device of a model with so many outputs."""
+        """Make the constants that the loss needs on the device of a model with this number of outputs."""
 
     def settings(self) -> dict[str, Any]:
-        """Return the constructor's arguments that make this loss again, as JSON values."""
+        """Arguments that construct this loss again, as JSON values."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def __repr__(self) -> str:
@@ -88,11 +88,11 @@ class SoftmaxCrossEntropy(Loss):
     """-sum over classes of q log softmax(z), with q the target: for a label t, -log softmax(z)[t].
 
     Computed as logsumexp(z) - sum q z, with the row's maximum taken off z first, so that no exponential overflows.
-    Targets are integer labels, (B,), or a distribution over the classes for each row (one-hot, say), (B, C), which must
-    sum to 1.
+    Targets are integer labels, (B,), or a distribution over the classes for each row (such as one-hot), (B, C), which
+    must sum to 1.
 
     Args:
-        label_smoothing: the share of q that is spread evenly over all classes. Szegedy et al., 2016, section 7.
+        label_smoothing: share of q that is spread evenly over all classes. Szegedy et al., 2016, section 7.
     """
 
     output_activation = "softmax"
@@ -101,7 +101,7 @@ class SoftmaxCrossEntropy(Loss):
         self.label_smoothing = check_float("label_smoothing", label_smoothing, least=0.0, below=1.0)
 
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
-        """Return losses and gradients; t is (B,) integers from 0 to C-1, or (B, C)."""
+        """Losses and gradients of rows; t is (B,) integers from 0 to C-1, or (B, C)."""
         classes = z.shape[-1]
         q = by_output(xp, z, t)  # (B, C)
         if self.label_smoothing:
@@ -113,7 +113,7 @@ class SoftmaxCrossEntropy(Loss):
         return losses, e / s - q
 
     def output(self, xp: Any, z: Array) -> Array:
-        """Return softmax(z), probabilities of one class each."""
+        """Softmax of z, (..., B, C): the probability of each class."""
         return softmax(xp, z)
 
 
@@ -121,8 +121,8 @@ class BinaryCrossEntropy(Loss):
     """-(k t log s + (1 - t) log(1 - s)) with s = sigmoid(z), per output, computed as softplus(z) - t z.
 
     Args:
-        positive_weight: k, what the target 1 counts next to the target 0: a number, or one for each output. (PyTorch
-            calls it pos_weight.)
+        positive_weight: k, the weight of the target 1 relative to the target 0: a number, or one per output (PyTorch's
+            pos_weight).
     """
 
     output_activation = "sigmoid"
@@ -140,7 +140,7 @@ class BinaryCrossEntropy(Loss):
             self._k = xp.asarray(self.positive_weight, dtype=dtype)  # (O,)
 
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
-        """Return losses and gradients; t is (B, O), from 0 to 1, or labels (B,)."""
+        """Losses and gradients of rows; t is (B, O), from 0 to 1, or labels (B,)."""
         outputs = float(z.shape[-1])
         t = by_output(xp, z, t)
         losses, d = softplus(xp, z) - t * z, sigmoid(xp, z) - t
@@ -150,7 +150,7 @@ class BinaryCrossEntropy(Loss):
         return losses.sum(axis=-1) / outputs, d / outputs
 
     def output(self, xp: Any, z: Array) -> Array:
-        """Return sigmoid(z), the probability of each output by itself."""
+        """Sigmoid of z: the probability of each output by itself."""
         return sigmoid(xp, z)
 
 
@@ -158,17 +158,17 @@ class MeanSquaredError(Loss):
     """(z - t)^2, per output."""
 
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
-        """Return losses and gradients; t is (B, O), or labels (B,)."""
+        """Losses and gradients of rows; t is (B, O), or labels (B,)."""
         outputs = float(z.shape[-1])
         d = z - by_output(xp, z, t)
         return (d * d).sum(axis=-1) / outputs, d * (2.0 / outputs)
 
 
 class MeanAbsoluteError(Loss):
-    """|z - t|, per output: the median rather than the mean, and no fear of outliers."""
+    """|z - t|, per output: its minimum is the median rather than the mean, and outliers count less."""
 
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
-        """Return losses and gradients; t is (B, O), or labels (B,)."""
+        """Losses and gradients of rows; t is (B, O), or labels (B,)."""
         outputs = float(z.shape[-1])
         d = z - by_output(xp, z, t)
         return xp.abs(d).sum(axis=-1) / outputs, xp.sign(d) / outputs
@@ -178,14 +178,14 @@ class Huber(Loss):
     """d^2 / 2 where |d| <= delta, and delta (|d| - delta / 2) beyond, with d = z - t, per output. Huber, 1964.
 
     Args:
-        delta: where the square gives way to a straight line.
+        delta: |d| at which the square turns into a straight line.
     """
 
     def __init__(self, delta: float = 1.0) -> None:
         self.delta = check_float("delta", delta, above=0.0)
 
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
-        """Return losses and gradients; t is (B, O), or labels (B,)."""
+        """Losses and gradients of rows; t is (B, O), or labels (B,)."""
         outputs = float(z.shape[-1])
         d = z - by_output(xp, z, t)
         near = xp.maximum(xp.minimum(d, self.delta), -self.delta)  # d, cut off at delta: the derivative
@@ -199,13 +199,13 @@ class Poisson(Loss):
     least = 0.0
 
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
-        """Return losses and gradients; t is (B, O), not negative."""
+        """Losses and gradients of rows; t is (B, O), not negative."""
         outputs = float(z.shape[-1])
         rate = xp.exp(z)
         return (rate - t * z).sum(axis=-1) / outputs, (rate - t) / outputs
 
     def output(self, xp: Any, z: Array) -> Array:
-        """Return the rate, exp(z)."""
+        """Rate, exp(z)."""
         return xp.exp(z)
 
 
@@ -217,7 +217,7 @@ LOSSES: dict[str, type[Loss]] = {
     "huber": Huber,
     "poisson": Poisson,
 }
-"""Every loss by its name."""
+"""Losses by their names."""
 
 
 def loss_name(loss: Loss) -> str:

@@ -1,4 +1,4 @@
-"""Normalization: layers that give each feature, or each row, mean 0 and variance 1, then a scale and a shift."""
+"""Normalization layers: mean 0 and variance 1 for each feature or each row, then a scale and a shift."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .parameters import Buffer, Parameter
 class BatchNorm(Layer):
     """y = gamma (x - mean) / sqrt(variance + eps) + beta, mean and variance of each feature over the batch.
 
-    Predictions use running statistics instead: running = 0.9 running + 0.1 batch, of the unbiased variance, as PyTorch
-    has it. Replicas have statistics of their own. Ioffe and Szegedy, "Batch normalization", 2015.
+    Predictions use running statistics instead: running = 0.9 running + 0.1 batch, of the unbiased variance, as in
+    PyTorch. Each replica has its own statistics. Ioffe and Szegedy, "Batch normalization", 2015.
 
     Args:
         features: I, which is also O.
         eps: added to the variance.
-        momentum: the share of the batch in the running statistics.
+        momentum: share of the batch in the running statistics.
     """
 
     gamma = Parameter("weight", matrix=False)  # (..., 1, O)
@@ -36,7 +36,7 @@ class BatchNorm(Layer):
         self.momentum = check_float("momentum", momentum, least=0.0)
 
     def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
-        """Return the normalized x; with `train`, by the batch, which goes into the running statistics."""
+        """Normalize x by the running statistics; with `train`, by the batch, which also updates them."""
         if not train:
             scale = self.gamma / self.xp.sqrt(self.running_variance + self.eps)
             return (x - self.running_mean) * scale + self.beta
@@ -56,7 +56,7 @@ class BatchNorm(Layer):
         return self.gamma * self.x_hat + self.beta
 
     def backward(self, dy: Array) -> Array:  # (..., B, O)
-        """Assign dgamma and dbeta, and return dx, through the batch's mean and variance too."""
+        """Assign dgamma and dbeta and return dx; the batch's mean and variance depend on x, too."""
         dgamma = (dy * self.x_hat).sum(axis=-2, keepdims=True)  # (..., 1, O)
         dbeta = dy.sum(axis=-2, keepdims=True)  # (..., 1, O)
         self.grads["gamma"][...] = dgamma
@@ -65,16 +65,16 @@ class BatchNorm(Layer):
         return self.gamma * self.scale * (dy - (dbeta + self.x_hat * dgamma) / rows)
 
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """Return the shapes of gamma, beta and the running statistics."""
+        """Shapes of gamma, beta and the running statistics."""
         row = (1, self.features)
         return {"gamma": row, "beta": row, "running_mean": row, "running_variance": row, "batches": (1, 1)}
 
     def draw(self, generator: Any) -> dict[str, Any]:
-        """Start as the identity."""
+        """Set gamma and the running variance to 1: the layer starts as plain normalization."""
         return {"gamma": 1.0, "running_variance": 1.0}
 
     def settings(self) -> dict[str, Any]:
-        """Return features, eps and momentum."""
+        """Arguments features, eps and momentum."""
         return {"features": self.features, "eps": self.eps, "momentum": self.momentum}
 
 
@@ -96,7 +96,7 @@ class LayerNorm(Layer):
         self.eps = check_float("eps", eps, above=0.0)
 
     def forward(self, x: Array, train: bool) -> Array:  # (..., B, I)
-        """Return the normalized x."""
+        """Normalize each row of x."""
         features = float(self.features)
         centred = x - x.sum(axis=-1, keepdims=True) / features
         variance = (centred * centred).sum(axis=-1, keepdims=True) / features  # (..., B, 1)
@@ -107,7 +107,7 @@ class LayerNorm(Layer):
         return self.gamma * x_hat + self.beta
 
     def backward(self, dy: Array) -> Array:  # (..., B, O)
-        """Assign dgamma and dbeta, and return dx, through the row's mean and variance too."""
+        """Assign dgamma and dbeta and return dx; the row's mean and variance depend on x, too."""
         self.grads["gamma"][...] = (dy * self.x_hat).sum(axis=-2, keepdims=True)
         self.grads["beta"][...] = dy.sum(axis=-2, keepdims=True)
         d = dy * self.gamma
@@ -115,13 +115,13 @@ class LayerNorm(Layer):
         return self.scale * (d - (d.sum(axis=-1, keepdims=True) + self.x_hat * along) / float(self.features))
 
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """Return the shapes of gamma and beta."""
+        """Shapes of gamma and beta."""
         return {"gamma": (1, self.features), "beta": (1, self.features)}
 
     def draw(self, generator: Any) -> dict[str, Any]:
-        """Start as plain normalization."""
+        """Set gamma to 1: the layer starts as plain normalization."""
         return {"gamma": 1.0}
 
     def settings(self) -> dict[str, Any]:
-        """Return features and eps."""
+        """Arguments features and eps."""
         return {"features": self.features, "eps": self.eps}
