@@ -1,6 +1,6 @@
-"""Update rules. Each is one formula, as PyTorch has it, on the flat vectors (P,) or (R, P) of a whole network.
+"""Update rules: one formula each, in PyTorch's form, on the flat vectors (P,) or (R, P) of a whole network.
 
-The numbers of a step (learning rate, Adam's bias corrections) are data: arrays `scalars`, computed on the host in
+The per-step numbers (learning rate, Adam's bias corrections) are data: arrays `scalars`, computed on the host in
 float64 and cast once. 1 - beta**t computed in float32 would be off by 1e-5 at t = 1.
 """
 
@@ -19,22 +19,22 @@ State = dict[str, Array]
 
 
 class Optimizer:
-    """The base of all update rules: what they share happens in `step`, and a rule overrides `update`.
+    """Base class of all update rules: `step` clips and decays, and a rule overrides `update`.
 
-    A rule names its state, and adds to `step_table` what else changes from step to step. The learning rate and the
-    decays may be numbers, or sequences of R numbers, one for each replica.
+    A rule names its state, and adds its own per-step numbers to `step_table`. The learning rate and the decays are
+    numbers, or sequences of R numbers, one per replica.
 
     Args:
         learning_rate: above 0; a schedule multiplies it.
         weight_decay: adds weight_decay p to the gradient of the weights: L2, the gradient of weight_decay/2 |p|^2.
             Biases, gamma and beta are never decayed.
         l1: adds l1 sign(p) to the gradient of the weights.
-        clip_norm: scales a gradient whose norm, over all parameters of a replica, is above this down to it.
-        clip_value: cuts each element of the gradient to -clip_value .. clip_value.
+        clip_norm: upper bound of the gradient's norm, over all parameters of a replica; larger gradients are scaled.
+        clip_value: clips each element of the gradient to -clip_value .. clip_value.
     """
 
     state_names: tuple[str, ...] = ()
-    decayed = 0  # how much of the flat vector decay applies to, set by bind()
+    decayed = 0  # length of the leading part of the flat vector that decay applies to, set by bind()
     bound = False
 
     def __init__(
@@ -54,9 +54,9 @@ class Optimizer:
         self.state: State = {}
 
     def bind(self, network: Sequential) -> None:
-        """Make the state for `network`: a vector of zeros, shaped like its values, for each of `state_names`.
+        """Allocate the state for `network`: a vector of zeros, shaped like its values, for each of `state_names`.
 
-        An optimizer serves one network: a second one is refused.
+        An optimizer serves one network: binding a second one raises ValueError.
         """
         if self.bound:
             raise ValueError(f"this {type(self).__name__} already belongs to a trainer; make a new one")
@@ -73,7 +73,7 @@ class Optimizer:
 
     @classmethod
     def _arguments(cls) -> dict[str, Any]:
-        """The constructor's arguments, those that it hands on too, with their defaults."""
+        """Arguments of the constructor and of those it calls, with their defaults."""
         arguments: dict[str, Any] = {}
         for owner in cls.__mro__:
             for name, one in inspect.signature(owner).parameters.items():
@@ -81,7 +81,7 @@ class Optimizer:
         return arguments
 
     def settings(self) -> dict[str, Any]:
-        """Return the constructor's arguments that make this rule again."""
+        """Arguments that construct this rule again."""
         return {name: getattr(self, name) for name in self._arguments() if hasattr(self, name)}
 
     def __repr__(self) -> str:
@@ -96,12 +96,12 @@ class Optimizer:
     def __hash__(self) -> int:
         return hash(type(self))
 
-    # A copy or a pickle has no state, since that may be on a device: the trainer keeps it, and makes it anew.
+    # Copies and pickles have no state, which may be on a device: the trainer stores and restores it.
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"state": {}}
 
     def step_table(self, t: Any) -> dict[str, Any]:
-        """Return what `step` reads as `scalars`, for the step numbers t = 1, 2, ..., a host array of float64.
+        """Per-step numbers, the `scalars` of `step`, for the step numbers t = 1, 2, ..., a host array of float64.
 
         Each entry broadcasts against t: a number, an array like t, or a tuple of R numbers.
         """
@@ -110,7 +110,7 @@ class Optimizer:
         return table
 
     def step(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
-        """Clip the gradients, add the decays, and move the parameters.
+        """Clip the gradients, add the decays, and update the parameters.
 
         Args:
             xp: the array module.
@@ -128,7 +128,7 @@ class Optimizer:
         self.update(xp, p, g, state, scalars)
 
     def decay(self, xp: Any, p: Array, g: Array, scalars: State) -> None:
-        """Add the gradients of the decays to g, for the weights, which lie first."""
+        """Add the gradients of the decays to g, for the weights, which are its leading part."""
         w, dw = p[..., : self.decayed], g[..., : self.decayed]
         if "weight_decay" in scalars:
             dw[...] = dw + scalars["weight_decay"] * w
@@ -136,7 +136,7 @@ class Optimizer:
             dw[...] = dw + scalars["l1"] * xp.sign(w)
 
     def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
-        """Move the parameters p along the gradient g: the rule's formula. Arguments are those of `step`."""
+        """Update the parameters p by the gradient g: the rule's formula. Arguments are those of `step`."""
         raise NotImplementedError
 
 
@@ -145,7 +145,7 @@ class SGD(Optimizer):
 
     Args:
         learning_rate: above 0.
-        common: weight_decay, l1, clip_norm, clip_value, as `Optimizer` has them.
+        common: weight_decay, l1, clip_norm, clip_value, as for `Optimizer`.
     """
 
     def __init__(self, learning_rate: Hyperparameter = 0.01, **common: Any) -> None:
@@ -163,8 +163,8 @@ class Momentum(Optimizer):
 
     Args:
         learning_rate: above 0.
-        momentum: how much of the velocity is kept from step to step.
-        common: weight_decay, l1, clip_norm, clip_value, as `Optimizer` has them.
+        momentum: share of the velocity that stays from step to step.
+        common: weight_decay, l1, clip_norm, clip_value, as for `Optimizer`.
     """
 
     state_names = ("v",)
@@ -201,7 +201,7 @@ class AdaGrad(Optimizer):
     Args:
         learning_rate: above 0.
         epsilon: added to the root.
-        common: weight_decay, l1, clip_norm, clip_value, as `Optimizer` has them.
+        common: weight_decay, l1, clip_norm, clip_value, as for `Optimizer`.
     """
 
     state_names = ("s",)
@@ -218,15 +218,15 @@ class AdaGrad(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """AdaGrad that forgets: s <- alpha s + (1 - alpha) g^2, p <- p - learning_rate g / (sqrt(s) + epsilon).
+    """AdaGrad with a moving average: s <- alpha s + (1 - alpha) g^2, p <- p - learning_rate g / (sqrt(s) + epsilon).
 
     Hinton, lecture 6e of "Neural networks for machine learning", 2012; alpha and the place of epsilon are PyTorch's.
 
     Args:
         learning_rate: above 0.
-        alpha: how much of the mean of squared gradients is kept from step to step.
+        alpha: decay rate of the mean of squared gradients.
         epsilon: added to the root.
-        common: weight_decay, l1, clip_norm, clip_value, as `Optimizer` has them.
+        common: weight_decay, l1, clip_norm, clip_value, as for `Optimizer`.
     """
 
     state_names = ("s",)
@@ -246,7 +246,7 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """Steps of the size of the learning rate, along the mean gradient over its root mean square.
+    """Steps along the mean gradient, divided by the root mean square of the gradients.
 
         m <- beta1 m + (1 - beta1) g            m^ = m / (1 - beta1^t)
         v <- beta2 v + (1 - beta2) g^2          v^ = v / (1 - beta2^t)
@@ -256,11 +256,11 @@ class Adam(Optimizer):
 
     Args:
         learning_rate: above 0.
-        beta1: how much of the mean of gradients is kept from step to step.
-        beta2: how much of the mean of squared gradients is kept.
+        beta1: decay rate of the mean of gradients.
+        beta2: decay rate of the mean of squared gradients.
         epsilon: added to the root of the bias-corrected second moment, as in PyTorch.
-        common: weight_decay, l1, clip_norm, clip_value, as `Optimizer` has them; the decays go through the moments, as
-            in PyTorch's Adam. `AdamW` is the other way.
+        common: weight_decay, l1, clip_norm, clip_value, as for `Optimizer`; the decays go through the moments, as in
+            PyTorch's Adam. `AdamW` decouples them.
     """
 
     state_names = ("m", "v")
@@ -303,8 +303,8 @@ class AdamW(Adam):
 
     Args:
         learning_rate: above 0.
-        weight_decay: how fast weights shrink; biases, gamma and beta do not.
-        adam: the rest, as `Adam` has it.
+        weight_decay: rate at which weights shrink; biases, gamma and beta do not.
+        adam: the other arguments, as for `Adam`.
     """
 
     def __init__(
@@ -313,7 +313,7 @@ class AdamW(Adam):
         super().__init__(learning_rate, weight_decay=weight_decay, **adam)
 
     def decay(self, xp: Any, p: Array, g: Array, scalars: State) -> None:
-        """Shrink the weights; l1 goes into the gradient."""
+        """Shrink the weights, and add l1 to the gradient."""
         if "weight_decay" in scalars:
             w = p[..., : self.decayed]
             w[...] = w - scalars["learning_rate"] * scalars["weight_decay"] * w
@@ -329,7 +329,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": Adam,
     "adamw": AdamW,
 }
-"""Every update rule by the name that the command line knows it by."""
+"""Update rules by their names on the command line."""
 
 
 def _any(value: float | tuple[float, ...]) -> bool:
@@ -337,7 +337,7 @@ def _any(value: float | tuple[float, ...]) -> bool:
 
 
 def check_hyperparameter(name: str, value: Any, **bounds: float) -> float | tuple[float, ...]:
-    """Return `value` as a float, or as a tuple of floats where it is a sequence (one for each replica, or (R, 1))."""
+    """Check a hyperparameter: a number, or a sequence with one per replica, (R,) or (R, 1), which becomes a tuple."""
     if getattr(value, "ndim", 0) == 2 and value.shape[1] == 1:
         value = value[:, 0]
     checked = check_floats(name, value, **bounds)

@@ -1,8 +1,8 @@
 """Schedules: functions from the number of steps taken, 0, 1, 2, ..., to a factor of the learning rate.
 
 A factor, and not a rate, so that one schedule serves replicas with rates of their own. They compose: `warmup` puts a
-rise before another schedule, `join` puts schedules one after the other. Each is the call that made
-it: that is its `repr`, and what it is compared by; they pickle.
+rise before another schedule, `join` puts schedules one after the other. A schedule prints as the call that makes it,
+equals others made by the same call, and pickles.
 
 >>> schedule = warmup(4, cosine(10))
 >>> [round(schedule(step), 3) for step in (0, 1, 2, 3, 4, 9, 14, 99)]
@@ -24,7 +24,7 @@ Schedule = Callable[[int], float]
 
 
 class NamedSchedule(partial[float]):
-    """A formula, called as a schedule's maker with a _ before it, of the maker's arguments and the steps taken."""
+    """Schedule made of a formula, the function `_name` for the maker `name`, and the maker's arguments."""
 
     def __repr__(self) -> str:
         maker = "join" if self.func is _joined else self.func.__name__[1:]
@@ -38,7 +38,7 @@ class NamedSchedule(partial[float]):
 
 
 def constant() -> Schedule:
-    """Return a schedule that is always 1."""
+    """Make a schedule that is always 1."""
     return NamedSchedule(_constant)
 
 
@@ -47,7 +47,7 @@ def _constant(taken: int) -> float:
 
 
 def step(every: int, factor: float = 0.1) -> Schedule:
-    """Return factor^k after k times `every` steps: a staircase."""
+    """Make a staircase: factor^k after k times `every` steps."""
     every = check_int("every", every)
     factor = _check_range("factor", factor, 0.0, 1.0)
     return NamedSchedule(_step, every, factor)
@@ -58,7 +58,7 @@ def _step(every: int, factor: float, taken: int) -> float:
 
 
 def exponential(every: int, factor: float) -> Schedule:
-    """Return factor^(t / every) after t steps: the rate falls by `factor` in each `every` steps, smoothly."""
+    """Make an exponential decay, factor^(t / every) after t steps."""
     every = check_int("every", every)
     factor = _check_range("factor", factor, 0.0, 1.0)
     return NamedSchedule(_exponential, every, factor)
@@ -69,7 +69,7 @@ def _exponential(every: int, factor: float, taken: int) -> float:
 
 
 def cosine(steps: int, last: float = 0.0) -> Schedule:
-    """Return half a cosine wave from 1 to `last` over `steps` steps, and `last` from then on.
+    """Make half a cosine wave from 1 to `last` over `steps` steps, and `last` from then on.
 
     last + (1 - last) (1 + cos(pi t / steps)) / 2; Loshchilov and Hutter, "SGDR", 2017, equation 5.
     """
@@ -83,7 +83,7 @@ def _cosine(steps: int, last: float, taken: int) -> float:
 
 
 def cosine_restarts(steps: int, growth: float = 1.0, last: float = 0.0) -> Schedule:
-    """Return cosine annealing that starts again from 1 after `steps` steps, each time after `growth` times as many.
+    """Make cosine annealing with restarts from 1: after `steps` steps, then after `growth` times as many each time.
 
     Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
     """
@@ -104,14 +104,14 @@ def _cosine_restarts(steps: int, growth: float, last: float, taken: int) -> floa
 
 
 def one_cycle(steps: int, rise: float = 0.3, first: float = 1.0 / 25.0, last: float = 4e-6) -> Schedule:
-    """Return a rise from `first` to 1, and a fall to `last`, each half a cosine wave, over `steps` steps in all.
+    """Make a rise from `first` to 1 and a fall to `last`, each half a cosine wave, over `steps` steps in all.
 
     The learning rate is the peak. Smith and Topin, "Super-convergence", 2018, with the defaults of PyTorch's OneCycleLR
     (which reaches `last` at the step steps - 1, as this does).
 
     Args:
-        steps: of the whole training.
-        rise: the share of the steps in which the rate rises.
+        steps: steps of the whole training.
+        rise: share of the steps in which the rate rises.
         first, last: factors at the first and the last step.
     """
     steps = check_int("steps", steps)
@@ -130,12 +130,12 @@ def _one_cycle(steps: int, rise: float, first: float, last: float, taken: int) -
 
 
 def _blend(start: float, end: float, share: float) -> float:
-    """Return what half a cosine wave from `start` to `end` is at a share from 0 to 1."""
+    """Value of half a cosine wave from `start` to `end`, at a share of its length from 0 to 1."""
     return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * min(max(share, 0.0), 1.0)))
 
 
 def warmup(steps: int, then: Schedule) -> Schedule:
-    """Return a straight rise, 1/steps, 2/steps, ..., 1, and then the schedule `then` from its beginning."""
+    """Make a linear rise, 1/steps, 2/steps, ..., 1, followed by the schedule `then` from its beginning."""
     return NamedSchedule(_warmup, check_int("steps", steps), _check_schedule("then", then))
 
 
@@ -144,7 +144,7 @@ def _warmup(steps: int, then: Schedule, taken: int) -> float:
 
 
 def join(parts: Sequence[tuple[int, Schedule]], last: Schedule) -> Schedule:
-    """Return schedules one after the other, each (steps, schedule) from its beginning, and `last` from then on."""
+    """Join schedules: each (steps, schedule) from its beginning, then `last`."""
     given, checked = elements(parts), []
     if given is None:
         raise TypeError(f"parts must be a sequence of pairs, (steps, schedule), not {shown(parts)}")
@@ -164,7 +164,7 @@ def _joined(parts: tuple[tuple[int, Schedule], ...], last: Schedule, taken: int)
     return last(taken)
 
 
-# Formulas that pickles of earlier versions name.
+# Formulas of pickles that earlier versions wrote.
 
 
 def _rise(steps: int, taken: int) -> float:
@@ -184,7 +184,7 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
     "cosine-restarts": lambda steps: cosine_restarts(max(-(-steps // 7), 1), growth=2.0),
     "one-cycle": one_cycle,
 }
-"""Every schedule by the name that the command line knows it by, made for a training of so many steps.
+"""Schedules by their names on the command line, made for a number of training steps.
 
 `step` falls to a tenth after each third; `exponential` to a hundredth in all; `cosine-restarts` has cycles of 1/7, 2/7
 and 4/7 of the training.
