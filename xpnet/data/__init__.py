@@ -1,4 +1,4 @@
-"""Data: files in, arrays checked, batches out."""
+"""Data: readers of files, checks of arrays, batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .tables import load_idx_folder, load_npz
 from .targets import TASKS
 
 DATASETS = (*SOURCES, "digits")
-"""Every data set that has a name."""
+"""Names of data sets."""
 
 __all__ = [
     "DATASETS",
@@ -42,15 +42,14 @@ def load_named(
     offline: bool = False,
     progress: bool = False,
 ) -> tuple[Dataset, str | None]:
-    """Return a data set by name or path, and a sentence about it where it is not what was hoped.
+    """Load a data set by name or path; also return a note where the bundled digits replace MNIST.
 
-    A path is that of an npz file, or of a folder of IDX files; `task` says what its targets are for. Those that have a
-    name are for classification.
-
-    Without a name it is MNIST, and the bundled digits where MNIST cannot be had; the sentence then says so.
+    A path is that of an npz file, or of a folder of IDX files, whose targets are for `task`. Data sets with a name are
+    for classification. Without a name it is MNIST, or the bundled digits where MNIST is not available; the note says
+    why.
 
     Raises:
-        DataError: the data set that was named cannot be had, or files are damaged.
+        DataError: the named data set is not available, or files are damaged.
     """
     if name is not None and name not in DATASETS:
         path = path_of(name)

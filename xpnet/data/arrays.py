@@ -1,4 +1,4 @@
-"""Checks on arrays that users bring: each bad one gets one sentence that names the argument and the value."""
+"""Checks of users' arrays; the message of an error names the argument and the value."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .dataset import HostArray
 
 
 def check_features(x: Any, device: Device, *, features: int, dtype: str, name: str = "x") -> Array:
-    """Return x as an array of numbers (rows, features), on the host or on the device, wherever it was.
+    """Convert x to an array of numbers (rows, features), which stays on the host or on the device.
 
     Axes after the first are flattened; nothing is scaled. Lists, and objects that convert to numbers, are converted.
 
     Args:
         x: rows of numbers, of any integer or float type, (N, ...).
-        device: the device whose arrays are taken as they are.
-        features: how many numbers a row must have.
-        dtype: what they will be cast to, and must be finite in.
-        name: what errors call it.
+        device: the device whose arrays stay there.
+        features: number of features of a row.
+        dtype: type in which x must be finite.
+        name: name of the argument, for errors.
 
     Raises:
-        TypeError: x is no array of real numbers.
-        ValueError: it has no rows or no features, or something that is not finite; the message says where.
+        TypeError: x is not an array of real numbers.
+        ValueError: the shape does not fit, or a value is not finite; the message names its row and column.
     """
     x = _numeric(x, device, name)
     if x.ndim < 2:
@@ -44,7 +44,7 @@ def check_features(x: Any, device: Device, *, features: int, dtype: str, name: s
 
 
 def check_pair(name: str, pair: Any) -> tuple[Any, Any]:
-    """Return rows and their targets as a tuple; raise TypeError unless they are a tuple, or a list, of two."""
+    """Check that `pair` is a tuple or list of two, rows and targets."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise TypeError(f"{name} must be a pair of rows and targets, (x, y), not {shown(pair)}")
     return pair[0], pair[1]
@@ -57,10 +57,10 @@ def check_rows(x: Array, name: str = "x") -> None:
 
 
 def check_labels(y: Any, device: Device, rows: int, classes: int, name: str = "y") -> HostArray:
-    """Return y as labels, int64, (rows,); raise TypeError or ValueError unless they are whole numbers in 0..classes-1.
+    """Convert y to labels, int64, (rows,); raise TypeError or ValueError unless they are whole numbers in 0..classes-1.
 
-    One-hot rows, (rows, classes), become labels too. Out of range, a label would be silent corruption on a GPU, where
-    indices wrap around.
+    One-hot rows, (rows, classes), become labels, too. On a GPU, where indices wrap around, a label out of range would
+    corrupt training silently.
     """
     try:
         y = _numeric(y, device, name)
@@ -88,12 +88,12 @@ def check_labels(y: Any, device: Device, rows: int, classes: int, name: str = "y
 
 
 def is_one_hot(y: HostArray) -> bool:
-    """Whether rows of numbers, (N, C), are of 0 with a single 1."""
+    """Whether each row of numbers, (N, C), holds a single 1 and zeros."""
     return bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
 
 
 def check_targets(y: Any, device: Device, rows: int, outputs: int, dtype: str, name: str = "y") -> HostArray:
-    """Return y as numbers, float64 on the host, (rows, outputs), finite in `dtype`; (rows,) will do for one output."""
+    """Convert y, (rows, outputs), or (rows,) for one output, to float64 on the host; it must be finite in `dtype`."""
     y = _numeric(y, device, name)
     if y.ndim == 1 and outputs == 1:
         y = y.reshape(len(y), 1)
@@ -109,7 +109,7 @@ def check_targets(y: Any, device: Device, rows: int, outputs: int, dtype: str, n
 
 
 def check_weights(w: Any, device: Device, rows: int, replicas: int | None, name: str = "sample_weight") -> HostArray:
-    """Return w as weights with a mean of 1, float64 on the host, (rows,) or (R, rows).
+    """Convert w to weights with a mean of 1, float64 on the host, (rows,) or (R, rows).
 
     They must be finite, not negative, and not all zero.
     """
@@ -130,7 +130,7 @@ def check_weights(w: Any, device: Device, rows: int, replicas: int | None, name:
 
 
 def _numeric(x: Any, device: Device, name: str) -> Array:
-    """Return x as an array of real numbers in the machine's byte order, without copying an array that is one."""
+    """Convert x to an array of real numbers in the machine's byte order, without a copy where it is one already."""
     if device.index is not None and isinstance(x, device.xp.ndarray):
         array: Any = x
     else:
@@ -169,7 +169,7 @@ def _check_finite(x: Array, device: Device, dtype: str, name: str) -> None:
 
 
 def _fits(x: Array, xp: Any, dtype: str) -> Array:
-    """Return which elements are finite, and stay so when cast to `dtype`."""
+    """Elements of x that are finite, also after a cast to `dtype`."""
     if x.dtype.itemsize <= np.dtype(dtype).itemsize:
         return xp.isfinite(x)
     return xp.abs(x) <= float(np.finfo(dtype).max)  # false for NaN, too

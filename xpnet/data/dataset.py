@@ -1,4 +1,4 @@
-"""A data set: training and test rows with their targets, on the host, as they came."""
+"""Data sets: training and test rows with their targets, on the host."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ class Dataset:
     """Training and test data, on the host.
 
     Attributes:
-        name: what it is called on the command line.
-        x_train, x_test: inputs, (N, ...), in the type they came in; the axes after the first are a row's shape.
-        y_train, y_test: labels from 0 to C-1, (N,); of several labels at once, 0 and 1, (N, O); of regression, numbers,
-            (N, O).
+        name: its name on the command line.
+        x_train, x_test: inputs, (N, ...), in the type of the file; the axes after the first are a row's shape.
+        y_train, y_test: labels from 0 to C-1, (N,); for multilabel 0 and 1, (N, O); for regression numbers, (N, O).
         class_names: C names, or O names of labels; none for regression.
-        input_shift, input_scale: what is taken off inputs, and what they are then divided by, on the way into a
-            network: numbers (0 and 255 for pictures of bytes), or one for each feature.
-        source: where it came from, for people.
+        input_shift, input_scale: a network sees (x - shift) / scale: numbers (0 and 255 for pictures of bytes), or one
+            per feature.
+        source: origin of the data, for people.
         task: "classification", "multilabel" or "regression".
         x_validation, y_validation: rows held out of the training rows, or None.
     """
@@ -65,11 +64,11 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one row as it came, such as (28, 28)."""
+        """Shape of one row, such as (28, 28)."""
         return tuple(self.x_train.shape[1:])
 
     def hold_out(self, fraction: float, seed: int) -> Dataset:
-        """Return the data set with a share of its training rows, stratified by class, held out for validation."""
+        """Hold out a share of the training rows, stratified by class, for validation."""
         rows = self.y_train if self.task == "classification" else len(self.y_train)
         kept, held = stratified_split(rows, fraction, seed)
         return replace(
@@ -81,12 +80,12 @@ class Dataset:
         )
 
     def standardize(self) -> Dataset:
-        """Return the data set with a shift and a scale that give each feature mean 0 and deviation 1 in training."""
+        """Set the shift and scale that give each feature mean 0 and deviation 1 in the training rows."""
         shift, scale = standard_scaling(self.x_train)
         return replace(self, input_shift=shift, input_scale=scale)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over shapes, types and contents: equal for equal data, whatever file it came from."""
+        """SHA-256 over shapes, types and contents: equal for equal data, from any file."""
         digest = hashlib.sha256()
         for array in (self.x_train, self.y_train, self.x_test, self.y_test):
             digest.update(f"{array.shape}{array.dtype.newbyteorder('<').str}".encode())

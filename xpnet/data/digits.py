@@ -16,7 +16,7 @@ PATH = Path(__file__).with_name("digits.npz")
 
 
 def load_digits() -> Dataset:
-    """Return the bundled digits: 1,437 training rows and 360 test rows, stratified."""
+    """Load the bundled digits: 1,437 training rows and 360 test rows, stratified."""
     arrays = read_npz(PATH)
     return Dataset(
         name="digits",

@@ -1,4 +1,4 @@
-"""Opening data files that may be anything: what goes wrong becomes a `DataError` that names the file."""
+"""Opening and reading of users' files; any failure becomes a `DataError` that names the file."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ..checks import path_of
 from ..errors import DataError, one_line
 from .dataset import HostArray
 
-MOST_BYTES = 16 * 2**30  # no data set that this program can train on is larger
-DEFLATE_MOST = 1032  # bytes that one byte of deflate can stand for, at the most
+MOST_BYTES = 16 * 2**30  # upper bound of data sets that can be trained on
+DEFLATE_MOST = 1032  # largest compression ratio of deflate
 
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[tuple[io.BufferedReader, int]]:
-    """Open a regular file that is not empty, for reading; give the file and its size in bytes.
+    """Open a regular, nonempty file for reading; yield the file and its size in bytes.
 
-    A pipe or a device is refused before it is opened, since opening one can wait for ever.
+    A pipe or a device is refused before it is opened, since opening one can block forever.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -49,9 +49,9 @@ def open_regular(path: Path) -> Iterator[tuple[io.BufferedReader, int]]:
 
 
 def read_npz(path: Path | str) -> dict[str, HostArray]:
-    """Return the arrays of an npz file by name; pickled objects are refused.
+    """Read the arrays of an npz file by name; pickled objects are refused.
 
-    Raises `DataError`, naming the file, where it cannot be read or is no sound npz file.
+    Raises `DataError`, naming the file, where it cannot be read or is not a valid npz file.
     """
     path = path_of(path)
     with open_regular(path) as (file, size):
@@ -69,12 +69,12 @@ def read_npz(path: Path | str) -> dict[str, HostArray]:
             return arrays
         except (DataError, OSError, MemoryError):
             raise
-        except Exception as error:  # zipfile and NumPy's parser raise what they like: BadZipFile, TokenError, ...
+        except Exception as error:  # zipfile and NumPy's parser raise many types: BadZipFile, TokenError, ...
             raise DataError(f"{path} is no npz file that can be read: {one_line(error)}") from error
 
 
 def _array(path: Path, archive: Any, name: str) -> HostArray:
-    """Return an array of an npz file; one of objects, which is a pickle, is refused by its name."""
+    """Read an array of an npz file; raise `DataError`, naming it, for an array of objects, which is a pickle."""
     try:
         array: HostArray = archive[name]
     except ValueError as error:
@@ -88,6 +88,6 @@ def _array(path: Path, archive: Any, name: str) -> HostArray:
 
 
 def decode_text(content: bytes) -> str:
-    """Return the text in a file's bytes: UTF-8, with a byte-order mark or without, or UTF-16 with one."""
+    """Decode a file's bytes: UTF-8, with or without a byte-order mark, or UTF-16 with one."""
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if utf16 else "utf-8-sig")

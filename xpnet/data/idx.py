@@ -1,7 +1,7 @@
 """IDX files, the format of MNIST: two zero bytes, a type, a number of dimensions, the sizes, the elements; big-endian.
 
-The sizes in a header are claims. They are held against the bytes that are there before anything of that size is
-allocated: a file on disk has a length, and deflate makes nothing more than 1032 times smaller.
+The sizes in a header are compared with the size of the file before memory is allocated: the file has a length, and
+deflate compresses by a factor of at most 1032.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ ARRAYS = {
 
 
 def idx_places(folder: Path, names: Collection[str]) -> list[Path]:
-    """Folders in which the files of a data set may lie, if `folder` was named for it.
+    """Folders to search for the files of a data set in `folder`.
 
-    They are those in it that are called like one of the data sets `names`, in any spelling (fashion-mnist,
-    FashionMNIST), then `folder` itself; and `raw` in each of them, as torchvision lays them out.
+    They are the folders in it with the name of one of the data sets `names`, in any spelling (fashion-mnist,
+    FashionMNIST), then `folder` itself; and `raw` in each of them, which is torchvision's layout.
     """
     wanted = {plain_name(name) for name in names}
     own = [path for path in _listed(folder) if plain_name(path.name) in wanted]
@@ -48,10 +48,10 @@ def idx_places(folder: Path, names: Collection[str]) -> list[Path]:
 
 
 def idx_files(folder: Path) -> dict[str, dict[str, Path]]:
-    """The IDX files in a folder whose names are like MNIST's: for each data set, its files by the arrays in them.
+    """IDX files in a folder with MNIST's names: for each data set, its files by the arrays they hold.
 
-    The data set is what a name begins with, in plain letters, mostly nothing. Each file may also lie in a folder of its
-    name. A plain file wins over a gzipped one.
+    The data set is the prefix of a name, in plain letters, mostly empty. Each file may also be in a folder of the same
+    name. A plain file takes precedence over a gzipped one.
     """
     found: list[tuple[bool, bool, Path]] = []
     for entry in _listed(folder):
@@ -70,12 +70,12 @@ def idx_files(folder: Path) -> dict[str, dict[str, Path]]:
 
 
 def plain_name(name: str) -> str:
-    """The letters and digits of a name, in lower case."""
+    """Letters and digits of a name, in lower case."""
     return re.sub(r"[\W_]", "", name.lower())
 
 
 def _listed(folder: Path) -> list[Path]:
-    """What is in a folder; nothing where it is none."""
+    """Contents of a folder, sorted; empty where there is no folder."""
     try:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -85,9 +85,9 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def read_idx(path: Path | str) -> np.ndarray[Any, Any]:
-    """Return the array in an IDX file, gzipped or not, in the machine's byte order.
+    """Read the array of an IDX file, gzipped or not, in the machine's byte order.
 
-    Raises `DataError`, naming the file, where it cannot be read or is not a whole and sound IDX file.
+    Raises `DataError`, naming the file, where it cannot be read or is not a complete and valid IDX file.
     """
     path = path_of(path)
     with open_regular(path) as (file, size):
@@ -98,7 +98,7 @@ def read_idx(path: Path | str) -> np.ndarray[Any, Any]:
 
 
 def _read(path: Path, file: Any, there: int, *, exact: bool) -> np.ndarray[Any, Any]:
-    """Read header and elements; `there` is how many bytes the file holds, or can hold at the most."""
+    """Read header and elements; `there` is the size of the file, or, unless `exact`, an upper bound of it."""
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in TYPES:
         raise DataError(f"{path} is no IDX file: it begins with {start[:4].hex(' ')}, not with 00 00 and a type")

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: from a folder that was named, from the cache, or by a verified download.
+"""MNIST and Fashion-MNIST: from a given folder, from the cache, or by a verified download.
 
 Y. LeCun, C. Cortes and C. Burges, "The MNIST database of handwritten digits"; H. Xiao, K. Rasul and R. Vollgraf,
 "Fashion-MNIST", 2017. Both are 60,000 training and 10,000 test pictures of 28x28 bytes, as four IDX files.
@@ -29,15 +29,15 @@ ANSWERED = "answered"
 
 @dataclass(frozen=True)
 class Source:
-    """A data set in MNIST's files, and where it is to be had.
+    """A data set in MNIST's files, and its sources.
 
     Attributes:
-        name: what it is called on the command line, and what its folder is called.
-        title: what it is called by people.
-        hashes: of the four gzipped files, in the order of `FILES`, as every mirror has them.
+        name: its name on the command line, and the name of its folder.
+        title: its name in messages.
+        hashes: hashes of the four gzipped files, in the order of `FILES`, equal on all mirrors.
         mirrors: folders on the web.
-        class_names: of the labels 0 to 9.
-        installed: a folder that a package of the system puts it into.
+        class_names: names of the labels 0 to 9.
+        installed: folder of a package of the operating system.
     """
 
     name: str
@@ -79,45 +79,45 @@ FASHION_MNIST = Source(
     installed=Path("/usr/share/datasets/fashion-mnist"),  # Debian's package dataset-fashion-mnist
 )
 SOURCES = {source.name: source for source in (MNIST, FASHION_MNIST)}
-"""Every data set of this kind by its name."""
+"""Data sets of this kind by their names."""
 
 
 class NotFound(DataError):
-    """A data set is in none of the places that may be looked in; the message says where, and why not."""
+    """The data set is neither in the folders searched nor on a mirror; the message names them, with the reasons."""
 
 
 def cache_folder() -> Path:
-    """Return the folder that downloads are kept in."""
+    """Folder of downloads."""
     import pooch
 
     return Path(pooch.os_cache("xpnet"))
 
 
 def load_mnist(data_dir: Path | str | None = None, *, offline: bool = False, progress: bool = False) -> Dataset:
-    """Return MNIST; see `load`."""
+    """Load MNIST; see `load`."""
     return load(MNIST, data_dir, offline=offline, progress=progress)
 
 
 def load_fashion_mnist(data_dir: Path | str | None = None, *, offline: bool = False, progress: bool = False) -> Dataset:
-    """Return Fashion-MNIST; see `load`."""
+    """Load Fashion-MNIST; see `load`."""
     return load(FASHION_MNIST, data_dir, offline=offline, progress=progress)
 
 
 def load(
     source: Source, data_dir: Path | str | None = None, *, offline: bool = False, progress: bool = False
 ) -> Dataset:
-    """Return a data set in MNIST's files.
+    """Load a data set in MNIST's files.
 
     Args:
-        source: which one.
-        data_dir: look in `data_dir/NAME/` and `data_dir/` alone, and in `raw` below either, for the four files, gzipped
-            or not. None looks in the cache and where the system has it installed, and then downloads into the cache.
+        source: the data set.
+        data_dir: search only `data_dir/NAME/` and `data_dir/`, and `raw` below either, for the four files, gzipped or
+            not. None searches the cache and the folder of the operating system, then downloads into the cache.
         offline: do not download.
         progress: show a progress bar on stderr for each download.
 
     Raises:
-        NotFound: it is not there, and could not be downloaded.
-        DataError: it is there, and damaged.
+        NotFound: the files are missing, and could not be downloaded.
+        DataError: the files are damaged.
     """
     if data_dir is not None:
         return _read(source, find(source, path_of(data_dir)))
@@ -128,7 +128,7 @@ def load(
                 return _read(source, find(source, folder))
         except NotFound:
             continue
-        except DataError:  # a file in the cache is ours: where it is damaged, it is fetched again
+        except DataError:  # damaged files in the cache are downloaded again
             if offline:
                 raise
     if offline:
@@ -137,9 +137,9 @@ def load(
 
 
 def find(source: Source, folder: Path) -> dict[str, Path]:
-    """Return the path of the file of each array, x_train to y_test, in `folder`; raise `NotFound` without them.
+    """Find the file of each array, x_train to y_test, in `folder`; raise `NotFound` where one is missing.
 
-    They may lie where `idx_places` says, under any of the names that `idx_files` knows.
+    `idx_places` lists the folders to search, and `idx_files` knows the names.
     """
     for place in idx_places(folder, [source.name]):
         sets = idx_files(place)
@@ -169,7 +169,7 @@ def _download(source: Source, folder: Path, progress: bool) -> dict[str, Path]:
                     pooch.retrieve(f"{mirror}{name}.gz", known_hash, fname=f"{name}.gz", path=folder, downloader=fetch)
                 )
                 break
-            except Exception as error:  # whatever went wrong (network, status, length, digest): the next mirror
+            except Exception as error:  # network, status, length or digest: try the next mirror
                 reasons.append(f"{mirror.split('/')[2]}: {type(error).__name__}")
         else:
             raise NotFound(f"{source.title} is not in {folder}, and could not be downloaded ({'; '.join(reasons)})")
@@ -177,10 +177,10 @@ def _download(source: Source, folder: Path, progress: bool) -> dict[str, Path]:
 
 
 def _probe(mirrors: tuple[str, ...]) -> dict[str, str]:
-    """Ask all mirrors at once, and return for each whether it has answered in time, or why not.
+    """Probe all mirrors at once: for each, `ANSWERED`, or the reason why not.
 
-    A time limit of a request holds for each address of a host, and not for looking it up: on a network that swallows
-    packets, one mirror after the other would take minutes. The threads of those that never answer end with the process.
+    The time limit of a request holds for each address of a host, but not for its lookup: on a network that drops
+    packets, mirrors in turn would take minutes. The threads of mirrors that never answer end with the process.
     """
     import requests
 

@@ -12,23 +12,23 @@ from ..errors import DataError, one_line
 from .dataset import HostArray
 from .files import open_regular
 
-TOPS = (1.0, 255.0, 65535.0, 2.0**31)  # what white is in floats, bytes, 16 and 32 bits
-LIGHT = 127.5  # a border that is lighter than this on average is paper
+TOPS = (1.0, 255.0, 65535.0, 2.0**31)  # white in floats, bytes, 16 and 32 bits
+LIGHT = 127.5  # mean of the border above which it is paper
 
 
 def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None = None) -> tuple[HostArray, bool]:
-    """Return a picture as grey bytes of `size` (height, width), and whether it was inverted.
+    """Read a picture as grey bytes of `size` (height, width); also return whether it was inverted.
 
-    It is made grey (what is transparent shows white paper), padded with the colour of its border to the proportions of
+    It is converted to grey (transparent parts to white), padded with the colour of its border to the proportions of
     `size`, and resized.
 
     Args:
         path: the file.
-        size: height and width wanted.
-        invert: turn dark on light into light on dark: True, False, or None to do so where the border is light.
+        size: height and width of the result.
+        invert: whether to turn dark on light into light on dark; None does where the border is light.
 
     Raises:
-        DataError: the file is missing, or no picture; or Pillow is.
+        DataError: the file is missing or no picture, or Pillow is not installed.
     """
     path = path_of(path)
     try:
@@ -39,13 +39,13 @@ def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None
         try:
             with Image.open(file) as opened:
                 turned = ImageOps.exif_transpose(opened)
-                if turned.mode.startswith(("I", "F")):  # of which Pillow's conversion would keep the lower 8 bits
+                if turned.mode.startswith(("I", "F")):  # Pillow's conversion keeps only their lower 8 bits
                     tops = (65535.0,) if turned.mode.startswith("I;16") else TOPS[turned.mode == "I" :]
                     turned = Image.fromarray(_as_bytes(np.asarray(turned, dtype=np.float64), tops))
                 picture = turned.convert("RGBA")
         except Unscalable as error:
             raise DataError(f"{path}: {error}") from None
-        except Exception as error:  # Pillow's readers raise what they like
+        except Exception as error:  # Pillow's readers raise exceptions of any type
             raise DataError(f"{path} is no picture that can be read: {one_line(error)}") from error
     paper = Image.new("RGBA", picture.size, "white")
     grey = Image.alpha_composite(paper, picture).convert("L")
@@ -58,13 +58,13 @@ def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None
 
 
 class Unscalable(Exception):
-    """Levels of grey are in no range that is known."""
+    """Levels of grey are in no known range."""
 
 
 def _as_bytes(levels: HostArray, tops: Sequence[float]) -> HostArray:
-    """Return levels of grey as bytes: they go from 0 to the least of `tops` that holds them, but for a tenth of it.
+    """Scale levels of grey to bytes: white is the smallest of `tops` that they exceed by at most a tenth.
 
-    Raises `Unscalable` where they are in none of these ranges.
+    Raises `Unscalable` where none fits, or levels are below 0 by more than a tenth.
     """
     low, high = float(levels.min()), float(levels.max())
     top = next((top for top in tops if high <= 1.1 * top), None)  # false for NaN
@@ -74,5 +74,5 @@ def _as_bytes(levels: HostArray, tops: Sequence[float]) -> HostArray:
 
 
 def _border(pixels: HostArray) -> float:
-    """Return the mean of the outermost pixels."""
+    """Mean of the outermost pixels."""
     return float(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).mean())

@@ -1,4 +1,4 @@
-"""Data sets of one's own: tables in npz files, and folders of IDX files."""
+"""Data sets from users' files: tables in npz files, and folders of IDX files."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from .mnist import SOURCES
 from .split import stratified_split
 from .targets import TASKS, encode, guess_task
 
-TEST_SHARE = 0.2  # of data that are not divided
+TEST_SHARE = 0.2  # of data without test rows
 DIVIDED = ("x_train", "y_train", "x_test", "y_test")
 
 
 def load_npz(path: Path | str, *, task: str = "auto", seed: int = 0, test_share: float = TEST_SHARE) -> Dataset:
-    """Return the data set in an npz file.
+    """Load a data set from an npz file.
 
     The file holds `x_train, y_train, x_test, y_test`; or `x, y`, of which a share, stratified by class, becomes the
-    test set. Inputs are taken as they are, never scaled unasked.
+    test set. Inputs are not scaled.
 
     Args:
         path: the file.
-        task: "classification", "multilabel" or "regression"; "auto" for what the targets look like, as
-            `xpnet.data.targets.guess_task` has it. Classes may be numbers or strings, or one-hot rows.
-        seed: of the division of `x, y`.
-        test_share: of the division of `x, y`.
+        task: "classification", "multilabel" or "regression"; "auto" infers it by `xpnet.data.targets.guess_task`.
+            Classes are numbers, strings, or one-hot rows.
+        seed: seed of the division of `x, y`.
+        test_share: share of `x, y` that becomes the test set.
 
     Raises:
-        DataError: the file cannot be read, or does not hold such arrays; the message names it.
+        DataError: the file cannot be read, or does not hold these arrays; the message names it.
     """
     return _dataset(path_of(path), read_npz(path), task, seed, test_share, input_scale=1.0)
 
 
 def load_idx_folder(path: Path | str, *, task: str = "auto", seed: int = 0, test_share: float = TEST_SHARE) -> Dataset:
-    """Return the data set in a folder of IDX files that are named like MNIST's, gzipped or not, of any shape.
+    """Load a data set from a folder of IDX files with MNIST's names, gzipped or not, of any shape.
 
-    Files for testing may be called `t10k-...` or `test-...`; without them, a share of the rows, stratified by class,
-    becomes the test set. Names may begin with the data set's: `emnist-letters-train-images-idx3-ubyte`. The files may
-    also lie below the folder, where MNIST is looked for. Bytes are taken for pictures, and divided by 255 on the way
-    into a network. The other arguments, and the errors, are `load_npz`'s.
+    Test files are called `t10k-...` or `test-...`; without them, a share of the rows, stratified by class, becomes the
+    test set. Names may begin with the data set's: `emnist-letters-train-images-idx3-ubyte`. The files may also be in a
+    folder below, as for MNIST. Bytes are treated as pictures, with an input scale of 255. The other arguments, and the
+    errors, are `load_npz`'s.
     """
     path = path_of(path)
     try:
@@ -57,7 +57,7 @@ def load_idx_folder(path: Path | str, *, task: str = "auto", seed: int = 0, test
     found = {place: sets for place in idx_places(path, SOURCES) if (sets := idx_files(place))}
     sets = {}
     for place, files_of in found.items():
-        if not found.keys() & set(place.parents):  # what lies further up wins
+        if not found.keys() & set(place.parents):  # files further up take precedence
             sets |= {f"{place}: {name}" if name else str(place): files for name, files in files_of.items()}
     if len(sets) > 1:
         raise DataError(f"{path} holds several data sets ({', '.join(sorted(sets))}): give each a folder of its own")
@@ -76,7 +76,7 @@ def load_idx_folder(path: Path | str, *, task: str = "auto", seed: int = 0, test
 def _dataset(
     path: Path, arrays: Mapping[str, HostArray], task: str, seed: int, test_share: float, *, input_scale: float
 ) -> Dataset:
-    """Return the data set in arrays called `x_train, y_train, x_test, y_test`, or `x, y`."""
+    """Make a data set of arrays called `x_train, y_train, x_test, y_test`, or `x, y`."""
     check_float("test_share", test_share, above=0.0, below=1.0)
     if task not in ("auto", *TASKS):
         raise ValueError(f"unknown task {task!r}: {did_you_mean(task, ('auto', *TASKS))}")
@@ -114,7 +114,7 @@ def _dataset(
 
 
 def _check(x: HostArray, y: HostArray, x_name: str, y_name: str) -> None:
-    """Raise TypeError or ValueError unless x is rows of finite numbers, and y as many rows of targets."""
+    """Raise TypeError or ValueError unless x holds rows of finite numbers, and y targets for as many rows."""
     features = int(np.prod(x.shape[1:]))
     check_features(x, CPU, features=features, dtype="float64", name=x_name)
     check_rows(x, x_name)

@@ -1,4 +1,4 @@
-"""Targets as files hold them: what task they are for, and how they become labels or numbers."""
+"""Targets from files: the task they are for, and their encoding as labels or numbers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from .arrays import is_one_hot
 from .dataset import HostArray
 
 TASKS = ("classification", "multilabel", "regression")
-"""What a network may be trained for."""
+"""Tasks that a network can be trained for."""
 
-MOST_CLASSES = 100  # more different whole numbers than this are taken for measurements
+MOST_CLASSES = 100  # more distinct whole numbers than this are measurements
 
 
 def guess_task(y: HostArray) -> str:
-    """Return the task that targets are for, by what they look like.
+    """Infer the task from the targets.
 
-    Strings are classes, and so are whole numbers (of any type) of which there are at most 100 different ones, and rows
-    of 0 with a single 1 (one-hot). Other rows of 0 and 1 are several labels at once. All other numbers are regression.
+    Strings are classes, and so are whole numbers (of any type) with at most 100 distinct values, and one-hot rows.
+    Other rows of 0 and 1 are several labels at once. All other numbers are regression.
     """
     if y.dtype.kind not in "buif":
         return "classification"
@@ -31,13 +31,12 @@ def guess_task(y: HostArray) -> str:
 
 
 def encode(parts: Sequence[HostArray], task: str) -> tuple[list[HostArray], tuple[str, ...]]:
-    """Return the targets of each part of a data set as a network takes them, and the names of the classes.
+    """Encode the targets of each part of a data set for a network; also return the names of the classes.
 
-    Classes are all that occur in any part, in their sorted order, and become labels from 0 to C-1, (N,); of one-hot
-    rows they are the columns. Several labels at once are 0 and 1, (N, O); regression is numbers, (N, O), and has no
-    names.
+    The classes of all parts, sorted, become labels from 0 to C-1, (N,); the classes of one-hot rows are the columns.
+    Several labels at once become 0 and 1, (N, O); the targets of a regression become numbers, (N, O), without names.
 
-    Raises ValueError where they are no targets for this task.
+    Raises ValueError for targets that do not fit the task.
     """
     if len({part.dtype.kind in "US" for part in parts}) > 1:
         raise ValueError("the targets for training and for testing must both be numbers, or both be strings")
@@ -72,5 +71,5 @@ def _whole(y: HostArray) -> bool:
 
 
 def _shown(y: HostArray) -> str:
-    """Return what an array holds, for an error."""
+    """Type, shape and first element of an array, for an error."""
     return f"{y.dtype} of shape {y.shape}, such as {y[0].tolist()!r}"
