@@ -1,4 +1,4 @@
-"""Descent on a function of points, with the update rules that train networks: the first page for learners."""
+"""Descent on a function of points, with the update rules that train networks."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Descent:
     """A descent, or many side by side.
 
     Attributes:
-        path: the points after each step, with the start: (steps + 1, ..., D), or (1, ..., D), the last ones alone.
-        values: the function there: (steps + 1, ...), or (1, ...).
-        steps: how many were taken.
-        reason: "diverged", where a value at the end is not finite, or above that of the start; else why it stopped:
-            "converged" or "steps used up".
+        path: the start and the points after each step: (steps + 1, ..., D), or only the last ones, (1, ..., D).
+        values: values of the function on the path: (steps + 1, ...), or (1, ...).
+        steps: number of steps taken.
+        reason: "diverged" where a value at the end is not finite, or above that of the start; else "converged" or
+            "steps used up".
     """
 
     path: HostArray
@@ -37,7 +37,7 @@ class Descent:
 
     @property
     def x(self) -> HostArray:
-        """Where it ended, (..., D)."""
+        """Last points, (..., D)."""
         return np.asarray(self.path[-1])
 
 
@@ -53,22 +53,22 @@ def descend(
     keep_path: bool = True,
     device: Device = CPU,
 ) -> Descent:
-    """Walk down f from `start` with an update rule; each of many starts walks as it would alone.
+    """Minimize f from `start` with an update rule; each of many starts descends as it would alone.
 
     Args:
-        f: takes points, (..., D), and returns a number for each, (...).
+        f: function from points, (..., D), to one number each, (...).
         start: one point, (D,), or many, (S, D). It is not changed; integers become floats.
-        optimizer: an update rule of its own, bound to nothing else.
-        steps: how many to take at the most.
-        gradient: takes points and returns gradients, (..., D); None for central differences of f.
+        optimizer: an update rule that is not bound to a network.
+        steps: maximum number of steps.
+        gradient: function from points to gradients, (..., D); None for central differences of f.
         schedule: a factor of the rate by the number of steps taken.
-        tolerance: stop as converged where no component of any gradient is larger; None takes all steps.
-        keep_path: whether every point on the way is kept, or the last ones alone.
+        tolerance: a start has converged where no component of its gradient is larger; None takes all steps.
+        keep_path: whether to keep every point of the path, or only the last ones.
         device: where to compute.
 
     Raises:
-        TypeError, ValueError: an argument is wrong, or a function's answer has the wrong shape, or is not a number at
-            the start.
+        TypeError, ValueError: an argument is wrong, or a function's result has the wrong shape, or is not finite at the
+            start.
     """
     check_int("steps", steps, least=0)
     if tolerance is not None:
@@ -93,7 +93,7 @@ def descend(
             if taken == 0 and not np.isfinite(device.to_host(g)).all():
                 raise ValueError("gradient is not finite at the start: there is no way down from there")
             kept = None
-            if tolerance is not None:  # what has converged stays where it is, as it would alone
+            if tolerance is not None:  # starts that have converged stay where they are, as they would alone
                 going = going & (device.xp.abs(g).max(axis=-1, keepdims=True) > tolerance)
                 if not bool(device.to_host(going.any())):
                     reason = "converged"
@@ -114,7 +114,7 @@ def descend(
 
 
 def _row(optimizer: Optimizer, schedule: Schedule, taken: int, device: Device) -> dict[str, Array]:
-    """Return the scalars of one step, with a rate for each start where there are several."""
+    """Scalars of one step: the rule's table, with one rate per start where it has several."""
     table = optimizer.step_table(np.float64(taken + 1))
     arrays = {name: np.asarray(value, dtype=np.float64) for name, value in table.items()}
     arrays["learning_rate"] = arrays["learning_rate"] * schedule(taken)
@@ -122,7 +122,7 @@ def _row(optimizer: Optimizer, schedule: Schedule, taken: int, device: Device) -
 
 
 def _checked(device: Device, answer: Any, shape: tuple[int, ...], name: str) -> HostArray:
-    """Return the answer of a user's function on the host; raise ValueError where it has another shape."""
+    """Result of a user's function, on the host; raise ValueError where it has another shape."""
     found = np.shape(answer) if isinstance(answer, float | int) else getattr(answer, "shape", None)
     if found != shape:
         raise ValueError(f"{name} must return an array of shape {shape}, not {answer!r}")

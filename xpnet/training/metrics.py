@@ -1,4 +1,4 @@
-"""How good predictions are: functions of NumPy arrays."""
+"""Metrics of predictions: functions of NumPy arrays."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..data.dataset import HostArray
 from ..device import CPU, Array
 
 TITLES = {"accuracy": "accuracy", "r2": "R2"}
-"""The metrics of tasks, and what people call them."""
+"""Metrics of the tasks, with their names in messages."""
 
 
 def most_probable(xp: Any, p: Array) -> Array:
-    """Class with the largest output of each row, (...), for outputs p, (..., C); -1 for a row that has none.
+    """Class with the largest output of each row, (...), for outputs p, (..., C); -1 for rows without a class.
 
-    A row with NaN has none, nor has one whose largest output is infinite, of which softmax makes NaN.
+    A row with NaN has no class, nor has a row whose largest output is infinite, which softmax turns into NaN.
 
     >>> most_probable(np, np.array([[0.2, 0.8], [np.nan, np.nan]])).tolist()
     [1, -1]
@@ -36,7 +36,7 @@ def yes_or_no(xp: Any, p: Array, middle: float = 0.5) -> Array:
 
 
 def accuracy(y: Any, predicted: Any) -> float:
-    """Return the share of rows that are right: labels (N,), or all the labels of a row, (N, O).
+    """Share of rows that are right: labels (N,), or all the labels of a row, (N, O).
 
     >>> accuracy([0, 1, 2, 2], [0, 1, 1, 2])
     0.75
@@ -46,9 +46,9 @@ def accuracy(y: Any, predicted: Any) -> float:
 
 
 def top_k_accuracy(y: Any, probabilities: Any, k: int) -> float:
-    """Return the share of rows whose label, (N,), is among the k most probable of (N, C).
+    """Share of rows whose label, (N,), is among the k most probable of (N, C).
 
-    Of classes that are equally probable, those with lower numbers come first. A row with NaN is never right.
+    Equally probable classes are in the order of their numbers. A row with NaN is never right.
     """
     y, probabilities = np.asarray(y), np.asarray(probabilities)
     if probabilities.ndim != 2 or y.shape != probabilities.shape[:1] or not len(y):
@@ -60,7 +60,7 @@ def top_k_accuracy(y: Any, probabilities: Any, k: int) -> float:
 
 
 def confusion_matrix(y: Any, predicted: Any, classes: int) -> HostArray:
-    """Return how many rows of each class (rows, C) were taken for each class (columns, C); none for a prediction of -1.
+    """Number of rows by true class (rows, C) and predicted class (columns, C); predictions of -1 are left out.
 
     >>> confusion_matrix([0, 1, 1], [0, 0, 1], 2).tolist()
     [[1, 0], [1, 1]]
@@ -76,9 +76,9 @@ def confusion_matrix(y: Any, predicted: Any, classes: int) -> HostArray:
 
 
 def r2(y: Any, predicted: Any) -> float:
-    """Return 1 - (squared errors) / (squared distances from the mean), the mean over outputs of (N,) or (N, O).
+    """R2, 1 - (squared errors) / (squared distances from the mean): the mean over outputs of (N,) or (N, O).
 
-    1 is perfect, 0 as good as the mean. A constant target has no such ratio, and counts as 1 where it is met, else 0.
+    1 is perfect, 0 as good as the mean. For a constant target it is 1 where the prediction is exact, else 0.
 
     >>> r2([1.0, 2.0, 3.0], [1.0, 2.0, 2.0])
     0.5
@@ -88,13 +88,13 @@ def r2(y: Any, predicted: Any) -> float:
 
 
 def distances(y: HostArray) -> HostArray:
-    """Return the sum of squared distances from the mean of each column, (O,), of targets (N, O): 0 for a constant."""
+    """Sum of squared distances from the mean of each column, (O,), of targets (N, O): 0 for a constant."""
     with np.errstate(over="ignore", invalid="ignore"):  # rounding would lift a constant above 0
         return np.where((y == y[:1]).all(axis=0), 0.0, ((y - y.mean(axis=0)) ** 2).sum(axis=0))
 
 
 def r2_of_sums(errors: HostArray, distances: HostArray) -> HostArray:
-    """Return R2 of each output, (..., O), from its squared errors, (..., O), and its distances from the mean, (O,)."""
+    """R2 of each output, (..., O), from its squared errors, (..., O), and its distances from the mean, (O,)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = 1.0 - errors / distances
     constant = np.where(errors == 0.0, 1.0, np.where(np.isnan(errors), np.nan, 0.0))

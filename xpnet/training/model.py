@@ -1,4 +1,4 @@
-"""The model: a network, and what it needs to be used on data as it came."""
+"""The model: a network with its loss, its task, and the scaling of its inputs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ from ..nn.losses import loss_name
 from .model_file import HostArrays, build_network, building, read_model_file, write_model_file
 from .tasks import choose_loss, make_task
 
-PREDICT_ROWS = 1024  # rows in a piece of a long prediction: enough to fill a device, little to keep in memory
+PREDICT_ROWS = 1024  # rows per piece of a long prediction: enough to fill a device, little memory
 
 USE = ("task", "input_shape", "input_shift", "input_scale", "class_names", "target_shift", "target_scale")
 """Arguments of `MLP.of` that model files hold."""
 
 
 class MLP:
-    """A multilayer perceptron: Linear layers, an activation between them, and what the outputs stand for.
+    """A multilayer perceptron: Linear layers, an activation between them, a loss, and a task.
 
-    It classifies, by softmax at the end, unless told: `task` makes it say yes or no to several labels at once, or
-    predict numbers.
+    By default it classifies, by softmax. Other tasks are several labels at once, and regression.
 
     >>> model = MLP([784, 100, 10], seed=0)
     >>> print(model.summary())
@@ -44,35 +43,34 @@ class MLP:
     79510 parameters, float32, on cpu; input (784,); classification by softmax-cross-entropy
 
     Args:
-        sizes: the number of inputs, of units in each hidden layer, and of outputs: classes, labels or numbers. Two
+        sizes: number of inputs, units of each hidden layer, and number of outputs: classes, labels or numbers. Two
             classes may be one output, the logit of the second.
         task: "classification", "multilabel" or "regression".
-        loss: a name in `xpnet.nn.LOSSES`, or a `Loss`; None for what suits task and output: cross entropy, or the mean
-            squared error for numbers.
-        output: the activation behind the last layer, where it is not the task's own: "identity", "sigmoid", "tanh",
+        loss: a name in `xpnet.nn.LOSSES`, or a `Loss`; None for the one that suits task and output: cross entropy, or
+            the mean squared error for numbers.
+        output: the activation after the last layer, where it is not the task's own: "identity", "sigmoid", "tanh",
             "softmax", or "step" for predictions of 0 and 1.
-        activation: behind each hidden layer, a name in `xpnet.nn.ACTIVATIONS`, or a sequence of them, one a layer.
-        batch_norm: whether batch normalization stands before each activation; the Linear layer in front of it then has
-            no bias.
-        dropout: the rate of dropout behind each activation; 0 for none, a sequence for a rate of each replica.
-        init: how weights are drawn, a name in `xpnet.nn.INITIALIZERS`, or a standard deviation, for all layers; None
-            for what suits each (`xpnet.nn.initializers.suitable`): He's between hidden layers of ReLU, say.
-        replicas: R, for R models trained at once, each with values of its own; None for one model.
-        seed: of the weights; replica r is drawn as the single model with seed + r. A sequence gives each its own, None
-            draws one, which is then in `network.seeds`.
+        activation: after each hidden layer, a name in `xpnet.nn.ACTIVATIONS`, or a sequence with one per layer.
+        batch_norm: whether to normalize before each activation; the Linear layer before it then has no bias.
+        dropout: rate of dropout after each activation; 0 for none; a sequence has one rate per replica.
+        init: initializer of all layers, a name in `xpnet.nn.INITIALIZERS`, or a standard deviation; None for the one
+            that suits each (`xpnet.nn.initializers.suitable`), such as He's between hidden layers of ReLU.
+        replicas: R, for R models trained at once, each with its own values; None for one model.
+        seed: seed of the weights; replica r is drawn as the single model with seed + r. A sequence has one seed per
+            replica; None draws one, which is then in `network.seeds`.
         dtype: "float32" or "float64", or NumPy's type of the name, such as an array's `dtype`.
-        device: where the model lives: "auto", "cpu", "cuda", "cuda:N", or a `Device`.
-        input_shape: the shape of a row as it comes, such as (28, 28), or a number of features; its product is sizes[0].
-        input_shift, input_scale: what is taken off inputs, and what they are then divided by, on the way into the
-            network: numbers, such as 0 and 255 for bytes, or sequences of one for each feature.
-        class_names: what the classes, or labels, are called; by default "0", "1", ...
-        target_shift, target_scale: of regression: what is taken off targets, and what they are then divided by, on the
-            way to the loss, and what predictions are given back with; numbers, or sequences of one for each output.
+        device: the model's device: "auto", "cpu", "cuda", "cuda:N", or a `Device`.
+        input_shape: shape of a row of inputs, such as (28, 28), or a number of features; its product is sizes[0].
+        input_shift, input_scale: the network sees (x - shift) / scale: numbers, such as 0 and 255 for bytes, or
+            sequences with one per feature.
+        class_names: names of the classes or labels; by default "0", "1", ...
+        target_shift, target_scale: for regression: the loss sees (t - shift) / scale, and predictions are scaled back;
+            numbers, or sequences with one per output.
 
     Attributes:
         network: the layers.
-        loss: what training makes small.
-        task: what outputs stand for, and the metric: a `Classification`, `Multilabel` or `Regression`.
+        loss: the loss that training minimizes.
+        task: meaning of the outputs, and the metric: a `Classification`, `Multilabel` or `Regression`.
     """
 
     def __init__(
@@ -145,10 +143,10 @@ class MLP:
         output: str | None = None,
         **use: Any,
     ) -> MLP:
-        """Return a model of a network that was built by hand, of any layers, whose outputs are what the loss takes.
+        """Make a model of a network of any layers, whose outputs are the inputs of the loss.
 
         Args:
-            network: the layers; with softmax or sigmoid in its loss, it ends in logits.
+            network: the layers; where the loss has softmax or sigmoid built in, the last outputs are logits.
             task, loss: as for a new model.
             output: None, or "step" for predictions of 0 and 1; other activations are layers of the network.
             use: `input_shape`, `input_shift`, `input_scale`, `class_names`, `target_shift` and `target_scale`, as for a
@@ -187,9 +185,9 @@ class MLP:
             raise ValueError(f"input_shape {shape} does not make {network.in_features} features")
         self.out_features = out_features = network.check_widths(self.in_features)
         self.network = network
-        self.loss = copy.copy(loss)  # it is bound to this model's device
+        self.loss = copy.copy(loss)  # bound to this model's device
         self.step = step
-        self.running: dict[int, object] = {}  # the fit that it is in
+        self.running: dict[int, object] = {}  # the fit in progress
         self.input_shape = shape
         self.input_shift = check_scaling("input_shift", input_shift, self.in_features, "features")
         self.input_scale = check_scaling("input_scale", input_scale, self.in_features, "features", above=0.0)
@@ -199,18 +197,18 @@ class MLP:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the classes, or labels, are called; empty for regression."""
+        """Names of the classes or labels; empty for regression."""
         return getattr(self.task, "class_names", ())
 
     @property
     def takes(self) -> str:
-        """The type that inputs must be finite in: the network's, or float64 where they are standardized in that."""
+        """Type in which inputs must be finite: the network's, or float64 where they are standardized."""
         per_feature = isinstance(self.input_shift, tuple) or isinstance(self.input_scale, tuple)
         return "float64" if per_feature else self.network.dtype
 
     @property
     def device(self) -> Device:
-        """Where the model lives."""
+        """Device of the model."""
         return self.network.device
 
     @property
@@ -219,7 +217,7 @@ class MLP:
         return self.network.replicas
 
     def rows(self, x: Array, t: Array, w: Array | None = None) -> Rows:
-        """Put checked rows, targets and weights on the device, as they came, for batches in this model's scaling."""
+        """Put checked rows, targets and weights on the device; batches of them are scaled for this model."""
         device, dtype = self.device, self.network.dtype
         weights = None if w is None else device.asarray(w, dtype=dtype)
         x, shift, scale = self._scaled(x)
@@ -228,10 +226,10 @@ class MLP:
         return Rows(device.asarray(kept), device.asarray(t), weights, shift, scale, dtype)
 
     def _scaled(self, x: Array) -> tuple[Array, float, float]:
-        """Return rows, and the shift and scale that batches of them still need.
+        """Apply a scaling per feature to rows; also return the shift and scale that remain for their batches.
 
-        What is per feature is applied here and now, in float64, because a column whose mean is large next to its
-        deviation would lose the latter in float32.
+        A scaling per feature is applied here, in float64: in float32, a column with a mean much larger than its
+        deviation would lose the latter.
         """
         if not isinstance(self.input_shift, tuple) and not isinstance(self.input_scale, tuple):
             return x, self.input_shift, self.input_scale
@@ -240,17 +238,17 @@ class MLP:
         return ((x.astype("float64") - shift) / scale).astype(self.network.dtype), 0.0, 1.0
 
     def forward(self, x: Array, train: bool = False) -> Array:
-        """Return the last outputs, (B, O) or (R, B, O), for inputs already scaled, (B, I), an array of its device."""
+        """Outputs of the last layer, (B, O) or (R, B, O), for scaled inputs, (B, I), an array of the model's device."""
         return self.network.forward(x, train)
 
     def predict(self, x: Any) -> Array:
-        """Return predictions for rows as they come: pictures, lists, bytes.
+        """Predict for unscaled rows: pictures, lists, bytes.
 
-        They are the probability of each class (or label), (N, C), or, of regression, numbers in the targets' units,
-        float64, (N, O); of replicas, (R, N, C). Inputs are scaled as they were in training. The answer is a NumPy
-        array, unless x is an array of this model's device: then so is the answer. No rows give an empty answer.
-        Where training had diverged, or a row is too large for the network's type, probabilities and numbers are NaN,
-        which is no prediction: `argmax` would make a class of it, and `xpnet.training.metrics.most_probable` does not.
+        The result holds the probability of each class (or label), (N, C), or, for regression, numbers in the targets'
+        units, float64, (N, O); for replicas, (R, N, C). Inputs are scaled as in training. The result is an array of
+        this model's device if x is one, else a NumPy array; for no rows it is empty. Where training diverged, or a row
+        is too large for the network's type, it is NaN, which is no prediction: `argmax` would turn it into a class,
+        `xpnet.training.metrics.most_probable` does not.
         """
         device = self.device
         with device.activate(), np.errstate(all="ignore"):
@@ -269,7 +267,7 @@ class MLP:
             return xp.concatenate([empty, *pieces], axis=-2)
 
     def output(self, z: Array) -> Array:
-        """Return predictions, (..., B, C), for the network's last outputs, (..., B, O)."""
+        """Predictions, (..., B, C), from the network's last outputs, (..., B, O)."""
         xp = self.network.xp
         return self.task.decode(xp, unit_step(xp, z) if self.step else self.loss.output(xp, z))
 
@@ -277,7 +275,7 @@ class MLP:
         """Write the model to a safetensors file that PyTorch's `nn.Sequential` of the same layers can load.
 
         Args:
-            path: the file; it is replaced whole, or not at all.
+            path: the file; it is replaced as a whole, or not at all.
             replica: write only this replica, as a single model.
         """
         write_model_file(path_of(path), self.network, self.loss, self.settings(), replica=replica)
@@ -291,19 +289,19 @@ class MLP:
         layers: Mapping[str, type[Layer]] | Iterable[type[Layer]] = (),
         losses: Mapping[str, type[Loss]] | Iterable[type[Loss]] = (),
     ) -> MLP:
-        """Return the model in a file that `save` wrote; raise `ModelFileError`, naming it, if it is damaged.
+        """Load a model that `save` wrote; raise `ModelFileError`, naming the file, if it is damaged.
 
         Args:
             path: the file.
-            device: where the model is to live.
-            layers, losses: classes of your own, or a mapping of their names to them; `settings()` must hold their
+            device: device of the model.
+            layers, losses: classes of your own, or a mapping from their names to them; `settings()` must hold their
                 arguments.
         """
         path = path_of(path)
         return build_model(path, *read_model_file(path), device, _by_name(layers), _by_name(losses))
 
     def settings(self) -> dict[str, Any]:
-        """How the network is used, as JSON values: what makes this model again with the network and the loss."""
+        """Arguments of `MLP.of` besides network and loss, as JSON values."""
         return {
             "input_shape": list(self.input_shape),
             "input_shift": self.input_shift,
@@ -312,7 +310,7 @@ class MLP:
         } | self.task.settings()
 
     def summary(self) -> str:
-        """Return a table of the layers and their sizes, for people."""
+        """Table of the layers and their sizes."""
         lines = [("layer", "type", "output", "parameters")]
         width = self.in_features
         for index, layer in enumerate(self.network.layers):
@@ -333,13 +331,13 @@ class MLP:
         )
         return "\n".join(table)
 
-    def __copy__(self) -> MLP:  # as for the network: a copy that shared it would be half a model
+    def __copy__(self) -> MLP:  # deep, as for the network: copies share no parameters
         return copy.deepcopy(self)
 
     def __repr__(self) -> str:
         return f"MLP.of({self.network!r}, task={self.task.name!r}, loss={self.loss!r})"
 
-    # A copy's, and a pickle's, loss is bound where its network comes to live.
+    # The loss of a copy or a pickle is bound on the device of its network.
     def __getstate__(self) -> dict[str, Any]:
         loss = type(self.loss), self.loss.settings()
         return vars(self) | {"loss": loss}
@@ -353,7 +351,7 @@ class MLP:
 
 
 def _by_name(classes: Any) -> dict[str, Any]:
-    """Return classes by their names."""
+    """Classes by their names."""
     return dict(classes or {}) if isinstance(classes, Mapping | None) else {one.__name__: one for one in classes}
 
 

@@ -1,11 +1,11 @@
-"""Model files: safetensors, with PyTorch's names and orientation, and one metadata key that says what the tensors are.
+"""Model files: safetensors, with PyTorch's names and orientation, and one metadata key that describes the tensors.
 
     0.weight (O, I), 0.bias (O,), 2.weight, ...      with replicas: (R, O, I), (R, O)
 
 so that `torch.nn.Sequential(...).load_state_dict(safetensors.torch.load_file(path))` is exact and strict. The key
 `xpnet` holds sorted JSON: format version, architecture, input shape and scaling, class names, and a SHA-256 over all of
-that and the tensors, because safetensors itself does not notice a flipped bit. One key, and nothing that changes from
-run to run: equal models are equal bytes.
+these and the tensors, because safetensors does not notice a flipped bit. Nothing in it changes from run to run: equal
+models are equal bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..nn import LAYERS, LOSSES, Layer, Loss, Sequential
 from ..nn.losses import loss_name
 from .files import write_atomically
 
-FORMAT = 2  # 1 knew no task but classification
+FORMAT = 2  # 1 had classification only
 EARLIER_NAMES = {"inputs": "in_features", "outputs": "out_features"}  # of Linear's arguments, in older files
 HostArrays = dict[str, np.ndarray[Any, Any]]
 
@@ -35,7 +35,7 @@ HostArrays = dict[str, np.ndarray[Any, Any]]
 def write_model_file(
     path: Path, network: Sequential, loss: Loss, use: Mapping[str, Any], *, replica: int | None = None
 ) -> None:
-    """Write a network, or one replica of it, to `path`, with its loss and how it is used: JSON values by name."""
+    """Write a network, or one replica of it, and its loss to `path`; `use` holds further JSON values by name."""
     from safetensors.numpy import save
 
     for kind, value, known in [("layer", one, LAYERS) for one in network.layers] + [("loss", loss, LOSSES)]:
@@ -50,7 +50,7 @@ def write_model_file(
             raise ValueError(f"replica {replica!r} was asked for, and the model has no replicas")
         check_int("replica", replica, least=0, most=network.replicas - 1)
         metadata["replicas"] = None
-        for layer in metadata["layers"]:  # a list in a layer's settings has a number for each replica
+        for layer in metadata["layers"]:  # a list in a layer's settings has one number per replica
             layer.update({name: value[replica] for name, value in layer.items() if isinstance(value, list)})
     vectors = [network.device.to_host(vector) for vector in network.snapshot()]
     tensors = {
@@ -119,7 +119,7 @@ def build_network(
 
 @contextmanager
 def building(path: Path, kind: str) -> Iterator[None]:
-    """Raise `ModelFileError` where what was read from `path` cannot be made a `kind`."""
+    """Turn errors in building a `kind` from the contents of `path` into `ModelFileError`."""
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -1,7 +1,6 @@
-"""What a network's outputs stand for: one class of several, several labels at once, or numbers.
+"""Tasks, the meaning of a network's outputs: one class of several, several labels at once, or numbers.
 
-A task checks targets and encodes them for the loss, adds up what its metric needs, on the device, and says what the
-outputs mean to the user.
+A task checks targets and encodes them for the loss, sums up its metric on the device, and decodes outputs for the user.
 """
 
 from __future__ import annotations
@@ -25,42 +24,42 @@ from ..nn.losses import Loss, loss_name
 from .metrics import distances, most_probable, r2_of_sums, yes_or_no
 
 OUTPUTS = ("identity", "sigmoid", "tanh", "softmax", "step")
-"""The activations that may be asked for behind the last layer."""
+"""Activations that may follow the last layer."""
 
 
 class Task:
-    """The base of the three tasks."""
+    """Base class of the three tasks."""
 
     name: str
     metric: str
-    by_output = False  # whether the metric adds up something for each output
-    decoded: str | None = None  # the type of what `decode` returns; None for that of the network
+    by_output = False  # whether the metric's sum has one number per output
+    decoded: str | None = None  # result type of `decode`; None for the network's type
 
     def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
-        """Return what a user brings as targets for the loss, on the host: labels (N,), or numbers (N, O).
+        """Encode a user's targets for the loss, on the host: labels (N,), or numbers (N, O), finite in `dtype`.
 
-        Raises TypeError or ValueError, calling them `name`, where they are not such targets, finite in `dtype`.
+        Raises TypeError or ValueError, calling them `name`, where they do not fit the task.
         """
         raise NotImplementedError
 
     def row_weights(self, class_weight: Any, t: HostArray) -> HostArray:
-        """Return the weight of each row, (N,), for weights of classes."""
+        """Weight of each row, (N,), from the weights of classes."""
         raise ValueError(f"class_weight goes with classification, and the task is {self.name}")
 
     def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
-        """Return what a batch adds to the metric's sum, (...) or (..., O), for outputs z and targets t."""
+        """Contribution of a batch to the metric's sum, (...) or (..., O), from outputs z and targets t."""
         raise NotImplementedError
 
     def score(self, device: Device, metric_sum: Array, t: Array) -> Any:
-        """Return the metric, a float or a list of R floats, from the sum over batches with the targets t."""
+        """Metric, a float or a list of R floats, from the sum over batches with the targets t."""
         raise NotImplementedError
 
     def decode(self, xp: Any, p: Array) -> Array:
-        """Return outputs, (..., B, O), in the user's terms."""
+        """Decode outputs, (..., B, O), for the user."""
         return p
 
     def settings(self) -> dict[str, Any]:
-        """Return what makes this task again, as JSON values."""
+        """Arguments of `MLP.of` that make this task, as JSON values."""
         raise NotImplementedError
 
 
@@ -69,18 +68,18 @@ class LabelTask(Task):
     """Base of the tasks whose outputs are named classes or labels; the metric is the share of right rows.
 
     Attributes:
-        class_names: of the classes, or labels.
+        class_names: names of the classes or labels.
     """
 
     class_names: tuple[str, ...]
     metric = "accuracy"
 
     def score(self, device: Device, metric_sum: Array, t: Array) -> Any:
-        """Return the share of rows that are right."""
+        """Share of rows that are right."""
         return (device.to_host(metric_sum) / len(t)).tolist()
 
     def settings(self) -> dict[str, Any]:
-        """Return the class names."""
+        """Arguments task and class_names."""
         return {"task": self.name, "class_names": list(self.class_names)}
 
 
@@ -97,20 +96,20 @@ class Classification(LabelTask):
     name = "classification"
 
     def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
-        """Return labels, int64, (N,), for labels or one-hot rows, (N, C)."""
+        """Convert labels, or one-hot rows, (N, C), to labels, int64, (N,)."""
         return check_labels(y, device, rows, len(self.class_names), name)
 
     def row_weights(self, class_weight: Any, t: HostArray) -> HostArray:
-        """Return the weight of each row's class."""
+        """Weight of each row's class."""
         return class_weights(class_weight, t, len(self.class_names))[t]
 
     def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
-        """Return how many rows are right, (...): none whose outputs are no numbers."""
+        """Number of rows that are right, (...); rows with NaN are not."""
         predicted = yes_or_no(xp, z[..., 0], loss.middle) if self.single else most_probable(xp, z)  # (..., B)
         return _count(predicted == t)
 
     def decode(self, xp: Any, p: Array) -> Array:
-        """Return the probability of each class, (..., B, C)."""
+        """Probability of each class, (..., B, C)."""
         return xp.concatenate([1.0 - p, p], axis=-1) if self.single else p
 
 
@@ -125,7 +124,7 @@ class Multilabel(LabelTask):
     name = "multilabel"
 
     def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
-        """Return 0 and 1, (N, O)."""
+        """Check that targets are 0 and 1, (N, O)."""
         t = check_targets(y, device, rows, len(self.class_names), dtype, name)
         wrong = (t != 0) & (t != 1)
         if wrong.any():
@@ -134,17 +133,17 @@ class Multilabel(LabelTask):
         return t
 
     def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
-        """Return how many rows have all labels right, (...); an output that is no number is not."""
+        """Number of rows with all labels right, (...); NaN is never right."""
         return _count(_count(yes_or_no(xp, z, loss.middle) == t) == z.shape[-1])
 
 
 @dataclass(frozen=True)
 class Regression(Task):
-    """Numbers. Inside, targets are (t - shift) / scale; predictions come back in the user's units.
+    """Numbers. The loss sees (t - shift) / scale; predictions are in the user's units.
 
     Attributes:
-        shift, scale: of each output, O numbers.
-        least: the least target that makes sense to the loss, in the user's units; None for none.
+        shift, scale: O numbers, one per output.
+        least: smallest valid target of the loss, in the user's units, or None.
     """
 
     shift: tuple[float, ...]
@@ -156,29 +155,29 @@ class Regression(Task):
     decoded = "float64"
 
     def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
-        """Return scaled targets, float64, (N, O)."""
+        """Scale targets, float64, (N, O)."""
         t = check_targets(y, device, rows, len(self.shift), "float64", name)
         if self.least is not None and (t < self.least).any():
             raise ValueError(f"{name} must be at least {self.least:g} for this loss: it holds {t.min():g}")
         return check_targets((t - self.shift) / self.scale, device, rows, len(self.shift), dtype, name)
 
     def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
-        """Return the sum of squared errors of each output, (..., O)."""
+        """Sum of squared errors of each output, (..., O)."""
         d = loss.output(xp, z) - t
         return (d * d).sum(axis=-2)
 
     def score(self, device: Device, metric_sum: Array, t: Array) -> Any:
-        """Return R2, the mean over outputs."""
+        """R2, the mean over outputs."""
         t_host = device.to_host(t).astype(np.float64)
         return r2_of_sums(device.to_host(metric_sum), distances(t_host)).mean(axis=-1).tolist()
 
     def decode(self, xp: Any, p: Array) -> Array:
-        """Return predictions in the user's units, float64: a shift may dwarf the scale, or be beyond float32."""
+        """Predictions in the user's units, float64: a shift may be far larger than the scale, or beyond float32."""
         shift, scale = (xp.asarray(value, dtype="float64") for value in (self.shift, self.scale))
         return p.astype("float64") * scale + shift
 
     def settings(self) -> dict[str, Any]:
-        """Return shift and scale."""
+        """Arguments task, target_shift and target_scale."""
         return {"task": self.name, "target_shift": list(self.shift), "target_scale": list(self.scale)}
 
 
@@ -210,14 +209,14 @@ def _count(right: Array) -> Array:
 
 
 def choose_loss(task: str, loss: str | Loss | None, output: str | None, *, single: bool) -> tuple[Loss, str | None]:
-    """Return the loss, and the activation that has to stand behind the last Linear layer, or None.
+    """Choose the loss, and the activation that follows the last Linear layer, or None.
 
-    None has to where the loss has it built in, as all that end in probabilities do, or where it is `step`, which is for
-    predictions alone. Raises ValueError for what does not go together.
+    There is none where the loss has the activation built in, as softmax and sigmoid are, or where it is `step`, which
+    only predictions use. Raises ValueError for arguments that do not go together.
 
     Args:
         task: a name in `xpnet.data.TASKS`.
-        loss: a name in `LOSSES`, or a loss; None for what suits task and output.
+        loss: a name in `LOSSES`, or a loss; None for the one that suits task and output.
         output: a name in `OUTPUTS`, or None for the task's own.
         single: whether a classification's two classes are one output.
     """
@@ -248,7 +247,7 @@ def choose_loss(task: str, loss: str | Loss | None, output: str | None, *, singl
 
 
 def _suitable(task: str, output: str | None, single: bool) -> str:
-    """Return the name of the loss for a task and its output."""
+    """Name of the loss for a task and its output."""
     if task == "regression":
         return "mean-squared-error"
     if output in ("sigmoid", "step") or (output is None and (single or task == "multilabel")):
