@@ -6,13 +6,13 @@
 >>> MLPClassifier(max_iter=1000, random_state=0).fit(x, y).score(x, y) > 0.95
 True
 
-Constructors, attributes, warnings and errors are those of `sklearn.neural_network`, random numbers included: with the
-same `random_state`, weights start and rows are shuffled as there, so that a fit in float64 is the same to rounding.
-What is new stands at the end of the list of arguments. Needs the extra `sklearn`.
+Constructors, attributes, warnings and errors are those of `sklearn.neural_network`, random numbers included: the same
+`random_state` gives the same initial weights and shuffles, so that a fit in float64 is the same to rounding. New
+arguments are at the end of the list. Needs the extra `sklearn`.
 """
 
 try:
-    import sklearn  # noqa: F401 (found out before anything that needs it is imported)
+    import sklearn  # noqa: F401 (checked before modules that need it are imported)
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"xpnet.sklearn needs scikit-learn ({error}): pip install 'xpnet[sklearn]'", name=error.name

@@ -25,7 +25,7 @@ OUT_ACTIVATIONS = {"softmax": "softmax", "sigmoid": "logistic", "identity": "ide
 
 
 class Arrays(list[Any]):
-    """A list of a network's arrays, of which each stays what it is: assigning to one writes into the network."""
+    """List of views of a network; assigning to an element writes into the view."""
 
     def __setitem__(self, place: Any, value: Any) -> None:
         for array, one in zip(self[place], value, strict=True) if isinstance(place, slice) else [(self[place], value)]:
@@ -36,7 +36,7 @@ class Arrays(list[Any]):
 
 
 def _no_intercept(layer: Linear) -> Array:
-    """Return zeros, which cannot be assigned to, for a layer without a bias."""
+    """Read-only zeros, for a layer without a bias."""
     zeros = layer.xp.zeros(layer.out_features, dtype=layer.dtype)
     if isinstance(zeros, np.ndarray):
         zeros.flags.writeable = False
@@ -44,25 +44,25 @@ def _no_intercept(layer: Linear) -> Array:
 
 
 class BaseMLP(BaseEstimator):  # type: ignore[misc]
-    """Base of classifier and regressor: the model, its weights, and what a fit adds to."""
+    """Base of classifier and regressor: the model, its weights, and the history of a fit."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
 
-    # What the two subclasses say
+    # Overridden by the two subclasses
 
     def _task(self) -> tuple[str, Loss]:
-        """Return the name of the task, and its loss."""
+        """Name of the task, and its loss."""
         raise NotImplementedError
 
     def _targets(self, y: Any, *, reset: bool, held_out: bool = False) -> HostArray:
-        """Return checked targets as the loss takes them, (N,) or (N, O); with `reset`, learn the classes from them.
+        """Check and encode targets for the loss, (N,) or (N, O); with `reset`, learn the classes from them.
 
-        Those of held-out rows may lack some classes.
+        Held-out rows may lack some classes.
         """
         raise NotImplementedError
 
     def _weights(self, sample_weight: Any, y: Any, x: Any, *, incremental: bool) -> HostArray | None:
-        """Return the weights of rows, (N,), or None where all count alike."""
+        """Weights of rows, (N,), or None where all are equal."""
         if sample_weight is None:
             return None
         w: HostArray = _check_sample_weight(sample_weight, np.empty((x.shape[0], 1)), ensure_non_negative=True)
@@ -71,15 +71,15 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return w
 
     def _reported(self, loss: float, penalty: float) -> float:
-        """Return what scikit-learn reports for the sum over outputs of the losses, and the penalty."""
+        """Loss as scikit-learn reports it, from the sum of losses over outputs, and the penalty."""
         return np.float64(loss + penalty)
 
     def _decoded(self, p: Array) -> Array:
-        """Return predictions for outputs p, (N, O)."""
+        """Predictions for outputs p, (N, O)."""
         raise NotImplementedError
 
     def _scored(self, t: HostArray, p: HostArray, w: HostArray | None) -> float:
-        """Return the score of outputs p, (N, O), for targets t."""
+        """Score of outputs p, (N, O), for targets t."""
         raise NotImplementedError
 
     # The model
@@ -92,7 +92,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return hidden
 
     def _width(self, t: HostArray) -> int:
-        """Return how many outputs targets take: one a column; for classes one each, and for two of them one in all."""
+        """Number of outputs for targets: one per column or class; two classes share one."""
         if t.ndim == 2:
             return int(t.shape[1])
         return len(self.classes_) if len(self.classes_) > 2 else 1
@@ -102,7 +102,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return self.solver == "lbfgs" and self.optimizer is None
 
     def _new_model(self, sizes: list[int], dtype: str, device: Device) -> MLP:
-        """Return a model whose weights are zero."""
+        """Make a model whose weights are zero."""
         task, _ = self._task()
         several = isinstance(self.activation, list | tuple)
         names = [
@@ -123,25 +123,25 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         )
 
     def _summed(self, loss: Loss | None = None, *, by_rows: bool = True) -> Summed:
-        """Return the loss, by default the one that was asked for, as scikit-learn adds it up."""
+        """Wrap a loss, by default the task's, to be summed as in scikit-learn."""
         loss = loss or self._task()[1]
         return Summed(loss, 0.5 if isinstance(loss, MeanSquaredError) else 1.0, by_rows)
 
-    def _take(self, model: MLP) -> None:
-        """Make a model this estimator's, and set what is known of it."""
+    def _adopt(self, model: MLP) -> None:
+        """Set the model of this estimator, and the attributes that describe it."""
         self._model = model
-        self._made_of = self._asked_for()
+        self._made_of = self._network_arguments()
         self._fitting: Fitting | None = None
         self.n_outputs_ = model.out_features
         self.n_layers_ = len(self._linear) + 1
         self.out_activation_ = OUT_ACTIVATIONS[model.loss.output_activation]
 
-    def _asked_for(self) -> tuple[Any, ...]:
-        """Return the arguments, besides the units, that network and loss are made of."""
+    def _network_arguments(self) -> tuple[Any, ...]:
+        """Arguments, besides the units, that determine network and loss."""
         return self.batch_norm, self.activation, self.dropout, getattr(self, "loss", None)
 
-    def _make_anew(self, *, keep: bool) -> None:
-        """Go on, after a change of arguments, with other layers and another loss, but the same values.
+    def _rebuild(self, *, keep: bool) -> None:
+        """Rebuild network and loss after a change of arguments, with the same values.
 
         With `keep`, the state of the update rule stays, too.
         """
@@ -150,11 +150,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError("batch_norm cannot change from fit to fit with warm_start: the network has other values")
         sizes = [old.in_features, *(layer.out_features for layer in self._linear)]
         new = self._new_model(sizes, old.network.dtype, old.device)
-        biases = [layer.bias for layer in self._linear]  # earlier versions had them in front of batch normalization
+        biases = [layer.bias for layer in self._linear]  # earlier versions had them before batch normalization
         new = with_biases(new, biases)
         new.network.seeds = old.network.seeds
         copy_values(old, new)
-        self._take(new)
+        self._adopt(new)
         if keep and fitting is not None:
             fitting.use(new)
             self._fitting = fitting
@@ -163,7 +163,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """Draw weights and biases as scikit-learn does: uniformly, by Glorot and Bengio's rule."""
         network, uniform = self._model.network, self._random_state.uniform
         factors = [2.0 if isinstance(layer, Sigmoid) else 6.0 for layer in network.layers if _is_activation(layer)]
-        alone = 2.0 if self.activation in ("logistic", "sigmoid") else 6.0  # without hidden layers, as there
+        alone = 2.0 if self.activation in ("logistic", "sigmoid") else 6.0  # without hidden layers, as in scikit-learn
         for layer, factor in zip(self._linear, [*factors, (factors or [alone])[-1]], strict=True):
             bound = np.sqrt(factor / (layer.in_features + layer.out_features))
             layer.W = uniform(-bound, bound, (layer.in_features, layer.out_features))
@@ -172,8 +172,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if network.random:
             network.seeds = [int(self._random_state.randint(2**31))]
 
-    def _begin(self) -> None:
-        """Set what the epochs of a first fit, and of those that go on from it, add to; lbfgs has none."""
+    def _reset_history(self) -> None:
+        """Reset the attributes that record the epochs of a fit; lbfgs has none."""
         self.n_iter_ = self.t_ = 0
         if self._whole_batch:
             return
@@ -183,7 +183,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.best_validation_score_: Any = -np.inf if self.early_stopping else None
         self.best_loss_: Any = None if self.early_stopping else np.inf
         self._no_improvement_count = 0
-        self._best: tuple[Array, ...] | None = None  # what was best in this fit
+        self._best: tuple[Array, ...] | None = None  # best values of this fit
         self._best_watched = np.inf
 
     @property
@@ -192,7 +192,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     @property
     def coefs_(self) -> list[Array]:
-        """The weights of each layer, (I, O): views of the network, through which they can be assigned."""
+        """Weights of each layer, (I, O): views of the network; assigning writes into them."""
         return Arrays(layer.W for layer in self._fitted_layers("coefs_"))
 
     @coefs_.setter
@@ -202,9 +202,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     @property
     def intercepts_(self) -> list[Array]:
-        """The biases of each layer, (O,): views of the network, through which they can be assigned.
+        """Biases of each layer, (O,): views of the network; assigning writes into them.
 
-        A layer in front of batch normalization has none: it shows zeros, and takes nothing else.
+        A layer before batch normalization has no bias: it shows zeros, and accepts only zeros.
         """
         layers = self._fitted_layers("intercepts_")
         return Arrays(layer.b[0] if layer.bias else _no_intercept(layer) for layer in layers)
@@ -229,7 +229,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _on_host(self, array: Any) -> Any:
         return on_host(self._model.device if hasattr(self, "_model") else get_device(self.device), array)
 
-    # A pickle holds no arrays of a device, and no device, which may not be there where it is opened.
+    # A pickle holds no device and no arrays of one: the machine that loads it may lack the device.
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = {name: value for name, value in super().__getstate__().items() if name != "_running"}
         if state.get("_best") is not None:  # it is pickled in a callback

@@ -1,4 +1,4 @@
-"""Validation rows that were not prepared as the training rows were."""
+"""Detection of validation rows on another scale than the training rows."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 from ..data.dataset import HostArray
 from ..device import Device
 
-MOST_ROWS, MOST_COLUMNS = 500, 2000  # of either that are compared
-FAR = 0.8  # of a distance of at most 1: mostly 0.9 to 1 for rows that a scaler has not seen, below 0.4 for those it has
-SURE = 2.7  # times 1 / sqrt(rows): farther apart than one in a million pairs of samples of the same rows
+MOST_ROWS, MOST_COLUMNS = 500, 2000  # sample of either set
+FAR = 0.8  # distance, at most 1: mostly 0.9 to 1 for rows without the training rows' scaler, below 0.4 with it
+SURE = 2.7  # times 1 / sqrt(rows): distance exceeded by one in a million pairs of samples of the same rows
 
 
 def warn_if_elsewhere(train: Any, held: Any, device: Device, name: str, of: str, why: str, stacklevel: int) -> None:
-    """Warn where held-out rows lie where next to none of the training rows do.
+    """Warn where held-out rows are far from nearly all training rows.
 
     Args:
         train, held: (N, I), arrays of the host or the device, or SciPy sparse matrices.
         device: the device.
-        name, of: what messages call them.
-        why: how that happens.
-        stacklevel: of the warning.
+        name, of: names of held-out and training rows in the message.
+        why: the probable cause, a sentence.
+        stacklevel: stack level of the warning.
     """
     train, held = _sample(train, device), _sample(held, device)
     apart = distance(train, held)
@@ -37,10 +37,10 @@ def warn_if_elsewhere(train: Any, held: Any, device: Device, name: str, of: str,
 
 
 def distance(train: HostArray, held: HostArray) -> float:
-    """Return how far apart rows, (N, I), and others, (M, I), are, from 0 to 1.
+    """Distance of the distributions of two sets of rows, (N, I) and (M, I), from 0 to 1.
 
-    Columns are standardized by the training rows. Of the means of rows, and of their root mean squares, it is the
-    larger of the distances of Kolmogorov and Smirnov.
+    Columns are standardized by the training rows. The distance is the larger of the Kolmogorov-Smirnov statistics of
+    the rows' means and of their root mean squares.
     """
     with np.errstate(all="ignore"):
         mean, deviation = train.mean(axis=0), train.std(axis=0)
@@ -53,17 +53,17 @@ def distance(train: HostArray, held: HostArray) -> float:
 
 
 def _kolmogorov_smirnov(a: HostArray, b: HostArray) -> float:
-    """Return the largest difference of the distribution functions of two samples, (N,) and (M,)."""
+    """Kolmogorov-Smirnov statistic, the largest difference of the distribution functions of two samples."""
     both = np.concatenate([a, b])
     order = np.argsort(both, kind="stable")
     step = np.where(order < len(a), 1.0 / len(a), -1.0 / len(b)).cumsum()
     values = both[order]
-    last = np.append(np.diff(values) > 1e-5 * (1.0 + np.abs(values[1:])), True)  # of those that rounding tells apart
+    last = np.append(np.diff(values) > 1e-5 * (1.0 + np.abs(values[1:])), True)  # ignores differences of rounding
     return float(np.abs(step[last]).max())
 
 
 def _sample(x: Any, device: Device) -> HostArray:
-    """Return evenly spaced rows and columns, float64, on the host."""
+    """Sample of evenly spaced rows and columns, float64, on the host."""
     rows, columns = (
         slice(None, None, -(-n // most)) for n, most in zip(x.shape, (MOST_ROWS, MOST_COLUMNS), strict=True)
     )

@@ -1,4 +1,4 @@
-"""The classifier and the regressor."""
+"""Classifier and regressor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .training import Data, TrainingMixin
 
 
 def has_partial_fit(estimator: TrainingMixin) -> bool:
-    """Return True; raise AttributeError for a solver of all rows at once."""
+    """Return True; raise AttributeError for the solver lbfgs, which takes all rows at once."""
     if estimator._whole_batch:
         raise AttributeError(
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
@@ -39,7 +39,7 @@ def has_partial_fit(estimator: TrainingMixin) -> bool:
 class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMixin):  # type: ignore[misc]
     """A classifier: cross entropy, of softmax, or of a sigmoid for two classes and for several labels at once.
 
-    As `sklearn.neural_network.MLPClassifier`, from `device` on with more.
+    The arguments are those of `sklearn.neural_network.MLPClassifier`; those from `device` on are new.
 
     >>> x, y = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], ["no", "yes", "yes", "no"]
     >>> model = MLPClassifier(8, "tanh", solver="lbfgs", random_state=1).fit(x, y)
@@ -48,11 +48,11 @@ class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMix
 
     Args:
         {arguments}
-        class_weight: a dict from classes to weights, or "balanced" for classes that count alike whatever their size; of
-            several labels, a list of such dicts.
+        class_weight: a dict from classes to weights, or "balanced" for equal total weights of all classes; for several
+            labels, a list of dicts.
 
     {attributes}
-        classes_: in the order of the columns of probabilities.
+        classes_: classes, in the order of the columns of probabilities.
     """
 
     loss = "log_loss"
@@ -125,7 +125,7 @@ class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMix
                 )
         t: HostArray = self._label_binarizer.transform(y)
         if self._multilabel:
-            return t.astype(bool).astype(np.int64)  # whatever is not 0 is a label, as in scikit-learn
+            return t.astype(bool).astype(np.int64)  # any number but 0 is a label, as in scikit-learn
         return t.argmax(axis=1) if t.shape[1] > 1 else t[:, 0]
 
     def _learn_classes(self, y: Any) -> None:
@@ -145,7 +145,7 @@ class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMix
         return w
 
     def _weights_of_classes(self, y: Any) -> HostArray:
-        """Return the weight of each row's class, (N,); of rows that lack classes which have one, too."""
+        """Weight of each row's class, (N,); some classes may have no rows."""
         weights: HostArray
         if self._multilabel or not isinstance(self.class_weight, dict):
             weights = compute_sample_weight(self.class_weight, y)
@@ -186,26 +186,26 @@ class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMix
         X_val: Any = None,
         y_val: Any = None,
     ) -> Self:
-        """Train anew (with `warm_start`: go on), and return the estimator.
+        """Train from new weights (with `warm_start`: from the current ones), and return the estimator.
 
         Args:
             X: rows, (N, I): an array, a data frame, a SciPy sparse matrix, or an array of the estimator's GPU.
             y: classes, (N,), of any kind; of several labels at once, 0 and 1, (N, O).
             sample_weight: a weight per row, (N,).
-            validation_data: rows and their classes, to look at after each epoch; with `early_stopping`, what decides,
-                in place of a part of X.
-            X_val, y_val: the same as two arguments, which a Pipeline can transform.
+            validation_data: rows and their classes, evaluated after each epoch; `early_stopping` uses them in place of
+                a part of X.
+            X_val, y_val: `validation_data` as two arguments, which a Pipeline can transform.
         """
         return self._fit(X, y, sample_weight, validation_data, X_val, y_val)
 
     @available_if(has_partial_fit)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
-        """Take one epoch over these rows, with the update rule as the last call left it, and return the estimator.
+        """Train for one epoch on these rows, with the state of the update rule, and return the estimator.
 
         Args:
             X, y, sample_weight: as for `fit`.
-            classes: all there will ever be, (C,); needed in the first call.
+            classes: all classes of all calls, (C,); required in the first call.
         """
         if self.class_weight == "balanced":
             raise ValueError("class_weight='balanced' needs all rows at once, and partial_fit gets some: give weights")
@@ -215,7 +215,7 @@ class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMix
         return self._fit(X, y, sample_weight, incremental=True)
 
     def predict_proba(self, X: Any) -> Array:
-        """Return the probability of each class, (N, C), or of each label by itself, (N, O)."""
+        """Probability of each class, (N, C), or of each label by itself, (N, O)."""
         p = self._warn_if_not_finite(self._outputs(X))
         if self.n_outputs_ > 1:
             return p
@@ -223,12 +223,12 @@ class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMix
         return xp.concatenate([1.0 - p, p], axis=1)
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Return the logarithm of `predict_proba`."""
+        """Logarithm of `predict_proba`."""
         p = self.predict_proba(X)
         return (np if isinstance(p, np.ndarray) else self._model.device.xp).log(p)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy on rows X with the classes y; of several labels, the share of rows with all right."""
+        """Accuracy on rows X with the classes y; for several labels, the share of rows with all labels right."""
         y, p, w = map(self._on_host, (y, self.predict(X), sample_weight))
         return float(accuracy_score(y, p, sample_weight=w))
 
@@ -242,7 +242,7 @@ class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMix
 class MLPRegressor(RegressorMixin, TrainingMixin, PredictionMixin, ExchangeMixin):  # type: ignore[misc]
     """A regressor: squared error, or Poisson's deviance.
 
-    As `sklearn.neural_network.MLPRegressor`, from `device` on with more.
+    The arguments are those of `sklearn.neural_network.MLPRegressor`; those from `device` on are new.
 
     >>> x = [[0.0], [1.0], [2.0], [3.0]]
     >>> model = MLPRegressor(hidden_layer_sizes=10, solver="lbfgs", random_state=0).fit(x, [1.0, 3.0, 5.0, 7.0])
@@ -327,28 +327,28 @@ class MLPRegressor(RegressorMixin, TrainingMixin, PredictionMixin, ExchangeMixin
         X_val: Any = None,
         y_val: Any = None,
     ) -> Self:
-        """Train anew (with `warm_start`: go on), and return the estimator.
+        """Train from new weights (with `warm_start`: from the current ones), and return the estimator.
 
         Args:
             X: rows, (N, I): an array, a data frame, a SciPy sparse matrix, or an array of the estimator's GPU.
             y: numbers, (N,) or (N, O).
             sample_weight: a weight per row, (N,).
-            validation_data: rows and their targets, to look at after each epoch; with `early_stopping`, what decides,
-                in place of a part of X.
-            X_val, y_val: the same as two arguments, which a Pipeline can transform.
+            validation_data: rows and their targets, evaluated after each epoch; `early_stopping` uses them in place of
+                a part of X.
+            X_val, y_val: `validation_data` as two arguments, which a Pipeline can transform.
         """
         return self._fit(X, y, sample_weight, validation_data, X_val, y_val)
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Take one epoch over these rows, with the update rule as the last call left it, and return the estimator.
+        """Train for one epoch on these rows, with the state of the update rule, and return the estimator.
 
-        With the solver lbfgs, as in scikit-learn, go on from the weights there are to the best ones for these rows.
+        As in scikit-learn, the solver lbfgs minimizes the loss of these rows, from the current weights.
         """
         return self._fit(X, y, sample_weight, incremental=True)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return R2 on rows X with the targets y, the mean over outputs."""
+        """R2 on rows X with the targets y, the mean over outputs."""
         y, p, w = map(self._on_host, (y, self.predict(X), sample_weight))
         return float(r2_score(y, p, sample_weight=w))
 

@@ -1,4 +1,4 @@
-"""Estimators to and from other forms: another type, model files, scikit-learn's own."""
+"""Conversion of estimators: model files, and scikit-learn's own estimators."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .models import in_dtype
 from .rules import PoissonDeviance
 
 THEIR_ACTIVATIONS = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}  # by our names
-FITTED = (  # what a fit leaves besides the network, as numbers or lists of them
+FITTED = (  # fitted attributes besides the network: numbers or lists of them
     "n_iter_",
     "t_",
     "loss_",
@@ -33,14 +33,14 @@ FITTED = (  # what a fit leaves besides the network, as numbers or lists of them
     "best_validation_score_",
     "validation_loss_curve_",
 )
-LOSSES = ("loss_", "best_loss_", "loss_curve_", "validation_loss_curve_")  # those that are NumPy's numbers
+LOSSES = ("loss_", "best_loss_", "loss_curve_", "validation_loss_curve_")  # NumPy scalars
 
 
 class ExchangeMixin(BaseMLP):
     """Model files, and conversion from and to scikit-learn's estimators."""
 
     def save(self, path: Path | str) -> None:
-        """Write the fitted estimator to a file without pickle: a model file, which `xpnet.MLP.load` reads as well.
+        """Write the fitted estimator to a model file, without pickle; `xpnet.MLP.load` reads it, too.
 
         Arguments that are objects (a random state, a rule, a schedule or a callback of your own) are left out; so is
         the state of the update rule.
@@ -50,22 +50,22 @@ class ExchangeMixin(BaseMLP):
 
     @classmethod
     def load(cls, path: Path | str, *, device: str | Device = "cpu") -> Any:
-        """Return the estimator in a file that `save` wrote; raise `ModelFileError`, naming it, if it is damaged."""
+        """Load an estimator that `save` wrote; raise `ModelFileError`, naming the file, if it is damaged."""
         return _load(cls, path_of(path), device)
 
     @classmethod
     def from_sklearn(cls, estimator: Any, *, device: str | Device = "cpu") -> Any:
-        """Return a fitted estimator with the arguments and weights of scikit-learn's."""
+        """Convert a fitted estimator of scikit-learn: the same arguments and weights."""
         return _from_sklearn(cls, estimator, device)
 
     def to_sklearn(self) -> Any:
-        """Return scikit-learn's estimator with the same weights; raise ValueError for what it cannot hold."""
+        """Convert to scikit-learn's estimator with the same weights; raise ValueError where it has no equivalent."""
         check_is_fitted(self)
         return _to_sklearn(self)
 
 
 def _save(estimator: BaseMLP, path: Path) -> None:
-    """Write a fitted estimator as a model file, with what makes it an estimator beside the model."""
+    """Write a fitted estimator as a model file: the model, and the estimator's arguments and attributes."""
     model = estimator._model
     loss = model.loss.settings()["loss"]  # without the factor
     plain = MLP.of(
@@ -92,7 +92,7 @@ def _save(estimator: BaseMLP, path: Path) -> None:
 
 
 def _load(cls: type[BaseMLP], path: Path, device: str | Device) -> BaseMLP:
-    """Return the estimator that `save` wrote."""
+    """Load the estimator that `save` wrote."""
     metadata, tensors = read_model_file(path)
     about = metadata.get("estimator")
     if not isinstance(about, dict) or about.get("class") != cls.__name__:
@@ -105,7 +105,7 @@ def _load(cls: type[BaseMLP], path: Path, device: str | Device) -> BaseMLP:
             arguments["hidden_layer_sizes"] = tuple(arguments["hidden_layer_sizes"])
         estimator = cls(**arguments, device=get_device(device).name)
         classes = np.array(about["classes"], dtype=about["classes_dtype"]) if "classes" in about else None
-        _adopt(estimator, model, classes)
+        _restore(estimator, model, classes)
         fitted = {name: about["fitted"][name] for name in FITTED if name in about["fitted"]}
         fitted |= {name: _float64(fitted[name]) for name in LOSSES if name in fitted}
         estimator.__dict__.update(fitted)
@@ -115,24 +115,24 @@ def _load(cls: type[BaseMLP], path: Path, device: str | Device) -> BaseMLP:
 
 
 def _float64(value: Any) -> Any:
-    """Return a number, or those of a list, as NumPy's."""
+    """Convert a number, or a list of them, to NumPy scalars."""
     if isinstance(value, list):
         return [np.float64(one) for one in value]
     return None if value is None else np.float64(value)
 
 
 def _from_sklearn(cls: type[BaseMLP], theirs: Any, device: str | Device) -> BaseMLP:
-    """Return our estimator for scikit-learn's."""
+    """Convert scikit-learn's estimator to ours."""
     kind = _their_class(cls)
     if not isinstance(theirs, kind) or not hasattr(theirs, "coefs_"):
         raise TypeError(f"from_sklearn takes a fitted sklearn.neural_network.{kind.__name__}, not {theirs!r}")
     estimator = cls(**theirs.get_params(), device=get_device(device).name)
     classes = theirs.classes_ if hasattr(theirs, "classes_") else None
     sizes = [theirs.coefs_[0].shape[0], *(w.shape[1] for w in theirs.coefs_)]
-    _learn(estimator, classes, multilabel=theirs.out_activation_ == "logistic" and theirs.n_outputs_ > 1)
-    estimator._take(estimator._new_model(sizes, theirs.coefs_[0].dtype.name, get_device(device)))
+    _set_classes(estimator, classes, multilabel=theirs.out_activation_ == "logistic" and theirs.n_outputs_ > 1)
+    estimator._adopt(estimator._new_model(sizes, theirs.coefs_[0].dtype.name, get_device(device)))
     estimator.coefs_, estimator.intercepts_ = theirs.coefs_, theirs.intercepts_
-    estimator._begin()
+    estimator._reset_history()
     estimator.n_features_in_ = sizes[0]
     for name in (*FITTED, "feature_names_in_"):
         if hasattr(theirs, name):
@@ -141,7 +141,7 @@ def _from_sklearn(cls: type[BaseMLP], theirs: Any, device: str | Device) -> Base
 
 
 def _to_sklearn(estimator: BaseMLP) -> Any:
-    """Return scikit-learn's estimator for ours."""
+    """Convert our estimator to scikit-learn's."""
     model, kind = estimator._model, _their_class(type(estimator))
     kinds = {type(layer) for layer in model.network.layers}
     used = sorted(name for name, layer in ACTIVATIONS.items() if layer in kinds)
@@ -170,17 +170,17 @@ def _to_sklearn(estimator: BaseMLP) -> Any:
     return theirs
 
 
-def _adopt(estimator: BaseMLP, model: MLP, classes: Any) -> None:
-    """Make a model that was loaded an estimator's."""
-    _learn(estimator, classes, multilabel=model.task.name == "multilabel")
+def _restore(estimator: BaseMLP, model: MLP, classes: Any) -> None:
+    """Set the model of an estimator to one that was loaded."""
+    _set_classes(estimator, classes, multilabel=model.task.name == "multilabel")
     loss = PoissonDeviance() if model.loss.output_activation == "exp" else model.loss
-    estimator._take(in_dtype(model, model.network.dtype, estimator._summed(loss)))
-    estimator._begin()
+    estimator._adopt(in_dtype(model, model.network.dtype, estimator._summed(loss)))
+    estimator._reset_history()
     estimator.n_features_in_ = model.in_features
 
 
-def _learn(estimator: BaseMLP, classes: Any, *, multilabel: bool) -> None:
-    """Tell an estimator its classes, where it has some."""
+def _set_classes(estimator: BaseMLP, classes: Any, *, multilabel: bool) -> None:
+    """Set the classes of an estimator, where it has some."""
     if classes is None:
         return
     every = np.eye(len(classes), dtype=int)
@@ -190,12 +190,12 @@ def _learn(estimator: BaseMLP, classes: Any, *, multilabel: bool) -> None:
 
 
 def _their_class(cls: type) -> Any:
-    """Return scikit-learn's class of the same name, also for a subclass of ours."""
+    """Find scikit-learn's class of the same name, also for a subclass of ours."""
     return next(getattr(neural_network, one.__name__) for one in cls.__mro__ if hasattr(neural_network, one.__name__))
 
 
 def _plain_items(values: dict[str, Any]) -> dict[str, Any]:
-    """Return those values that JSON can hold, as Python's own."""
+    """Values that JSON can hold, as Python's own types."""
     items = {}
     for name, value in values.items():
         with contextlib.suppress(TypeError):
@@ -204,7 +204,7 @@ def _plain_items(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON holds it, a dict by its pairs; raise TypeError for what it cannot hold."""
+    """Convert a value for JSON, a dict to its pairs; raise TypeError for a type that JSON lacks."""
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
@@ -216,7 +216,7 @@ def _plain(value: Any) -> Any:
 
 
 def _from_plain(value: Any) -> Any:
-    """Return the value that `_plain` was given, with lists for tuples."""
+    """Invert `_plain`, with lists for tuples."""
     if isinstance(value, list):
         return [_from_plain(one) for one in value]
     return dict(value["pairs"]) if isinstance(value, dict) else value

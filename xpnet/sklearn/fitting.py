@@ -1,4 +1,4 @@
-"""Epochs, and the loss and gradient of all rows, as scikit-learn adds them up."""
+"""Epochs, and the loss and gradient of all rows, summed as in scikit-learn."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from ..training.runner import StepRunner, step_table
 from ..training.step import EpochSums
 from .rules import Penalized
 
-WHOLE_ROWS = 1024  # in a piece of all rows: enough to fill the processor, little to keep in memory
+WHOLE_ROWS = 1024  # rows per piece of all rows: enough to fill the processor, little memory
 THIN = 0.01  # share of elements of a sparse matrix below which it may stay sparse
-WIDE, WIDE_FOR_FEW = 40_000, 4_000  # columns of it from which on it does, and that where the first layer has FEW units
+WIDE, WIDE_FOR_FEW = 40_000, 4_000  # columns from which it stays sparse; where the first layer has at most FEW units
 FEW = 32
-DENSE_BYTES = 2**26  # of a sparse matrix's rows that are made dense at a time
+DENSE_BYTES = 2**26  # bytes of a sparse matrix's rows that are made dense at a time
 
 
 def few_threads(model: MLP, rows: int) -> AbstractContextManager[None]:
-    """Return a context in which NumPy's BLAS uses one thread, if products of `rows` rows are too small for more."""
+    """Context in which NumPy's BLAS uses one thread, where products with this many rows are too small for more."""
     known = blas.find() if model.device.index is None else None
     largest = rows * max(layer.W.size for layer in model.network.layers if isinstance(layer, Linear))
     return nullcontext() if known is None or largest >= WORTH_THREADS else known.one_thread()
 
 
 def dense_rows(x: Any, most: int) -> int:
-    """Return how many rows of a sparse matrix to make dense at a time."""
+    """Number of rows of a sparse matrix to make dense at a time."""
     return max(1, min(most, DENSE_BYTES // (8 * int(x.shape[1]))))
 
 
 class SparseRows:
-    """A sparse matrix, with what layers ask of the array of rows that they are given; SciPy multiplies."""
+    """A sparse matrix with the interface that layers use of their input; SciPy multiplies."""
 
     def __init__(self, matrix: Any) -> None:
         self.matrix, self.shape, self.ndim, self.dtype = matrix, matrix.shape, 2, matrix.dtype
@@ -58,22 +58,22 @@ class SparseRows:
         return product
 
     def take(self, index: HostArray, axis: int) -> SparseRows:
-        """Return some of the rows, axis 0."""
+        """Gather rows, axis 0."""
         return self[index]
 
     def astype(self, dtype: str) -> SparseRows:
-        """Return them in a type."""
+        """Convert to another type."""
         return SparseRows(self.matrix.astype(dtype, copy=False))
 
     def swapaxes(self, one: int, other: int) -> SparseRows:
-        """Return the transposed matrix."""
+        """Transpose the matrix."""
         return SparseRows(self.matrix.T)
 
 
 def stay_sparse(model: MLP, x: Any) -> bool:
-    """Whether rows of a sparse matrix had better not be made dense.
+    """Whether training on sparse rows is faster than on dense ones.
 
-    To gather their zeros costs for each column what a few dozen units do, and memory; but steps without are not
+    Gathering zeros costs as much per column as a few dozen units, and memory; but steps on sparse rows are not
     compiled.
     """
     rows, columns = x.shape
@@ -83,18 +83,18 @@ def stay_sparse(model: MLP, x: Any) -> bool:
 
 
 class Examples:
-    """Rows with targets and weights, of which batches are taken.
+    """Rows with targets and weights, for batches.
 
     Args:
-        model: whose device they go to.
-        x: (N, I), dense, of the host or the device, or a SciPy CSR matrix or array.
-        t: targets as the loss takes them, (N,) or (N, O).
+        model: the model that is trained; the rows go to its device.
+        x: (N, I), dense, on the host or the device, or a SciPy CSR matrix or array.
+        t: targets, encoded for the loss, (N,) or (N, O).
         w: a weight per row, (N,), or None.
     """
 
     def __init__(self, model: MLP, x: Any, t: HostArray, w: HostArray | None) -> None:
         self.model, self.x, self.t, self.w = model, x, t, w
-        self.rows = None  # where they are made dense piece by piece
+        self.rows = None  # sparse rows, made dense in pieces
         if not hasattr(x, "tocsr"):
             self.rows = model.rows(x, t, w).in_order()
         elif stay_sparse(model, x):
@@ -105,11 +105,11 @@ class Examples:
         return int(self.x.shape[0])
 
     def at_once(self, most: int) -> int:
-        """Return how many rows, of `most`, to take at a time where any number will do."""
+        """Number of rows, at most `most`, to process at a time where any number will do."""
         return dense_rows(self.x, most) if self.rows is None else most
 
     def part(self, span: slice) -> Rows:
-        """Return neighbouring rows, on the device."""
+        """Neighbouring rows, on the device."""
         return self._dense(span) if self.rows is None else self.rows.part(span)
 
     def _dense(self, picked: slice | HostArray) -> Rows:
@@ -117,7 +117,7 @@ class Examples:
         return self.model.rows(self.x[picked].toarray(), self.t[picked], w)
 
     def pieces(self, order: HostArray, batches: list[slice]) -> Iterator[tuple[Rows, Array, slice]]:
-        """Yield rows on the device, the order in which to take them, and which of `batches` those are."""
+        """Yield rows on the device, their order, and the span of `batches` that they cover."""
         if self.rows is not None:
             yield self.rows, self.model.device.asarray(order), slice(0, len(batches))
             return
@@ -134,11 +134,11 @@ class Fitting:
     """A model and the rule that trains it, from one call of `partial_fit` to the next.
 
     Args:
-        model: what is trained.
-        rule: the update rule; it belongs to this.
-        alpha: of the L2 penalty.
+        model: the model that is trained.
+        rule: the update rule; it is bound to the model.
+        alpha: factor of the L2 penalty.
         schedule: a factor of the rule's learning rate by the number of steps taken.
-        expected: how many steps there may be, where that is known.
+        expected: maximum number of steps, where it is known.
     """
 
     def __init__(self, model: MLP, rule: Optimizer, alpha: float, schedule: Schedule, expected: int = 0) -> None:
@@ -152,7 +152,7 @@ class Fitting:
     def epoch(
         self, examples: Examples, order: HostArray, batch_size: int, interrupt: DeferredInterrupt
     ) -> tuple[float, float]:
-        """Take a step for each batch of `order`; return the means of losses and of penalties, over rows."""
+        """Take a step for each batch of `order`; return the mean loss and the mean penalty over rows."""
         model, optimizer = self.model, self.optimizer
         batches = batch_spans(len(order), batch_size, model.network.least_rows)
         starts = [batch.start for batch in batches]
@@ -175,14 +175,14 @@ class Fitting:
         return loss / weight, penalty / len(order)
 
     def loss_and_gradient(self, examples: Examples, interrupt: DeferredInterrupt) -> tuple[float, float, HostArray]:
-        """Return loss and penalty of all rows, and the gradient of their sum, (P,); the rule must be `Gather`."""
+        """Loss and penalty of all rows, and the gradient of their sum, (P,); the rule must be `Gather`."""
         total = self.optimizer.state["total"]
         total[...] = 0.0
         loss, penalty = self.epoch(examples, np.arange(len(examples)), examples.at_once(WHOLE_ROWS), interrupt)
         return loss, penalty, self.model.device.to_host(total).copy()
 
     def _runner_on(self, rows: Rows) -> StepRunner:
-        """Return the runner of the next steps; the last one, with its compiled steps, where it will do."""
+        """Runner of the next steps: the last one, with its compiled steps, where it will do."""
         compiled = not isinstance(rows.x, SparseRows)
         runner = self._runners.get(compiled) or StepRunner(
             self.model, self.optimizer, rows, compiled=compiled, expected=self.expected, counts=self._counts
@@ -194,22 +194,22 @@ class Fitting:
     def is_finite(self) -> bool:
         """Whether the rule's state is finite."""
         to_host, xp = self.model.device.to_host, self.model.network.xp
-        # The sum of finite numbers may overflow, but that of others never is finite, and takes half of the time.
+        # A finite sum proves that all are finite, in half the time; a sum may overflow, though all are.
         return all(
             np.isfinite(to_host(array.sum())) or to_host(xp.isfinite(array).astype("int64").sum()) == array.size
             for array in self.optimizer.state.values()
         )
 
     def use(self, model: MLP) -> None:
-        """Train another model of the same parameters from now on; the rule's state stays."""
+        """Replace the model by another with the same parameters; the rule's state stays."""
         self.model, self._runners = model, {}
 
     def release(self) -> None:
-        """Keep no rows."""
+        """Release all rows."""
         for runner in self._runners.values():
             runner.release()
 
-    # What was compiled is not kept; the rule's state is, as NumPy arrays.
+    # Pickles hold no compiled steps; they hold the rule's state, as NumPy arrays.
     def __getstate__(self) -> dict[str, Any]:
         state = {name: self.model.device.to_host(array) for name, array in self.optimizer.state.items()}
         return vars(self) | {"_runners": {}, "optimizer": (self.optimizer.rule, self.optimizer.alpha, state)}

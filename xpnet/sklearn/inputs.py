@@ -12,13 +12,13 @@ from ..data.arrays import check_features, check_rows
 from ..data.dataset import HostArray
 from ..device import Device
 
-DTYPES = (np.float64, np.float32)  # those that stay as they are; all others become float64
+DTYPES = (np.float64, np.float32)  # all other types become float64
 
 
 def check_x(estimator: Any, x: Any, device: Device, *, reset: bool) -> Any:
-    """Return rows: a NumPy array, a CSR matrix, or, of the device's own arrays, one of those.
+    """Check rows and convert them to a NumPy array or a CSR matrix; arrays of the device stay there.
 
-    Those to predict for must be finite in the network's type.
+    Rows to predict for must be finite in the network's type.
     """
     refuse_strangers(device, x)
     dtype = "float64" if reset else estimator._model.network.dtype
@@ -33,7 +33,7 @@ def check_x(estimator: Any, x: Any, device: Device, *, reset: bool) -> Any:
 
 
 def check_x_y(estimator: Any, x: Any, y: Any, device: Device, *, reset: bool) -> tuple[Any, HostArray]:
-    """Return rows, and targets, on the host, that go with them."""
+    """Check rows, and targets for them, which are returned on the host."""
     refuse_strangers(device, x)
     y = on_host(device, y)
     if lives_on(device, x):
@@ -52,22 +52,22 @@ def check_x_y(estimator: Any, x: Any, y: Any, device: Device, *, reset: bool) ->
 
 
 def check_outputs(estimator: Any, t: HostArray) -> None:
-    """Raise ValueError for targets that are not as many in a row as the network has outputs."""
+    """Raise ValueError unless a row has as many targets as the network has outputs."""
     if t.ndim == 2 and t.shape[1] != estimator.n_outputs_:
         raise ValueError(f"y is for a network of {t.shape[1]} outputs, and this one has {estimator.n_outputs_}")
 
 
 def lives_on(device: Device, x: Any) -> bool:
-    """Whether x is an array of a GPU that the device is."""
+    """Whether x is an array of the device, a GPU."""
     return device.index is not None and isinstance(x, device.xp.ndarray)
 
 
 def refuse_strangers(device: Device, x: Any) -> None:
-    """Raise TypeError for an array of a GPU where the device is none."""
+    """Raise TypeError for an array of another GPU than the device."""
     if hasattr(x, "__cuda_array_interface__") and not lives_on(device, x):
         raise TypeError(f"X is an array of a GPU, and the estimator lives on {device.name}: give it device='cuda'")
 
 
 def on_host(device: Device, array: Any) -> Any:
-    """Return what is an array of the device as one of the host, and anything else as it is."""
+    """Copy an array of the device to the host; return anything else unchanged."""
     return device.to_host(array) if lives_on(device, array) else array

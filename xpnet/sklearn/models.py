@@ -10,7 +10,7 @@ from ..training.model import MLP
 
 
 def in_dtype(model: MLP, dtype: str, loss: Loss) -> MLP:
-    """Return a copy of a model in another type, with another loss."""
+    """Copy a model to another type, with another loss."""
     layers = [copy.deepcopy(layer) for layer in model.network.layers]
     result = _of_layers(layers, model, dtype, loss)
     copy_values(model, result)
@@ -18,7 +18,7 @@ def in_dtype(model: MLP, dtype: str, loss: Loss) -> MLP:
 
 
 def with_biases(model: MLP, biases: Sequence[bool]) -> MLP:
-    """Model of zeros with the layers of another, of which each Linear layer has a bias or none, as told."""
+    """Model of zeros with the layers of another; `biases` has whether each Linear layer has a bias."""
     layers = [copy.deepcopy(layer) for layer in model.network.layers]
     for layer, bias in zip((one for one in layers if isinstance(one, Linear)), biases, strict=True):
         layer.bias = bias
@@ -26,13 +26,13 @@ def with_biases(model: MLP, biases: Sequence[bool]) -> MLP:
 
 
 def _of_layers(layers: list[Layer], like: MLP, dtype: str, loss: Loss) -> MLP:
-    """Model of zeros with some layers, for the same task and on the same device as another."""
+    """Model of zeros with these layers, for the same task and on the same device as another."""
     network = Sequential(layers, dtype=dtype, device=like.network.device, draw=False)
     return MLP.of(network, task=like.task.name, loss=loss, class_names=like.class_names or None)
 
 
 def copy_values(source: MLP, target: MLP) -> None:
-    """Give a model the values of another of the same layers, which may have another type."""
+    """Copy the values of a model to another with the same layers, which may have another type."""
     of_target = target.network.arrays(target.network.values, target.network.buffers)
     of_source = source.network.arrays(source.network.values, source.network.buffers)
     for (_, theirs), (_, ours) in zip(of_target, of_source, strict=True):

@@ -22,10 +22,7 @@ class PredictionMixin(BaseMLP):
     """Predictions of a fitted estimator."""
 
     def _pieces(self, x: Any) -> Iterator[Array]:
-        """Yield checked rows piece by piece, in the network's type, (B, I): sparse ones as they are, others as arrays.
-
-        For the device, sparse ones are made dense.
-        """
+        """Yield checked rows in pieces, in the network's type, (B, I); sparse rows become dense on a GPU only."""
         network = self._model.network
         if not hasattr(x, "tocsr"):
             for span in spans(x.shape[0], PREDICT_ROWS):
@@ -38,13 +35,13 @@ class PredictionMixin(BaseMLP):
                 yield network.device.asarray(x[span].toarray(), dtype=network.dtype)
 
     def _joined(self, pieces: list[Array], stays: bool) -> Array:
-        """Return pieces as one array, of the device if it stays there, and of the host if not."""
+        """Concatenate pieces, on the device where `stays`, else on the host."""
         if stays:
             return self._model.network.xp.concatenate(pieces)
         return np.concatenate([*map(self._model.device.to_host, pieces)])
 
     def _outputs(self, x: Any) -> Array:
-        """Return the outputs, probabilities or numbers, (N, O), for rows as they come: of the device, if they are."""
+        """Outputs, probabilities or numbers, (N, O), for unchecked rows: on the device if the rows are."""
         check_is_fitted(self)
         model = self._model
         with model.device.activate(), np.errstate(all="ignore"), few_threads(model, PREDICT_ROWS):
@@ -54,10 +51,10 @@ class PredictionMixin(BaseMLP):
             return self._joined(found, stays)
 
     def predict(self, X: Any) -> Array:
-        """Return predictions for rows X, (N, I): classes (N,), labels (N, O), or numbers (N,) or (N, O).
+        """Predict classes (N,), labels (N, O), or numbers (N,) or (N, O), for rows X, (N, I).
 
-        What is not finite, after a fit that diverged, or for rows that are far too large, is no class: a ValueError.
-        Numbers, and probabilities, come with a RuntimeWarning.
+        Outputs that are not finite, after a fit that diverged, or for rows that are far too large, stand for no class:
+        a ValueError. Numbers, and probabilities, come with a RuntimeWarning.
         """
         p = self._outputs(X)
         wrong = None if self._y_numeric else self._not_finite(p)
@@ -66,7 +63,7 @@ class PredictionMixin(BaseMLP):
         return self._decoded(self._warn_if_not_finite(p) if self._y_numeric else p)
 
     def _not_finite(self, p: Array) -> str | None:
-        """Say how many rows of outputs p, (N, O), are not finite; None for none."""
+        """Message about the rows of outputs p, (N, O), that are not finite; None where all are."""
         xp = np if isinstance(p, np.ndarray) else self._model.device.xp
         finite = xp.isfinite(p).astype("int64").sum(axis=1) == p.shape[1]
         count = len(p) - int(finite.astype("int64").sum())
@@ -74,14 +71,14 @@ class PredictionMixin(BaseMLP):
         return f"the outputs of {count} of {len(p)} rows are not finite ({where})" if count else None
 
     def _warn_if_not_finite(self, p: Array) -> Array:
-        """Return outputs p as they are, and warn where they are not finite."""
+        """Warn where outputs p are not finite, and return them."""
         wrong = self._not_finite(p)
         if wrong is not None:
             warnings.warn(wrong, RuntimeWarning, stacklevel=3)
         return p
 
     def activations(self, X: Any) -> list[Array]:
-        """Return what each hidden layer makes of rows X, (N, I): what the next layer gets, a list of (N, units)."""
+        """Activations of each hidden layer for rows X, (N, I): the inputs of the next layer, a list of (N, units)."""
         check_is_fitted(self)
         network = self._model.network
         with network.device.activate(), np.errstate(all="ignore"):

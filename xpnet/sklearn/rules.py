@@ -1,6 +1,6 @@
 """scikit-learn's update rules, penalty and losses, where they differ from those of `xpnet.optim` and `xpnet.nn`.
 
-They are plain array code like those, and compiled like those. With them a fit follows scikit-learn's, step by step, to
+They are plain array code like those, and compiled like those. With them a fit equals scikit-learn's, step by step, to
 rounding (`tests/test_sklearn_steps.py`).
 """
 
@@ -22,13 +22,13 @@ from ..optim import Optimizer, State
 class SGD(Optimizer):
     """v <- momentum v - learning_rate g, p <- p + v, or, looking ahead, p <- p + momentum v - learning_rate g.
 
-    The rate is inside of v, so that after a change of the rate the velocity still has the old one: PyTorch's, and
-    `xpnet.Momentum`'s, is outside.
+    The rate is inside v: after a change of the rate, the velocity still contains the old one. In PyTorch's rule, and in
+    `xpnet.Momentum`, the rate is outside.
 
     Args:
         learning_rate: above 0.
-        momentum: how much of the velocity is kept from step to step, from 0 to 1.
-        nesterov: whether to look ahead, as Nesterov does.
+        momentum: share of the velocity that stays from step to step, from 0 to 1.
+        nesterov: whether to look ahead, as in Nesterov's method.
     """
 
     state_names = ("v",)
@@ -50,11 +50,11 @@ class Adam(Optimizer):
     """m <- beta1 m + (1 - beta1) g, v <- beta2 v + (1 - beta2) g^2, p <- p - rate m / (sqrt(v) + epsilon).
 
     Here rate = learning_rate sqrt(1 - beta2^t) / (1 - beta1^t): the form that Kingma and Ba, 2015, give at the end of
-    section 2, in which epsilon meets a root that is not corrected yet. `xpnet.Adam` has algorithm 1, as PyTorch.
+    section 2, where epsilon is added to the uncorrected root. `xpnet.Adam` is algorithm 1, as PyTorch's.
 
     Args:
         learning_rate: above 0.
-        beta1, beta2: how much of the means of gradients, and of squared gradients, is kept, from 0 to below 1.
+        beta1, beta2: decay rates of the means of gradients and of squared gradients, at least 0 and below 1.
         epsilon: above 0.
     """
 
@@ -79,7 +79,7 @@ class Adam(Optimizer):
 
 
 class Gather(Optimizer):
-    """Moves nothing: adds up gradients, each by its batch's share of all rows, for a solver of the whole batch."""
+    """Sum of gradients, each weighted by its batch's share of all rows; for L-BFGS. It updates no parameter."""
 
     state_names = ("total",)
 
@@ -93,7 +93,7 @@ class Gather(Optimizer):
 
 
 class Penalized(Optimizer):
-    """Another rule, behind scikit-learn's penalty: each batch's loss has alpha / 2 |W|^2 / n, with n its weight.
+    """A rule with scikit-learn's penalty: alpha / 2 |W|^2 / n is added to each batch's loss.
 
     n is the number of the batch's rows, or the sum of their weights; with the rule `Gather`, for which batches are
     pieces of a single one, that of all rows. Biases, gamma and beta are not penalized.
@@ -103,9 +103,9 @@ class Penalized(Optimizer):
         alpha: 0 for no penalty.
 
     Attributes:
-        weights: n of each of the steps whose table is made next, (steps,).
-        rows: how many rows each of them has, (steps,).
-        matrices: where the network's matrices lie in the flat vector.
+        weights: n of each step of the next table, (steps,).
+        rows: number of rows of each of these steps, (steps,).
+        matrices: slots of the network's matrices in the flat vector.
     """
 
     def __init__(self, rule: Optimizer, alpha: float) -> None:
@@ -115,7 +115,7 @@ class Penalized(Optimizer):
 
     @property
     def learning_rate(self) -> Any:
-        """The rule's, before the schedule."""
+        """Learning rate of the rule, before the schedule."""
         return self.rule.learning_rate
 
     @learning_rate.setter
@@ -124,18 +124,18 @@ class Penalized(Optimizer):
 
     @property
     def penalty(self) -> Array:
-        """What the steps have added up: the penalty of a batch times the number of its rows, (), float64."""
+        """Sum over steps of the penalty of a batch times the number of its rows, (), float64."""
         return self.state["penalty"]
 
     def bind(self, network: Sequential) -> None:
-        """Make the rule's state, and the sum of penalties."""
+        """Allocate the rule's state, and the sum of penalties."""
         self.rule.bind(network)
         self.bound, self.decayed = True, self.rule.decayed
         self.matrices = [slot for slot in network.layout.slots if slot.parameter.matrix]
         self.state = self.rule.state | {"penalty": network.device.zeros((), "float64")}
 
     def step_table(self, t: Any) -> dict[str, Any]:
-        """Add what the penalty of each step, and its gradient, are multiplied by, and, to gather, its share."""
+        """Add the factors of each step's penalty and its gradient, and, for `Gather`, the step's share."""
         table = self.rule.step_table(t)
         n, total = self.weights, self.weights.sum()
         if isinstance(self.rule, Gather):
@@ -154,7 +154,7 @@ class Penalized(Optimizer):
         self.rule.step(xp, p, g, state, scalars)
 
     def _squares(self, p: Array) -> Array:
-        """Return |W|^2, the sum of all matrices' squares; by rows, which threads can divide."""
+        """|W|^2, the sum of all matrices' squares, by rows, which threads can divide."""
         of_rows = [(w * w).sum(axis=-1) for w in (slot.view(p) for slot in self.matrices)]
         return sum(squares.sum(axis=-1) for squares in of_rows)
 
@@ -163,24 +163,26 @@ class PoissonDeviance(Poisson):
     """exp(z) - t z + t log t - t, per output: half of Poisson's deviance, which is 0 where exp(z) = t."""
 
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
-        """Return losses and gradients; t is (B, O), not negative."""
+        """Losses and gradients of rows; t is (B, O), not negative."""
         outputs = float(z.shape[-1])
         rate = xp.exp(z)
-        best = t * xp.log(xp.maximum(t, TINY)) - t  # 0 for t = 0; taken off each element, as sums would round it away
+        best = (
+            t * xp.log(xp.maximum(t, TINY)) - t
+        )  # 0 for t = 0; subtracted from each element, since sums would round it away
         return (rate - t * z + best).sum(axis=-1) / outputs, (rate - t) / outputs
 
 
 class Summed(Loss):
-    """Another loss, summed over a row's outputs in place of their mean, times a factor, as scikit-learn has it.
+    """Another loss, summed over a row's outputs in place of their mean, times a factor, as in scikit-learn.
 
-    Cross entropies are reported for probabilities held between eps and 1 - eps of their type, as there; gradients are
-    not touched by that.
+    Cross entropies are those of probabilities clipped to eps and 1 - eps of their type, as in scikit-learn; gradients
+    are not clipped.
 
     Args:
         loss: the other loss.
         factor: 0.5 for squares.
-        by_rows: what batches add up to is the mean over rows of their batch's weighted mean, as in scikit-learn's
-            `loss_`; else, as everywhere in xpnet, the weighted mean of rows. The two differ where rows have weights.
+        by_rows: whether batches sum to the mean over rows of their batch's weighted mean, as in scikit-learn's `loss_`,
+            or, as elsewhere in xpnet, to the weighted mean of rows. The two differ where rows have weights.
     """
 
     def __init__(self, loss: Loss, factor: float = 1.0, by_rows: bool = True) -> None:
@@ -188,7 +190,7 @@ class Summed(Loss):
         self.output_activation, self.middle, self.least = loss.output_activation, loss.middle, loss.least
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
-        """Return sum, weight and gradient."""
+        """Sum, weight and gradient."""
         k = self.factor * (1.0 if self.output_activation == "softmax" else float(z.shape[-1]))
         total, weight, dz = super().__call__(xp, z, t, w)
         if w is None or not self.by_rows:
@@ -197,7 +199,7 @@ class Summed(Loss):
         return k * rows * total / xp.maximum(weight, TINY), rows, k * dz
 
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
-        """Return what the other loss does, but for probabilities near 0 and 1."""
+        """Losses and gradients of the other loss, with probabilities clipped."""
         eps = float(np.finfo(z.dtype).eps)
         losses, dz = self._bound.rows(xp, z, t)
         if self.output_activation == "softmax":  # the loss is -log p
@@ -209,7 +211,7 @@ class Summed(Loss):
         return losses, dz
 
     def output(self, xp: Any, z: Array) -> Array:
-        """Return what z means to the other loss."""
+        """Output activation of the other loss."""
         return self._bound.output(xp, z)
 
     def bind(self, xp: Any, dtype: str, outputs: int) -> None:
@@ -218,5 +220,5 @@ class Summed(Loss):
         self._bound.bind(xp, dtype, outputs)
 
     def settings(self) -> dict[str, Any]:
-        """Return the arguments."""
+        """Arguments of the constructor."""
         return {"loss": self.loss, "factor": self.factor, "by_rows": self.by_rows}

@@ -75,16 +75,16 @@ class TrainingMixin(BaseMLP):
         device = get_device(self.device) if first else self._model.device
         with device.activate(), np.errstate(all="ignore"):
             checked = functools.partial(check_x_y, self, reset=first)
-            x, y = interrupt.call(checked, x, y, device)  # nothing is half done yet, and it may take long
+            x, y = interrupt.call(checked, x, y, device)  # no state has changed yet, and it may take long
             t = self._targets(y, reset=not hasattr(self, "classes_") or not (self.warm_start or incremental))
             w = self._weights(on_host(device, sample_weight), y, x, incremental=incremental)
             self._random_state = check_random_state(self.random_state)
             if first:
-                self._take(self._new_model([x.shape[1], *hidden, self._width(t)], np.dtype(x.dtype).name, device))
+                self._adopt(self._new_model([x.shape[1], *hidden, self._width(t)], np.dtype(x.dtype).name, device))
                 self._draw()
-                self._begin()
-            elif self._asked_for() != self._made_of:
-                self._make_anew(keep=incremental)
+                self._reset_history()
+            elif self._network_arguments() != self._made_of:
+                self._rebuild(keep=incremental)
             check_outputs(self, t)
             if self._whole_batch:
                 self._fit_whole(x, t, w, validation_data, interrupt)
@@ -106,7 +106,7 @@ class TrainingMixin(BaseMLP):
         validation_data: Data | None,
         interrupt: DeferredInterrupt,
     ) -> None:
-        """Minimize the loss of all rows by SciPy's L-BFGS-B, in float64 whatever the type of the rows."""
+        """Minimize the loss of all rows by SciPy's L-BFGS-B, in float64 for rows of any type."""
         names = ("batch_norm", "dropout", "schedule", "restore_best", "callback")
         refused = [name for name in names if getattr(self, name)] + ["validation_data"] * (validation_data is not None)
         if refused:
@@ -148,7 +148,7 @@ class TrainingMixin(BaseMLP):
         *,
         incremental: bool,
     ) -> None:
-        """Train epoch by epoch, until the loss, or the score on held-out rows, no longer gets better."""
+        """Train epoch by epoch, until the loss, or the score on held-out rows, stops improving."""
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         if incremental and isinstance(self.schedule, str) and self.schedule != "constant":
@@ -157,7 +157,7 @@ class TrainingMixin(BaseMLP):
                 " calls there will be: give a function of the number of steps, such as those in xpnet.optim.schedules"
             )
         if not hasattr(self, "loss_curve_"):  # until now, the solver was lbfgs
-            self._begin()
+            self._reset_history()
         train, held_out = self._held_out(x, t, w, validation_data)
         n = len(train)
         batch_size = 200 if self.batch_size == "auto" else self.batch_size
@@ -213,7 +213,7 @@ class TrainingMixin(BaseMLP):
             self._warn_of_divergence("gradients overflowed, and the update rule has stopped", stacklevel=7)
 
     def _warn_of_losses(self, held_out: Examples | None) -> bool:
-        """Warn where the last epoch's loss, or that of held-out rows, is not finite; return whether it was so."""
+        """Warn where the loss of the last epoch, or of held-out rows, is not finite; return whether it was not."""
         losses = {"training": self.loss_}
         if held_out is not None and self.validation_loss_curve_:
             losses["validation"] = self.validation_loss_curve_[-1]
@@ -235,7 +235,7 @@ class TrainingMixin(BaseMLP):
         return Fitting(self._model, self._rule(), self.alpha, schedule, expected=0 if incremental else steps)
 
     def _rule(self) -> Optimizer:
-        """Return the update rule: scikit-learn's, or one of xpnet's with the arguments that it takes."""
+        """Make the update rule: scikit-learn's, or one of xpnet's with the arguments that apply to it."""
         if isinstance(self.optimizer, Optimizer):
             return copy.deepcopy(self.optimizer)
         if self.optimizer is None and self.solver == "sgd":
@@ -250,7 +250,7 @@ class TrainingMixin(BaseMLP):
     def _held_out(
         self, x: Any, t: HostArray, w: HostArray | None, validation_data: Data | None
     ) -> tuple[HostArray, Examples | None]:
-        """Return which rows to train on, and the rows to look at after each epoch, or None."""
+        """Numbers of the training rows, and the rows to evaluate after each epoch, or None."""
         everything = np.arange(x.shape[0])
         if validation_data is not None:
             pair = check_pair("validation_data", validation_data)
@@ -261,8 +261,8 @@ class TrainingMixin(BaseMLP):
             return everything, Examples(self._model, x_held, t_held, None)
         if not self.early_stopping:
             return everything, None
-        # As in scikit-learn, two classes are cut evenly, and more of them as chance has it. There they are a
-        # column, for which the same rows take twelve times as long; it says what is wrong with a class of one.
+        # As in scikit-learn, two classes are split evenly, more classes at random. scikit-learn stratifies by a column,
+        # which takes twelve times as long for the same rows; its error for a class of one row needs the column.
         even = t.astype(bool) if t.ndim == 1 and self.n_outputs_ == 1 else None
         if even is not None and min(even.sum(), (~even).sum()) == 1:
             even = even[:, None]
@@ -280,7 +280,7 @@ class TrainingMixin(BaseMLP):
         return train, Examples(self._model, x_held, t[held], None if w is None else w[held])
 
     def _compare(self, x: Any, t: HostArray, x_held: Any, t_held: HostArray) -> None:
-        """Warn of validation rows that are on another scale than the training rows."""
+        """Warn where validation rows are on another scale than the training rows."""
         device = self._model.device
         why = "A Pipeline transforms X alone, unless X_val and y_val are given, and transform_input=['X_val'] to it."
         warn_if_elsewhere(x, x_held, device, "X in validation_data", "X", why, stacklevel=8)
@@ -289,7 +289,7 @@ class TrainingMixin(BaseMLP):
             warn_if_elsewhere(t, t_held, device, "y in validation_data", "y", why, stacklevel=8)
 
     def _update_best(self, held_out: Examples | None) -> None:
-        """See how good the model is after an epoch, and count the epochs in which it got no better."""
+        """Evaluate the model after an epoch, keep the best one, and count the epochs without improvement."""
         watched = self.loss_
         if held_out is not None:
             watched, score = self._validated(held_out)
@@ -314,7 +314,7 @@ class TrainingMixin(BaseMLP):
         self._no_improvement_count = self._no_improvement_count + 1 if worse else 0
 
     def _validated(self, held_out: Examples) -> tuple[float, float]:
-        """Return loss, without penalty, and score on held-out rows."""
+        """Loss, without penalty, and score on held-out rows."""
         model = self._model
         loss = weight = 0.0
         outputs = []
@@ -330,14 +330,14 @@ class TrainingMixin(BaseMLP):
         return self._reported(loss / weight, 0.0), score
 
     def _is_over(self, interrupt: DeferredInterrupt) -> bool:
-        """Change the learning rate as it was asked for, and say whether training is over."""
+        """Adjust the learning rate, and return whether training is over."""
         assert self._fitting is not None
         rule, ruled = self._fitting.optimizer, self.optimizer is None and self.solver == "sgd"
         if ruled and self.learning_rate == "invscaling":
             rule.learning_rate = float(self.learning_rate_init) / (self.t_ + 1) ** self.power_t
-        told = self.callback is not None and asks_to_stop(interrupt.call(self.callback, self))
+        stop = self.callback is not None and asks_to_stop(interrupt.call(self.callback, self))
         if self._no_improvement_count <= self.n_iter_no_change:
-            return told
+            return stop
         watched = "Validation score" if self.early_stopping else "Training loss"
         message = (
             f"{watched} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs."
@@ -353,4 +353,4 @@ class TrainingMixin(BaseMLP):
         if message.endswith("Stopping."):
             return True
         self._no_improvement_count = 0
-        return told
+        return stop
