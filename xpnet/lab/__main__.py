@@ -1,4 +1,4 @@
-"""python -m xpnet.lab: what experiments there are, and a way to run each."""
+"""python -m xpnet.lab: list the experiments, and run one."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ Data = tuple[Array, Array, Array, Array]  # training rows and labels, test rows 
 
 
 def curve(lab: Lab, name: str) -> tuple[HostArray, HostArray, float]:
-    """Return an activation and its derivative at POINTS, and how far that is from central differences.
+    """An activation and its derivative at POINTS, and the derivative's distance from central differences.
 
     Rows are (x, 0), and what is looked at is the first output by the first input: that is y(x) where each element is
     on its own, and shows softmax, which is not, for two classes. The derivative is the layer's own backward.
@@ -65,7 +65,7 @@ def tanh_by_sigmoid(lab: Lab) -> list[tuple[float, float, float, float]]:
 
 @dataclass(frozen=True)
 class Moved:
-    """What training did to a network.
+    """Changes of a network in training.
 
     Attributes:
         gradients: the norm of the gradient of each layer's weights, in the last step.
@@ -79,13 +79,13 @@ class Moved:
 
 
 def train(lab: Lab, activation: str, hidden: Sequence[int], data: Data) -> Moved:
-    """Train a network with these hidden layers, and say what moved."""
+    """Train a network with these hidden layers, and measure the change of its weights."""
     x, y, *test = data
     model = MLP([x.shape[1], *hidden, 10], activation=activation, seed=lab.seed, device=lab.device)
     linears = [layer for layer in model.network.layers if isinstance(layer, Linear)]
     before = [layer.W.copy() for layer in linears]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that nothing below a step learns is what this is about
+        warnings.simplefilter("ignore")  # layers below a step do not learn: the point of this experiment
         trainer = Trainer(model, Adam(), batch_size=BATCH, seed=lab.seed)
     trainer.fit(x, y, steps=STEP_STEPS)
 
@@ -98,7 +98,7 @@ def train(lab: Lab, activation: str, hidden: Sequence[int], data: Data) -> Moved
 
 
 def outputs_of(network: Sequential, kind: type[Layer], x: Array, train: bool = False) -> list[Array]:
-    """Return what each layer of a kind puts out, (..., B, O), for rows x, (B, I)."""
+    """Outputs of each layer of a kind, (..., B, O), for rows x, (B, I)."""
     found = []
     with network.device.activate(), np.errstate(all="ignore"):
         for layer in network.layers:
@@ -128,7 +128,7 @@ class Dying:
         return np.asarray(self.off.mean(axis=-1))
 
     def returned(self) -> list[tuple[int, int]]:
-        """Return, for each rate, how many units were ever off, and how many of these were on in the end."""
+        """For each rate, the number of units that were ever off, and of these that were on in the end."""
         ever = self.off.any(axis=0)  # (rates, units)
         back = ever & ~self.off[-1]
         return list(zip(ever.sum(axis=-1).tolist(), back.sum(axis=-1).tolist(), strict=True))
@@ -218,7 +218,7 @@ def _draw_curves(curves: dict[str, tuple[HostArray, HostArray, float]]) -> Any:
 
 
 def _gaps(values: HostArray) -> HostArray:
-    """Return values with a gap at each jump, which would be drawn as a steep line."""
+    """Insert a gap into values at each jump, which would be drawn as a steep line."""
     return np.where(np.abs(np.diff(values, prepend=values[0])) > 0.5, np.nan, values)
 
 

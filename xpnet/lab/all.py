@@ -1,4 +1,4 @@
-"""python -m xpnet.lab all: every experiment, and a page that shows what they found, in English and Korean."""
+"""python -m xpnet.lab all: every experiment, and a page of their results, in English and Korean."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def run(one: Experiment, options: argparse.Namespace) -> Lab:
 
 
 def page(parts: Sequence[tuple[Experiment, Lab]]) -> str:
-    """Return a page of HTML that shows experiments: a paragraph each, their pictures, and what they printed."""
+    """Make a page of HTML of experiments: their paragraphs, pictures, and printed lines."""
     links = "".join(f'<li><a href="#{one.name}">{escape(one.title.english)}</a></li>\n' for one, _ in parts)
     return f"""<!DOCTYPE html>
 <html lang="en">

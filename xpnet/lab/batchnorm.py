@@ -1,4 +1,4 @@
-"""python -m xpnet.lab batchnorm: what batch normalization does to what enters an activation, and to training."""
+"""python -m xpnet.lab batchnorm: the effect of batch normalization on inputs of activations, and on training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def build(lab: Lab, data: Data, init: float, **options: Any) -> MLP:
 
 
 def before_and_after(lab: Lab, data: Data, init: float) -> tuple[HostArray, HostArray]:
-    """Return what goes into batch normalization and what comes out, at the start, each (layers, rows, units)."""
+    """Initial inputs and outputs of batch normalization, each (layers, rows, units)."""
     model = build(lab, data, init, seed=lab.seed, batch_norm=True)
     sample = data[0][:SAMPLE]
     before, after = (
@@ -57,7 +57,7 @@ def learnt(lab: Lab, data: Data) -> list[tuple[HostArray, HostArray]]:
 
 
 def restored(lab: Lab, z: HostArray) -> tuple[float, float]:
-    """Return the most by which batch normalization changes an element of z, (rows, units).
+    """Largest change of an element of z, (rows, units), by batch normalization.
 
     As it starts, with gamma = 1 and beta = 0; and with gamma = the batch's deviation, sqrt(variance + eps), and
     beta = its mean, where y = gamma (z - mean) / sqrt(variance + eps) + beta = z.
@@ -132,11 +132,11 @@ def _cell(accuracy: float) -> str:
 
 
 def _draw_distributions(found: dict[float, tuple[HostArray, HostArray]]) -> Any:
-    """Draw histograms of what goes in and what comes out, over the slope of the sigmoid."""
+    """Draw histograms of inputs and outputs, over the slope of the sigmoid."""
     from ..plots import PALETTE, new_figure
 
     figure, grid = new_figure(len(found), len(HIDDEN), width=3.2, height=2.6, sharex=True, sharey=True)
-    edges = np.arange(-60.0, 60.25, 0.25)  # wider than what is shown, so that no curve ends in it
+    edges = np.arange(-60.0, 60.25, 0.25)  # wider than the picture, so that no curve ends in it
     x = np.linspace(-8.0, 8.0, 200)
     slope = 1.0 / (2.0 + np.exp(x) + np.exp(-x))
     for line, (scale, (before, after)) in zip(grid, found.items(), strict=True):

@@ -42,20 +42,20 @@ def bowl_gradient(points: Any) -> Any:
 
 
 def walk(lab: Lab, rate: float, steps: int, tolerance: float | None = None) -> Descent:
-    """Return the descent on x^2 from START, by the gradient that the options ask for."""
+    """Descend on x^2 from START, with the gradient that the options choose."""
     gradient = None if lab.options.numerical else bowl_gradient
     return descend(bowl, START, SGD(rate), steps, gradient=gradient, tolerance=tolerance, device=lab.device)
 
 
 def timed(lab: Lab, rate: float) -> tuple[Descent, float]:
-    """Return the descent at a rate until the gradient is below TOLERANCE, and its seconds."""
+    """Descend at a rate until the gradient is below TOLERANCE; also return the seconds."""
     begun = time.perf_counter()
     found = walk(lab, rate, STEPS, TOLERANCE)
     return found, time.perf_counter() - begun
 
 
 def plane_walk(lab: Lab, rate: float, gradient: Callable[[Any], Any]) -> Descent:
-    """Return the descent of the book, on x0^2 + x1^2."""
+    """Descend on x0^2 + x1^2, as in the book."""
     return descend(bowl, PLANE_START, SGD(rate), PLANE_STEPS, gradient=gradient, device=lab.device)
 
 

@@ -1,4 +1,4 @@
-"""What every experiment is: a title, a paragraph, a function that prints numbers and draws pictures."""
+"""Base of all experiments: a title, a paragraph, a function that prints numbers and draws pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..training.files import try_writing, write_atomically
 
 @dataclass(frozen=True)
 class Words:
-    """The same in English and in Korean."""
+    """A text in English and in Korean."""
 
     english: str
     korean: str
@@ -28,7 +28,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that was drawn: its file, and what it shows."""
+    """A picture: its file, and a caption."""
 
     path: Path
     caption: Words
@@ -36,15 +36,15 @@ class Picture:
 
 @dataclass
 class Lab:
-    """What an experiment works with.
+    """Environment of an experiment.
 
     Attributes:
         device: where to compute.
-        out: the folder for pictures; None draws none.
-        seed: of all that is drawn.
-        options: the options of the command.
-        lines: what was printed.
-        pictures: what was drawn.
+        out: folder of pictures; None draws none.
+        seed: seed of all random numbers.
+        options: options of the command.
+        lines: lines that were printed.
+        pictures: pictures that were drawn.
     """
 
     device: Device
@@ -67,7 +67,7 @@ class Lab:
             self.say("  ".join([str(row[0]).ljust(widths[0]), *cells[1:]]).rstrip())
 
     def progress(self, line: str) -> None:
-        """Say on stderr how far it is."""
+        """Print a line of progress on stderr."""
         if not self.options.quiet:
             cli.tell(line)
 
@@ -84,7 +84,7 @@ class Lab:
         self.pictures.append(Picture(path, caption))
 
     def mnist(self) -> Dataset:
-        """Return MNIST, or the bundled digits where it cannot be had, saying so."""
+        """Load MNIST, or, with a note, the bundled digits where it is not available."""
         quiet = self.options.quiet
         place = named_folder(self.options.data_dir)
         name = getattr(self.options, "dataset", None)
@@ -107,11 +107,11 @@ class Experiment:
     """An experiment.
 
     Attributes:
-        name: what it is called on the command line.
-        title: of its part of the page.
+        name: its name on the command line.
+        title: title of its part of the page.
         text: a paragraph about it.
-        run: does it.
-        add_options: adds options of its own to a parser; None for none.
+        run: the function that runs it.
+        add_options: adds its own options to a parser; None for none.
     """
 
     name: str
@@ -168,11 +168,11 @@ def _seed(text: str) -> int:
 
 
 def open_lab(options: argparse.Namespace) -> Lab:
-    """Return what an experiment works with; raises where the folder for pictures cannot be made."""
+    """Open the environment of an experiment; raises where the folder of pictures cannot be made."""
     device = cli.choose_device(options.device, require=options.require_device)
     if options.out is not None:
         try:
-            import matplotlib  # noqa: F401 (found out before any work is done)
+            import matplotlib  # noqa: F401 (checked before any work is done)
         except ImportError as error:
             reason = f"pictures need matplotlib ({error}): pip install 'xpnet[plot]', or leave out --out"
             raise cli.UsageError(reason) from None
@@ -181,7 +181,7 @@ def open_lab(options: argparse.Namespace) -> Lab:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder that pictures go into; where it cannot be written, that ends the command before work is done."""
+    """Make the folder of pictures; where it cannot be written, end the command before any work is done."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         try_writing(path)

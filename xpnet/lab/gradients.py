@@ -33,7 +33,7 @@ NETWORKS = (("tanh", "float64"), ("relu", "float64"), ("tanh", "float32"))
 
 @dataclass(frozen=True)
 class Check:
-    """What was found of one parameter array.
+    """Gradients of one parameter array by both ways.
 
     Attributes:
         slot: where it lies.
@@ -53,7 +53,7 @@ class Check:
 
     @property
     def seconds_for_all(self) -> float:
-        """What all elements of the array would take."""
+        """Estimated seconds for all elements of the array."""
         return self.seconds * self.slot.size / len(self.exact)
 
 
@@ -98,7 +98,7 @@ def sampled_gradient(model: MLP, x: Array, t: Array, places: HostArray, h: float
 
 
 def sample(slot: ParameterSlot, count: int, seed: int) -> HostArray:
-    """Return where up to `count` elements of a parameter lie in the flat vector, drawn without replacement, sorted."""
+    """Draw the places of up to `count` elements of a parameter in the flat vector, without replacement, sorted."""
     generator = np.random.default_rng([seed, slot.layer, int(slot.parameter.matrix)])
     drawn = generator.choice(slot.size, size=min(count, slot.size), replace=False)
     return slot.offset + np.sort(drawn)

@@ -27,7 +27,7 @@ SHARES = (0.1, 0.5, 0.9, 1.1)  # of the largest rate that does not diverge
 
 
 def draw_points(seed: int) -> tuple[HostArray, HostArray]:
-    """Return x and y, each (POINTS,): points around the line."""
+    """Draw points around the line: x and y, each (POINTS,)."""
     generator = np.random.default_rng(seed)
     x = generator.uniform(0.0, 4.0, POINTS)
     return x, SLOPE * x + INTERCEPT + NOISE * generator.normal(size=POINTS)
@@ -56,19 +56,19 @@ def residuals(x: Array, y: Array, lines: Any) -> Any:
 
 
 def fit(lab: Lab, x: HostArray, y: HostArray, rate: float, steps: int, tolerance: float | None = None) -> Descent:
-    """Return the descent on slope and intercept from START."""
+    """Descend on slope and intercept from START."""
     points = lab.device.asarray(x), lab.device.asarray(y)
     loss, slopes = mean_squared_error(*points), gradient(*points)
     return descend(loss, START, SGD(rate), steps, gradient=slopes, tolerance=tolerance, device=lab.device)
 
 
 def least_squares(x: HostArray, y: HostArray) -> HostArray:
-    """Return the slope and the intercept that no other line beats, (2,): the exact solution."""
+    """Slope and intercept of the exact solution, (2,)."""
     return np.asarray(np.linalg.lstsq(np.stack([x, np.ones_like(x)], axis=1), y)[0])
 
 
 def curvatures(x: HostArray) -> HostArray:
-    """Return the loss's least and greatest curvature, (2,): the eigenvalues of its second derivatives.
+    """Smallest and largest curvature of the loss, (2,): the eigenvalues of its second derivatives.
 
     These are 2 mean(x^2), 2 mean(x) and 2, whatever y is; descent diverges above the rate 2 / the greatest.
     """
@@ -77,7 +77,7 @@ def curvatures(x: HostArray) -> HostArray:
 
 
 def run(lab: Lab) -> None:
-    """Fit the line, compare it with the exact solution, and find which rates work, with x as it is and centred."""
+    """Fit the line, compare it with the exact solution, and find which rates work, with x and with centred x."""
     x, y = draw_points(lab.seed)
     exact = least_squares(x, y)
     found = fit(lab, x, y, RATE, STEPS, TOLERANCE)

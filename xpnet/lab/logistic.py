@@ -45,7 +45,7 @@ STYLES = (":", "--", "-.", (0, (1, 1)), "-")  # of the boundary at each
 
 
 def graph_by_hand() -> dict[str, float]:
-    """Return each value of the graph of one neuron and its loss, and each derivative, as worked with pen and paper.
+    """Values and derivatives of the graph of one neuron and its loss, as computed by hand.
 
     z = w1 x1 + w2 x2 + b, a = sigmoid(z), L = -(y log a + (1 - y) log(1 - a)).
     """
@@ -65,7 +65,7 @@ def graph_by_hand() -> dict[str, float]:
 
 
 def graph_by_library(lab: Lab) -> dict[str, float]:
-    """Return what the library has of the same graph: its loss takes z, the sigmoid built in, and so has no dL/da."""
+    """The library's values of the same graph, but dL/da: the sigmoid is built into its loss."""
     linear, sigmoid = model_of(lab, W, B).network, Sequential([Sigmoid()], dtype="float64", device=lab.device)
     xp, target = linear.xp, lab.device.asarray([[Y]])
     z = linear.forward(lab.device.asarray([X]), train=True)  # (1, 1)
@@ -80,7 +80,7 @@ def graph_by_library(lab: Lab) -> dict[str, float]:
 
 
 def graph_by_differences(lab: Lab) -> dict[str, float]:
-    """Return the derivatives by central differences: each of the function of the one thing that it is by."""
+    """Derivatives by central differences, each of a function of one variable."""
     network = model_of(lab, W, B).network
     rows, xp, target = lab.device.asarray([X]), network.xp, lab.device.asarray([[Y]])
 
@@ -105,7 +105,7 @@ def graph_by_differences(lab: Lab) -> dict[str, float]:
 
 
 def model_of(lab: Lab, weights: Sequence[float], bias: float) -> MLP:
-    """Return logistic regression with these weights, (w1, w2), and bias: one Linear layer, and the loss's sigmoid."""
+    """Make a logistic regression with these weights, (w1, w2), and bias: a Linear layer, and the loss's sigmoid."""
     model = MLP([2, 1], dtype="float64", device=lab.device)
     layer: Any = model.network.layers[0]
     layer.W, layer.b = np.array(weights)[:, None], np.array([[bias]])
@@ -132,7 +132,7 @@ class Line:
 
 
 def line_of(lab: Lab, model: MLP, x: HostArray, y: HostArray) -> Line:
-    """Return the line that a model has come to."""
+    """Decision boundary of a model, a line."""
     layer: Any = model.network.layers[0]
     w, b = (lab.device.to_host(array).ravel() for array in (layer.W, layer.b))
     loss, accuracy = evaluate(model, x, y)
@@ -140,7 +140,7 @@ def line_of(lab: Lab, model: MLP, x: HostArray, y: HostArray) -> Line:
 
 
 def own_line(lab: Lab, x: HostArray, y: HostArray) -> Line:
-    """Return the line of the clouds themselves, on which a point is as likely to be of one as of the other.
+    """Line on which a point is equally likely to be of either cloud.
 
     For clouds around c0 and c1 with deviation s, the logit is ((c1 - c0) x - (|c1|^2 - |c0|^2) / 2) / s^2.
     """

@@ -95,7 +95,7 @@ def update(model: MLP) -> None:
 
 
 def order_of_rows(lab: Lab) -> list[HostArray]:
-    """Return the rows of each mini-batch of the first STEPS: each epoch is a shuffle of all rows, cut in pieces."""
+    """Rows of each mini-batch of the first STEPS: each epoch is a shuffle of all rows, cut in pieces."""
     batches = ROWS // BATCH
     epochs = -(-STEPS // batches)
     order = np.concatenate([permutation(lab.seed, epoch + 1, ROWS) for epoch in range(epochs)])
@@ -158,7 +158,7 @@ def run(lab: Lab) -> None:
 
 
 def distance_from_trainer(lab: Lab, model: MLP, x: HostArray, y: HostArray) -> float:
-    """Return how far the parameters of a model are from those that `Trainer` reaches in STEPS."""
+    """Distance of a model's parameters from those that `Trainer` reaches in STEPS."""
     twin = small_model(lab)
     Trainer(twin, SGD(RATE), batch_size=BATCH, seed=lab.seed).fit(x, y, steps=STEPS)
     return float(lab.device.to_host(abs(twin.network.values - model.network.values).max()))
@@ -179,7 +179,7 @@ class Curves:
     losses: HostArray
 
     def at(self, step: int) -> HostArray:
-        """Return the losses at the last look up to a step, (rates,)."""
+        """Last recorded losses up to a step, (rates,)."""
         return np.asarray(self.losses[np.searchsorted(self.steps, step, side="right") - 1])
 
 

@@ -83,7 +83,7 @@ DEEP = Landscape(depth=0.8)  # the dents are the global minima, narrower than th
 
 
 def schedules() -> dict[str, Schedule]:
-    """Return each schedule by its name: a factor of RATE, all of them 1 until the walks have settled."""
+    """Schedules by their names: factors of RATE, all 1 until the walks have settled."""
     settle = (SETTLE, constant())
     annealing = cosine_restarts(PERIOD)
     return {
@@ -108,7 +108,7 @@ def walk(
     tolerance: float | None = None,
     keep_path: bool = True,
 ) -> Descent:
-    """Return the descent from one point or many, by the name of a schedule."""
+    """Descend from one point or many, with the schedule of a name."""
     return descend(
         landscape,
         start,
@@ -123,7 +123,7 @@ def walk(
 
 
 def ends(lab: Lab, landscape: Landscape, starts: HostArray, schedule: str) -> HostArray:
-    """Return where starts, (S, 2), end, (S, 2), a piece of them at a time."""
+    """Descend from starts, (S, 2), a piece of them at a time; return the ends, (S, 2)."""
     pieces = (starts[i : i + PIECE] for i in range(0, len(starts), PIECE))
     return np.concatenate([walk(lab, landscape, piece, schedule, keep_path=False).x for piece in pieces])
 
@@ -139,14 +139,14 @@ def places(lab: Lab, landscape: Landscape) -> HostArray:
 
 
 def curvatures(landscape: Landscape, point: HostArray) -> HostArray:
-    """Return the least and the greatest curvature at a point, (2,): the eigenvalues of the second derivatives."""
+    """Smallest and largest curvature at a point, (2,): the eigenvalues of the second derivatives."""
     beside = point + H * np.array([[[1.0, 0.0], [0.0, 1.0]], [[-1.0, 0.0], [0.0, -1.0]]])  # (2, 2, 2)
     above, below = landscape.gradient(beside)
     return np.asarray(np.linalg.eigvalsh((above - below) / (2.0 * H)))
 
 
 def basins(points: HostArray, known: HostArray) -> HostArray:
-    """Return which of the known places, (K, 2), each point, (S, 2), is near, (S,); -1 for none."""
+    """Index of the known place, (K, 2), near each point, (S, 2); -1 for none."""
     distances = np.linalg.norm(points[:, None] - known, axis=-1)  # (S, K)
     return np.where(distances.min(axis=-1) < NEAR, distances.argmin(axis=-1), -1)
 

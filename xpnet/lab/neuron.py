@@ -55,7 +55,7 @@ def neuron(lab: Lab, weights: Sequence[float], bias: float, activation: str) -> 
 
 
 def outputs(lab: Lab, network: Sequential, rows: Any) -> HostArray:
-    """Return what a network of one output gives for rows, (B, I): (B,)."""
+    """Outputs, (B,), of a network of one output, for rows, (B, I)."""
     return lab.device.to_host(network.forward(lab.device.asarray(np.array(rows))))[:, 0]
 
 
@@ -69,7 +69,7 @@ def xor_by_hand(lab: Lab) -> Sequential:
 
 @dataclass(frozen=True)
 class Gates:
-    """What one layer of four neurons, one for each of GATES, has learnt.
+    """A trained layer of four neurons, one for each of GATES.
 
     Attributes:
         model: the layer, whose outputs are the gates' probabilities.
@@ -195,7 +195,7 @@ def say_xor(lab: Lab) -> tuple[MLP, int] | None:
 
 
 def _draw(gates: Gates, deep: tuple[MLP, int] | None) -> Any:
-    """Draw what each neuron says of every point, what two layers say, and the losses of the neurons."""
+    """Draw the predictions of each neuron and of two layers, and the losses of the neurons."""
     from ..plots import PALETTE, new_figure
 
     figure, grid = new_figure(2, 3, width=3.9)

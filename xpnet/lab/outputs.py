@@ -46,12 +46,12 @@ class Split:
 
 
 def halves(x: HostArray, y: HostArray) -> Split:
-    """Return the first half of rows and targets to train on, and the rest to test on."""
+    """Split rows and targets: the first half for training, the rest for testing."""
     return Split(x[: len(x) // 2], y[: len(x) // 2], x[len(x) // 2 :], y[len(x) // 2 :])
 
 
 def curve(x: HostArray) -> HostArray:
-    """Return a function of one variable, (N, 1), whose values leave 0..1 and -1..1 on both sides: (N, 1)."""
+    """A curve, (N, 1), of one variable, (N, 1), that exceeds 0..1 and -1..1 on both sides."""
     return 2.0 * np.sin(2.0 * x) + 0.5 * x
 
 
@@ -109,7 +109,7 @@ def two_classes(lab: Lab, rows: Split) -> list[Output]:
 
 
 def gradient_through_step(lab: Lab, rows: Split) -> float:
-    """Return the largest gradient of any weight where the step is a layer that the loss looks through."""
+    """Largest gradient of any weight where the step is a layer below the loss."""
     layers = [Linear(2, HIDDEN[0]), Tanh(), Linear(HIDDEN[0], 1), Step()]
     network = Sequential(layers, seed=lab.seed, device=lab.device)
     z = network.forward(lab.device.asarray(rows.x), train=True)
@@ -128,7 +128,7 @@ def many_classes(lab: Lab, rows: Split) -> list[Output]:
 
 
 def numbers(lab: Lab, rows: Split) -> list[Output]:
-    """Return the networks for a number: y = x, and, to compare, what leaves 0..1, or -1..1, out of reach."""
+    """Train the networks for a number: y = x, and two whose outputs are confined to 0..1 and -1..1."""
     found = []
     for name in ("identity", "sigmoid", "tanh"):
         model = train(lab, rows, 1, task="regression", output=name)
@@ -152,7 +152,7 @@ def run(lab: Lab) -> None:
 
 
 def say_two(lab: Lab, rows: Split) -> list[Output]:
-    """Train for two classes, and print what came of it."""
+    """Train for two classes, and print the results."""
     found = two_classes(lab, rows)
     lab.say("two classes: accuracy, and the answers to five test rows")
     table = [("(label)", "", *map(str, rows.y_test[:5]))]
@@ -165,7 +165,7 @@ def say_two(lab: Lab, rows: Split) -> list[Output]:
 
 
 def say_many(lab: Lab, rows: Split) -> list[Output]:
-    """Train for several classes, and print what came of it."""
+    """Train for several classes, and print the results."""
     found = many_classes(lab, rows)
     lab.say(f"{len(CENTRES)} classes: accuracy, the sum of a row's outputs, and rows by how many outputs are above 1/2")
     table = []
@@ -185,7 +185,7 @@ def say_many(lab: Lab, rows: Split) -> list[Output]:
 
 
 def say_numbers(lab: Lab, rows: Split) -> list[Output]:
-    """Train for a number, and print what came of it."""
+    """Train for a number, and print the results."""
     found = numbers(lab, rows)
     lab.say(f"a number, from {rows.y_test.min():.2f} to {rows.y_test.max():.2f}: R2, and the range of the answers")
     table = []

@@ -1,4 +1,4 @@
-"""What experiments in the plane share: points of several classes, and pictures of what a model says of every point."""
+"""Experiments in the plane: points of several classes, and pictures of a model's predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIDE = 161  # points along each side of a mesh
 
 
 def clouds(centres: Sequence[tuple[float, float]], rows: int, spread: float, seed: int) -> tuple[HostArray, HostArray]:
-    """Return points, (rows, 2), and their classes in turn, 0, 1, ...: each class a cloud around its centre.
+    """Draw points, (rows, 2), of a cloud around each class's centre, and their classes, 0, 1, ... in turn.
 
     The deviation of a cloud is `spread` along both axes.
     """
@@ -23,7 +23,7 @@ def clouds(centres: Sequence[tuple[float, float]], rows: int, spread: float, see
 
 
 def moons(rows: int, noise: float, seed: int) -> tuple[HostArray, HostArray]:
-    """Return points, (rows, 2), and their classes, 0 and 1 in turn: two half circles, hooked into each other."""
+    """Draw points, (rows, 2), of two interlocking half circles, and their classes, 0 and 1 in turn."""
     generator = np.random.default_rng(seed)
     y = np.arange(rows) % 2
     angle = generator.uniform(0.0, np.pi, rows)

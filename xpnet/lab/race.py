@@ -58,7 +58,7 @@ STARTERS = ("SGD", "Momentum", "AdaGrad", "RMSprop", "Adam")
 
 @dataclass(frozen=True)
 class Track:
-    """What all racers share: the network, the data on the device, and the batches.
+    """Common setting of all racers: the network, the data on the device, and the batches.
 
     Attributes:
         sizes: inputs, units of the hidden layers, classes.
@@ -77,7 +77,7 @@ class Track:
     seed: int = 0
 
     def network(self, replicas: int | None) -> Sequential:
-        """Return the network at the start; every replica has the same weights."""
+        """Make the initial network; every replica has the same weights."""
         layers: list[Any] = []
         for inputs, outputs in pairwise(self.sizes):
             layers += [Linear(inputs, outputs, self.init), ACTIVATIONS[self.activation]()]
@@ -86,7 +86,7 @@ class Track:
 
 
 def draw_batches(seed: int, iterations: int, rows: int, size: int) -> HostArray:
-    """Return the rows of each batch, drawn with replacement, (iterations, size): a pure function of its arguments."""
+    """Draw the rows of each batch with replacement, (iterations, size): a pure function of its arguments."""
     return stream(seed, Purpose.BATCHES, 0).integers(rows, size=(iterations, size))
 
 
@@ -119,7 +119,7 @@ def run_race(track: Track, optimizer: Optimizer) -> tuple[HostArray, HostArray]:
 
 
 def smooth(losses: HostArray, length: int = 11) -> HostArray:
-    """Return losses averaged over a Kaiser window of `length`, mirrored at the ends, as the book draws them."""
+    """Smooth losses by a Kaiser window of `length`, mirrored at the ends, as in the book."""
     window = np.kaiser(length, 2)
     mirrored = np.pad(losses, length // 2, mode="reflect")
     return np.convolve(window / window.sum(), mirrored, mode="valid")
@@ -183,7 +183,7 @@ def _end(losses: HostArray) -> float:
 
 
 def _racers(wanted: Sequence[str]) -> list[str]:
-    """Return the names of racers as they are spelt, from those that were asked for."""
+    """Spell the requested names of racers as in the table."""
     known = {name.lower(): name for name in RACERS}
     for name in wanted:
         if name.lower() not in known:

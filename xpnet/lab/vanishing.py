@@ -21,7 +21,7 @@ from .experiment import Experiment, Lab, Words
 HIDDEN = (100,) * 10
 ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")
 INITS: dict[str, str | float] = {"1": 1.0, "0.01": 0.01, "Xavier": "xavier", "He": "he"}
-RATES = (0.03, 0.3)  # of plain descent, which shows a gradient as it is; Adam would scale it up
+RATES = (0.03, 0.3)  # of plain descent; Adam would scale small gradients up
 STEPS = 160
 EVERY = 20  # steps between two measurements
 BATCH = 64
@@ -50,7 +50,7 @@ class Deep:
 
 
 def deep_network(lab: Lab, data: Data, activation: str, batch_norm: bool) -> MLP:
-    """Return a network for each of INITS and RATES, rates next to each other; those of one init are alike."""
+    """Make a network for each of INITS and RATES, rates next to each other; networks of one init are equal."""
     sizes = [data[0].shape[1], *HIDDEN, 10]
     options: dict[str, Any] = {"activation": activation, "batch_norm": batch_norm, "device": lab.device}
     model = MLP(sizes, replicas=len(INITS) * len(RATES), **options)
@@ -61,7 +61,7 @@ def deep_network(lab: Lab, data: Data, activation: str, batch_norm: bool) -> MLP
 
 
 def train(lab: Lab, data: Data, activation: str, batch_norm: bool) -> Deep:
-    """Train those networks on the same batches, and keep what each init does at its best rate."""
+    """Train those networks on the same batches, and keep the results of each init at its best rate."""
     x, y, *test = data
     model = deep_network(lab, data, activation, batch_norm)
     trainer = Trainer(model, SGD(RATES * len(INITS)), batch_size=BATCH, seed=lab.seed)
@@ -95,7 +95,7 @@ def gradient_norms(model: MLP) -> HostArray:
 
 
 def first_activations(lab: Lab, data: Data, activation: str, batch_norm: bool) -> HostArray:
-    """Return what each hidden layer puts out before any training, (inits, layers, rows, units)."""
+    """Outputs of each hidden layer before training, (inits, layers, rows, units)."""
     found = []
     for init in INITS.values():
         model = MLP(
@@ -146,7 +146,7 @@ def _cells(deep: Deep, i: int) -> tuple[str, str, str]:
 
 
 def _draw_activations(values: dict[str, HostArray]) -> Any:
-    """Draw histograms of what hidden layers put out, one over the other."""
+    """Draw histograms of the outputs of hidden layers, one over the other."""
     from ..plots import PALETTE, new_figure
 
     figure, grid = new_figure(len(values), len(INITS), width=3.3, height=2.9)
@@ -204,7 +204,7 @@ def _draw_gradients(found: dict[tuple[str, bool], Deep]) -> Any:
 
 
 def _positive(values: HostArray) -> HostArray:
-    """Return values, those that a logarithmic axis cannot show as gaps."""
+    """Replace values that a logarithmic axis cannot show by gaps."""
     return np.where(np.isfinite(values) & (values > 0.0), values, np.nan)
 
 

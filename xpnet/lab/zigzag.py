@@ -1,4 +1,4 @@
-"""python -m xpnet.lab zigzag: why plain descent wastes steps in a long valley, and what other rules do about it."""
+"""python -m xpnet.lab zigzag: the wasted steps of plain descent in a long valley, and other rules."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def valley(points: Any, length: float = 20.0) -> Any:
 
 
 def walk(lab: Lab, rule: str, rates: float | Sequence[float], length: float) -> Descent:
-    """Return the path of a rule down a valley from START, or, for several rates, as many paths side by side."""
+    """Descend down a valley from START by a rule; several rates give paths side by side."""
     curvature = lab.device.asarray(np.array([2.0 / length, 2.0]))  # the gradient is (2 x / length, 2 y)
     start = START if isinstance(rates, float) else [START] * len(rates)
     optimizer = RULES[rule][0](rates)
@@ -51,14 +51,14 @@ def walk(lab: Lab, rule: str, rates: float | Sequence[float], length: float) -> 
 
 
 def arrival(path: Any, near: float = NEAR) -> int | None:
-    """Return after how many steps both coordinates of a path, (steps + 1, 2), are near 0 for good; None for never."""
-    far = np.flatnonzero(~(np.abs(path).max(axis=-1) <= near))  # what is not a number is far
+    """Number of steps after which both coordinates of a path, (steps + 1, 2), stay near 0; None for never."""
+    far = np.flatnonzero(~(np.abs(path).max(axis=-1) <= near))  # NaN is far
     last = int(far[-1]) if len(far) else -1
     return None if last == len(path) - 1 else last + 1
 
 
 def fewest(lab: Lab, rule: str, length: float) -> tuple[int | None, float]:
-    """Return the fewest steps to the minimum at any of RATES, and the rate; None where no rate gets there."""
+    """Smallest number of steps to the minimum at any of RATES, and the rate; None where none arrives."""
     paths = walk(lab, rule, RATES.tolist(), length).path  # (steps + 1, rates, 2)
     steps = [arrival(paths[:, i]) for i in range(len(RATES))]
     best = int(np.argmin([STEPS + 1 if count is None else count for count in steps]))
