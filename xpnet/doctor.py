@@ -1,4 +1,4 @@
-"""python -m xpnet.doctor: what this machine has for training, and what to do about what it lacks."""
+"""python -m xpnet.doctor: a report on this machine for training, with advice on what is missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .device import cupy_distributions, get_device, processor_name, usable_proce
 from .errors import DataError, DeviceError, one_line, printable
 from .training.config import most_threads
 
-# What these hold a processor below, it does not reach.
+# Environment variables that limit BLAS, its threads, or CUDA.
 BLAS_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 CUDA_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_PATH", "CUPY_TF32", "NVIDIA_TF32_OVERRIDE")
@@ -31,7 +31,7 @@ CUDA_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_PATH", "CUPY_TF32", "NVIDIA_TF32
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: what was looked at, what was found, and what to do about it, if anything."""
+    """One line of the report: the subject, the finding, and advice, if any."""
 
     name: str
     found: str
@@ -62,12 +62,12 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def examine() -> list[Finding]:
-    """Look at everything, and return the findings in order; what fails is a finding itself."""
+    """Run all checks, and return the findings in order; a check that fails is a finding, too."""
     findings = []
     for name, look in CHECKS.items():
         try:
             findings.append(Finding(name, *look()))
-        except Exception as error:  # a doctor does not die of what the patient has
+        except Exception as error:  # the failure of a check must not end the report
             findings.append(Finding(name, f"could not be examined: {one_line(error)}"))
     return findings
 
@@ -84,7 +84,7 @@ def _numpy() -> Result:
 
 
 def _blas() -> str:
-    """Return NumPy's BLAS, the kernel it chose and its threads, in words; empty where it cannot be asked."""
+    """NumPy's BLAS, its kernel and its threads, in words; empty where they are unknown."""
     from threadpoolctl import threadpool_info
 
     return "; ".join(
@@ -131,7 +131,7 @@ def _driver() -> Result:
 
 
 def driver_cuda_version() -> int | None:
-    """Return the newest CUDA version that the NVIDIA driver knows, as 13000 for 13.0, or None without a driver."""
+    """Newest CUDA version that the NVIDIA driver supports, such as 13000 for 13.0; None without a driver."""
     for name in ("libcuda.so.1", "nvcuda.dll"):
         try:
             driver = ctypes.CDLL(name)

@@ -25,7 +25,7 @@ from .training.tasks import OUTPUTS
 
 
 def add_options(parser: cli.Parser, without: Collection[str] = ()) -> None:
-    """Add an option for each attribute of `Config`, but for those named in `without`, and those that go with them.
+    """Add an option for each attribute of `Config`, except those in `without`.
 
     The parser must have `argument_default=argparse.SUPPRESS`: an option that is absent unless given overrides --config,
     which overrides Config's defaults.
@@ -121,20 +121,20 @@ def folder(text: str) -> Path:
 
 
 def named_folder(data_dir: str | None) -> Path | None:
-    """Return the folder to look for data in, by the option, else by XPNET_DATA_DIR; None for cache and download."""
+    """Folder of data, by the option, else by XPNET_DATA_DIR; None for cache and download."""
     named = data_dir or os.environ.get("XPNET_DATA_DIR")
     return path_of(named) if named else None
 
 
 def config_of(parser: cli.Parser, options: argparse.Namespace) -> Config:
-    """Return the config that a command's options, and its --config, stand for; errors end the command."""
+    """Make the config of a command's options and its --config; errors end the command."""
     try:
         given = {
             field.name: getattr(options, field.name) for field in dataclasses.fields(Config) if field.name in options
         }
         chosen = read_options(options.config) if "config" in options else {}
         for name, other in (("steps", "epochs"), ("epochs", "steps")):
-            if name in given and other not in given:  # what is given overrides the file's other way to say it
+            if name in given and other not in given:  # a given option overrides its alternative in the file
                 chosen.pop(other, None)
         config = Config(**(chosen | given))
         named = named_folder(config.data_dir)
@@ -144,7 +144,7 @@ def config_of(parser: cli.Parser, options: argparse.Namespace) -> Config:
 
 
 def load_data(config: Config, *, offline: bool, quiet: bool) -> Dataset:
-    """Return the data set that a config names, as it came; say so where it is not the one that was hoped for."""
+    """Load the data set of a config; tell the user where the bundled digits replace MNIST."""
     folder = None if config.data_dir is None else path_of(config.data_dir)
     data, note = load_named(
         config.dataset, folder, task=config.task, seed=config.seed, offline=offline, progress=not quiet
@@ -155,7 +155,7 @@ def load_data(config: Config, *, offline: bool, quiet: bool) -> Dataset:
 
 
 def prepare_data(config: Config, data: Dataset) -> Dataset:
-    """Return the data set divided, scaled and checked; what is wrong with it ends the command."""
+    """Divide, scale and check the data set; errors end the command."""
     try:
         return prepare(config, data)
     except (TypeError, ValueError) as error:
@@ -163,7 +163,7 @@ def prepare_data(config: Config, data: Dataset) -> Dataset:
 
 
 def build_trainer(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Trainer, dict[str, Any]]:
-    """Return what `build` does; options that do not go together, or not with the data, end the command."""
+    """Call `build`; options that do not go together, or not with the data, end the command."""
     try:
         return build(configs, data, device)
     except (TypeError, ValueError) as error:
@@ -171,7 +171,7 @@ def build_trainer(configs: Sequence[Config], data: Dataset, device: Device) -> t
 
 
 def command_line(config: Config) -> str:
-    """Return the options that make `config`, as they are typed; what is as by default is left out."""
+    """Options that make `config`, as typed on the command line, without those at their defaults."""
     words = []
     for field in dataclasses.fields(Config):
         value, option = getattr(config, field.name), "--" + field.name.replace("_", "-")
@@ -187,7 +187,7 @@ def command_line(config: Config) -> str:
 
 
 def sentence(config: Config, data: Dataset) -> str:
-    """Say what data are trained on, and for what."""
+    """Sentence about the data and the task of a run."""
     shape = " x ".join(map(str, data.x_train.shape))
     scaled = "standardized" if config.standardize else "as they are"
     if isinstance(data.input_scale, float) and data.input_scale != 1.0:

@@ -22,13 +22,13 @@ COLORS = {"train": PALETTE[0], "validation": PALETTE[2], "test": PALETTE[1]}
 SURFACE = "cividis"  # the colours of contours
 HANGUL = ("NanumGothic", "Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic")
 
-QUANTITIES = ("loss", *TITLES)  # that a history has
+QUANTITIES = ("loss", *TITLES)  # of a history
 
 
 def new_figure(
     rows: int, columns: int, *, width: float = 4.6, height: float = 3.6, **options: Any
 ) -> tuple[Figure, Any]:
-    """Return a figure in the one style, and its axes, (rows, columns).
+    """Make a figure in the common style, and its axes, (rows, columns).
 
     Args:
         rows, columns: of axes.
@@ -50,29 +50,29 @@ def add_heading(figure: Figure, english: str, korean: str) -> None:
 
 @cache
 def korean_font() -> str | None:
-    """Return the name of an installed font that has Korean letters, or None."""
+    """Name of an installed font with Korean letters, or None."""
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return next((name for name in HANGUL if name in installed), None)
 
 
 def families() -> list[str]:
-    """Names of the fonts that letters are looked for in, one after the other."""
+    """Names of the fonts, in the order in which they are searched for letters."""
     return ["DejaVu Sans", *filter(None, [korean_font()])]
 
 
 @cache
 def letters() -> frozenset[int]:
-    """Every letter that `families` has."""
+    """All letters of the fonts `families`."""
     return frozenset().union(*(font_manager.get_font(font_manager.findfont(name)).get_charmap() for name in families()))
 
 
 def drawable(text: str) -> str:
-    """Text as `printable` makes it, and with letters escaped that no font has."""
+    """Text as `printable` makes it, with letters that no font has escaped."""
     return "".join(c if ord(c) in letters() else c.encode("unicode_escape").decode() for c in printable(text))
 
 
 def draw_curves(history: list[dict[str, Any]]) -> bytes:
-    """Return a picture of loss and metric by epoch, for each set of rows that the history has."""
+    """Draw loss and metric by epoch, for each set of rows in the history."""
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
     quantities = [name for name in QUANTITIES if not history or f"train_{name}" in history[0]][:2]
     for axes, quantity in zip(figure.subplots(1, 2), quantities, strict=True):
@@ -95,7 +95,7 @@ def draw_curves(history: list[dict[str, Any]]) -> bytes:
 
 
 def draw_mistakes(mistakes: Sequence[tuple[Any, str, str]], wrong: int, rows: int) -> bytes:
-    """Return a picture of pictures, (H, W), each with two lines below it; `wrong` of `rows` were mistakes."""
+    """Draw pictures, (H, W), each with two lines below it; `wrong` of `rows` were mistakes."""
     columns = min(max(len(mistakes), 1), 8)
     lines = max(-(-len(mistakes) // columns), 1)
     figure = Figure(figsize=(1.5 * max(columns, 4), 1.9 * lines + 0.5), dpi=120, layout="constrained")
@@ -106,13 +106,13 @@ def draw_mistakes(mistakes: Sequence[tuple[Any, str, str]], wrong: int, rows: in
         label = "\n".join(map(drawable, text))
         axes.set_xlabel(label, fontsize=7, fontfamily=families(), parse_math=False)  # a $ begins no formula
         axes.set(xticks=[], yticks=[])
-    for axes in list(grid):  # what is left of the last line
+    for axes in list(grid):  # unused axes of the last row
         axes.set_axis_off()
     return png(figure)
 
 
 def draw_trials(trials: Sequence[dict[str, Any]], varied: Sequence[str], metric: str) -> bytes:
-    """Return a picture of the validation loss of trials against each thing that was varied.
+    """Draw the validation loss of trials against each varied option.
 
     Losses that are more than three times as far from the best as the median is are cut off, and drawn, as those that
     are not finite, as crosses at the top.
@@ -152,7 +152,7 @@ def draw_trials(trials: Sequence[dict[str, Any]], varied: Sequence[str], metric:
 
 
 def png(figure: Figure) -> bytes:
-    """Return a figure as PNG."""
+    """Encode a figure as PNG."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
     return buffer.getvalue()

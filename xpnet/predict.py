@@ -1,4 +1,4 @@
-"""python -m xpnet.predict: what a trained model makes of pictures or arrays."""
+"""python -m xpnet.predict: predictions of a trained model for pictures or arrays."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from .training import MLP, metrics
 from .training.files import write_atomically
 from .training.run_folder import finite
 
-TOP = 5  # accuracy among so many classes is reported where there are more
-MISTAKES = 40  # at the most, in a picture
-LEAST_PIXELS = 5  # along a side: what is smaller is a row of a table
+TOP = 5  # classes of top-k accuracy, reported where there are more
+MISTAKES = 40  # maximum in a picture
+LEAST_PIXELS = 5  # per side; smaller arrays are rows of a table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     if options.mistakes is not None and (options.mistakes.is_dir() or not options.mistakes.parent.is_dir()):
         parser.error(f"--mistakes {options.mistakes} cannot be written: it must be a file, in a folder that is there")
     device = cli.choose_device(options.device, require=options.require_device)
-    # os.path.isdir, because Path.is_dir raises where it may not look; load then says so.
+    # os.path.isdir, because Path.is_dir raises without permission; load reports it.
     path = options.model / "model.safetensors" if os.path.isdir(options.model) else options.model  # noqa: PTH112
     model = MLP.load(path, device=device)
     size = None if options.mistakes is None else _mistakes_size(options.mistakes, model)
@@ -92,7 +92,7 @@ def _classes(predictions: HostArray, names: Sequence[str]) -> Answers:
 
 
 def _labels(predictions: HostArray, names: Sequence[str]) -> Answers:
-    """Yield the labels of each row that are more probable than not; null and nan where a probability is no number."""
+    """Yield the labels of each row that are more probable than not; null and nan where a probability is NaN."""
     for row in predictions:
         if np.isnan(row).any():
             yield {"labels": None, "probabilities": finite(row.tolist())}, "nan\tnan"
@@ -111,7 +111,7 @@ def _numbers(predictions: HostArray, names: Sequence[str]) -> Answers:
 
 
 def _predict(model: MLP, rows: HostArray, source: Path) -> HostArray:
-    """Return predictions for the rows of the file `source`: (N, C), or of regression (N, O)."""
+    """Predict for the rows of the file `source`: (N, C), or, for regression, (N, O)."""
     try:
         predictions: HostArray = model.predict(rows)
     except (TypeError, ValueError) as error:
@@ -131,8 +131,8 @@ def _read_rows(model: MLP, source: Path, invert: bool | None) -> HostArray:
     pixels, inverted = read_picture(source, _picture_size(model), invert=invert)
     if inverted and invert is None:
         cli.tell(f"{source}: its border is light, so it was inverted to light on dark (--no-invert leaves it)")
-    # In the units that the model was trained in: a scale of 16 stands for levels from 0 to 16. Where there is none, or
-    # one for each feature, bytes are taken to be what they are.
+    # In the units of the training data: a scale of 16 means levels from 0 to 16. Without a scale, or with one per
+    # feature, levels are those of bytes.
     if isinstance(model.input_scale, tuple):
         cli.tell(f"{source}: the model's inputs were standardized; its pixels are taken to have been from 0 to 255")
     levels = model.input_scale if isinstance(model.input_scale, float) and model.input_scale != 1.0 else 255.0
@@ -140,7 +140,7 @@ def _read_rows(model: MLP, source: Path, invert: bool | None) -> HostArray:
 
 
 def _kind(source: Path) -> str:
-    """Return "npz", "idx" or "picture", by the first bytes of the file."""
+    """Kind of a file by its first bytes: "npz", "idx" or "picture"."""
     with open_regular(source) as (file, _):
         start = file.peek(4)[:4]
     if start.startswith(b"PK"):
@@ -149,7 +149,7 @@ def _kind(source: Path) -> str:
 
 
 def _picture_size(model: MLP) -> tuple[int, int]:
-    """Return height and width of the pictures that a model was trained on."""
+    """Height and width of a model's training pictures."""
     shape = model.input_shape
     if len(shape) == 1 and math.isqrt(shape[0]) ** 2 == shape[0]:
         return math.isqrt(shape[0]), math.isqrt(shape[0])
@@ -168,7 +168,7 @@ def _choose(arrays: dict[str, HostArray], names: tuple[str, ...], source: Path) 
 
 
 def _read_targets(source: Path, model: MLP, rows: int) -> HostArray:
-    """Return the true targets in a file, checked: of classes, the numbers of their names, (N,); else (N, O)."""
+    """Read and check the true targets in a file: class numbers, (N,), or labels or numbers, (N, O)."""
     targets = _choose(read_npz(source), ("y", "y_test"), source) if _kind(source) == "npz" else read_idx(source)
     try:
         if model.task.name == "classification":
@@ -182,7 +182,7 @@ def _read_targets(source: Path, model: MLP, rows: int) -> HostArray:
 
 
 def _class_numbers(labels: HostArray, rows: int, names: Sequence[str]) -> HostArray:
-    """Return labels, which are names or numbers of classes, or one-hot rows, as numbers of classes, (N,)."""
+    """Convert names or numbers of classes, or one-hot rows, to class numbers, (N,)."""
     if labels.ndim == 2 and labels.shape[1] > 1 and guess_task(labels) == "classification":
         labels = labels.argmax(axis=1)
     labels = np.strings.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
@@ -205,7 +205,7 @@ def _class_numbers(labels: HostArray, rows: int, names: Sequence[str]) -> HostAr
 
 
 def _report_classes(labels: HostArray, predictions: HostArray, names: list[str]) -> list[str]:
-    """Return lines: accuracy, among the first five, the confusion matrix, and accuracy by class."""
+    """Lines of a report: accuracy, top-5 accuracy, the confusion matrix, and accuracy by class."""
     predicted = metrics.most_probable(np, predictions)
     right = int((labels == predicted).sum())
     lines = [f"accuracy {metrics.accuracy(labels, predicted):.4f} ({right} of {len(labels)})"]
@@ -228,7 +228,7 @@ def _report_classes(labels: HostArray, predictions: HostArray, names: list[str])
 
 
 def _report_labels(targets: HostArray, predictions: HostArray, names: list[str]) -> list[str]:
-    """Return lines: how many rows have all labels right; and of each label how often it is right, found, and given."""
+    """Lines of a report: rows with all labels right; accuracy, precision and recall of each label."""
     answers, truth = metrics.yes_or_no(np, predictions), targets > 0.5
     yes, hits = answers == 1, answers == truth
     right = int(hits.all(axis=1).sum())
@@ -243,7 +243,7 @@ def _report_labels(targets: HostArray, predictions: HostArray, names: list[str])
 
 
 def _report_numbers(targets: HostArray, predictions: HostArray, names: list[str]) -> list[str]:
-    """Return lines: R2, and, in the targets' units, the root of the mean squared error and the mean absolute error."""
+    """Lines of a report: R2, and, in the targets' units, the root mean squared and the mean absolute error."""
     errors = predictions - targets
     lines = [
         f"R2 {metrics.r2(targets, predictions):.4f} ({len(targets)} rows)",
@@ -256,17 +256,17 @@ def _report_numbers(targets: HostArray, predictions: HostArray, names: list[str]
 
 
 def _cells(text: str) -> int:
-    """Width of a text on a terminal: an East Asian letter has two cells, and a mark upon another letter none."""
+    """Width of a text on a terminal: an East Asian letter has two cells, and a combining mark none."""
     return sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in text)
 
 
 def _right(text: str, width: int) -> str:
-    """Text moved to the right of so many cells."""
+    """Text aligned to the right of a number of cells."""
     return " " * (width - _cells(text)) + text
 
 
 def _mistakes_size(path: Path, model: MLP) -> tuple[int, int]:
-    """Return height and width of the pictures of mistakes; raises where there can be none."""
+    """Height and width of the pictures of mistakes; raises where the inputs are no pictures."""
     if model.task.name != "classification":
         raise DataError(f"{path}: mistakes are drawn of classes, and the model's task is {model.task.name}")
     size = _picture_size(model)
@@ -279,7 +279,7 @@ def _mistakes_size(path: Path, model: MLP) -> tuple[int, int]:
 
 
 def worst(labels: HostArray, predictions: HostArray) -> HostArray:
-    """Return the rows that are wrong, those first whose true class was thought least probable."""
+    """Rows with wrong predictions, ordered by the probability of the true class, the lowest first."""
     wrong = np.flatnonzero(metrics.most_probable(np, predictions) != labels)
     return wrong[np.argsort(predictions[wrong, labels[wrong]], kind="stable")]
 
@@ -287,7 +287,7 @@ def worst(labels: HostArray, predictions: HostArray) -> HostArray:
 def _draw_mistakes(
     path: Path, pictures: list[HostArray], labels: HostArray, predictions: HostArray, names: Sequence[str]
 ) -> None:
-    """Draw the worst mistakes into a PNG file, (H, W) each, with what they are and were taken for."""
+    """Draw the worst mistakes, (H, W) each, into a PNG file, with true and predicted classes."""
     from .plots import draw_mistakes
 
     wrong = worst(labels, predictions)

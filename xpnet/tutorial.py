@@ -56,7 +56,7 @@ _chosen: Device | None = None
 
 
 def use(device: str = "auto") -> Device:
-    """Choose the device that networks and data live on from now on, and return it; raise DeviceError without it."""
+    """Choose the device of networks and data made from now on, and return it; raise DeviceError without it."""
     global _chosen
     _chosen = get_device(device)
     return _chosen
@@ -72,9 +72,9 @@ def _device() -> Device:
 def numerical_gradient(f: Callable[[Any], Any], x: Any, h: float = 1e-4) -> Array:
     """Return the gradient of f at x: (f(x + h) - f(x - h)) / 2h for each element of x, of any shape.
 
-    As in the book, x itself is moved while f is asked, and put back, so that f may also read it from elsewhere. Lists,
-    and whole numbers, of which a step of h would vanish, are copied as floats: f must then read its argument. In
-    float32 the answer is rough.
+    As in the book, x itself is changed for each call of f, and put back, so that f may also read it from elsewhere.
+    Lists and whole numbers, where a step of h would vanish, are copied as floats: f must then read its argument. In
+    float32 the result is rough.
 
     Raises:
         TypeError, ValueError: f does not return one number, or one that is not finite; f ignores its argument where x
@@ -85,7 +85,7 @@ def numerical_gradient(f: Callable[[Any], Any], x: Any, h: float = 1e-4) -> Arra
 
 
 def _gradient(f: Callable[[Any], Any], x: Array, h: float, *, copied: bool) -> Array:
-    """Return the gradient of f at x, which may be a copy of what the caller gave."""
+    """Return the gradient of f at x, which may be a copy of the caller's argument."""
     check_float("h", h, above=0.0)
     values = set()
     if x.dtype == "float16":
@@ -109,16 +109,16 @@ def _gradient(f: Callable[[Any], Any], x: Array, h: float, *, copied: bool) -> A
 
 
 def _ignores_argument(f: Callable[[Any], Any]) -> bool:
-    """Whether a function takes what no function could use."""
+    """Whether a function ignores its argument: it accepts an object without any use."""
     try:
         f(object())
-    except Exception:  # whatever it is, f has looked
+    except Exception:  # any error shows that f uses its argument
         return False
     return True
 
 
 def gradient_descent(f: Callable[[Any], Any], init_x: Any, lr: float = 0.01, step_num: int = 100) -> Array:
-    """Return where `step_num` steps of x <- x - lr gradient lead from `init_x`, which, unlike the book's, is kept.
+    """Take `step_num` steps of x <- x - lr gradient from `init_x`, which, unlike in the book, does not change.
 
     So f must read its argument; a ValueError says where it does not.
     """
@@ -276,7 +276,7 @@ class Momentum(_Rule):
 
 
 class Nesterov(_Rule):
-    """Momentum that looks ahead, as PyTorch has it."""
+    """Momentum that looks ahead, as in PyTorch."""
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         super().__init__(lr, optim.Nesterov)
@@ -305,7 +305,7 @@ class RMSprop(_Rule):
 
 
 class Adam(_Rule):
-    """Adam as its paper has it: 1e-8 is added to the root of the corrected moment, not 1e-7 to the other's."""
+    """Adam as in its paper: 1e-8 is added to the root of the corrected moment, not 1e-7 to the other's."""
 
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
         super().__init__(lr, optim.Adam)
@@ -319,7 +319,7 @@ class Adam(_Rule):
 
 
 class Params(Mapping[str, Array]):
-    """The parameters of a network by the book's names, W1, b1, ...: views, and what is assigned is written through.
+    """Parameters of a network by the book's names, W1, b1, ...: views; assigning writes into them.
 
     Biases, gamma and beta are seen as (O,).
     """
@@ -415,7 +415,7 @@ class MultiLayerNet:
 
     @property
     def params(self) -> Params:
-        """The parameters by the book's names, as views; assigning a mapping of all of them writes them through."""
+        """Parameters by the book's names, as views; assigning a mapping of all of them writes into them."""
         return Params(self._named(self.network.values))
 
     @params.setter
@@ -448,7 +448,7 @@ class MultiLayerNet:
         return float(total) / float(weight) + self._decay()
 
     def accuracy(self, x: Any, t: Any) -> float:
-        """Return the share of rows that are right; one whose outputs are no numbers never is."""
+        """Return the share of rows that are right; a row with NaN never is."""
         z = self.predict(x)
         t = self._targets(z, t)
         return float((most_probable(_xp(z), z) == (t if t.ndim == 1 else t.argmax(axis=-1))).mean())
@@ -467,8 +467,8 @@ class MultiLayerNet:
         return grads
 
     def numerical_gradient(self, x: Any, t: Any) -> dict[str, Array]:
-        """Return the same by central differences: two forward passes for each number there is."""
-        kept = self.network.snapshot()  # batch normalization counts what it has seen
+        """Return the same gradients by central differences: two forward passes per parameter."""
+        kept = self.network.snapshot()  # batch normalization counts batches
 
         def f(_: Array) -> float:
             return self.loss(x, t, train_flg=True)
@@ -484,7 +484,7 @@ class MultiLayerNet:
         return 0.5 * self.weight_decay_lambda * float((weights * weights).sum())
 
     def _key(self) -> Array:
-        """Return what the masks of dropout are drawn from: another one for each gradient."""
+        """Return the key of dropout masks: a new one for each gradient."""
         host = mask_keys(self.network.seeds[0], self._steps, 1).reshape(1, 1)
         return self.network.device.asarray(host)
 
@@ -493,7 +493,7 @@ class MultiLayerNet:
         return rows.reshape(1, -1) if rows.ndim == 1 else rows.reshape(len(rows), -1)
 
     def _targets(self, z: Array, t: Any) -> Array:
-        """Return labels or one-hot rows on the device; those that come from the host are checked."""
+        """Return labels or one-hot rows on the device; those from the host are checked."""
         device = self.network.device
         if isinstance(t, device.xp.ndarray) and device.index is not None:
             return t
@@ -529,12 +529,12 @@ def load_mnist(
 
 
 def _array(x: Any) -> Array:
-    """Return x as an array, where it is."""
+    """Return x as an array, on its own device."""
     return x if isinstance(x, _device().xp.ndarray) else np.asarray(x)
 
 
 def _floats(x: Any) -> Array:
-    """Return x as an array of floats, where it is: itself, if it is one."""
+    """Return x as an array of floats, on its own device: x itself, if it is one."""
     x = _array(x)
     if x.dtype.kind not in "buif":
         raise TypeError(f"x must hold numbers, not {x.dtype}")
