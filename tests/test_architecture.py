@@ -8,6 +8,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,21 @@ def test_imports_run_one_way(module, path):
         assert not {below for below, _ in imports(path)} & {"optim", "data"}
     if top == "data":
         assert not {below for below, _ in imports(path)} & {"optim", "nn"}
+
+
+def test_no_modules_import_each_other():
+    """Imports for annotations, and those within functions, count too."""
+    paths = {f"xpnet.{module}".removesuffix(".__init__"): path for module, path in modules()}
+    graph = {}
+    for module, path in paths.items():
+        parents = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+        found = graph[module] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                source = ".".join([*parents[: len(parents) - node.level + 1], *filter(None, [node.module])])
+                names = {f"{source}.{alias.name}" for alias in node.names}
+                found |= {name if name in paths else source for name in names} - {module}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names them
 
 
 def test_every_module_has_a_floor():
