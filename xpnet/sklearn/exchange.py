@@ -46,72 +46,103 @@ class ExchangeMixin(BaseMLP):
         the state of the update rule.
         """
         check_is_fitted(self)
-        _save(self, path_of(path))
+        path = path_of(path)
+        model = self._model
+        loss = model.loss.settings()["loss"]  # without the factor
+        plain = MLP.of(
+            model.network,
+            task=model.task.name,
+            loss="poisson" if isinstance(loss, PoissonDeviance) else loss,
+            class_names=model.class_names or None,
+        )
+        about: dict[str, Any] = {
+            "class": type(self).__name__,
+            "parameters": _plain_items(self.get_params(deep=False) | {"device": object()}),
+            "fitted": _plain_items({name: getattr(self, name) for name in FITTED if hasattr(self, name)}),
+        }
+        if hasattr(self.hidden_layer_sizes, "__iter__"):  # an array, maybe
+            about["parameters"]["hidden_layer_sizes"] = self._hidden()
+        if hasattr(self, "feature_names_in_"):
+            about["feature_names"] = self.feature_names_in_.tolist()
+        if hasattr(self, "classes_"):
+            about["classes"] = self.classes_.tolist()
+            if not all(isinstance(one, bool | int | float | str) for one in about["classes"]):
+                raise ValueError(f"a model file holds classes that are numbers or strings, not {self.classes_!r}")
+            about["classes_dtype"] = self.classes_.dtype.str
+        write_model_file(path, plain.network, plain.loss, plain.settings() | {"estimator": about})
 
     @classmethod
     def load(cls, path: Path | str, *, device: str | Device = "cpu") -> Any:
         """Load an estimator that `save` wrote; raise `ModelFileError`, naming the file, if it is damaged."""
-        return _load(cls, path_of(path), device)
+        path = path_of(path)
+        metadata, tensors = read_model_file(path)
+        about = metadata.get("estimator")
+        if not isinstance(about, dict) or about.get("class") != cls.__name__:
+            found = about.get("class") if isinstance(about, dict) else "a model"
+            raise ModelFileError(f"{path} holds no {cls.__name__}: it holds {found}")
+        model = build_model(path, metadata, tensors, device, {}, {})
+        with building(path, "an estimator"):
+            arguments = {name: _from_plain(value) for name, value in about["parameters"].items()}
+            if isinstance(arguments["hidden_layer_sizes"], list):
+                arguments["hidden_layer_sizes"] = tuple(arguments["hidden_layer_sizes"])
+            estimator = cls(**arguments, device=get_device(device).name)
+            classes = np.array(about["classes"], dtype=about["classes_dtype"]) if "classes" in about else None
+            _restore(estimator, model, classes)
+            fitted = {name: about["fitted"][name] for name in FITTED if name in about["fitted"]}
+            fitted |= {name: _float64(fitted[name]) for name in LOSSES if name in fitted}
+            estimator.__dict__.update(fitted)
+            if "feature_names" in about:
+                estimator.feature_names_in_ = np.array(about["feature_names"], dtype=object)
+        return estimator
 
     @classmethod
     def from_sklearn(cls, estimator: Any, *, device: str | Device = "cpu") -> Any:
         """Convert a fitted estimator of scikit-learn: the same arguments and weights."""
-        return _from_sklearn(cls, estimator, device)
+        kind = _their_class(cls)
+        if not isinstance(estimator, kind) or not hasattr(estimator, "coefs_"):
+            raise TypeError(f"from_sklearn takes a fitted sklearn.neural_network.{kind.__name__}, not {estimator!r}")
+        ours = cls(**estimator.get_params(), device=get_device(device).name)
+        classes = estimator.classes_ if hasattr(estimator, "classes_") else None
+        sizes = [estimator.coefs_[0].shape[0], *(w.shape[1] for w in estimator.coefs_)]
+        _set_classes(ours, classes, multilabel=estimator.out_activation_ == "logistic" and estimator.n_outputs_ > 1)
+        ours._adopt(ours._new_model(sizes, estimator.coefs_[0].dtype.name, get_device(device)))
+        ours.coefs_, ours.intercepts_ = estimator.coefs_, estimator.intercepts_
+        ours._reset_history()
+        ours.n_features_in_ = sizes[0]
+        for name in (*FITTED, "feature_names_in_"):
+            if hasattr(estimator, name):
+                setattr(ours, name, copy.copy(getattr(estimator, name)))
+        return ours
 
     def to_sklearn(self) -> Any:
         """Convert to scikit-learn's estimator with the same weights; raise ValueError where it has no equivalent."""
         check_is_fitted(self)
-        return _to_sklearn(self)
-
-
-def _save(estimator: BaseMLP, path: Path) -> None:
-    """Write a fitted estimator as a model file: the model, and the estimator's arguments and attributes."""
-    model = estimator._model
-    loss = model.loss.settings()["loss"]  # without the factor
-    plain = MLP.of(
-        model.network,
-        task=model.task.name,
-        loss="poisson" if isinstance(loss, PoissonDeviance) else loss,
-        class_names=model.class_names or None,
-    )
-    about: dict[str, Any] = {
-        "class": type(estimator).__name__,
-        "parameters": _plain_items(estimator.get_params(deep=False) | {"device": object()}),
-        "fitted": _plain_items({name: getattr(estimator, name) for name in FITTED if hasattr(estimator, name)}),
-    }
-    if hasattr(estimator.hidden_layer_sizes, "__iter__"):  # an array, maybe
-        about["parameters"]["hidden_layer_sizes"] = estimator._hidden()
-    if hasattr(estimator, "feature_names_in_"):
-        about["feature_names"] = estimator.feature_names_in_.tolist()
-    if hasattr(estimator, "classes_"):
-        about["classes"] = estimator.classes_.tolist()
-        if not all(isinstance(one, bool | int | float | str) for one in about["classes"]):
-            raise ValueError(f"a model file holds classes that are numbers or strings, not {estimator.classes_!r}")
-        about["classes_dtype"] = estimator.classes_.dtype.str
-    write_model_file(path, plain.network, plain.loss, plain.settings() | {"estimator": about})
-
-
-def _load(cls: type[BaseMLP], path: Path, device: str | Device) -> BaseMLP:
-    """Load the estimator that `save` wrote."""
-    metadata, tensors = read_model_file(path)
-    about = metadata.get("estimator")
-    if not isinstance(about, dict) or about.get("class") != cls.__name__:
-        found = about.get("class") if isinstance(about, dict) else "a model"
-        raise ModelFileError(f"{path} holds no {cls.__name__}: it holds {found}")
-    model = build_model(path, metadata, tensors, device, {}, {})
-    with building(path, "an estimator"):
-        arguments = {name: _from_plain(value) for name, value in about["parameters"].items()}
-        if isinstance(arguments["hidden_layer_sizes"], list):
-            arguments["hidden_layer_sizes"] = tuple(arguments["hidden_layer_sizes"])
-        estimator = cls(**arguments, device=get_device(device).name)
-        classes = np.array(about["classes"], dtype=about["classes_dtype"]) if "classes" in about else None
-        _restore(estimator, model, classes)
-        fitted = {name: about["fitted"][name] for name in FITTED if name in about["fitted"]}
-        fitted |= {name: _float64(fitted[name]) for name in LOSSES if name in fitted}
-        estimator.__dict__.update(fitted)
-        if "feature_names" in about:
-            estimator.feature_names_in_ = np.array(about["feature_names"], dtype=object)
-    return estimator
+        model, kind = self._model, _their_class(type(self))
+        kinds = {type(layer) for layer in model.network.layers}
+        used = sorted(name for name, layer in ACTIVATIONS.items() if layer in kinds)
+        unknown = [name for name in used if name not in THEIR_ACTIVATIONS]
+        if unknown:
+            raise ValueError(f"scikit-learn has no activation {unknown[0]!r}")
+        if len(used) > 1:
+            raise ValueError(f"scikit-learn has one activation for all layers, and here are {' and '.join(used)}")
+        if BatchNorm in kinds:
+            raise ValueError("scikit-learn has no batch normalization")
+        arguments = self.get_params(deep=False)
+        arguments["activation"] = THEIR_ACTIVATIONS[used[0]] if used else "relu"
+        if "loss" in arguments:
+            arguments["loss"] = "poisson" if model.loss.output_activation == "exp" else "squared_error"
+        known = kind().get_params()
+        if model.loss.output_activation == "exp" and "loss" not in known:
+            raise ValueError("this version of scikit-learn has no loss 'poisson'")
+        theirs = kind(**{name: arguments[name] for name in known if name in arguments})
+        theirs.coefs_ = [model.device.to_host(w).copy() for w in self.coefs_]
+        theirs.intercepts_ = [model.device.to_host(b).copy() for b in self.intercepts_]
+        names = ("n_features_in_", "feature_names_in_", "n_layers_", "n_outputs_", "out_activation_", "classes_")
+        for name in (*names, *FITTED, "_label_binarizer", "_no_improvement_count"):
+            if hasattr(self, name) and name != "validation_loss_curve_":
+                setattr(theirs, name, copy.copy(getattr(self, name)))
+        theirs._best_coefs, theirs._best_intercepts = list(theirs.coefs_), list(theirs.intercepts_)
+        return theirs
 
 
 def _float64(value: Any) -> Any:
@@ -119,55 +150,6 @@ def _float64(value: Any) -> Any:
     if isinstance(value, list):
         return [np.float64(one) for one in value]
     return None if value is None else np.float64(value)
-
-
-def _from_sklearn(cls: type[BaseMLP], theirs: Any, device: str | Device) -> BaseMLP:
-    """Convert scikit-learn's estimator to ours."""
-    kind = _their_class(cls)
-    if not isinstance(theirs, kind) or not hasattr(theirs, "coefs_"):
-        raise TypeError(f"from_sklearn takes a fitted sklearn.neural_network.{kind.__name__}, not {theirs!r}")
-    estimator = cls(**theirs.get_params(), device=get_device(device).name)
-    classes = theirs.classes_ if hasattr(theirs, "classes_") else None
-    sizes = [theirs.coefs_[0].shape[0], *(w.shape[1] for w in theirs.coefs_)]
-    _set_classes(estimator, classes, multilabel=theirs.out_activation_ == "logistic" and theirs.n_outputs_ > 1)
-    estimator._adopt(estimator._new_model(sizes, theirs.coefs_[0].dtype.name, get_device(device)))
-    estimator.coefs_, estimator.intercepts_ = theirs.coefs_, theirs.intercepts_
-    estimator._reset_history()
-    estimator.n_features_in_ = sizes[0]
-    for name in (*FITTED, "feature_names_in_"):
-        if hasattr(theirs, name):
-            setattr(estimator, name, copy.copy(getattr(theirs, name)))
-    return estimator
-
-
-def _to_sklearn(estimator: BaseMLP) -> Any:
-    """Convert our estimator to scikit-learn's."""
-    model, kind = estimator._model, _their_class(type(estimator))
-    kinds = {type(layer) for layer in model.network.layers}
-    used = sorted(name for name, layer in ACTIVATIONS.items() if layer in kinds)
-    unknown = [name for name in used if name not in THEIR_ACTIVATIONS]
-    if unknown:
-        raise ValueError(f"scikit-learn has no activation {unknown[0]!r}")
-    if len(used) > 1:
-        raise ValueError(f"scikit-learn has one activation for all layers, and here are {' and '.join(used)}")
-    if BatchNorm in kinds:
-        raise ValueError("scikit-learn has no batch normalization")
-    arguments = estimator.get_params(deep=False)
-    arguments["activation"] = THEIR_ACTIVATIONS[used[0]] if used else "relu"
-    if "loss" in arguments:
-        arguments["loss"] = "poisson" if model.loss.output_activation == "exp" else "squared_error"
-    known = kind().get_params()
-    if model.loss.output_activation == "exp" and "loss" not in known:
-        raise ValueError("this version of scikit-learn has no loss 'poisson'")
-    theirs = kind(**{name: arguments[name] for name in known if name in arguments})
-    theirs.coefs_ = [model.device.to_host(w).copy() for w in estimator.coefs_]
-    theirs.intercepts_ = [model.device.to_host(b).copy() for b in estimator.intercepts_]
-    names = ("n_features_in_", "feature_names_in_", "n_layers_", "n_outputs_", "out_activation_", "classes_")
-    for name in (*names, *FITTED, "_label_binarizer", "_no_improvement_count"):
-        if hasattr(estimator, name) and name != "validation_loss_curve_":
-            setattr(theirs, name, copy.copy(getattr(estimator, name)))
-    theirs._best_coefs, theirs._best_intercepts = list(theirs.coefs_), list(theirs.intercepts_)
-    return theirs
 
 
 def _restore(estimator: BaseMLP, model: MLP, classes: Any) -> None:
