@@ -86,7 +86,7 @@ def add_options(parser: cli.Parser, without: Collection[str] = ()) -> None:
         help="learning rate, or a schedule's peak (default: the optimizer's own)",
     )
     add("--schedule", metavar="NAME", help=f"of the learning rate (default: constant): {_names(SCHEDULES)}")
-    add("--warmup", type=cli.whole_number, metavar="STEPS", help="rise to the schedule's start in so many (default: 0)")
+    add("--warmup", type=cli.whole_number, metavar="STEPS", help="steps of the linear rise at the start (default: 0)")
     add("--momentum", type=cli.number, metavar="SHARE", help="of the optimizers momentum and nesterov (default: 0.9)")
     add("--weight-decay", type=cli.number, metavar="DECAY", help="L2, on weights alone (default: adamw 0.01, others 0)")
     add("--l1", type=cli.number, metavar="DECAY", help="L1, on weights alone (default: 0)")

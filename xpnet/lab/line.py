@@ -70,7 +70,7 @@ def least_squares(x: HostArray, y: HostArray) -> HostArray:
 def curvatures(x: HostArray) -> HostArray:
     """Smallest and largest curvature of the loss, (2,): the eigenvalues of its second derivatives.
 
-    These are 2 mean(x^2), 2 mean(x) and 2, whatever y is; descent diverges above the rate 2 / the greatest.
+    These are 2 mean(x^2), 2 mean(x) and 2, for any y; descent diverges above the rate 2 / the largest.
     """
     second = 2.0 * np.array([[(x**2).mean(), x.mean()], [x.mean(), 1.0]])
     return np.asarray(np.linalg.eigvalsh(second))
