@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     parser = cli.Parser(
-        "doctor", description="Show what this machine has for training, and what to do about its lacks."
+        "doctor", description="Report what this machine has for training, with advice on what is missing."
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     options = parser.parse_args(arguments)

@@ -10,13 +10,13 @@ from .. import cli
 EXPERIMENTS = {
     "descent": "the gradient, and walking down it: rates that creep, arrive and diverge",
     "line": "a line fitted to points by descent on slope and intercept",
-    "zigzag": "why plain descent wastes steps in a long valley, and what other rules do about it",
+    "zigzag": "wasted steps of plain descent in a long valley, and other rules",
     "minima": "local minima and a saddle: many starts at once, restarts and kicks of the rate",
     "gradients": "the numerical gradient against backpropagation, by layer",
     "neuron": "one neuron; AND, OR and NAND, and XOR, which needs two layers",
     "activations": "every activation with its derivative; why step cannot learn; units that die",
     "vanishing": "a deep network by activation and initialization, with and without batch normalization",
-    "batchnorm": "what batch normalization does to what enters an activation, and to training",
+    "batchnorm": "the effect of batch normalization on inputs of activations, and on training",
     "depth": "shallow against deep, narrow against wide",
     "logistic": "logistic regression, the smallest network: its boundary, and its graph by hand",
     "race": "SGD, Momentum, AdaGrad, RMSprop and Adam from the same weights on the same batches",
@@ -25,7 +25,7 @@ EXPERIMENTS = {
 }
 TOOLS = {
     "all": "every experiment above, and a page that shows them",
-    "rates": "which learning rates work: many at once, and a picture of what came of each",
+    "rates": "which learning rates work: many at once, and a picture of the results",
     "search": "grid and random search over rate, decay, dropout, depth, width and batch size",
 }
 

@@ -39,8 +39,8 @@ Data = tuple[Array, Array, Array, Array]  # training rows and labels, test rows 
 def curve(lab: Lab, name: str) -> tuple[HostArray, HostArray, float]:
     """An activation and its derivative at POINTS, and the derivative's distance from central differences.
 
-    Rows are (x, 0), and what is looked at is the first output by the first input: that is y(x) where each element is
-    on its own, and shows softmax, which is not, for two classes. The derivative is the layer's own backward.
+    Rows are (x, 0), and the function is the first output by the first input: y(x) for activations of single elements,
+    and, for softmax, the probability of one of two classes. The derivative is the layer's own backward.
     """
     network = Sequential([ACTIVATIONS[name]()], dtype="float64", device=lab.device)
     x = lab.device.asarray(np.stack([POINTS, 0.0 * POINTS], axis=-1))  # (points, 2)
@@ -176,7 +176,7 @@ def run(lab: Lab) -> None:
     x, y, x_test, y_test = lab.pixels(lab.mnist())
     data = (x[:TRAIN_ROWS], y[:TRAIN_ROWS], x_test[:TEST_ROWS], y_test[:TEST_ROWS])
     lab.say()
-    lab.say(f"one hidden layer of {STEP_HIDDEN[0]} units, {STEP_STEPS} steps: what reaches its weights")
+    lab.say(f"one hidden layer of {STEP_HIDDEN[0]} units, {STEP_STEPS} steps: the gradients of its weights")
     found = [(name, train(lab, name, STEP_HIDDEN, data)) for name in ("step", "sigmoid")]
     rows = []
     for name, moved in found:

@@ -93,8 +93,8 @@ def run(lab: Lab) -> None:
     x, y, x_test, y_test = lab.pixels(lab.mnist())
     data = (x[:TRAIN_ROWS], y[:TRAIN_ROWS], x_test[:TEST_ROWS], y_test[:TEST_ROWS])
     layers = f"{len(HIDDEN)} hidden layers of {HIDDEN[0]} sigmoids"
-    lab.say(f"{layers}, before training: deviation of what goes into batch normalization and of")
-    lab.say(f"what comes out, and the share that is within {STEEP:g} of 0, where a sigmoid is steep")
+    lab.say(f"{layers}, before training: deviation of the inputs and outputs of batch")
+    lab.say(f"normalization, and their share within {STEEP:g} of 0, where a sigmoid is steep")
     found = {scale: before_and_after(lab, data, scale) for scale in (SCALES[0], SCALES[-1])}
     rows = []
     for scale, (before, after) in found.items():
@@ -113,7 +113,7 @@ def run(lab: Lab) -> None:
         rows.append((str(i + 1), *cells))
     lab.table(("layer", "gamma, least", "mean", "most", "beta, least", "mean", "most"), rows)
     changed, left = restored(lab, found[SCALES[-1]][0][0].astype(np.float64))
-    lab.say(f"what goes into layer 1's is changed by up to {changed:.1f}; with gamma = the batch's deviation and")
+    lab.say(f"it changes the inputs of layer 1's by up to {changed:.1f}; with gamma = the batch's deviation and")
     lab.say(f"beta = its mean, by up to {left:.0e}: batch normalization can be the identity")
 
     lab.say()

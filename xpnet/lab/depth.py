@@ -124,8 +124,8 @@ EXPERIMENT = Experiment(
         " trains for the same short time, at the same rates, from several seeds. On MNIST, wider was better at every"
         " depth. With 10 units a layer, where all that is known about a digit has to pass through ten numbers each"
         " time, one hidden layer was best. With 50 and more a second hidden layer paid for itself, better than the"
-        " same number of parameters spent on width; a third and a fourth changed little beyond what the seed does."
-        " That is what so short a training shows on pictures so simple, and no law.",
+        " same number of parameters spent on width; a third and a fourth changed no more than the seed does."
+        " These are results of a short training on simple pictures, and no law.",
         "글에서는 은닉층의 수와 층별 유닛의 수를 실험으로 정한다고 합니다. 이것이 그런 실험입니다. 모든 크기의"
         " 신경망을 같은 짧은 시간 동안 같은 학습률로, 여러 시드에서 학습시킵니다. MNIST에서는 층의 수가 몇이든"
         " 유닛이 많을수록 좋았습니다. 층마다 유닛이 10개여서 숫자에 대해 아는 것이 모두 열 개의 수를 거듭"

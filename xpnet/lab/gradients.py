@@ -233,7 +233,7 @@ EXPERIMENT = Experiment(
     name="gradients",
     title=Words("Two ways to a gradient", "기울기를 구하는 두 가지 방법"),
     text=Words(
-        "The numerical gradient moves one parameter up and down by a step h, and looks at what the loss does: two"
+        "The numerical gradient moves one parameter up and down by a step h, and measures the change of the loss: two"
         " forward passes for each parameter. Backpropagation gets all of them from one forward and one backward pass."
         " Both are compared here on a network that has learnt nothing yet, layer by layer, on a sample of parameters."
         " How well they can agree depends on h. The formula's error falls with h², the error of rounding grows as 1/h,"

@@ -40,7 +40,7 @@ class Pass:
     """Everything that one mini-batch makes in a network of two layers, as arrays of its device.
 
     Attributes:
-        forward: what comes about on the way to the loss, by name, in order.
+        forward: the arrays of the forward pass, by name, in order.
         loss: the mean over the batch.
         backward: the gradients on the way back, by name, in order.
     """
@@ -255,7 +255,7 @@ EXPERIMENT = Experiment(
     text=Words(
         "Training repeats four steps: draw a mini-batch of rows; find the gradient of its loss, forward through the"
         " layers and back; move every parameter a little against it; repeat. For a network that is small enough, every"
-        " number of one such step is printed, and the weights that come of it are held against the trainer's. Then"
+        " number of one such step is printed, and the new weights are compared with the trainer's. Then"
         " batch sizes are compared. At the same rate a few rows serve a step nearly as well as all rows do: by steps,"
         " the curves lie close together, the rougher the smaller the batch. Yet a step on few rows costs few rows, so"
         " by rows seen the small batches are far ahead. What large batches have in return: they stand larger rates.",

@@ -45,7 +45,7 @@ class Landscape:
     """A round bowl around the origin, with two dents on its side, at (x, y) and (x, -y).
 
     f(p) = bowl |p|^2 / 2 - depth (1 - |p - d|^2 / radius^2)^2, the latter for each dent d, and only within its radius.
-    It is the same on both sides of the axis y = 0, so that what starts on the axis never leaves it.
+    It is symmetric about the axis y = 0, so that a descent that starts on the axis never leaves it.
     """
 
     depth: float

@@ -139,9 +139,7 @@ def say_sums(lab: Lab) -> None:
         table.append((str(row), *products, f"{BIAS:g}", f"{z:g}", f"{other:g}"))
     lab.table(("x", "w1 x1", "w2 x2", "b", "sum", "with b as a weight"), table)
     lab.say()
-    lab.say(
-        "what each activation makes of the two sums (softmax shares 1 among the neurons of a layer: one has it all)"
-    )
+    lab.say("each activation of the two sums (softmax shares 1 among the neurons of a layer: a single one has it all)")
     table = []
     for name in ACTIVATIONS:
         table.append((name, *(f"{y:.6f}" for y in outputs(lab, neuron(lab, WEIGHTS, BIAS, name), ROWS))))

@@ -78,7 +78,7 @@ class Output:
     Attributes:
         name: of the activation behind the last layer.
         model: the network.
-        says: what it answers to rows, (N, I): (N,) for two classes, (N, C) or (N, 1) else.
+        says: its predictions for rows, (N, I): (N,) for two classes, (N, C) or (N, 1) else.
         score: its accuracy, or R2, on the test rows.
     """
 
@@ -251,8 +251,8 @@ EXPERIMENT = Experiment(
     text=Words(
         "What a network is for decides its last layer. For two classes that is one output: a step answers 0 or 1, a"
         " sigmoid a probability, tanh a number from -1 to 1. A step has no slope to learn by, so here it stands before"
-        " predictions alone, and the sigmoid behind it is what was trained: the same weights, and the same decisions,"
-        " without a word of how sure they are. For several classes there can be a sigmoid for each, which answer"
+        " predictions alone, and the sigmoid in its place was trained: the same weights, and the same decisions,"
+        " without their probabilities. For several classes there can be a sigmoid for each, which answer"
         " separately, so that none or several may say yes, or softmax, which shares 1 among the classes. On clouds of"
         " points both decide about equally well; they differ in what their numbers mean. A real number needs y = x:"
         " sigmoid and tanh cannot leave their ranges.",

@@ -277,7 +277,7 @@ EXPERIMENT = Experiment(
     text=Words(
         "The post's race: SGD, Momentum, AdaGrad, RMSprop and Adam start from the same weights and see the same"
         " batches. At the book's rates they end far apart, which says as much about the rates as about the rules. So"
-        " each then runs at several rates, and takes its best: what is left between them is the test of the claim that"
+        " each then runs at several rates, and takes its best: the remaining differences test the claim that"
         " Adam is the best of all.",
         "글의 경주입니다. SGD, 모멘텀, AdaGrad, RMSprop, Adam이 같은 가중치에서 출발해 같은 배치를"
         " 봅니다. 책의 학습률에서는 결과가 크게 벌어지는데, 이는 방법만큼이나 학습률의 차이이기도 합니다."

@@ -76,7 +76,7 @@ def _parser() -> cli.Parser:
     parser = cli.Parser(
         "lab.rates",
         argument_default=argparse.SUPPRESS,
-        description="Try many learning rates at once, for a few hundred steps, and show what came of each.",
+        description="Try many learning rates at once, for a few hundred steps, and show the results of each.",
         epilog=f"It trains for {STEPS} steps unless --steps or --epochs is given, and holds out a tenth of the training"
         " rows to judge by unless --validation is.",
     )

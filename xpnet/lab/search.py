@@ -1,7 +1,7 @@
 """python -m xpnet.lab search: grid and random search on validation rows.
 
 Networks of one shape train together, as replicas with rates, decays and dropout rates of their own. Random search draws
-what is measured in powers of ten evenly in the logarithm (Bergstra and Bengio, "Random search for hyper-parameter
+rates and decays evenly in their logarithm (Bergstra and Bengio, "Random search for hyper-parameter
 optimization", 2012).
 """
 
