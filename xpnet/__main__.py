@@ -1,4 +1,4 @@
-"""python -m xpnet, and the script `xpnet`: what commands there are, and a way to run each."""
+"""python -m xpnet, and the script `xpnet`: list the commands, and run one."""
 
 from __future__ import annotations
 

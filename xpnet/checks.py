@@ -22,7 +22,7 @@ def shown(value: Any) -> str:
 
 
 def elements(value: Any) -> list[Any] | None:
-    """The elements of a sequence, or None for what is none: a string, a number, a mapping, a set.
+    """Elements of a sequence, or None for other types: a string, a number, a mapping, a set.
 
     Lists, tuples, ranges, generators, arrays with axes, and the columns of pandas and Polars are sequences.
 

@@ -122,7 +122,7 @@ def cupy_distributions() -> dict[str, str]:
     found = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.name or ""
-        # "cupy", "cupy-cuda13x", "cupy-rocm-7-0"; not what is merely built on it, such as "cupy-xarray".
+        # "cupy", "cupy-cuda13x", "cupy-rocm-7-0"; not packages that use it, such as "cupy-xarray".
         if re.fullmatch(r"cupy([-_](cuda\w+|rocm[\w-]+))?", name, re.IGNORECASE):
             found[name] = distribution.version
     return found
@@ -187,7 +187,7 @@ def _no_device_reason(cupy: Any, error: Exception) -> str:
 
 
 def probe(device: Device) -> None:
-    """Run an elementwise kernel, a reduction and a matrix product, and compare; raise what went wrong.
+    """Run an elementwise kernel, a reduction and a matrix product, and compare; any error is raised.
 
     Being listed is not enough: the run-time compiler, its headers or cuBLAS may be missing, or too new for the driver.
     """
@@ -259,7 +259,7 @@ def blas_kernels() -> dict[str, str]:
 
 
 def processor_name() -> str:
-    """Return what the processor calls itself; its architecture where the system does not tell."""
+    """Name of the processor; its architecture where the system has no name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):

@@ -20,7 +20,7 @@ class ModelFileError(XpnetError, ValueError):
 
 
 class DeviceError(XpnetError, RuntimeError):
-    """The device that was asked for cannot be had, and the caller must change something."""
+    """The requested device is not available; the caller must change something."""
 
 
 class DeviceUnavailable(DeviceError):
@@ -36,7 +36,7 @@ class DivergedError(XpnetError, ArithmeticError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return what is known, as a sentence: with the closest name where one is close, and all names otherwise.
+    """Sentence about known names: the closest one, or, where none is close, all of them.
 
     Names are compared regardless of case: they must be typed exactly, but a name in other letters is always found.
 
@@ -53,7 +53,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def printable(text: object) -> str:
-    r"""Text for a terminal or a picture: what is no letter, sign or blank is escaped, line ends too.
+    r"""Text for a terminal or a picture: characters other than letters, signs and blanks are escaped, line ends too.
 
     >>> print(printable("red\n\x1b[31m"))
     red\n\x1b[31m

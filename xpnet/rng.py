@@ -20,7 +20,7 @@ LARGEST_SEED = 2**64 - 1
 
 
 class Purpose(IntEnum):
-    """What a stream is for. The numbers are part of what a seed means: add to them, never change them."""
+    """Purpose of a stream. The numbers are part of the meaning of a seed: add to them, never change them."""
 
     WEIGHTS = 1  # index: the layer
     PERMUTATION = 2  # index: the epoch
@@ -36,7 +36,7 @@ def check_seed(seed: Any, name: str = "seed") -> int:
 
 
 def draw_seed() -> int:
-    """Draw a seed from the system's entropy: what `seed=None` stands for."""
+    """Draw a seed from the system's entropy, for `seed=None`."""
     return secrets.randbelow(2**32)
 
 
@@ -48,7 +48,7 @@ def stream(seed: int, purpose: Purpose, index: int) -> np.random.Generator:
 
 
 def mask_keys(seed: int, first_step: int, count: int) -> NDArray[np.uint32]:
-    """Return what stands for (seed, step) in the masks of steps first_step, first_step + 1, ...: shape (count,).
+    """Keys of (seed, step) for the masks of steps first_step, first_step + 1, ...: shape (count,).
 
     The hash of a step's number is that of SplitMix64 (Steele et al., "Fast splittable pseudorandom number generators",
     2014), started from the stream of the seed, of which the upper half is taken.
