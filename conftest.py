@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from xpnet.device import get_device
-from xpnet.errors import DeviceError
+from xpnet.core.device import get_device
+from xpnet.core.errors import DeviceError
 
 NOTES = pytest.StashKey[str]()
 

@@ -21,7 +21,7 @@ import numpy as np
 from networks import NETWORKS
 
 from xpnet import MLP, Adam, Trainer
-from xpnet.device import limit_threads
+from xpnet.core.device import limit_threads
 
 STEPS = 60  # of a turn at least
 SECONDS = 0.3  # of a turn about

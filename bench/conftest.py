@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from xpnet.device import CPU, Device, get_device, limit_threads
-from xpnet.doctor import BLAS_VARIABLES, examine
+from xpnet.commands.doctor import BLAS_VARIABLES, examine
+from xpnet.core.device import CPU, Device, get_device, limit_threads
 from xpnet.training.config import most_threads
 
 

@@ -19,7 +19,7 @@ import pytest
 from networks import NETWORKS
 
 from xpnet import MLP, Adam, Trainer
-from xpnet.device import Array, Device
+from xpnet.core.device import Array, Device
 from xpnet.optim import State
 from xpnet.training.runner import StepRunner, step_table, table_row
 from xpnet.training.step import EpochSums, training_step

@@ -42,7 +42,7 @@ def escape_bars(app: Sphinx, what: str, name: str, thing: object, options: objec
 
 
 def link_public_name(app: Sphinx, env: object, node: nodes.Element, content: nodes.TextElement) -> nodes.Node | None:
-    """Resolve a type of a signature, such as xpnet.device.Device, to the public name it is documented under."""
+    """Resolve a type of a signature, such as xpnet.core.device.Device, to the public name it is documented under."""
     target = str(node.get("reftarget", ""))
     if node.get("refdomain") != "py" or not target.startswith("xpnet."):
         return None

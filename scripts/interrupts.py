@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import MLP, Adam, Trainer
-from xpnet.device import limit_threads
+from xpnet.core.device import limit_threads
 from xpnet.lab import search
 
 RNG = np.random.default_rng(0)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import xpnet
-from xpnet.device import CPU
+from xpnet.core.device import CPU
 from xpnet.lab.race import BATCH, HIDDEN, ITERATIONS, LAST, Track, draw_batches
 
 FIRST = 20

@@ -11,7 +11,7 @@ import pytest
 from stand_in import StandIn
 
 from xpnet.compile import UntraceableError
-from xpnet.device import CPU, Device, get_device
+from xpnet.core.device import CPU, Device, get_device
 
 
 def pytest_addoption(parser):

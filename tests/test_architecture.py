@@ -22,13 +22,13 @@ from xpnet.compile.tracer import TracingModule
 PACKAGE = Path(xpnet.__file__).parent
 # Each floor may import from those below it, and from itself.
 FLOORS = [
-    {"errors", "checks", "__init__"},
-    {"device", "rng", "interrupts"},
+    {"core", "__init__"},
     {"nn", "optim", "data"},
     {"compile"},
+    {"model"},
     {"training", "plots"},
-    {"cli"},
-    {"options"},
+    {"search"},
+    {"commands"},
     {"train", "predict", "doctor", "lab", "tutorial", "sklearn", "__main__"},
 ]
 HEAVY = {

@@ -38,11 +38,11 @@ from xpnet import (
     standard_scaling,
     tutorial,
 )
-from xpnet.checks import check_float, check_floats, check_int, elements, float_type, path_of
-from xpnet.errors import did_you_mean
+from xpnet.core.checks import check_float, check_floats, check_int, elements, float_type, path_of
+from xpnet.core.errors import did_you_mean
+from xpnet.model.model_file import description
 from xpnet.nn import ACTIVATIONS, BinaryCrossEntropy, Huber, numerical_gradient
 from xpnet.optim import OPTIMIZERS, SCHEDULES
-from xpnet.training.model_file import description
 
 
 def with_pandas(kind):

@@ -22,11 +22,12 @@ from test_data import idx_bytes, write_mnist
 from threadpoolctl import threadpool_info
 
 import xpnet
-from xpnet import MLP, Config, DataError, __main__, cli, doctor, load_digits, predict, train
-from xpnet import device as device_module
+from xpnet import MLP, Config, DataError, __main__, load_digits
+from xpnet.commands import cli, doctor, predict, train
 from xpnet.compile import why_not_compiled
+from xpnet.core import device as device_module
+from xpnet.core.interrupts import DeferredInterrupt, Terminated
 from xpnet.data import mnist
-from xpnet.interrupts import DeferredInterrupt, Terminated
 from xpnet.lab import rates
 from xpnet.nn import ACTIVATIONS, INITIALIZERS
 from xpnet.optim import OPTIMIZERS, SCHEDULES
@@ -490,7 +491,7 @@ def test_a_full_disk(run, tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("xpnet.training.model_file.write_atomically", full)
+    monkeypatch.setattr("xpnet.model.model_file.write_atomically", full)
     code, out, err = run(train, *SHORT, "--quiet", "--out", tmp_path / "run")
     assert (code, out) == (1, "")
     assert err == f"error: {tmp_path / 'run' / 'model.safetensors'}: No space left on device\n"

@@ -17,7 +17,7 @@ from xpnet.compile import UntraceableError, compile_step, why_not_compiled
 from xpnet.compile.cpu import partition as plan_module
 from xpnet.compile.cpu import program as program_module
 from xpnet.compile.cpu import runtime as threads_module
-from xpnet.device import limit_threads
+from xpnet.core.device import limit_threads
 
 pytestmark = pytest.mark.skipif(why_not_compiled() is not None, reason="needs llvmlite")
 

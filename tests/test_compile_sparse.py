@@ -15,7 +15,7 @@ from xpnet.compile.cpu import sparse
 from xpnet.compile.cpu.compiler import compiler
 from xpnet.compile.cpu.sparse import MIN_WORK, MIN_ZEROS, Vectors, scratch_bytes, sparse_product, worthwhile
 from xpnet.compile.cpu.target import Registers, registers
-from xpnet.device import CPU
+from xpnet.core.device import CPU
 
 pytestmark = needs_llvm
 

@@ -10,7 +10,7 @@ import pytest
 from programs import LLVM, code_folder, needs_llvm  # noqa: F401
 
 from xpnet import MLP, Adam, Trainer
-from xpnet.device import limit_threads
+from xpnet.core.device import limit_threads
 from xpnet.nn import ACTIVATIONS, LOSSES, BinaryCrossEntropy, Layer, LayerNorm, Linear, ReLU, Sequential
 from xpnet.nn import SoftmaxCrossEntropy as CrossEntropy
 from xpnet.optim import OPTIMIZERS, Optimizer

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from xpnet.core.errors import DataError
 from xpnet.data import (
     NotFound,
     load_digits,
@@ -34,7 +35,6 @@ from xpnet.data.files import read_npz
 from xpnet.data.idx import TYPES, read_idx
 from xpnet.data.pictures import read_picture
 from xpnet.data.targets import guess_task
-from xpnet.errors import DataError
 
 CODES = {np.dtype(name): code for code, name in TYPES.items()}
 
@@ -686,7 +686,7 @@ def test_out_of_memory_is_one_line(tmp_path):
         file.write(b"\0\0\x08\1" + struct.pack(">I", 2**32 - 1))
         file.truncate(8 + 2**32 - 1)  # sparse: it takes no room on the disk
     code = (
-        "import numpy, sys; from xpnet.data.idx import read_idx; from xpnet.errors import DataError\n"
+        "import numpy, sys; from xpnet.data.idx import read_idx; from xpnet.core.errors import DataError\n"
         f"try: read_idx({str(path)!r})\nexcept DataError as error: print(error)"
     )
     limit = 2 * 2**30

@@ -15,7 +15,7 @@ import pytest
 from stand_in import StandIn
 
 from xpnet import DeviceError, DeviceUnavailable, get_device
-from xpnet import device as device_module
+from xpnet.core import device as device_module
 
 
 class CudaError(RuntimeError):

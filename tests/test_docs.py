@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import xpnet
-from xpnet import predict, train
+from xpnet.commands import predict, train
 from xpnet.lab.__main__ import EXPERIMENTS, TOOLS
 
 ROOT = Path(__file__).parents[1]

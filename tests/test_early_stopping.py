@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from xpnet import MLP, SGD, Adam, Trainer, evaluate, load_digits, train
+from xpnet import MLP, SGD, Adam, Trainer, evaluate, load_digits
+from xpnet.commands import train
+from xpnet.core.errors import DivergedError
 from xpnet.data.split import stratified_split
-from xpnet.errors import DivergedError
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from xpnet import MLP, Adam, Trainer
-from xpnet.interrupts import DeferredInterrupt
+from xpnet.core.interrupts import DeferredInterrupt
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "interrupts.py"
 X = np.random.default_rng(0).standard_normal((64, 8))

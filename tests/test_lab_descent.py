@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from labs import lab_on
 
-from xpnet.device import CPU
+from xpnet.core.device import CPU
 from xpnet.lab import descent
 
 

@@ -7,7 +7,7 @@ import pytest
 from labs import lab_on
 
 from xpnet import MLP, SGD, Trainer, evaluate
-from xpnet.device import CPU
+from xpnet.core.device import CPU
 from xpnet.lab import minibatch
 from xpnet.lab.plane import moons
 from xpnet.nn import numerical_gradient

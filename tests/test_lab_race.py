@@ -11,7 +11,7 @@ import pytest
 from labs import give_digits
 
 from xpnet import load_digits, load_mnist
-from xpnet.device import CPU
+from xpnet.core.device import CPU
 from xpnet.lab import race
 
 GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("race.json").read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from xpnet import MLP, SGD, Trainer
+from xpnet.core.rng import mask_keys
 from xpnet.nn import (
     ACTIVATIONS,
     LAYERS,
@@ -23,7 +24,6 @@ from xpnet.nn import (
     SoftmaxCrossEntropy,
     numerical_gradient,
 )
-from xpnet.rng import mask_keys
 
 B, I, O = 5, 4, 3  # noqa: E741 (the axis alphabet)
 REPLICAS = [None, 1, 3]

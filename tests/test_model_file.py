@@ -118,7 +118,7 @@ def test_no_cut_passes(tmp_path):
 
 def rewritten(path, change):
     """Save a model whose description `change` has altered, with a digest that fits."""
-    from xpnet.training.model_file import _digest, _json
+    from xpnet.model.model_file import _digest, _json
 
     MLP([2, 3, 2]).save(path)
     content = path.read_bytes()

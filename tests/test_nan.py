@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from xpnet import MLP, Sequential, Trainer, evaluate, metrics, predict, tutorial
+from xpnet import MLP, Sequential, Trainer, evaluate, metrics, tutorial
+from xpnet.commands import predict
 from xpnet.lab import race
 from xpnet.nn import Identity, Step
 from xpnet.training.runner import Evaluator

@@ -12,13 +12,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from xpnet import Config, load_digits, load_mnist, train
-from xpnet.device import CPU
+from xpnet import Config, load_digits, load_mnist
+from xpnet.commands import train
+from xpnet.commands.options import command_line
+from xpnet.core.device import CPU
 from xpnet.lab import __main__ as lab
 from xpnet.lab import rates, search
-from xpnet.options import command_line
+from xpnet.search.groups import groups_of, train_all
 from xpnet.training.build import build, prepare
-from xpnet.training.search import groups_of, train_all
 
 DIGITS = Config(dataset="digits", hidden=(30, 20), steps=60, validation=0.2, batch_size=100)
 

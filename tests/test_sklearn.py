@@ -29,8 +29,8 @@ from stand_in import StandIn
 
 from xpnet import MLP, optim
 from xpnet.compile.cpu import blas
-from xpnet.device import Device
-from xpnet.errors import DeviceError, ModelFileError
+from xpnet.core.device import Device
+from xpnet.core.errors import DeviceError, ModelFileError
 from xpnet.nn import ACTIVATIONS
 from xpnet.sklearn import MLPClassifier, MLPRegressor
 
@@ -1289,7 +1289,7 @@ def test_pickled_on_a_gpu_and_opened_without_one(arguments, stand_in, monkeypatc
             return get_device(request)
         raise DeviceError("no GPU")
 
-    from xpnet.device import get_device
+    from xpnet.core.device import get_device
 
     monkeypatch.setattr("xpnet.nn.network.get_device", none_there)
     model = classifier(device=stand_in, warm_start=True, **arguments).fit(X, Y)

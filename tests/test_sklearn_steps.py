@@ -24,7 +24,7 @@ from sklearn.datasets import (
 )
 
 import xpnet.sklearn
-from xpnet.interrupts import DeferredInterrupt
+from xpnet.core.interrupts import DeferredInterrupt
 from xpnet.sklearn.rules import PoissonDeviance
 
 pytestmark = [

@@ -12,10 +12,10 @@ import pytest
 from problems import PROBLEMS, divided
 
 from xpnet import MLP, SGD, Adam, Config, Linear, Sequential, Trainer, data, evaluate, metrics, standard_scaling
-from xpnet.device import CPU
+from xpnet.core.device import CPU
+from xpnet.model.tasks import OUTPUTS, choose_loss
 from xpnet.nn import LOSSES, BinaryCrossEntropy, Loss, SoftmaxCrossEntropy, Tanh
 from xpnet.training.build import build
-from xpnet.training.tasks import OUTPUTS, choose_loss
 
 SKLEARN = json.loads(Path(__file__).with_name("golden").joinpath("sklearn.json").read_text(encoding="utf-8"))
 CROSS, BINARY, SQUARED = "softmax-cross-entropy", "binary-cross-entropy", "mean-squared-error"
@@ -154,7 +154,7 @@ def test_history_and_evaluation_are_the_metrics_of_predictions(kind, replicas, t
 
 def test_training_metrics_are_of_the_rows_that_were_seen(table):
     """With a rate of next to nothing, an epoch that ends early has R2 and accuracy of its rows alone."""
-    from xpnet.rng import permutation
+    from xpnet.core.rng import permutation
 
     x, targets = table
     seen = permutation(0, 1, 120)[:60]

@@ -12,8 +12,8 @@ import pytest
 from stand_in import Array, StandIn
 
 from xpnet import MLP, SGD, Adam, Device, DivergedError, Linear, Trainer, evaluate, load_digits
+from xpnet.core.rng import permutation
 from xpnet.optim.schedules import cosine
-from xpnet.rng import permutation
 from xpnet.training import trainer as trainer_module
 
 
@@ -346,7 +346,7 @@ def test_on_the_second_of_two_devices(eager, digits, tmp_path):
 def test_a_trainer_pickled_on_a_gpu_goes_on_without_one(eager, digits, monkeypatch):
     cupy = StandIn()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr("xpnet.device.cupy_distributions", dict)
+    monkeypatch.setattr("xpnet.core.device.cupy_distributions", dict)
     trainer = Trainer(digits_model(device="cuda"), Adam(0.003), batch_size=100, seed=3)
     trainer.fit(digits.x_train, digits.y_train)
     pickled = pickle.dumps(trainer)

@@ -11,7 +11,7 @@ import pytest
 from stand_in import Array
 
 import xpnet.tutorial as t
-from xpnet.device import CPU
+from xpnet.core.device import CPU
 
 PROGRAMS = Path(__file__).with_name("tutorials")
 

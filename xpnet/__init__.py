@@ -13,6 +13,8 @@ True
 
 __version__ = "0.1.0"
 
+from .core.device import Device, get_device
+from .core.errors import DataError, DeviceError, DeviceUnavailable, DivergedError, ModelFileError, XpnetError
 from .data import (
     Dataset,
     load_digits,
@@ -22,8 +24,7 @@ from .data import (
     load_npz,
     standard_scaling,
 )
-from .device import Device, get_device
-from .errors import DataError, DeviceError, DeviceUnavailable, DivergedError, ModelFileError, XpnetError
+from .model import MLP, metrics
 from .nn import (
     BatchNorm,
     Buffer,
@@ -38,7 +39,7 @@ from .nn import (
     SoftmaxCrossEntropy,
 )
 from .optim import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop, schedules
-from .training import MLP, Config, Trainer, evaluate, metrics
+from .training import Config, Trainer, evaluate
 
 __all__ = [
     "MLP",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from . import cli
+from .commands import cli
 
 COMMANDS = {
     "train": "train a multilayer perceptron, and say how well it does",

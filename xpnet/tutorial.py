@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from . import data, nn, optim
-from .checks import check_float, check_int, elements, shown
+from .core.checks import check_float, check_int, elements, shown
+from .core.device import Array, Device, get_device
+from .core.errors import did_you_mean
+from .core.rng import mask_keys
 from .data.arrays import check_labels
-from .device import Array, Device, get_device
-from .errors import did_you_mean
+from .model.metrics import most_probable
 from .nn.activations import sigmoid as _sigmoid
 from .nn.activations import softmax as _softmax
-from .rng import mask_keys
-from .training.metrics import most_probable
 
 __all__ = [
     "SGD",

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from xpnet.compile import compile_step, why_not_compiled
 from xpnet.compile.cpu.program import Program
 from xpnet.compile.passes.instructions import Barrier, Product
-from xpnet.device import usable_processors
+from xpnet.core.device import usable_processors
 
 
 class Divided:

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from contest import Array, Weights, logits, read_weights
 
-from xpnet.device import processor_name, usable_processors
-from xpnet.doctor import BLAS_VARIABLES, THREAD_VARIABLES
+from xpnet.commands.doctor import BLAS_VARIABLES, THREAD_VARIABLES
+from xpnet.core.device import processor_name, usable_processors
 
 PEERS = Path(__file__).resolve().parent
 CLEARED = (*BLAS_VARIABLES, *THREAD_VARIABLES)  # they hold a library below what the processor has

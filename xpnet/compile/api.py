@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_int
-from ..errors import one_line
+from ..core.checks import check_int
+from ..core.errors import one_line
 from .cpu import blas
 from .cpu.compiler import compiler
 from .cpu.partition import threaded_plan, useful_threads

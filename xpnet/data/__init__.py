@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..checks import path_of
-from ..errors import DataError
+from ..core.checks import path_of
+from ..core.errors import DataError
 from .dataset import Dataset
 from .digits import load_digits
 from .mnist import MNIST, SOURCES, NotFound, load, load_fashion_mnist, load_mnist

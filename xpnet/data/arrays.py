@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import shown
-from ..device import Array, Device
-from ..errors import one_line
+from ..core.checks import shown
+from ..core.device import Array, Device
+from ..core.errors import one_line
 from .dataset import HostArray
 
 

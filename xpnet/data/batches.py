@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import Array
+from ..core.device import Array
 
 
 @dataclass(frozen=True)

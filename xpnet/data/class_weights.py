@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_float, check_int, elements, shown
+from ..core.checks import check_float, check_int, elements, shown
 from .dataset import HostArray
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import path_of
-from ..errors import DataError, one_line
+from ..core.checks import path_of
+from ..core.errors import DataError, one_line
 from .dataset import HostArray
 
 MOST_BYTES = 16 * 2**30  # upper bound of data sets that can be trained on

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import path_of
-from ..errors import DataError
+from ..core.checks import path_of
+from ..core.errors import DataError
 from .files import DEFLATE_MOST, MOST_BYTES, open_regular
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import path_of
-from ..errors import DataError
+from ..core.checks import path_of
+from ..core.errors import DataError
 from .dataset import Dataset, HostArray
 from .idx import ARRAYS, idx_files, idx_places, plain_name, read_idx
 

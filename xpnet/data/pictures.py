@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import path_of
-from ..errors import DataError, one_line
+from ..core.checks import path_of
+from ..core.errors import DataError, one_line
 from .dataset import HostArray
 from .files import open_regular
 

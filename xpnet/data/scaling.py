@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_floats
+from ..core.checks import check_floats
 
 Scaling = float | tuple[float, ...]  # one number, or one for each feature
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import check_float
-from ..rng import Purpose, stream
+from ..core.checks import check_float
+from ..core.rng import Purpose, stream
 
 RowNumbers = NDArray[np.int64]
 

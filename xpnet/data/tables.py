@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import check_float, path_of
-from ..device import CPU
-from ..errors import DataError, did_you_mean
+from ..core.checks import check_float, path_of
+from ..core.device import CPU
+from ..core.errors import DataError, did_you_mean
 from .arrays import check_features, check_rows
 from .dataset import Dataset, HostArray
 from .files import read_npz

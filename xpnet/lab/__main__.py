@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from .. import cli
+from ..commands import cli
 
 EXPERIMENTS = {
     "descent": "the gradient, and walking down it: rates that creep, arrive and diverge",

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from ..core.device import Array
 from ..data.dataset import HostArray
-from ..device import Array
+from ..model import MLP
 from ..nn import ACTIVATIONS, Layer, Linear, Sequential
 from ..nn.gradient_check import central_differences
 from ..optim import Adam
-from ..training import MLP, Trainer, evaluate
+from ..training import Trainer, evaluate
 from . import experiment
 from .experiment import Experiment, Lab, Words
 

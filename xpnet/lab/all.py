@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from html import escape
 
-from .. import cli
-from ..training.files import write_atomically
+from ..commands import cli
+from ..core.files import write_atomically
 from . import experiment
 from .__main__ import EXPERIMENTS
 from .experiment import Experiment, Lab, Words

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ..model import MLP
 from ..optim import Adam
 from ..optim.schedules import one_cycle
-from ..training import MLP, Trainer, evaluate
+from ..training import Trainer, evaluate
 from . import experiment
 from .activations import Data
 from .experiment import Experiment, Lab, Words

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import cli
+from ..commands import cli
 from ..nn.gradient_check import central_differences
 from ..optim import SGD
 from ..training.descent import Descent, descend

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import cli
+from ..commands import cli
+from ..commands.options import folder, named_folder
+from ..core.device import Device, limit_threads
+from ..core.files import try_writing, write_atomically
+from ..core.rng import check_seed
 from ..data import Dataset, load_named
-from ..device import Device, limit_threads
-from ..options import folder, named_folder
-from ..rng import check_seed
-from ..training.files import try_writing, write_atomically
 
 
 @dataclass(frozen=True)

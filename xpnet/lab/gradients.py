@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ..core.device import Array
 from ..data.dataset import HostArray
-from ..device import Array
+from ..model.mlp import MLP
 from ..nn import numerical_gradient
 from ..nn.layout import ParameterSlot
-from ..training.model import MLP
 from . import experiment
 from .experiment import Experiment, Lab, Words
 

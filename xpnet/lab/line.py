@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.device import Array
 from ..data.dataset import HostArray
-from ..device import Array
 from ..optim import SGD
 from ..training.descent import Descent, descend
 from . import experiment

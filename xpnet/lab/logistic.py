@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import HostArray
+from ..model import MLP
 from ..nn import BinaryCrossEntropy, Sequential, Sigmoid, numerical_gradient
 from ..optim import SGD
-from ..training import MLP, Trainer, evaluate
+from ..training import Trainer, evaluate
 from . import experiment
 from .experiment import Experiment, Lab, Words
 from .plane import clouds, draw_points

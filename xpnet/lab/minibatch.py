@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ..core.device import Array
+from ..core.rng import permutation
 from ..data.dataset import HostArray
-from ..device import Array
+from ..model import MLP
 from ..optim import SGD
-from ..rng import permutation
-from ..training import MLP, Trainer, evaluate
+from ..training import Trainer, evaluate
 from . import experiment
 from .experiment import Experiment, Lab, Words
 from .plane import clouds, moons

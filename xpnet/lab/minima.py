@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.device import Array
 from ..data.dataset import HostArray
-from ..device import Array
 from ..optim import SGD, Schedule
 from ..optim.schedules import constant, cosine_restarts, join
 from ..training.descent import Descent, descend

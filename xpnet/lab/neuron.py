@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import HostArray
+from ..model import MLP
 from ..nn import ACTIVATIONS, BinaryCrossEntropy, Layer, Linear, Sequential, Step
 from ..optim import SGD, Adam
-from ..training import MLP, Trainer, evaluate
+from ..training import Trainer, evaluate
 from . import experiment
 from .experiment import Experiment, Lab, Words
 from .plane import draw_points, draw_values, mesh

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import HostArray
+from ..model import MLP
+from ..model.metrics import accuracy, most_probable, r2, yes_or_no
 from ..nn import Linear, MeanSquaredError, Sequential, Step, Tanh
 from ..optim import Adam
-from ..training import MLP, Trainer
-from ..training.metrics import accuracy, most_probable, r2, yes_or_no
+from ..training import Trainer
 from . import experiment
 from .experiment import Experiment, Lab, Words
 from .plane import clouds, draw_points, draw_values, mesh, moons

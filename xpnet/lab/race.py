@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from .. import cli
-from ..checks import check_float, check_int
+from ..commands import cli
+from ..core.checks import check_float, check_int
+from ..core.device import Device
+from ..core.errors import did_you_mean
+from ..core.rng import Purpose, stream
 from ..data.dataset import HostArray
-from ..device import Device
-from ..errors import did_you_mean
+from ..model.metrics import most_probable
 from ..nn import ACTIVATIONS, Linear, Sequential, SoftmaxCrossEntropy
 from ..nn.initializers import check_init
 from ..optim import SCHEDULES, SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
-from ..rng import Purpose, stream
-from ..training.metrics import most_probable
 from ..training.runner import step_table, table_row
 from . import experiment
 from .experiment import Experiment, Lab, Words

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .. import cli
-from ..options import add_options, config_of
-from ..training.search import Trial
+from ..commands import cli
+from ..commands.options import add_options, config_of
+from ..search.groups import Trial
 from .trials import Trials, add_output_options, metric_of, run_trials
 
 STEPS = 200

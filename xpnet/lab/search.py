@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .. import cli
-from ..checks import check_int
-from ..options import add_options, config_of
-from ..rng import Purpose, stream
+from ..commands import cli
+from ..commands.options import add_options, config_of
+from ..core.checks import check_int
+from ..core.rng import Purpose, stream
+from ..search.groups import Trial
 from ..training import Config
-from ..training.search import Trial
 from .trials import Trials, add_output_options, metric_of, run_trials
 
 SEARCHED: dict[str, tuple[Any, ...]] = {

@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import cli
-from ..errors import printable
-from ..interrupts import DeferredInterrupt
-from ..options import build_trainer, command_line, folder, load_data, prepare_data, sentence
+from ..commands import cli
+from ..commands.options import build_trainer, command_line, folder, load_data, prepare_data, sentence
+from ..core.errors import printable
+from ..core.files import write_atomically
+from ..core.interrupts import DeferredInterrupt
+from ..model.metrics import TITLES
+from ..search.groups import Trial, groups_of, train_all
 from ..training import Config
-from ..training.files import write_atomically
-from ..training.metrics import TITLES
 from ..training.run_folder import finite
-from ..training.search import Trial, groups_of, train_all
 from .experiment import make_folder
 
 VALIDATION = 0.1  # default share of the training rows

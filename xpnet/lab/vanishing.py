@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import HostArray
+from ..model import MLP
 from ..nn import ACTIVATIONS, Linear
 from ..optim import SGD
-from ..training import MLP, Trainer, evaluate
+from ..training import Trainer, evaluate
 from . import experiment
 from .activations import Data, outputs_of
 from .experiment import Experiment, Lab, Words

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..checks import check_float
-from ..device import Array
+from ..core.checks import check_float
+from ..core.device import Array
 from .layers import Layer
 
 

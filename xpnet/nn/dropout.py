@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..checks import check_floats
-from ..device import Array
+from ..core.checks import check_floats
+from ..core.device import Array
 from .layers import Layer
 
 

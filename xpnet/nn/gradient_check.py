@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..device import Array
+from ..core.device import Array
 
 
 def numerical_gradient(f: Callable[[], Any], x: Array, h: float = 1e-6) -> Array:

@@ -15,8 +15,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..checks import check_float, elements, shown
-from ..errors import did_you_mean
+from ..core.checks import check_float, elements, shown
+from ..core.errors import did_you_mean
 
 Shape = tuple[int, int]
 Initializer = Callable[[Any, Shape], Any]

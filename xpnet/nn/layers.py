@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..checks import check_int
-from ..device import Array
+from ..core.checks import check_int
+from ..core.device import Array
 from .initializers import check_init, draw
 from .parameters import Parameter, Views
 

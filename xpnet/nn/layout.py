@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ..device import ALIGNMENT, Array, Device
+from ..core.device import ALIGNMENT, Array, Device
 from .layers import Layer
 from .parameters import LayerArray, Views
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..checks import check_float, check_floats
-from ..device import Array
+from ..core.checks import check_float, check_floats
+from ..core.device import Array
 from .activations import sigmoid, softmax, softplus
 
 TINY = 1e-30  # a batch whose weights are all zero has no loss and no gradient, rather than 0/0

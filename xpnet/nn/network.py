@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from ..checks import check_int, elements, float_type, plain_attributes, shown
-from ..device import Array, Device, get_device
-from ..errors import DeviceError, NetworkMemoryError
-from ..rng import LARGEST_SEED, Purpose, check_seed, draw_seed, stream
+from ..core.checks import check_int, elements, float_type, plain_attributes, shown
+from ..core.device import Array, Device, get_device
+from ..core.errors import DeviceError, NetworkMemoryError
+from ..core.rng import LARGEST_SEED, Purpose, check_seed, draw_seed, stream
 from .layers import Layer, Linear
 from .layout import Layout, ParameterSlot
 from .parameters import Buffer, Parameter, Views

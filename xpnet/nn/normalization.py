@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..checks import check_float, check_int
-from ..device import Array
+from ..core.checks import check_float, check_int
+from ..core.device import Array
 from .layers import Layer
 from .parameters import Buffer, Parameter
 

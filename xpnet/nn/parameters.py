@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..device import Array, Device
+from ..core.device import Array, Device
 
 
 class LayerArray:

@@ -10,8 +10,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from ..checks import check_float, check_floats
-from ..device import Array
+from ..core.checks import check_float, check_floats
+from ..core.device import Array
 from ..nn import Sequential
 
 Hyperparameter = float | Sequence[float]

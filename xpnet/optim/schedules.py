@@ -18,7 +18,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ..checks import check_float, check_int, elements, shown
+from ..core.checks import check_float, check_int, elements, shown
 
 Schedule = Callable[[int], float]
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-from ..device import Device
+from ..core.device import Device
 from ..nn import ACTIVATIONS
 from ..optim import OPTIMIZERS, SCHEDULES, Optimizer
 

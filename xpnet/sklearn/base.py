@@ -9,12 +9,12 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight
 
-from ..checks import elements
+from ..core.checks import elements
+from ..core.device import Array, Device, get_device
 from ..data.dataset import HostArray
-from ..device import Array, Device, get_device
+from ..model.mlp import MLP
 from ..nn import ACTIVATIONS, Linear, Loss, MeanSquaredError
 from ..nn.activations import Sigmoid
-from ..training.model import MLP
 from .arguments import CONSTRAINTS
 from .fitting import Fitting
 from .inputs import lives_on, on_host

@@ -12,12 +12,12 @@ from sklearn import neural_network
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
-from ..checks import path_of
-from ..device import Device, get_device
-from ..errors import ModelFileError
+from ..core.checks import path_of
+from ..core.device import Device, get_device
+from ..core.errors import ModelFileError
+from ..model.mlp import MLP, build_model
+from ..model.model_file import building, read_model_file, write_model_file
 from ..nn import ACTIVATIONS, BatchNorm
-from ..training.model import MLP, build_model
-from ..training.model_file import building, read_model_file, write_model_file
 from .base import BaseMLP
 from .models import in_dtype
 from .rules import PoissonDeviance

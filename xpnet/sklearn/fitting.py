@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..compile.cpu import blas
+from ..core.device import Array
+from ..core.interrupts import DeferredInterrupt
 from ..data.batches import Rows, batch_spans
 from ..data.dataset import HostArray
-from ..device import Array
-from ..interrupts import DeferredInterrupt
+from ..model.mlp import MLP
 from ..nn import Linear
 from ..optim import Optimizer, Schedule
 from ..training.config import WORTH_THREADS
-from ..training.model import MLP
 from ..training.runner import StepRunner, step_table
 from ..training.step import EpochSums
 from .rules import Penalized

@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_y, check_consistent_length, validate_data
 
+from ..core.device import Device
 from ..data.arrays import check_features, check_rows
 from ..data.dataset import HostArray
-from ..device import Device
 
 DTYPES = (np.float64, np.float32)  # all other types become float64
 

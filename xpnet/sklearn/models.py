@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
+from ..model.mlp import MLP
 from ..nn import Layer, Linear, Loss, Sequential
-from ..training.model import MLP
 
 
 def in_dtype(model: MLP, dtype: str, loss: Loss) -> MLP:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from ..core.device import Array
 from ..data.batches import spans
-from ..device import Array
+from ..model.mlp import PREDICT_ROWS
 from ..nn import Linear
-from ..training.model import PREDICT_ROWS
 from .base import BaseMLP
 from .fitting import dense_rows, few_threads
 from .inputs import check_x, lives_on

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_float
-from ..device import Array
+from ..core.checks import check_float
+from ..core.device import Array
 from ..nn import Loss, Poisson, Sequential
 from ..nn.losses import TINY, Result, by_output
 from ..optim import Optimizer, State

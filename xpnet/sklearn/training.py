@@ -14,16 +14,16 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 
-from ..checks import one_at_a_time
+from ..core.checks import one_at_a_time
+from ..core.device import get_device
+from ..core.interrupts import DeferredInterrupt
 from ..data.arrays import check_pair
 from ..data.batches import spans
 from ..data.dataset import HostArray
-from ..device import get_device
-from ..interrupts import DeferredInterrupt
+from ..model.mlp import PREDICT_ROWS
 from ..optim import OPTIMIZERS, SCHEDULES, Optimizer
 from ..optim.schedules import constant
 from ..training.early_stopping import asks_to_stop
-from ..training.model import PREDICT_ROWS
 from .base import BaseMLP
 from .distribution_shift import warn_if_elsewhere
 from .fitting import Examples, Fitting, few_threads

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from ..compile import why_not_compiled
+from ..core.device import CPU, Device
 from ..data import Dataset, standard_scaling
 from ..data.arrays import check_features
 from ..data.batches import Rows
 from ..data.dataset import HostArray
 from ..data.scaling import Scaling
-from ..device import CPU, Device
+from ..model.mlp import MLP
 from ..nn import LOSSES, BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from ..optim import OPTIMIZERS, SCHEDULES
 from ..optim.schedules import warmup
 from .config import Config, default_threads
-from .model import MLP
 from .trainer import Trainer, rows_with_targets
 
 PER_REPLICA = ("lr", "weight_decay", "l1", "dropout", "seed")

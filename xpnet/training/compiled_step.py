@@ -8,14 +8,14 @@ import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..checks import plain_attributes
 from ..compile import CompileError, Executable, Step, UntraceableError, compile_step, why_not_compiled
+from ..core.checks import plain_attributes
+from ..core.device import Array
+from ..core.errors import one_line
 from ..data.batches import Rows
-from ..device import Array
-from ..errors import one_line
+from ..model.mlp import MLP
 from ..nn import Sequential
 from ..optim import Optimizer, State
-from .model import MLP
 from .step import EpochSums, evaluation_step, training_step
 
 CANNOT_TRACE = "cannot trace "

@@ -17,16 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_float, check_int, elements, float_type, path_of, shown
+from ..core.checks import check_float, check_int, elements, float_type, path_of, shown
+from ..core.device import check_request, usable_processors
+from ..core.errors import did_you_mean
+from ..core.rng import check_seed
 from ..data import DATASETS, TASKS
 from ..data.files import decode_text
-from ..device import check_request, usable_processors
-from ..errors import did_you_mean
+from ..model.tasks import OUTPUTS
 from ..nn import ACTIVATIONS, LOSSES
 from ..nn.initializers import check_init
 from ..optim import OPTIMIZERS, SCHEDULES
-from ..rng import check_seed
-from .tasks import OUTPUTS
 
 DEFAULT_EPOCHS = 5
 DEFAULT_STEPS = 2000  # at the least, where neither epochs nor steps are given: small data needs more than 5 epochs

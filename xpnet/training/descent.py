@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_float, check_int
+from ..core.checks import check_float, check_int
+from ..core.device import CPU, Array, Device
 from ..data.dataset import HostArray
-from ..device import CPU, Array, Device
 from ..nn.gradient_check import central_differences
 from ..optim import Optimizer, Schedule
 from ..optim.schedules import constant

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import Array, Device
+from ..core.device import Array, Device
 
 
 def asks_to_stop(answer: Any) -> bool:

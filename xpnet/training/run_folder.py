@@ -16,12 +16,12 @@ import numpy as np
 from .. import __version__
 from ..compile import why_not_compiled
 from ..compile.cpu.compiler import compiler
+from ..core.device import Device, blas_kernels, cupy_distributions, processor_name
+from ..core.errors import DataError
+from ..core.files import try_writing, write_atomically
 from ..data import Dataset
-from ..device import Device, blas_kernels, cupy_distributions, processor_name
-from ..errors import DataError
+from ..model.mlp import MLP
 from .config import Config
-from .files import try_writing, write_atomically
-from .model import MLP
 
 FILES = ("config.json", "history.jsonl", "model.safetensors", "curves.png")
 

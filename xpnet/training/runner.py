@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from ..compile import Executable
+from ..core.device import Array
+from ..core.rng import mask_keys
 from ..data.batches import Rows, spans
-from ..device import Array
+from ..model.mlp import MLP
 from ..nn import Sequential
 from ..optim import Optimizer, Schedule, State
-from ..rng import mask_keys
 from .compiled_step import (
     StepArrays,
     compiled_evaluation_step,
@@ -27,7 +28,6 @@ from .compiled_step import (
     settings_of,
     why_eager,
 )
-from .model import MLP
 from .step import EpochSums, evaluation_step, training_step
 
 EVALUATION_ROWS = 1024  # rows in a step of an evaluation

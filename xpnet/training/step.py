@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..core.device import Array
 from ..data.batches import Rows
-from ..device import Array
+from ..model.mlp import MLP
 from ..optim import Optimizer, State
-from .model import MLP
 
 
 def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, scalars: State, sums: EpochSums) -> None:

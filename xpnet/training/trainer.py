@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_int, flag, one_at_a_time, shown
+from ..core.checks import check_int, flag, one_at_a_time, shown
+from ..core.errors import DivergedError
+from ..core.interrupts import DeferredInterrupt
+from ..core.rng import check_seed, draw_seed, permutation
 from ..data.arrays import check_features, check_pair, check_rows, check_weights
 from ..data.batches import Rows, batch_spans
-from ..errors import DivergedError
-from ..interrupts import DeferredInterrupt
+from ..model.mlp import MLP
 from ..optim import Adam, Optimizer, Schedule
 from ..optim.schedules import constant
-from ..rng import check_seed, draw_seed, permutation
 from .early_stopping import BestCheckpoint, asks_to_stop
-from .model import MLP
 from .runner import Evaluator, StepRunner, step_table
 from .step import EpochSums
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ...device import ALIGNMENT, CPU, usable_processors
+from ...core.device import ALIGNMENT, CPU, usable_processors
 from ..executable import check_arrays, check_indices, given
 from ..ir import Input, Operation, Source, View, matrix_layout
 from ..llvm.values import Entry, Pointer

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ...device import CPU
+from ...core.device import CPU
 from ..executable import check_arrays, check_indices, given
 from ..ir import Input, Iota, Operation, Scalar, Source, Trace, View, domain_of, overlap
 from ..passes.dependence import Dependence

@@ -14,7 +14,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any
 
-from ...device import ALIGNMENT
+from ...core.device import ALIGNMENT
 from ..ir import Iota, Operation, View, three_axes
 from .inline import Inlining
 from .instructions import Barrier, Instruction, Loop, Product

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..core.device import Device, limit_threads
+from ..core.errors import DivergedError
 from ..data import Dataset
-from ..device import Device, limit_threads
-from ..errors import DivergedError
-from .build import PER_REPLICA, build, threads_for
-from .config import Config
-from .trainer import Trainer
+from ..training.build import PER_REPLICA, build, threads_for
+from ..training.config import Config
+from ..training.trainer import Trainer
 
 MOST_REPLICAS = 32  # in a group, so that it fits into memory
 

@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from . import __version__
-from .device import CPU, Device, get_device
-from .errors import (
+from .. import __version__
+from ..core.device import CPU, Device, get_device
+from ..core.errors import (
     DataError,
     DeviceError,
     DeviceUnavailable,
@@ -32,7 +32,7 @@ from .errors import (
     one_line,
     printable,
 )
-from .interrupts import Terminated, terminate
+from ..core.interrupts import Terminated, terminate
 
 
 class UsageError(Exception):

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_int
+from ..core.checks import check_int
+from ..core.device import CPU, Array
 from ..data.arrays import check_labels
 from ..data.dataset import HostArray
-from ..device import CPU, Array
 
 TITLES = {"accuracy": "accuracy", "r2": "R2"}
 """Metrics of the tasks, with their names in messages."""

@@ -11,17 +11,17 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..core.checks import path_of
+from ..core.device import Device
+from ..data import DATASETS, TASKS, Dataset, load_named
+from ..model.tasks import OUTPUTS
+from ..nn import ACTIVATIONS, INITIALIZERS, LOSSES
+from ..nn.network import DTYPES
+from ..optim import OPTIMIZERS, SCHEDULES
+from ..training import Config, Trainer
+from ..training.build import build, prepare
+from ..training.config import read_options
 from . import cli
-from .checks import path_of
-from .data import DATASETS, TASKS, Dataset, load_named
-from .device import Device
-from .nn import ACTIVATIONS, INITIALIZERS, LOSSES
-from .nn.network import DTYPES
-from .optim import OPTIMIZERS, SCHEDULES
-from .training import Config, Trainer
-from .training.build import build, prepare
-from .training.config import read_options
-from .training.tasks import OUTPUTS
 
 
 def add_options(parser: cli.Parser, without: Collection[str] = ()) -> None:

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_int
-from ..device import Device
-from ..errors import ModelFileError, one_line
+from ..core.checks import check_int
+from ..core.device import Device
+from ..core.errors import ModelFileError, one_line
+from ..core.files import write_atomically
 from ..nn import LAYERS, LOSSES, Layer, Loss, Sequential
 from ..nn.losses import loss_name
-from .files import write_atomically
 
 FORMAT = 2  # 1 had classification only
 EARLIER_NAMES = {"inputs": "in_features", "outputs": "out_features"}  # of Linear's arguments, in older files

@@ -1,0 +1,1 @@
+"""Commands: one file each, which reads options, calls the library, and prints."""

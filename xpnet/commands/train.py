@@ -1,0 +1,206 @@
+"""python -m xpnet.train: train a multilayer perceptron on MNIST, and say how well it does."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.device import limit_threads
+from ..core.errors import DivergedError, printable
+from ..core.interrupts import DeferredInterrupt
+from ..data import Dataset
+from ..model.metrics import TITLES
+from ..training import Config, Trainer
+from ..training.build import threads_for
+from ..training.compiled_step import CANNOT_TRACE
+from ..training.run_folder import RunFolder, finite
+from . import cli
+from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with `arguments` (by default those of the process); return its exit code."""
+    return cli.run(_main, arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    started = time.perf_counter()
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    return _train(config_of(parser, options), options, started)
+
+
+def _train(config: Config, options: argparse.Namespace, started: float) -> int:
+    device = cli.choose_device(config.device, require=options.require_device)
+    folder = None if options.out is None or options.plan else RunFolder(options.out, overwrite=options.overwrite)
+    loaded = load_data(config, offline=options.offline, quiet=options.quiet)
+    with folder or contextlib.nullcontext():
+        # All that can be wrong with the data is found before the folder's old run makes way.
+        data = prepare_data(config, loaded)
+        trainer, arguments = build_trainer([config], data, device)
+        threads = threads_for(config, data, device)
+        if options.plan:
+            with limit_threads(threads):
+                plan = trainer.plan(arguments["x"], None)
+            print(json.dumps({"plan": plan}) if options.json else plan)
+            return 0
+        if folder is not None:
+            folder.start(config, device, threads, loaded)
+        if not options.quiet:
+            threads_too = f", threads: {threads}" if device.index is None else ""
+            cli.tell(sentence(config, data))
+            cli.tell(f"training on {device.name}{threads_too}, {arguments['steps']} steps")
+        with limit_threads(threads):
+            _fit(trainer, arguments, folder, quiet=options.quiet)
+
+    result = _result(config, data, trainer, folder, time.perf_counter() - started)
+    print(json.dumps(finite(result)) if options.json else printable(_sentence(result)))
+    return 0
+
+
+def _fit(trainer: Trainer, arguments: dict[str, Any], folder: RunFolder | None, *, quiet: bool) -> None:
+    """Train, showing progress and writing the run folder; whatever ends it, the folder is whole."""
+    progress = Progress(trainer, len(arguments["x"]), arguments["steps"], quiet=quiet)
+    interrupt = DeferredInterrupt()
+
+    def on_progress(step: int) -> None:
+        interrupt.check()
+        progress.step(step)
+
+    def on_epoch(row: dict[str, Any]) -> None:
+        progress.epoch(row)
+        if row["epoch"] == 1 and str(trainer.compiled).startswith(CANNOT_TRACE):
+            progress.note(f"steps run eagerly, and slower: {trainer.compiled}")
+        if folder is not None:
+            folder.add(row)
+
+    try:
+        with progress, interrupt:
+            trainer.fit(**arguments, on_epoch=on_epoch, on_progress=on_progress)
+    except (DivergedError, KeyboardInterrupt) as error:
+        if folder is None:
+            raise
+        folder.finish(trainer.model, trainer.history)
+        state = str(error) or f"the model is as after epoch {_epoch_of(trainer)}"
+        raise type(error)(f"{state}, and in {folder.model_path}") from None
+    except OSError as error:  # the history could not be written; perhaps the model can
+        if folder is None:
+            raise
+        trainer.model.save(folder.model_path)
+        reason = f"{error.strerror}; {folder.model_path} holds the model as after epoch {_epoch_of(trainer)}"
+        raise OSError(error.errno, reason, error.filename) from None
+    note = None if folder is None else folder.finish(trainer.model, trainer.history)
+    if note and not quiet:
+        cli.tell(note)
+
+
+def _epoch_of(trainer: Trainer) -> Any:
+    """Epoch that the model is as after: the best one, where early stopping went back to it."""
+    return trainer.epoch if trainer.best_epoch is None else trainer.best_epoch
+
+
+def _result(
+    config: Config, data: Dataset, trainer: Trainer, folder: RunFolder | None, total_seconds: float
+) -> dict[str, Any]:
+    # Of the model that is kept: the last one, or early stopping's best.
+    kept = next(row for row in reversed(trainer.history) if trainer.best_epoch in (None, row["epoch"]))
+    seconds = sum(row["seconds"] for row in trainer.history)
+    whole, part = divmod(trainer.step, trainer.steps_in_epoch(len(data.x_train)))
+    samples = whole * len(data.x_train) + part * config.batch_size
+    return {
+        "device": trainer.model.device.name,
+        "requested_device": config.device,
+        "dataset": data.name,
+        "task": data.task,
+        "epochs": trainer.epoch,
+        "steps": trainer.step,
+        "seconds": seconds,
+        "total_seconds": total_seconds,
+        "samples_per_second": samples / seconds,
+        "best_epoch": trainer.best_epoch,
+        **{name: kept[name] for name in kept if name.endswith(("_loss", trainer.model.task.metric))},
+        "model": None if folder is None else str(folder.model_path),
+        "compiled": trainer.compiled,
+    }
+
+
+def _sentence(result: dict[str, Any]) -> str:
+    best = f", of epoch {result['best_epoch']}, the best" if result["best_epoch"] is not None else ""
+    kept = f"; the run is in {Path(result['model']).parent}" if result["model"] else ""
+    metric = next(name for name in TITLES if f"test_{name}" in result)
+    return (
+        f"test {TITLES[metric]} {result[f'test_{metric}']:.4f}, test loss {result['test_loss']:.4f}"
+        f" on {result['dataset']}, after {result['steps']} steps in {result['seconds']:.1f} s"
+        f" on {result['device']}{best}{kept}"
+    )
+
+
+class Progress:
+    """Progress on stderr: a live line on a terminal, one plain line an epoch elsewhere, nothing where `quiet`."""
+
+    def __init__(self, trainer: Trainer, rows: int, total: int, *, quiet: bool) -> None:
+        self.epochs = -(-total // trainer.steps_in_epoch(rows))
+        self.plain = not quiet and not sys.stderr.isatty()
+        self.bar: Any = None
+        if not quiet and not self.plain:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, unit=" steps", desc=f"epoch 1/{self.epochs}", dynamic_ncols=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def step(self, taken: int) -> None:
+        """Show the number of steps taken."""
+        if self.bar is not None:
+            self.bar.update(taken - self.bar.n)
+
+    def note(self, text: str) -> None:
+        """Print a line, where `quiet` too."""
+        if self.bar is not None:
+            self.bar.clear()
+        cli.tell(text)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Show an epoch's row."""
+        metric = next(name for name in TITLES if f"train_{name}" in row)
+        figures = f"loss {row['train_loss']:.4f}, {TITLES[metric]} {row[f'train_{metric}']:.4f}"
+        if "validation_loss" in row:
+            figures += f", validation loss {row['validation_loss']:.4f}"
+        figures += f", test {TITLES[metric]} {row[f'test_{metric}']:.4f}"
+        if self.bar is not None:
+            self.bar.set_description(f"epoch {min(row['epoch'] + 1, self.epochs)}/{self.epochs}", refresh=False)
+            self.bar.set_postfix_str(figures, refresh=False)
+        elif self.plain:
+            cli.tell(f"epoch {row['epoch']}/{self.epochs}: {figures}, {row['seconds']:.2f} s")
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        "train",
+        argument_default=argparse.SUPPRESS,
+        description="Train a multilayer perceptron, on pictures of handwritten digits or on data of your own.",
+        epilog="Exit codes: 0; 1 the run failed; 2 arguments, data or devices; 130 Ctrl-C.",
+    )
+    add_options(parser)
+    add = parser.add_argument_group("output").add_argument
+    add("--out", type=folder, default=None, metavar="DIR", help="write config, history, model and curves into DIR")
+    add("--overwrite", action="store_true", default=False, help="let DIR hold a run already, and replace it")
+    add("--json", action="store_true", default=False, help="print one JSON object on stdout")
+    add("--plan", action="store_true", default=False, help="print what the compiled step does, and train nothing")
+    add("--quiet", action="store_true", default=False, help="no progress on stderr")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Foundations: devices, random numbers, checks of arguments, errors, interrupts and files."""

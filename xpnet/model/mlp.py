@@ -1,0 +1,370 @@
+"""The model: a network with its loss, its task, and the scaling of its inputs."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.checks import check_floats, check_int, elements, flag, path_of, shown
+from ..core.device import Array, Device
+from ..core.errors import did_you_mean
+from ..data.arrays import check_features
+from ..data.batches import Rows, spans
+from ..data.scaling import check_scaling
+from ..nn import ACTIVATIONS, BatchNorm, Dropout, Layer, Linear, Loss, Sequential
+from ..nn.activations import unit_step
+from ..nn.initializers import suitable
+from ..nn.losses import loss_name
+from .model_file import HostArrays, build_network, building, read_model_file, write_model_file
+from .tasks import choose_loss, make_task
+
+PREDICT_ROWS = 1024  # rows per piece of a long prediction: enough to fill a device, little memory
+
+USE = ("task", "input_shape", "input_shift", "input_scale", "class_names", "target_shift", "target_scale")
+"""Arguments of `MLP.of` that model files hold."""
+
+
+class MLP:
+    """A multilayer perceptron: Linear layers, an activation between them, a loss, and a task.
+
+    By default it classifies, by softmax. Other tasks are several labels at once, and regression.
+
+    >>> model = MLP([784, 100, 10], seed=0)
+    >>> print(model.summary())
+    layer  type    output  parameters
+    0      Linear  100     78500
+    1      ReLU    100     0
+    2      Linear  10      1010
+    79510 parameters, float32, on cpu; input (784,); classification by softmax-cross-entropy
+
+    Args:
+        sizes: number of inputs, units of each hidden layer, and number of outputs: classes, labels or numbers. Two
+            classes may be one output, the logit of the second.
+        task: "classification", "multilabel" or "regression".
+        loss: a name in `xpnet.nn.LOSSES`, or a `Loss`; None for the one that suits task and output: cross entropy, or
+            the mean squared error for numbers.
+        output: the activation after the last layer, where it is not the task's own: "identity", "sigmoid", "tanh",
+            "softmax", or "step" for predictions of 0 and 1.
+        activation: after each hidden layer, a name in `xpnet.nn.ACTIVATIONS`, or a sequence with one per layer.
+        batch_norm: whether to normalize before each activation; the Linear layer before it then has no bias.
+        dropout: rate of dropout after each activation; 0 for none; a sequence has one rate per replica.
+        init: initializer of all layers, a name in `xpnet.nn.INITIALIZERS`, or a standard deviation; None for the one
+            that suits each (`xpnet.nn.initializers.suitable`), such as He's between hidden layers of ReLU.
+        replicas: R, for R models trained at once, each with its own values; None for one model.
+        seed: seed of the weights; replica r is drawn as the single model with seed + r. A sequence has one seed per
+            replica; None draws one, which is then in `network.seeds`.
+        dtype: "float32" or "float64", or NumPy's type of the name, such as an array's `dtype`.
+        device: the model's device: "auto", "cpu", "cuda", "cuda:N", or a `Device`.
+        input_shape: shape of a row of inputs, such as (28, 28), or a number of features; its product is sizes[0].
+        input_shift, input_scale: the network sees (x - shift) / scale: numbers, such as 0 and 255 for bytes, or
+            sequences with one per feature.
+        class_names: names of the classes or labels; by default "0", "1", ...
+        target_shift, target_scale: for regression: the loss sees (t - shift) / scale, and predictions are scaled back;
+            numbers, or sequences with one per output.
+
+    Attributes:
+        network: the layers.
+        loss: the loss that training minimizes.
+        task: meaning of the outputs, and the metric: a `Classification`, `Multilabel` or `Regression`.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        task: str = "classification",
+        loss: str | Loss | None = None,
+        output: str | None = None,
+        activation: str | Sequence[str] = "relu",
+        batch_norm: bool = False,
+        dropout: float | Sequence[float] = 0.0,
+        init: str | float | None = None,
+        replicas: int | None = None,
+        seed: int | Sequence[int] | None = 0,
+        dtype: Any = "float32",
+        device: str | Device = "cpu",
+        input_shape: int | Sequence[int] | None = None,
+        input_shift: float | Sequence[float] = 0.0,
+        input_scale: float | Sequence[float] = 1.0,
+        class_names: Sequence[str] | None = None,
+        target_shift: float | Sequence[float] = 0.0,
+        target_scale: float | Sequence[float] = 1.0,
+    ) -> None:
+        given = elements(sizes)
+        if given is None or len(given) < 2:
+            raise ValueError(f"sizes must be the inputs, the hidden layers' units and the outputs, not {shown(sizes)}")
+        sizes = [check_int(f"sizes[{i}]", size) for i, size in enumerate(given)]
+        chosen, behind = choose_loss(task, loss, output, single=sizes[-1] == 1)
+        names = [activation] * (len(sizes) - 2) if isinstance(activation, str) else elements(activation)
+        if names is None:
+            raise TypeError(f"activation must be a name, or a sequence of names, not {shown(activation)}")
+        if len(names) != len(sizes) - 2:
+            raise ValueError(f"activation has {len(names)} names, and there are {len(sizes) - 2} hidden layers")
+        for name in names or ([activation] if isinstance(activation, str) else []):
+            if not isinstance(name, str) or name not in ACTIVATIONS:
+                raise ValueError(f"unknown activation {name!r}: {did_you_mean(str(name), ACTIVATIONS)}")
+        batch_norm = flag("batch_norm", batch_norm)
+        rates = check_floats("dropout", dropout, least=0.0, below=1.0)
+        layers: list[Layer] = []
+        inits = suitable(names) if init is None else [init] * (len(sizes) - 1)
+        for inputs, outputs, name, drawn in zip(sizes, sizes[1:-1], names, inits, strict=False):
+            layers.append(Linear(inputs, outputs, drawn, bias=not batch_norm))
+            layers += [BatchNorm(outputs)] if batch_norm else []
+            layers.append(ACTIVATIONS[name]())
+            layers += [Dropout(rates)] if np.any(rates) else []
+        layers.append(Linear(sizes[-2], sizes[-1], inits[-1]))
+        layers += [] if behind is None else [ACTIVATIONS[behind]()]
+        network = Sequential(layers, replicas=replicas, seed=seed, dtype=dtype, device=device)
+        self._set(
+            network,
+            task,
+            chosen,
+            step=output == "step",
+            input_shape=input_shape,
+            input_shift=input_shift,
+            input_scale=input_scale,
+            class_names=class_names,
+            target_shift=target_shift,
+            target_scale=target_scale,
+        )
+
+    @classmethod
+    def of(
+        cls,
+        network: Sequential,
+        *,
+        task: str = "classification",
+        loss: str | Loss | None = None,
+        output: str | None = None,
+        **use: Any,
+    ) -> MLP:
+        """Make a model of a network of any layers, whose outputs are the inputs of the loss.
+
+        Args:
+            network: the layers; where the loss has softmax or sigmoid built in, the last outputs are logits.
+            task, loss: as for a new model.
+            output: None, or "step" for predictions of 0 and 1; other activations are layers of the network.
+            use: `input_shape`, `input_shift`, `input_scale`, `class_names`, `target_shift` and `target_scale`, as for a
+                new model.
+        """
+        if not isinstance(network, Sequential):
+            raise TypeError(f"network must be a Sequential, not {network!r}")
+        chosen, behind = choose_loss(task, loss, output, single=network.out_features == 1)
+        if behind is not None:
+            raise ValueError(f"the output {behind} must be a layer of the network, its last one")
+        model = cls.__new__(cls)
+        model._set(network, task, chosen, step=output == "step", **use)
+        return model
+
+    def _set(
+        self,
+        network: Sequential,
+        task: str,
+        loss: Loss,
+        *,
+        step: bool,
+        input_shape: int | Sequence[int] | None = None,
+        input_shift: float | Sequence[float] = 0.0,
+        input_scale: float | Sequence[float] = 1.0,
+        class_names: Sequence[str] | None = None,
+        target_shift: float | Sequence[float] = 0.0,
+        target_scale: float | Sequence[float] = 1.0,
+    ) -> None:
+        if input_shape is None and network.in_features is None:
+            raise ValueError("input_shape must be given: the network's layers do not say how many features come in")
+        given = [network.in_features] if input_shape is None else input_shape
+        every = elements(given)
+        shape = tuple(check_int("input_shape", size) for size in ([given] if every is None else every))
+        self.in_features = math.prod(shape)
+        if network.in_features not in (None, self.in_features):
+            raise ValueError(f"input_shape {shape} does not make {network.in_features} features")
+        self.out_features = out_features = network.check_widths(self.in_features)
+        self.network = network
+        self.loss = copy.copy(loss)  # bound to this model's device
+        self.step = step
+        self.running: dict[int, object] = {}  # the fit in progress
+        self.input_shape = shape
+        self.input_shift = check_scaling("input_shift", input_shift, self.in_features, "features")
+        self.input_scale = check_scaling("input_scale", input_scale, self.in_features, "features", above=0.0)
+        self.task = make_task(task, out_features, loss, class_names, target_shift, target_scale)
+        with network.device.activate():
+            self.loss.bind(network.xp, network.dtype, out_features)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes or labels; empty for regression."""
+        return getattr(self.task, "class_names", ())
+
+    @property
+    def takes(self) -> str:
+        """Type in which inputs must be finite: the network's, or float64 where they are standardized."""
+        per_feature = isinstance(self.input_shift, tuple) or isinstance(self.input_scale, tuple)
+        return "float64" if per_feature else self.network.dtype
+
+    @property
+    def device(self) -> Device:
+        """Device of the model."""
+        return self.network.device
+
+    @property
+    def replicas(self) -> int | None:
+        """R, or None for a single model."""
+        return self.network.replicas
+
+    def rows(self, x: Array, t: Array, w: Array | None = None) -> Rows:
+        """Put checked rows, targets and weights on the device; batches of them are scaled for this model."""
+        device, dtype = self.device, self.network.dtype
+        weights = None if w is None else device.asarray(w, dtype=dtype)
+        x, shift, scale = self._scaled(x)
+        kept = x if x.dtype == np.uint8 else x.astype(dtype, copy=False)
+        t = t.astype(dtype) if t.dtype.kind == "f" else t
+        return Rows(device.asarray(kept), device.asarray(t), weights, shift, scale, dtype)
+
+    def _scaled(self, x: Array) -> tuple[Array, float, float]:
+        """Apply a scaling per feature to rows; also return the shift and scale that remain for their batches.
+
+        A scaling per feature is applied here, in float64: in float32, a column with a mean much larger than its
+        deviation would lose the latter.
+        """
+        if not isinstance(self.input_shift, tuple) and not isinstance(self.input_scale, tuple):
+            return x, self.input_shift, self.input_scale
+        xp = np if isinstance(x, np.ndarray) else self.device.xp
+        shift, scale = (xp.asarray(value, dtype="float64") for value in (self.input_shift, self.input_scale))
+        return ((x.astype("float64") - shift) / scale).astype(self.network.dtype), 0.0, 1.0
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        """Outputs of the last layer, (B, O) or (R, B, O), for scaled inputs, (B, I), an array of the model's device."""
+        return self.network.forward(x, train)
+
+    def predict(self, x: Any) -> Array:
+        """Predict for unscaled rows: pictures, lists, bytes.
+
+        The result holds the probability of each class (or label), (N, C), or, for regression, numbers in the targets'
+        units, float64, (N, O); for replicas, (R, N, C). Inputs are scaled as in training. The result is an array of
+        this model's device if x is one, else a NumPy array; for no rows it is empty. Where training diverged, or a row
+        is too large for the network's type, it is NaN, which is no prediction: `argmax` would turn it into a class,
+        `xpnet.model.metrics.most_probable` does not.
+        """
+        device = self.device
+        with device.activate(), np.errstate(all="ignore"):
+            rows = check_features(x, device, features=self.in_features, dtype=self.takes)
+            stays = device.index is not None and not isinstance(rows, np.ndarray)
+            pieces = []
+            for span in spans(len(rows), PREDICT_ROWS):
+                part, shift, scale = self._scaled(rows[span])
+                ready = Rows(device.asarray(part), None, None, shift, scale, self.network.dtype)
+                p = self.output(self.network.forward(ready.inputs(ready.x)))
+                pieces.append(p if stays else device.to_host(p))
+            xp = device.xp if stays else np
+            width = len(self.class_names) or self.out_features
+            dtype = self.task.decoded or self.network.dtype
+            empty = xp.zeros((*self.network.values.shape[:-1], 0, width), dtype=dtype)
+            return xp.concatenate([empty, *pieces], axis=-2)
+
+    def output(self, z: Array) -> Array:
+        """Predictions, (..., B, C), from the network's last outputs, (..., B, O)."""
+        xp = self.network.xp
+        return self.task.decode(xp, unit_step(xp, z) if self.step else self.loss.output(xp, z))
+
+    def save(self, path: Path | str, *, replica: int | None = None) -> None:
+        """Write the model to a safetensors file that PyTorch's `nn.Sequential` of the same layers can load.
+
+        Args:
+            path: the file; it is replaced as a whole, or not at all.
+            replica: write only this replica, as a single model.
+        """
+        write_model_file(path_of(path), self.network, self.loss, self.settings(), replica=replica)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        device: str | Device = "cpu",
+        layers: Mapping[str, type[Layer]] | Iterable[type[Layer]] = (),
+        losses: Mapping[str, type[Loss]] | Iterable[type[Loss]] = (),
+    ) -> MLP:
+        """Load a model that `save` wrote; raise `ModelFileError`, naming the file, if it is damaged.
+
+        Args:
+            path: the file.
+            device: device of the model.
+            layers, losses: classes of your own, or a mapping from their names to them; `settings()` must hold their
+                arguments.
+        """
+        path = path_of(path)
+        return build_model(path, *read_model_file(path), device, _by_name(layers), _by_name(losses))
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of `MLP.of` besides network and loss, as JSON values."""
+        return {
+            "input_shape": list(self.input_shape),
+            "input_shift": self.input_shift,
+            "input_scale": self.input_scale,
+            "step": self.step,
+        } | self.task.settings()
+
+    def summary(self) -> str:
+        """Table of the layers and their sizes."""
+        lines = [("layer", "type", "output", "parameters")]
+        width = self.in_features
+        for index, layer in enumerate(self.network.layers):
+            width = layer.out_features_for(width)
+            count = sum(slot.size for slot in self.network.layout.slots if slot.layer == index)
+            lines.append((str(index), type(layer).__name__, str(width), str(count)))
+        columns = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        table = ["  ".join(cell.ljust(n) for cell, n in zip(row, columns, strict=True)).rstrip() for row in lines]
+        total = sum(slot.size for slot in self.network.layout.slots)
+        each = "" if self.replicas is None else f" in each of {self.replicas} replicas"
+        if isinstance(self.input_scale, tuple) or isinstance(self.input_shift, tuple):
+            scale = " standardized"
+        else:
+            scale = "" if self.input_scale == 1.0 else f" divided by {self.input_scale:g}"
+        table.append(
+            f"{total} parameters{each}, {self.network.dtype}, on {self.device.name}; input {self.input_shape}{scale};"
+            f" {self.task.name} by {loss_name(self.loss)}"
+        )
+        return "\n".join(table)
+
+    def __copy__(self) -> MLP:  # deep, as for the network: copies share no parameters
+        return copy.deepcopy(self)
+
+    def __repr__(self) -> str:
+        return f"MLP.of({self.network!r}, task={self.task.name!r}, loss={self.loss!r})"
+
+    # The loss of a copy or a pickle is bound on the device of its network.
+    def __getstate__(self) -> dict[str, Any]:
+        loss = type(self.loss), self.loss.settings()
+        return vars(self) | {"loss": loss}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        kind, settings = state.pop("loss")
+        vars(self).update(state | {"running": {}})
+        self.loss = kind(**settings)
+        with self.device.activate():
+            self.loss.bind(self.network.xp, self.network.dtype, self.out_features)
+
+
+def _by_name(classes: Any) -> dict[str, Any]:
+    """Classes by their names."""
+    return dict(classes or {}) if isinstance(classes, Mapping | None) else {one.__name__: one for one in classes}
+
+
+def build_model(
+    path: Path,
+    metadata: dict[str, Any],
+    tensors: HostArrays,
+    device: str | Device,
+    layers: Mapping[str, type[Layer]],
+    losses: Mapping[str, type[Loss]],
+) -> MLP:
+    """Build the model that `read_model_file` has read from `path`; raise `ModelFileError` where it describes none."""
+    with building(path, "a model"):
+        network, loss = build_network(metadata, tensors, device, layers, losses)
+        use = {name: metadata[name] for name in USE if name in metadata}
+        return MLP.of(network, loss=loss, output="step" if metadata["step"] else None, **use)

@@ -1,0 +1,1 @@
+"""Search: training of many networks at once."""
