@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import DIGITS
 from stand_in import StandIn
 
+from xpnet import load_digits
+from xpnet.commands import train
 from xpnet.compile import UntraceableError
 from xpnet.core.device import CPU, Device, get_device
+from xpnet.data import mnist
 
 
 def pytest_addoption(parser):
@@ -123,3 +128,42 @@ def lab(device):
     from labs import lab_on
 
     return lab_on(device)
+
+
+@pytest.fixture
+def no_downloads(monkeypatch, tmp_path):
+    """No test looks at a real cache, or reaches for the network."""
+    for name, source in mnist.SOURCES.items():
+        monkeypatch.setitem(mnist.SOURCES, name, replace(source, mirrors=(), installed=None))
+    monkeypatch.setattr("xpnet.data.MNIST", mnist.SOURCES["mnist"])
+    monkeypatch.setattr("xpnet.data.mnist.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.delenv("XPNET_DATA_DIR", raising=False)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process; give its exit code, stdout and stderr."""
+
+    def run(module, *arguments):
+        capsys.readouterr()
+        try:
+            code = module.main([str(a) for a in arguments])
+        except SystemExit as error:
+            code = error.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a finished run on the digits."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert train.main([*DIGITS, "--steps", "400", "--quiet", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_digits()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from programs import recorded
-from test_compile_programs import build, formulas, sizes
+from random_programs import build, formulas, sizes
 
 from xpnet import MLP, SGD, Adam, Trainer
 from xpnet.compile import UntraceableError, record
