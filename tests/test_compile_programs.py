@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import check, code_folder  # noqa: F401
+from programs import check, code_folder, needs_llvm  # noqa: F401
 from random_programs import build, formulas, numbers, quick, sizes, values
 
 # Whole numbers: random formulas, exactly
@@ -61,3 +62,19 @@ def test_random_programs(formula, dtype, size):
     """To 1e-11 of the largest element in float64: the formulas take differences of what is nearly equal."""
     step, arrays = build(formula, dtype, size)
     check(step, arrays, rtol=1e-11 if dtype == "float64" else 5e-3)
+
+
+@needs_llvm
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_any_number_of_lanes(lanes):
+    """The builder and a loop's values are for any: a GPU's thread has one."""
+
+    @quick(10)
+    @given(formula=formulas, size=sizes())
+    def run(formula, size):
+        step, arrays = build(formula, "float64", size)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("xpnet.compile.cpu.mapping.LANES", lanes)
+            check(step, arrays, rtol=1e-11, ways=["1 threads"])
+
+    run()

@@ -218,7 +218,7 @@ class Times(Layer):
         (Counting, "changes from step to step"),
         (Mean, "changes from step to step"),
         (Noise, "not the same"),
-        (Pieces, "no named memory"),
+        (Pieces, "computed in the step"),
     ],
 )
 def test_what_a_record_cannot_hold_runs_eagerly(layer, words):

@@ -255,8 +255,8 @@ REFUSED = {
     "xp.linalg": (lambda xp, x: xp.linalg.norm(x), "xp.linalg"),
     "xp.random": (lambda xp, x: xp.random.random(3), "xp.random"),
     "xp.sort": (lambda xp, x: xp.sort(x), "xp.sort"),
-    "x[0] = result": (lambda xp, x: operator.setitem(x * 2, 0, 1.0), "no named memory"),
-    "result += 1": (lambda xp, x: operator.iadd(x * 2, 1.0), "no named memory"),
+    "x[0] = result": (lambda xp, x: operator.setitem(x * 2, 0, 1.0), "computed in the step"),
+    "result += 1": (lambda xp, x: operator.iadd(x * 2, 1.0), "computed in the step"),
     "over replicas": (lambda xp, x: x.sum(axis=0), "replicas"),
     "over replicas, by name": (lambda xp, x: xp.max(x, axis=-3), "replicas"),
     "x ** 5": (lambda xp, x: x**5, "power of 5"),
@@ -482,3 +482,59 @@ def test_what_was_stored_is_not_loaded_again():
     assert first.arguments[0].source.name == "multiply"
     assert second.arguments[0].source.name == "x"
     check(step, arrays)
+
+
+@pytest.mark.parametrize(
+    ("do", "error"),
+    [
+        (lambda xp, x: x.transpose(0, 3), ValueError),
+        (lambda xp, x: x.sum(axis=(0, 0)), ValueError),
+        (lambda xp, x: x.reshape(0, -1), ValueError),
+    ],
+)
+def test_axes_are_checked_as_numpys_are(do, error):
+    with pytest.raises(error):
+        do(np, np.zeros((2, 3)))
+    with pytest.raises(error):
+        do(None, array(Recorder(), "x", (2, 3), "float64"))
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda x: x.astype("int32") << 40,
+        lambda x: x * 10**400,
+        lambda x: x.astype("int64") ** -1,
+    ],
+)
+def test_numbers_that_no_element_can_hold_are_refused(do):
+    with pytest.raises(UntraceableError):
+        do(array(Recorder(), "x", (2, 3), "float64"))
+
+
+def test_powers_of_truths_are_numpys():
+    def step(xp, a):
+        truth = a["x"] > 0.5
+        a["y"][...] = truth**2 + truth**2
+
+    check(step, {"x": np.linspace(0.0, 1.0, 7), "y": np.zeros(7)})
+
+
+def test_asarray_of_the_same_type_is_the_array():
+    def step(xp, a):
+        x = xp.asarray(a["x"], dtype="float64")
+        a["x"][...] = 7.0
+        a["y"][...] = x
+
+    check(step, {"x": numbers(3), "y": numbers(3)})
+
+
+def test_arrays_that_are_missing_are_named():
+    one = runner(lambda xp, a: a["y"].__setitem__(..., a["x"] + 1.0), {"x": numbers(3), "y": numbers(3)}, "replay")
+    with pytest.raises(ValueError, match="x is missing"):
+        one.run({"y": numbers(3)})
+
+
+def test_what_is_gathered_from_is_the_same_in_all_steps():
+    with pytest.raises(ValueError, match="both"):
+        Recorder().input("x", (3, 2), "float64", gathered=True, per_step=True)

@@ -24,13 +24,14 @@ class Executable(Protocol):
 
         Args:
             arrays: the memory of each input, in C order, by name, on the target's device; of an input per step, with an
-                axis of steps in front.
+                axis of steps in front. They must not overlap, and the caller keeps them until the work is done. A call
+                may bring others than the last one.
             steps: the number of steps.
 
         Raises:
             ValueError: an array is not what was recorded, or is written and may not be.
-            IndexError: an index has a row that is not there, or a negative one. A target that would have to fetch the
-                index from its device does not look.
+            IndexError: an index has a row that is not there, or a negative one. A target whose index is not in the
+                host's memory clips instead.
         """
 
     def wait(self) -> None:
@@ -40,15 +41,17 @@ class Executable(Protocol):
         """Keep none of the arrays that it ran on."""
 
 
-def given(trace: Trace) -> list[Input]:
+def run_inputs(trace: Trace) -> list[Input]:
     """The inputs that are handed over when a step runs."""
     return [one for one in trace.inputs if one.constant is None]
 
 
 def check_arrays(trace: Trace, arrays: Arrays, steps: int) -> None:
     """Raise the errors of `Executable.run` that shapes, types and flags show."""
-    for one in given(trace):
-        array = arrays[one.name]
+    for one in run_inputs(trace):
+        array = arrays.get(one.name)
+        if array is None:
+            raise ValueError(f"{one.name} is missing among the arrays")
         shape = (steps, *one.shape) if one.per_step else one.shape
         if one.gathered:
             shape = array.shape[:1] + shape[1:]
@@ -60,7 +63,7 @@ def check_arrays(trace: Trace, arrays: Arrays, steps: int) -> None:
 
 def check_indices(trace: Trace, arrays: Arrays, steps: int) -> None:
     """Raise IndexError where an index, in the host's memory, has a row that is not there, or a negative one."""
-    for one in given(trace):
+    for one in run_inputs(trace):
         if one.gathers_from and steps:
             index = arrays[one.name]
             rows = min(each if isinstance(each, int) else len(arrays[each.name]) for each in one.gathers_from)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.checks import shown
 from .ir import Input, Operation, Overlaps, Scalar, Source, Trace, View, c_strides
 from .types import UntraceableError, known_type, type_of, ufunc_types
 
@@ -22,9 +23,9 @@ class Recorder:
         memory: the arrays behind the inputs, which must not be read as constants.
     """
 
-    def __init__(self, memory: Sequence[np.ndarray[Any, Any]] = ()) -> None:
+    def __init__(self, memory: Sequence[Any] = ()) -> None:
         self.trace = Trace()
-        self._memory = memory
+        self._memory = [one for one in memory if isinstance(one, np.ndarray)]
         # The last value stored into a view, while nothing else was stored over it: reading the view is reading that.
         self._stored: dict[tuple[Any, ...], View] = {}
         self._stored_views: dict[Source, Overlaps[tuple[Any, ...]]] = defaultdict(Overlaps)
@@ -35,6 +36,8 @@ class Recorder:
         self, name: str, shape: tuple[int, ...], dtype: Any, *, gathered: bool = False, per_step: bool = False
     ) -> View:
         """Add an array whose elements are handed over when the step runs."""
+        if gathered and per_step:
+            raise ValueError(f"{name} cannot be both gathered from and another array in each step")
         return self._add(Input(name, shape, known_type(dtype), gathered=gathered, per_step=per_step))
 
     def constant(self, array: Any) -> View:
@@ -70,8 +73,10 @@ class Recorder:
             loop, result = (dtype,), dtype
         for operand in operands:
             for one in loop:
-                if isinstance(operand, int) and one.kind in "iu" and not _holds(one, operand):
-                    raise UntraceableError(f"{operand} beside {one}, which cannot hold it")
+                if isinstance(operand, int) and not _holds(one, operand):
+                    raise UntraceableError(f"{shown(operand)} beside {one}, which cannot hold it")
+        if name.endswith("_shift") and isinstance(operands[1], int) and not 0 <= operands[1] < 8 * result.itemsize:
+            raise UntraceableError(f"a shift of {result} by {operands[1]} bits")
         shape = np.broadcast_shapes(*(operand.shape for operand in operands if isinstance(operand, View)))
         if len(shape) > 3:
             raise UntraceableError(f"arrays of {len(shape)} axes")
@@ -91,7 +96,7 @@ class Recorder:
         """Record `target[...] = value`."""
         source = target.source
         if not isinstance(source, Input) or source.constant is not None or target.gather is not None:
-            raise UntraceableError("assigning to an array that is no named memory")
+            raise UntraceableError("assigning to an array that is computed in the step: write x = x * 2 for x *= 2")
         if source.per_step:
             raise UntraceableError(f"assigning to {source.name}, which is another array in each step")
         if target.repeats:
@@ -100,6 +105,8 @@ class Recorder:
             raise UntraceableError("assigning to an array that rows were gathered from, or by")
         if target.ndim > 3:
             raise UntraceableError(f"arrays of {target.ndim} axes")
+        if not target.size:
+            raise UntraceableError("arrays without elements")
         source.stored = True
         operand = self.current(value)
         shape = operand.shape if isinstance(operand, View) else ()
@@ -129,5 +136,7 @@ class Recorder:
 
 
 def _holds(dtype: np.dtype[Any], number: int) -> bool:
+    if dtype.kind not in "iu":
+        return abs(number) < 2**1023  # a float64, which narrower floats are cast from
     limits = np.iinfo(dtype)
     return int(limits.min) <= number <= int(limits.max)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from .ir import GatherIndex, Input, Iota, Operation, Scalar, Shape, View, matrix_layout
 from .recorder import Recorder
@@ -126,7 +127,7 @@ class TracedArray:
         wanted = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
         if -1 in wanted:
             known = math.prod(n for n in wanted if n != -1)
-            wanted = tuple(self.size // known if n == -1 else n for n in wanted)
+            wanted = tuple(self.size // max(known, 1) if n == -1 else n for n in wanted)
         if math.prod(wanted) != self.size:
             raise ValueError(f"cannot reshape array of size {self.size} into shape {wanted}")
         if wanted == self.shape:
@@ -143,8 +144,8 @@ class TracedArray:
     def transpose(self, *axes: Any) -> TracedArray:
         """Return a view with its axes in another order; by default in the opposite one."""
         order = tuple(axes[0]) if len(axes) == 1 and not isinstance(axes[0], int) else axes
-        order = tuple(axis % self.ndim for axis in order) if order else tuple(range(self.ndim))[::-1]
-        if sorted(order) != list(range(self.ndim)):
+        order = normalize_axis_tuple(order, self.ndim) if order else tuple(range(self.ndim))[::-1]
+        if len(order) != self.ndim:
             raise ValueError("axes don't match array")
         shape, strides = (tuple(one[k] for k in order) for one in (self.shape, self.view.strides))
         return self._view(shape, strides, self.view.offset, order)
@@ -177,7 +178,7 @@ class TracedArray:
         gathers = self.view.gather is not None
         if indices.dtype != np.int64 or axis is None or gathers or isinstance(source, Operation):
             raise UntraceableError("take of anything but rows of what the step is given")
-        axis = axis % self.ndim
+        axis = normalize_axis_index(axis, self.ndim)
         shape = self.shape[:axis] + indices.shape + self.shape[axis + 1 :]
         rows = self.shape[axis]
         if index.stored or (isinstance(source, Input) and source.stored):
@@ -226,12 +227,10 @@ class TracedArray:
             return result.reshape((1,) * self.ndim) if keepdims else result
         if isinstance(axis, tuple):
             result = self
-            for one in sorted((a % self.ndim for a in axis), reverse=True):
+            for one in sorted(normalize_axis_tuple(axis, self.ndim), reverse=True):
                 result = result._reduce(name, one, keepdims)
             return result
-        if not -self.ndim <= axis < self.ndim:
-            raise ValueError(f"axis {axis} is out of bounds for array of dimension {self.ndim}")
-        axis = axis % self.ndim - self.ndim
+        axis = normalize_axis_index(axis, self.ndim) - self.ndim
         if axis < -2:
             raise UntraceableError("a reduction over replicas")
         if self.ndim > 3:
@@ -288,7 +287,7 @@ class TracedArray:
         return self._position(self.min(axis, keepdims=True), axis, keepdims)
 
     def _position(self, extreme: TracedArray, axis: int, keepdims: bool) -> TracedArray:
-        if axis % self.ndim != self.ndim - 1:
+        if normalize_axis_index(axis, self.ndim) != self.ndim - 1:
             raise UntraceableError("the position of an extreme along another axis than the last")
         there = self == extreme
         if self.dtype.kind == "f":
@@ -324,8 +323,11 @@ class TracedArray:
     def __pow__(self, power: Any) -> TracedArray:
         if self.dtype.kind in "iu" and isinstance(power, float):
             return self.astype("float64") ** power
-        if not isinstance(power, int | float) or power not in (0.5, 1, 2, 3, 4, -1):
+        whole = self.dtype.kind != "f"
+        if not isinstance(power, int | float) or power not in (0.5, 1, 2, 3, 4, -1) or (whole and power == -1):
             raise UntraceableError(f"a power of {power!r}")
+        if self.dtype.kind == "b":
+            return self.astype("int8") ** power
         if power == 0.5:
             return self.recorded("sqrt", self)
         if power == -1:
@@ -418,7 +420,7 @@ class TracingModule:
     def asarray(self, value: Any, dtype: Any = None) -> TracedArray:
         """Return a traced array as it is, and anything else as a constant."""
         if isinstance(value, TracedArray):
-            return value if dtype is None else value.astype(dtype)
+            return value if dtype is None else value.astype(dtype, copy=False)
         return TracedArray(self._recorder, self._recorder.constant(np.asarray(value, dtype=dtype)))
 
     def array(self, value: Any, dtype: Any = None) -> TracedArray:

@@ -37,13 +37,14 @@ class LoopFunction(LoopValues):
 
     def __init__(self, loop: Loop, inlining: Inlining, *, by_columns: bool) -> None:
         narrow = loop.inner == COLUMNS and loop.domain[COLUMNS] <= NARROW and loop.domain[ROWS] >= LANES
-        super().__init__(loop, inlining, LANES, ROWS if narrow else COLUMNS)
+        self.blocks = ROWS if narrow else COLUMNS  # the axis that is gone through in blocks of LANES
+        super().__init__(loop, inlining, LANES, self.blocks if LANES > 1 else None)
         w = self.w
         self.domain = [self.entry_of(n) for n in loop.domain]
         with w.define("void @loop(ptr noalias %table, ptr noalias %memory, i64 %part, i64 %parts)"):
             body = w.lines = []
             self._divide(self.entry_of(int(by_columns)))
-            if self.lane_axis == self.inner:
+            if self.blocks == self.inner:
                 self._by_row()
             else:
                 self._by_block()
@@ -90,11 +91,11 @@ class LoopFunction(LoopValues):
         with w.loop(self.domain[REPLICAS]) as replica:
             self.indices[REPLICAS] = replica
             first, last = self.columns
-            if self.lane_axis == ROWS:
+            if self.blocks == ROWS:
                 begin = w.op("mul", replica, self.domain[ROWS])
                 first = w.greatest(w.op("sub", self.rows[0], begin), "0")
                 last = w.least(w.op("sub", self.rows[1], begin), self.domain[ROWS])
-            self._in_vectors(self.lane_axis, first, last, lambda: self._stages(self._along_inner))
+            self._in_vectors(self.blocks, first, last, lambda: self._stages(self._along_inner))
 
     def _along_inner(self, operations: list[Operation]) -> None:
         with self.w.loop(self.domain[self.inner]) as index:
@@ -108,6 +109,8 @@ class LoopFunction(LoopValues):
         with w.loop(w.op("sub", end, LANES - 1), begin=begin, step=LANES) as index:
             self.indices[axis] = index
             body()
+        if w.lanes == 1:
+            return
         with w.when(w.op("icmp slt", index, end)):
             self.mask = w.below(Value(w.op("sub", end, index), INT64)).name
             body()

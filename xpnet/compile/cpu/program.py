@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...core.device import ALIGNMENT, CPU, usable_processors
-from ..executable import check_arrays, check_indices, given
+from ..executable import check_arrays, check_indices, run_inputs
 from ..ir import Input, Operation, Source, View, matrix_layout
 from ..llvm.values import Entry, Pointer
 from ..passes.describe import describe
@@ -184,7 +184,7 @@ class Program:
         with self._lock:
             check_arrays(self.plan.trace, arrays, steps)
             check_indices(self.plan.trace, arrays, steps)
-            for one in given(self.plan.trace):
+            for one in run_inputs(self.plan.trace):
                 self._memory[:, self._numbers[one]] = arrays[one.name].ctypes.data
             if self._blas is None:
                 self._run_by_python(steps)

@@ -283,13 +283,13 @@ class Builder:
 
     # Lanes
 
-    def steps(self, dtype: np.dtype[Any]) -> Value:
+    def lane_numbers(self, dtype: np.dtype[Any]) -> Value:
         """Return 0, 1, 2, ..., one a lane."""
         return Value(f"<{', '.join(f'{scalar_type(dtype)} {lane}' for lane in range(self.lanes))}>", dtype, self.lanes)
 
     def below(self, count: Value) -> Value:
         """Return a mask of the first `count` lanes."""
-        return self.compare("slt", self.steps(count.dtype), count)
+        return self.compare("slt", self.lane_numbers(count.dtype), count)
 
     def rotate(self, value: Value, by: int) -> Value:
         """Return a vector whose lane k is lane k + `by` of another."""

@@ -53,11 +53,11 @@ class Operand:
     gather: tuple[int, View] | None
     iota: bool
 
-    def varies(self, axis: int) -> bool:
+    def varies(self, axis: int | None) -> bool:
         """Whether elements differ along an axis."""
-        return self.strides[axis] != "0"
+        return axis is not None and self.strides[axis] != "0"
 
-    def gathers(self, axis: int) -> bool:
+    def gathers(self, axis: int | None) -> bool:
         """Whether rows are gathered along an axis."""
         return self.gather is not None and self.gather[0] == axis
 
@@ -68,7 +68,7 @@ class LoopValues:
     Attributes:
         loop: the loop.
         inner: the axis of the innermost loop.
-        lane_axis: the axis of the lanes.
+        lane_axis: the axis of the lanes; None for single elements.
         w: the builder.
         table: what the function reads from its table.
         entry: text that runs once.
@@ -80,7 +80,7 @@ class LoopValues:
         mask: the name of the mask of the lanes that count; None where all do.
     """
 
-    def __init__(self, loop: Loop, inlining: Inlining, lanes: int, lane_axis: int) -> None:
+    def __init__(self, loop: Loop, inlining: Inlining, lanes: int, lane_axis: int | None) -> None:
         self.loop, self.inner, self.lane_axis = loop, loop.inner, lane_axis
         self.w = Builder(lanes)
         self.table: list[Entry] = []
@@ -281,7 +281,7 @@ class LoopValues:
         if operand.iota:
             return self._count(Value(address, INT64), operand, view.dtype)
         dtype = UINT8 if view.dtype == BOOL else view.dtype
-        if not operand.varies(self.lane_axis):
+        if self.lane_axis is None or not operand.varies(self.lane_axis):
             loaded = w.load(address, dtype)
         elif operand.gathers(self.lane_axis) or operand.strides[self.lane_axis] != "1":
             loaded = w.gather(self._lane_addresses(address, operand, dtype), dtype, self.mask)
@@ -296,8 +296,9 @@ class LoopValues:
 
     def _lane_addresses(self, address: str, operand: Operand, dtype: np.dtype[Any]) -> str:
         """Address of each lane's own element."""
+        assert self.lane_axis is not None
         w = self.w
-        positions = w.steps(INT64)
+        positions = w.lane_numbers(INT64)
         if operand.gathers(self.lane_axis):
             index = self.index_of(operand)
             steps = w.multiply(positions, Value(index.strides[self.lane_axis], INT64))
@@ -306,17 +307,17 @@ class LoopValues:
 
     def _count(self, first: Value, operand: Operand, dtype: np.dtype[Any]) -> Value:
         w = self.w
-        if not operand.varies(self.lane_axis):
+        if self.lane_axis is None or not operand.varies(self.lane_axis):
             return w.cast(first, dtype)
         step = Value(operand.strides[self.lane_axis], INT64)
-        return w.cast(w.add(w.multiply(w.steps(INT64), step), first), dtype)
+        return w.cast(w.add(w.multiply(w.lane_numbers(INT64), step), first), dtype)
 
     def store(self, view: View, value: Value, scope: int) -> None:
         """Store a value into a view at the position."""
         w, operand, address = self.w, self._operand(view), self._address(view, scope)
         if view.dtype == BOOL:
             value = w.cast(value, UINT8)
-        if not operand.varies(self.lane_axis):
+        if self.lane_axis is None or not operand.varies(self.lane_axis):
             w.store(address, w.first(value))
         elif operand.strides[self.lane_axis] == "1":
             w.store_vector(address, w.widen(value), self.mask)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...core.device import CPU
-from ..executable import check_arrays, check_indices, given
+from ..executable import check_arrays, check_indices, run_inputs
 from ..ir import Input, Iota, Operation, Scalar, Source, Trace, View, domain_of, overlap
 from ..passes.dependence import Dependence
 from ..passes.instructions import Instruction, Loop, Product
@@ -33,7 +33,7 @@ class Replay:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        self._given = given(trace)
+        self._given = run_inputs(trace)
         self._dependence = Dependence(trace)
         self._results = self._plan_results()
         self._memory: dict[Input, HostArray] = {one: one.constant for one in trace.inputs if one.constant is not None}
