@@ -200,7 +200,7 @@ class Checker:
             yield argument.gather.index, None
         if source in loop.stage:
             earlier = loop.stage[source] < stage
-            if source.kind == "reduce" or (earlier and loop.outer(source)):
+            if source.kind == "reduce" or (earlier and loop.invariant(source)):
                 return  # in a register
             if earlier and source in loop.materialized:
                 yield argument, loop.domain

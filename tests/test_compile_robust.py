@@ -103,14 +103,14 @@ def test_a_thread_that_cannot_be_had_is_done_without(fail, on_three_threads):
     program, *arrays = on_three_threads
     create = threads_module.CALL.index("create")
     kind = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)
-    real, asked = kind(int(program._call[create])), []
+    real, asked = kind(int(program._driver_arguments[create])), []
 
     def pthread_create(*arguments):
         asked.append(arguments)
         return 11 if len(asked) == fail else real(*arguments)
 
     failing = kind(pthread_create)
-    program._call[create] = ctypes.cast(failing, ctypes.c_void_p).value
+    program._driver_arguments[create] = ctypes.cast(failing, ctypes.c_void_p).value
     assert_runs(program, *arrays)
     assert len(asked) == 2
 
@@ -125,7 +125,7 @@ def test_threads_that_sleep_or_help_change_nothing(spins, patience, processors, 
     program, *arrays = on_three_threads
     monkeypatch.setattr(program_module, "usable_processors", lambda: processors)
     monkeypatch.setattr(threads_module, "PATIENCE", patience)
-    program._call[threads_module.CALL.index("spins")] = spins
+    program._driver_arguments[threads_module.CALL.index("spins")] = spins
     assert_runs(program, *arrays)
 
 

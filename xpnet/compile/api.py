@@ -54,12 +54,12 @@ def compile_step(
     Args:
         step: called twice, with an `xp` that records, and a traced array for each of `arrays`, by its name. It writes
             with `[...] =` alone. Rows are gathered by an array among `arrays` that is int64, (B,); its elements
-            are numbers of rows, from 0. What is not an array is as it was when the step was recorded.
+            are numbers of rows, from 0. Python's values are constants of the recording.
         arrays: arrays of one step, in C order; only their shapes and types matter here.
         gathered: names of arrays that the step only takes rows from, by an index: those that it runs on may have any
             number of rows.
-        per_step: names of arrays that each step has one of its own of, which it only reads: `run` takes them with an
-            axis of steps in front.
+        per_step: names of arrays that are read only, and are others in each step: `run` takes them stacked along a new
+            first axis.
         threads: how many threads there may be; by default as many as NumPy's BLAS may use.
         steps_per_call: steps that a call of `run` takes, where known: for a few small ones no thread is started.
 

@@ -106,7 +106,7 @@ Source: TypeAlias = Input | Iota | Operation
 
 @dataclass(eq=False, slots=True)
 class GatherIndex:
-    """Rows gathered by an index: along `axis`, element i is that of row index[i], of `rows` rows."""
+    """Gather along `axis`: element i is read at index[i]; `rows` is the length of the axis that is gathered from."""
 
     axis: int
     index: View

@@ -51,7 +51,7 @@ class Recorder:
         self.trace.inputs.append(source)
         return View(source, source.shape, c_strides(source.shape), 0)
 
-    def record(self, operation: Operation) -> View:
+    def append(self, operation: Operation) -> View:
         """Append an operation, unless there is an equal one, and return its result."""
         key = operation.key
         if operation.kind == "store" or key not in self._made:
@@ -82,7 +82,7 @@ class Recorder:
             raise UntraceableError(f"arrays of {len(shape)} axes")
         if 0 in shape:
             raise UntraceableError("arrays without elements")
-        return self.record(Operation("map", name, operands, loop, shape, result))
+        return self.append(Operation("map", name, operands, loop, shape, result))
 
     def current(self, operand: View | Scalar) -> View | Scalar:
         """Return an operand as it is now: a view that was assigned to is what was assigned."""
@@ -113,7 +113,7 @@ class Recorder:
         if np.broadcast_shapes(shape, target.shape) != target.shape:
             raise ValueError(f"could not broadcast input array from shape {shape} into shape {target.shape}")
         result = self._result(operand, target)
-        self.record(Operation("store", "store", (result,), (target.dtype,), target.shape, target.dtype, target=target))
+        self.append(Operation("store", "store", (result,), (target.dtype,), target.shape, target.dtype, target=target))
         views = self._stored_views[source]
         for key in views.remove(target):
             self._stored.pop(key, None)
@@ -132,7 +132,7 @@ class Recorder:
             and operand.dtype == target.dtype
         ):
             return operand
-        return self.record(Operation("map", "cast", (operand,), (target.dtype,), target.shape, target.dtype))
+        return self.append(Operation("map", "cast", (operand,), (target.dtype,), target.shape, target.dtype))
 
 
 def _holds(dtype: np.dtype[Any], number: int) -> bool:

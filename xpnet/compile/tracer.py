@@ -19,17 +19,17 @@ from .types import UntraceableError, known_type
 
 def _operator(name: str) -> Any:
     """Method of an operator, which records the ufunc of that name."""
-    return lambda self, *others: self.recorded(name, self, *others)
+    return lambda self, *others: self._elementwise(name, self, *others)
 
 
 def _operators(name: str) -> tuple[Any, Any, Any]:
     """Methods of an operator: with the array on the left, on the right, and in place."""
 
     def in_place(self: TracedArray, other: Any) -> TracedArray:
-        self[...] = self.recorded(name, self, other)
+        self[...] = self._elementwise(name, self, other)
         return self
 
-    return _operator(name), lambda self, other: self.recorded(name, other, self), in_place
+    return _operator(name), lambda self, other: self._elementwise(name, other, self), in_place
 
 
 class TracedArray:
@@ -65,9 +65,9 @@ class TracedArray:
         """The number of elements."""
         return self.view.size
 
-    def recorded(self, name: str, *operands: Any, dtype: np.dtype[Any] | None = None) -> TracedArray:
+    def _elementwise(self, name: str, *operands: Any, dtype: np.dtype[Any] | None = None) -> TracedArray:
         """Record an elementwise operation."""
-        return record(self.recorder, name, *operands, dtype=dtype)
+        return elementwise(self.recorder, name, *operands, dtype=dtype)
 
     # Views
 
@@ -212,14 +212,14 @@ class TracedArray:
 
     def copy(self) -> TracedArray:
         """Return a copy."""
-        return self.recorded("cast", self, dtype=self.dtype)
+        return self._elementwise("cast", self, dtype=self.dtype)
 
     def astype(self, dtype: Any, copy: bool = True) -> TracedArray:
         """Return the elements in another type."""
         wanted = known_type(np.dtype(dtype))
         # A result never changes, so that it is its own copy; memory does.
         alias = wanted == self.dtype and (not copy or isinstance(self.view.source, Operation))
-        return self if alias else self.recorded("cast", self, dtype=wanted)
+        return self if alias else self._elementwise("cast", self, dtype=wanted)
 
     def _reduce(self, name: str, axis: Any, keepdims: bool) -> TracedArray:
         if axis is None:
@@ -244,7 +244,7 @@ class TracedArray:
         shape = list(self.shape)
         shape[axis] = 1
         operation = Operation("reduce", name, (x,), (dtype,), tuple(shape), dtype, axis=axis)
-        result = TracedArray(self.recorder, self.recorder.record(operation))
+        result = TracedArray(self.recorder, self.recorder.append(operation))
         return result if keepdims else result[(Ellipsis, 0, *[slice(None)] * (-1 - axis))]
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> TracedArray:
@@ -291,9 +291,9 @@ class TracedArray:
             raise UntraceableError("the position of an extreme along another axis than the last")
         there = self == extreme
         if self.dtype.kind == "f":
-            there = there | self.recorded("isnan", self)
+            there = there | self._elementwise("isnan", self)
         count = self.shape[axis]
-        positions = self.recorded("where", there, iota(self.recorder, 0, count, np.int64), count)
+        positions = self._elementwise("where", there, iota(self.recorder, 0, count, np.int64), count)
         return positions.min(axis, keepdims)
 
     def __matmul__(self, other: Any) -> TracedArray:
@@ -315,7 +315,7 @@ class TracedArray:
             one if matrix_layout(one) else self.recorder.map("cast", one, dtype=one.dtype) for one in (a, b)
         )
         operation = Operation("product", "matmul", factors, (a.dtype, b.dtype), shape, a.dtype)
-        return TracedArray(self.recorder, self.recorder.record(operation))
+        return TracedArray(self.recorder, self.recorder.append(operation))
 
     def __rmatmul__(self, other: Any) -> TracedArray:
         return TracedArray(self.recorder, self.recorder.constant(other)) @ self
@@ -329,7 +329,7 @@ class TracedArray:
         if self.dtype.kind == "b":
             return self.astype("int8") ** power
         if power == 0.5:
-            return self.recorded("sqrt", self)
+            return self._elementwise("sqrt", self)
         if power == -1:
             return 1.0 / self  # type: ignore[no-any-return]
         square = self * self if power > 1 else self * 1
@@ -359,7 +359,7 @@ def operand(recorder: Recorder, value: Any) -> View | Scalar:
     raise UntraceableError(f"an operand of type {type(value).__name__}")
 
 
-def record(recorder: Recorder, name: str, *operands: Any, dtype: np.dtype[Any] | None = None) -> TracedArray:
+def elementwise(recorder: Recorder, name: str, *operands: Any, dtype: np.dtype[Any] | None = None) -> TracedArray:
     """Record an elementwise operation on traced arrays, arrays and numbers."""
     return TracedArray(recorder, recorder.map(name, *(operand(recorder, one) for one in operands), dtype=dtype))
 
@@ -390,7 +390,7 @@ class TracingModule:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         for name in FUNCTIONS:
-            setattr(self, name, lambda *operands, _name=name: record(recorder, _name, *operands))
+            setattr(self, name, lambda *operands, _name=name: elementwise(recorder, _name, *operands))
         self.abs = self.absolute
 
     def __getattr__(self, name: str) -> Any:
@@ -400,11 +400,11 @@ class TracingModule:
         """Return x where the condition holds, and y elsewhere."""
         if isinstance(condition, TracedArray):
             condition = condition.astype(bool)
-        return record(self._recorder, "where", condition, x, y)
+        return elementwise(self._recorder, "where", condition, x, y)
 
     def clip(self, x: Any, least: Any, most: Any) -> TracedArray:
         """Return x, cut off at two bounds."""
-        return record(self._recorder, "minimum", record(self._recorder, "maximum", x, least), most)
+        return elementwise(self._recorder, "minimum", elementwise(self._recorder, "maximum", x, least), most)
 
     def arange(self, start: int, stop: int | None = None, dtype: Any = None) -> TracedArray:
         """Return whole numbers in a row."""

@@ -118,7 +118,7 @@ def _conflict(one: Access, other: Access) -> Conflict:
     """What must be between two instructions that use the same elements: nothing, their order, or a barrier."""
     if not (one.writes or other.writes):
         return "none"
-    if one.part is not None and one.part == other.part and (one.part[0] == "one" or one.view.key == other.view.key):
+    if one.owner is not None and one.owner == other.owner and (one.owner[0] == "one" or one.view.key == other.view.key):
         return "order"
     return "barrier"
 

@@ -1,7 +1,7 @@
 """Running a plan: compiled, on threads, around NumPy's BLAS.
 
 A program is a table of numbers: for each instruction the function to call, and where that function's own table of sizes
-and numbers is. One function, `threads.driver`, goes through it for many steps, without Python, on threads of its own.
+and numbers is. One function, `runtime.driver`, goes through it for many steps, without Python, on threads of its own.
 Where NumPy's BLAS is none whose functions are known, Python goes through it, and products are `numpy.matmul`'s.
 """
 
@@ -55,7 +55,7 @@ class Program:
         if self._blas is None and plan.threads > 1:
             raise ValueError("without a known BLAS a plan must be for one thread")
         sources: list[Input | Operation] = [*plan.trace.inputs, *plan.offsets]
-        self._numbers: dict[Source, int] = {source: number for number, source in enumerate(sources)}
+        self._pointer_index: dict[Source, int] = {source: number for number, source in enumerate(sources)}
         self._workspace = CPU.zeros((max(plan.size, 1),), "uint8")
         # A row of pointers for each thread, which advances its own from step to step; 64 bytes apart from the next.
         self._memory = CPU.zeros((plan.threads, -(-len(sources) // 8) * 8 + 8), "int64")
@@ -68,7 +68,7 @@ class Program:
             elif source.per_step:
                 self._advances[number] = math.prod(source.shape) * source.dtype.itemsize
         self._lock = threading.Lock()
-        self._cut = {one: self._sparse_blocks(one) for one in plan.instructions if isinstance(one, Product)}
+        self._sparse_vectors = {one: self._sparse_blocks(one) for one in plan.instructions if isinstance(one, Product)}
         self._scratch = CPU.zeros((plan.threads, self._scratch_bytes()), "uint8")
         self._encode()
 
@@ -108,7 +108,7 @@ class Program:
             "sleeping": self._lines[line * LINE :].ctypes.data,
             "spins": runtime.SPINS,
         }
-        self._call = np.array([call.get(name, 0) for name in runtime.CALL], np.int64)
+        self._driver_arguments = np.array([call.get(name, 0) for name in runtime.CALL], np.int64)
         self._driver = DRIVER(compiler().address(runtime.driver()))
 
     def _instruction(self, instruction: Instruction) -> tuple[int, list[int]]:
@@ -123,7 +123,7 @@ class Program:
 
     def _number(self, entry: Entry) -> int:
         if isinstance(entry, Pointer):
-            return self._numbers[entry.source]
+            return self._pointer_index[entry.source]
         if isinstance(entry, float):
             return int(struct.unpack("<q", struct.pack("<d", entry))[0])
         return entry
@@ -144,7 +144,7 @@ class Program:
         for name, matrix in zip("abc", (a, b, c), strict=True):
             transposed, leading = matrix_layout(matrix) or (False, 0)
             entries |= {
-                f"pointer of {name}": self._numbers[matrix.source],
+                f"pointer of {name}": self._pointer_index[matrix.source],
                 f"offset of {name}": matrix.offset * matrix.dtype.itemsize,
                 f"replica of {name}": matrix.strides[0] if matrix.ndim == 3 and matrix.shape[0] > 1 else 0,
                 f"leading of {name}": leading,
@@ -163,7 +163,7 @@ class Program:
     def _scratch_bytes(self) -> int:
         """Bytes that a thread needs for products that leave out zeros."""
         needed = 0
-        for product, vectors in self._cut.items():
+        for product, vectors in self._sparse_vectors.items():
             if vectors is not None:
                 a, _, c = product.matrices
                 needed = max(needed, scratch_bytes(a.shape[-1], vectors, c.dtype.itemsize))
@@ -171,7 +171,7 @@ class Program:
 
     def _sparse(self, product: Product) -> int:
         """Address of the function that leaves out zeros; 0 for none."""
-        vectors = self._cut[product]
+        vectors = self._sparse_vectors[product]
         a, b, c = product.matrices
         return (
             0
@@ -185,7 +185,7 @@ class Program:
             check_arrays(self.plan.trace, arrays, steps)
             check_indices(self.plan.trace, arrays, steps)
             for one in run_inputs(self.plan.trace):
-                self._memory[:, self._numbers[one]] = arrays[one.name].ctypes.data
+                self._memory[:, self._pointer_index[one]] = arrays[one.name].ctypes.data
             if self._blas is None:
                 self._run_by_python(steps)
                 return
@@ -204,9 +204,9 @@ class Program:
         helpers = min(self.plan.threads, usable_processors()) - 1
         changing = {"steps": steps, "helpers": helpers, "patience": runtime.PATIENCE if helpers else 0}
         for name, value in changing.items():
-            self._call[runtime.CALL.index(name)] = value
+            self._driver_arguments[runtime.CALL.index(name)] = value
         self._lines[...] = 0
-        self._driver(self._call.ctypes.data)
+        self._driver(self._driver_arguments.ctypes.data)
 
     def _run_by_python(self, steps: int) -> None:
         memory = self._memory[0]
@@ -229,7 +229,7 @@ class Program:
 
     def _array(self, view: View) -> HostArray:
         """A view as an array."""
-        start = int(self._memory[0, self._numbers[view.source]]) + view.offset * view.dtype.itemsize
+        start = int(self._memory[0, self._pointer_index[view.source]]) + view.offset * view.dtype.itemsize
         length = view.last - view.offset + 1
         memory: Any = (ctypes.c_char * (length * view.dtype.itemsize)).from_address(start)
         strides = tuple(stride * view.dtype.itemsize for stride in view.strides)

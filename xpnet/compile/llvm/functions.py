@@ -1,9 +1,8 @@
 """The elementwise operations in LLVM text: instructions, intrinsics, and exp, log and tanh for any number of lanes.
 
-LLVM leaves those three to a library that works one element at a time. Here each is its series, to a few units in the
-last place: the argument is first brought near zero, where a
-Taylor polynomial of fixed length is exact to rounding. The reductions are those of Cody and Waite, "Software manual for
-the elementary functions", 1980.
+LLVM leaves those three to a library that works one element at a time. Here each is a polynomial, right to a few units
+in the last place: the argument is first brought near zero, where a Taylor polynomial of fixed length is exact to
+rounding. The reductions are those of Cody and Waite, "Software manual for the elementary functions", 1980.
 """
 
 from __future__ import annotations

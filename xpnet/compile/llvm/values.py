@@ -8,7 +8,8 @@ loop, or in the innermost loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypeVar
@@ -119,7 +120,7 @@ class LoopValues:
             return ENTRY
         source = argument.source
         if isinstance(source, Operation) and source in self.loop.stage:
-            return OUTER if source.kind == "reduce" or self.loop.outer(source) else BODY
+            return OUTER if source.kind == "reduce" or self.loop.invariant(source) else BODY
         if isinstance(source, Operation) and source in self._inlined:
             return max(self._scope_of(one) for one in source.arguments)
         operand = self._operand(argument)
@@ -134,7 +135,15 @@ class LoopValues:
         """Add an entry to the table, and return its name, an i64 that is read once."""
         number = len(self.table)
         self.table.append(entry)
-        return self.once(ENTRY, ("entry", number), lambda: self.w.get(self.w.at("i64", "%table", str(number))))
+        with self._at_entry() as w:
+            return w.get(w.at("i64", "%table", str(number)))
+
+    @contextmanager
+    def _at_entry(self) -> Iterator[Builder]:
+        """Write into the text that runs once."""
+        lines, self.w.lines = self.w.lines, self.entry
+        yield self.w
+        self.w.lines = lines
 
     def _number(self, number: Scalar, dtype: np.dtype[Any]) -> Value:
         """One of Python's numbers, in a type."""
@@ -209,10 +218,8 @@ class LoopValues:
         assert isinstance(view.source, Input | Operation)
         pointer = self.entry_of(Pointer(view.source))
         offset = self.entry_of(view.offset * view.dtype.itemsize)
-        w = self.w
-        return self.once(
-            ENTRY, ("base", pointer, offset), lambda: w.at("i8", w.get(w.at("ptr", "%memory", pointer), "ptr"), offset)
-        )
+        with self._at_entry() as w:
+            return w.at("i8", w.get(w.at("ptr", "%memory", pointer), "ptr"), offset)
 
     def _only_row(self, view: View, base: str) -> str:
         """Address of the one row that is gathered, found once."""
@@ -220,8 +227,8 @@ class LoopValues:
         axis, index = view.gather.axis, view.gather.index
         first = self._base(index)
         stride = self.entry_of(view.strides[axis] * view.dtype.itemsize)
-        w = self.w
-        return self.once(ENTRY, ("only row", base), lambda: w.at("i8", base, w.op("mul", w.get(first), stride)))
+        with self._at_entry() as w:
+            return w.at("i8", base, w.op("mul", w.get(first), stride))
 
     def index_of(self, operand: Operand) -> Operand:
         """Operand of the index that gathers an operand's rows: (B,), along whichever axis it gathers."""
@@ -331,7 +338,7 @@ class LoopValues:
         operations = [
             operation
             for operation in self.loop.operations
-            if self.loop.stage[operation] == stage and self.loop.outer(operation) == outside
+            if self.loop.stage[operation] == stage and self.loop.invariant(operation) == outside
         ]
         lasting = any(operation.kind != "map" or operation in self.loop.materialized for operation in operations)
         return operations if lasting else []

@@ -1,7 +1,7 @@
 """Replaying a trace with NumPy alone, into planned memory: for where there is no LLVM.
 
-The calls are those of the eager step, but each writes into memory of its own (`out=`), no result is computed twice, and
-none that nothing reads. Nothing is fused. Where NumPy is slow, other calls give the same bits.
+The calls are those of the eager step, with `out=`, without common subexpressions and dead results. Nothing is fused.
+Where NumPy is slow, other calls give the same bits.
 """
 
 from __future__ import annotations
@@ -115,33 +115,33 @@ class Replay:
 
     def _make(self, operation: Operation) -> Iterator[Call]:
         """Yield the calls of an operation."""
-        given: list[HostArray | Scalar] = []
+        operands: list[HostArray | Scalar] = []
         for argument in operation.arguments:
             if isinstance(argument, View) and argument.gather is not None:
                 array, call = self._gathered(argument)
                 yield call
-                given.append(array)
+                operands.append(array)
             else:
-                given.append(self._array(argument) if isinstance(argument, View) else argument)
+                operands.append(self._array(argument) if isinstance(argument, View) else argument)
         if operation.target is not None:
             if self._results[operation.views[0].source] is not operation.target:
-                yield partial(np.copyto, self._array(operation.target), given[0])
+                yield partial(np.copyto, self._array(operation.target), operands[0])
             return
         out = self._results[operation]
         out = self._array(out) if isinstance(out, View) else out
         if operation.kind == "product":
-            yield partial(np.matmul, given[0], given[1], out=out)
+            yield partial(np.matmul, operands[0], operands[1], out=out)
         elif operation.kind == "reduce":
-            yield partial(REDUCTIONS[operation.name].reduce, given[0], operation.axis, operation.dtype, out, True)
+            yield partial(REDUCTIONS[operation.name].reduce, operands[0], operation.axis, operation.dtype, out, True)
         elif operation.name == "cast":
-            yield partial(np.copyto, out, given[0], casting="unsafe")
+            yield partial(np.copyto, out, operands[0], casting="unsafe")
         elif operation.name == "where":
-            yield from _choose(given[0], given[1], given[2], out)
+            yield from _choose(operands[0], operands[1], operands[2], out)
         elif operation.name in ("maximum", "minimum"):  # which are quick beside rows, and not beside numbers
-            rows = [np.full(out.shape[-1:], one, out.dtype) if np.isscalar(one) else one for one in given]
+            rows = [np.full(out.shape[-1:], one, out.dtype) if np.isscalar(one) else one for one in operands]
             yield partial(np.maximum if operation.name == "maximum" else np.minimum, *rows, out=out)
         else:
-            yield partial(getattr(np, operation.name), *given, out=out)
+            yield partial(getattr(np, operation.name), *operands, out=out)
 
     def _array(self, view: View) -> HostArray:
         """A view as an array."""

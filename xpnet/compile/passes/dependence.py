@@ -8,11 +8,11 @@ from ..ir import Operation, Overlaps, Source, Trace, View
 
 
 class Dependence:
-    """The operations that count, and what each depends on.
+    """The live operations, those that a store depends on, and the dependences between them.
 
     Attributes:
         trace: the trace.
-        operations: those that a store depends on, in order.
+        operations: the live ones, in order.
         stored: the inputs that are assigned to.
         consumers: of each operation, those that read its result, and through which view.
         before: of each operation, those that must come before it because they read or write the same memory.

@@ -99,14 +99,14 @@ class _Words:
         return f"    # {operation.shape} {operation.dtype}, at {self.plan.offsets[operation]:,}"
 
     def formula(self, operation: Operation) -> str:
-        given = [self.argument(argument) for argument in operation.arguments]
+        operands = [self.argument(argument) for argument in operation.arguments]
         if operation.kind == "reduce":
-            return f"{operation.name}({given[0]}, axis={operation.axis})"
+            return f"{operation.name}({operands[0]}, axis={operation.axis})"
         if operation.name in INFIX:
-            return f"{given[0]} {INFIX[operation.name]} {given[1]}"
+            return f"{operands[0]} {INFIX[operation.name]} {operands[1]}"
         if operation.name == "cast":
-            return f"{operation.dtype}({given[0]})"
-        return f"{operation.name}({', '.join(given)})"
+            return f"{operation.dtype}({operands[0]})"
+        return f"{operation.name}({', '.join(operands)})"
 
     def argument(self, argument: View | Scalar) -> str:
         if not isinstance(argument, View):

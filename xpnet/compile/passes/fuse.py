@@ -23,74 +23,75 @@ class Fusion:
     def __init__(self, dependence: Dependence, inlining: Inlining) -> None:
         self.dependence, self.inlining = dependence, inlining
         self.instructions: list[Instruction] = []
-        self.of: dict[Operation, Instruction] = {}
+        self.instruction_of: dict[Operation, Instruction] = {}
         self.waiting: set[Operation] = set()
         for operation in dependence.operations:
             if operation not in inlining.inlined:
-                self._put(operation)
+                self._place(operation)
         self._sink()
         self.instructions = [one for one in self.instructions if isinstance(one, Product) or one.operations]
         for index, instruction in enumerate(self.instructions):
             instruction.index = index
 
-    def _put(self, operation: Operation) -> None:
+    def _place(self, operation: Operation) -> None:
         """Put an operation where it can run; one that needs only inputs waits for its first reader."""
         for other in self.dependence.before[operation]:
             if other in self.waiting:
-                self._settle(other)
+                self._place_now(other)
         if operation.kind == "map" and all(view.source in self.waiting for view in self._results(operation)):
             self.waiting.add(operation)
         else:
-            self._settle(operation)
+            self._place_now(operation)
 
     def _results(self, operation: Operation) -> list[View]:
         """The results of other operations that an operation reads."""
         return [view for view in self.inlining.reads(operation) if isinstance(view.source, Operation)]
 
-    def _settle(self, operation: Operation) -> None:
+    def _place_now(self, operation: Operation) -> None:
         """Put an operation, with those that have waited for it, into an existing instruction or a new one."""
         self.waiting.discard(operation)
-        together = self._with_waiting(operation)
-        needed = [self.of[view.source] for one in together for view in self._results(one) if view.source in self.of]
-        needed += [self.of[other] for one in together for other in self.dependence.before[one] if other in self.of]
-        last = max(needed, key=lambda instruction: instruction.index, default=None)
+        group = self._with_waiting(operation)
+        needed = [view.source for one in group for view in self._results(one)]
+        needed += [other for one in group for other in self.dependence.before[one]]
+        placed = [self.instruction_of[one] for one in needed if one in self.instruction_of]
+        last = max(placed, key=lambda instruction: instruction.index, default=None)
         if operation.kind == "product":
             self._begin(Product(operation), operation)
         elif operation.kind == "store" and isinstance(last, Product) and self._fills(last, operation):
             last.target = operation.target
-            self.of[operation] = last
+            self.instruction_of[operation] = last
         else:
             following = self.instructions[0 if last is None else last.index :]
-            loop = next((one for one in following if isinstance(one, Loop) and self._fit(together, one)), None)
+            loop = next((one for one in following if isinstance(one, Loop) and self._fit(group, one)), None)
             if loop is None:
                 loop = Loop(domain_of(operation))
                 self._begin(loop, operation)
-            for one in together:
-                self._join(one, loop)
+            for one in group:
+                self._add(one, loop)
 
     def _with_waiting(self, operation: Operation) -> list[Operation]:
         """Return an operation with the waiting ones that can join its loop; settle the others that it needs."""
         while True:
-            together = [operation]
+            group = [operation]
             apart = None
-            for one in together:
+            for one in group:
                 for view in self._results(one):
                     source = view.source
                     if source in self.waiting and isinstance(source, Operation):
                         alike = operation.kind != "product" and domain_of(source) == domain_of(operation)
                         if not (view.whole and alike):
                             apart = source
-                        elif source not in together:
-                            together.append(source)
+                        elif source not in group:
+                            group.append(source)
             if apart is None:
-                self.waiting -= set(together)
-                return sorted(together, key=lambda one: one.index)
-            self._settle(apart)
+                self.waiting -= set(group)
+                return sorted(group, key=lambda one: one.index)
+            self._place_now(apart)
 
     def _begin(self, instruction: Instruction, operation: Operation) -> None:
         instruction.index = len(self.instructions)
         self.instructions.append(instruction)
-        self.of[operation] = instruction
+        self.instruction_of[operation] = instruction
 
     def _fills(self, product: Product, store: Operation) -> bool:
         """Whether a product can write straight into a store's target: nothing else reads it."""
@@ -103,17 +104,17 @@ class Fusion:
         alone = view.source is product.operation and len(readers) == 1
         return alone and not factor and layout is not None and not layout[0]
 
-    def _fit(self, together: list[Operation], loop: Loop) -> bool:
+    def _fit(self, group: list[Operation], loop: Loop) -> bool:
         """Whether operations of one domain, of which the last one needs the others, can join a loop."""
-        operation = together[-1]
+        operation = group[-1]
         domain = domain_of(operation)
         if domain != loop.domain:  # what is made of a reduction's result is done outside of the innermost loop
-            depends = any(view.source in loop.stage for one in together for view in self._results(one))
+            depends = any(view.source in loop.stage for one in group for view in self._results(one))
             others = [axis for axis in range(3) if axis != loop.inner]
             once = domain[loop.inner] == 1 and all(domain[axis] == loop.domain[axis] for axis in others)
             if not (loop.along and depends and once):
                 return False
-        for one in together:
+        for one in group:
             if any(not view.whole for view in self._results(one) if view.source in loop.stage):
                 return False
             before = [other for other in self.dependence.before[one] if other in loop.stage]
@@ -148,7 +149,7 @@ class Fusion:
                     found.append(consumer)
         return False
 
-    def _join(self, operation: Operation, loop: Loop) -> None:
+    def _add(self, operation: Operation, loop: Loop) -> None:
         if operation.kind == "reduce":
             loop.along = "columns" if operation.axis == -1 else "rows"
         stage = 0
@@ -161,16 +162,16 @@ class Fusion:
             stage = max([stage, *(loop.stage[other] for other in before if other in loop.stage)])
         loop.operations.append(operation)
         loop.stage[operation] = stage
-        self.of[operation] = loop
+        self.instruction_of[operation] = loop
 
     def _sink(self) -> None:
         """Move an operation into the one later loop that reads it, where that materializes no other result."""
         for operation in reversed(self.dependence.operations):
-            loop = self.of.get(operation)
+            loop = self.instruction_of.get(operation)
             if not isinstance(loop, Loop) or operation.kind != "map" or len(loop.operations) == 1:
                 continue
             readers = self.dependence.consumers[operation]
-            targets = {self.of.get(reader) for reader, _ in readers}
+            targets = {self.instruction_of.get(reader) for reader, _ in readers}
             target = targets.pop() if len(targets) == 1 else None
             if not isinstance(target, Loop) or target is loop or domain_of(operation) != target.domain:
                 continue
@@ -182,16 +183,16 @@ class Fusion:
             if all(self._read_elsewhere(source, loop, operation) for source in inside):
                 loop.operations.remove(operation)
                 del loop.stage[operation]
-                self.of[operation] = target
+                self.instruction_of[operation] = target
                 target.operations.insert(0, operation)
                 self._restage(target)
 
     def _read_elsewhere(self, source: Any, loop: Loop, operation: Operation) -> bool:
         readers = [reader for reader, _ in self.dependence.consumers[source] if reader is not operation]
-        return any(self.of.get(reader) is not loop for reader in readers)
+        return any(self.instruction_of.get(reader) is not loop for reader in readers)
 
     def _restage(self, loop: Loop) -> None:
         operations = sorted(loop.operations, key=lambda operation: operation.index)
         loop.operations, loop.stage = [], {}
         for operation in operations:
-            self._join(operation, loop)
+            self._add(operation, loop)

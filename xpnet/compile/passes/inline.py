@@ -27,7 +27,7 @@ class Inlining:
     """The operations that are inlined.
 
     Attributes:
-        inlined: those.
+        inlined: the operations that are computed again at each reader.
     """
 
     def __init__(self, dependence: Dependence, costs: Costs) -> None:

@@ -14,8 +14,8 @@ class Loop:
 
     Attributes:
         domain: (R, rows, columns), its index space.
-        along: the axis of its reductions: "columns" (rows are done one after the other, each in all stages), "rows"
-            (blocks of columns are), or None where it has none.
+        along: the axis that its reductions run over: "columns" (the outer loop is over rows), "rows" (it is over blocks
+            of columns), or None where it has none.
         operations: in the order in which they were recorded.
         stage: of each operation, the number of its pass over the elements: one that needs a reduction's result comes a
             stage later.
@@ -45,8 +45,8 @@ class Loop:
         """The inputs that it writes into."""
         return {operation.target.source for operation in self.operations if operation.target is not None}
 
-    def outer(self, operation: Operation) -> bool:
-        """Whether an elementwise operation, or a store, is the same in all turns of the innermost loop."""
+    def invariant(self, operation: Operation) -> bool:
+        """Whether an elementwise operation, or a store, is the same throughout the innermost loop."""
         return domain_of(operation)[self.inner] == 1 and operation.kind != "reduce"
 
 

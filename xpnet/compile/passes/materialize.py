@@ -18,7 +18,7 @@ def materialize(loop: Loop, dependence: Dependence, inlining: Inlining, costs: C
 
     def cost(operation: Operation) -> float:
         """Cost of computing an operation again in a later stage."""
-        if operation.kind == "reduce" or operation in loop.materialized or loop.outer(operation):
+        if operation.kind == "reduce" or operation in loop.materialized or loop.invariant(operation):
             return 0.0
         if operation not in known:
             total = math.inf if operation.name in costs.slow else 1.0
@@ -37,7 +37,7 @@ def materialize(loop: Loop, dependence: Dependence, inlining: Inlining, costs: C
         stage = loop.stage[operation]
         for reader, view in _readers(operation, dependence, inlining):
             outside = reader not in loop.stage
-            later = not outside and loop.stage[reader] > stage and not loop.outer(operation)
+            later = not outside and loop.stage[reader] > stage and not loop.invariant(operation)
             if outside or not view.whole or (later and operation.kind == "map" and cost(operation) > costs.cheap):
                 loop.materialized.add(operation)
                 break

@@ -1,6 +1,6 @@
 """Memory planning: the results of a plan in one workspace, whose blocks are used again.
 
-A result may have a block that is free, or replace an operand element by element.
+A result gets a free block, or overwrites an operand of the same loop in place.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Access:
     Attributes:
         view: the memory.
         writes: whether it is written.
-        part: what divides it among workers: two accesses of one part are by the same worker at each element. None
-            where workers share it.
+        owner: key of the worker that touches each element: two accesses with one key are by the same worker. None
+            where several workers may touch an element.
     """
 
     view: View
     writes: bool
-    part: Any = "all"
+    owner: Any = "all"
 
 
 def accessed(instruction: Instruction, inlining: Inlining) -> Iterator[tuple[View, bool]]:
@@ -63,11 +63,15 @@ class _Block:
     holds: Operation | None = None
     filled: int = 0  # bytes of the last result
     phase: int = 0  # of the last use
-    part: Any = None  # of the last use; None where workers shared it
+    owner: Any = None  # of the last use
 
 
 def plan_memory(
-    order: Sequence[Instruction | Barrier], uses: Mapping[Instruction, list[Access]], *, concurrent: bool = False
+    order: Sequence[Instruction | Barrier],
+    uses: Mapping[Instruction, list[Access]],
+    *,
+    concurrent: bool = False,
+    alignment: int = ALIGNMENT,
 ) -> tuple[dict[Operation, int], int]:
     """Return the offset of each result in one workspace, and its size, in bytes.
 
@@ -75,6 +79,7 @@ def plan_memory(
         order: the instructions.
         uses: the memory that each uses.
         concurrent: whether several workers run the instructions, and are in step only at barriers.
+        alignment: of each result, in bytes.
     """
     last: dict[Operation, int] = {}
     for position, instruction in enumerate(order):
@@ -100,26 +105,26 @@ def plan_memory(
                 wanted = _bytes(result)
                 block = _operand_block(instruction, access, results, last, at, position, phase)
                 if block is None:
-                    sizes = sorted(one for one in free if wanted <= one <= 2 * wanted + ALIGNMENT)
+                    sizes = sorted(one for one in free if wanted <= one <= 2 * wanted + alignment)
                     fitting = (
                         block
                         for block in chain.from_iterable(free[one] for one in sizes)
                         if not concurrent
                         or block.phase < phase
-                        or (block.part == access.part is not None and block.filled == wanted)
+                        or (block.owner == access.owner is not None and block.filled == wanted)
                     )
                     block = next(fitting, None)
                     if block is not None:
                         free[block.size].remove(block)
                 if block is None:
                     block = _Block(size, wanted)
-                    size += -(-wanted // ALIGNMENT) * ALIGNMENT
+                    size += -(-wanted // alignment) * alignment
                 block.holds, block.filled = result, wanted
                 at[result] = block
             block = at[result]
-            block.part = access.part if block.phase < phase or access.writes else block.part
-            if block.part != access.part:
-                block.part = None
+            block.owner = access.owner if block.phase < phase or access.writes else block.owner
+            if block.owner != access.owner:
+                block.owner = None
             block.phase = phase
         for ended in ending[position]:
             if at[ended].holds is ended:  # no other has replaced it
@@ -148,11 +153,11 @@ def _operand_block(
             source in at
             and at[source].holds is source
             and last[source] == position
-            and (at[source].phase < phase or at[source].part == access.part)
+            and (at[source].phase < phase or at[source].owner == access.owner)
             and source.shape == result.shape
             and three_axes(source.shape) == instruction.domain
             and source.dtype.itemsize == result.dtype.itemsize
-            and read.part == access.part is not None
+            and read.owner == access.owner is not None
             and all(other.view.whole for other in results if other.view.source is source)
             and _read_until(source, instruction) <= instruction.stage[result]
         ):

@@ -23,7 +23,7 @@ from .materialize import materialize
 
 @dataclass
 class Plan:
-    """What runs.
+    """The instructions of a step, and the memory of their results.
 
     Attributes:
         trace: the trace.
