@@ -31,9 +31,12 @@ def pytest_configure():
 
 def pytest_collection_modifyitems(config, items):
     if config.option.eager:
-        compiling = [item for item in items if item.path.name.startswith("test_compile_")]
-        config.hook.pytest_deselected(items=compiling)
-        items[:] = [item for item in items if item not in compiling]
+
+        def compiles(item):
+            return item.path.name.startswith("test_compile_") or item.get_closest_marker("compiles")
+
+        config.hook.pytest_deselected(items=[item for item in items if compiles(item)])
+        items[:] = [item for item in items if not compiles(item)]
         for item in items:
             item.fixturenames.insert(0, "eager")
 

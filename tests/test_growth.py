@@ -102,6 +102,7 @@ def executables(model):
     return sum(len(one._executables) for one in model._fitting._runners.values())
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("worth", [0, 5, 50])
 def test_a_stream_keeps_few_compiled_steps(worth, monkeypatch):
     """However often sizes come back."""
@@ -198,6 +199,7 @@ def test_what_is_only_gathered_is_not_read_otherwise(step):
 # What pays
 
 
+@pytest.mark.compiles
 def test_few_steps_run_eagerly_and_many_compiled(blobs):
     def trained(epochs, **options):
         trainer = Trainer(MLP([4, 8, 3]), batch_size=30, **options)
@@ -249,11 +251,13 @@ def broken_planner(monkeypatch):
     monkeypatch.setattr(runner, "BREAK_EVEN_ELEMENTS", 0)
 
 
+@pytest.mark.compiles
 def test_an_error_of_the_planner_is_raised_where_errors_are_strict(blobs, broken_planner):
     with pytest.raises(CompileError, match="AssertionError: planted"):
         Trainer(MLP([4, 8, 3]), batch_size=30).fit(*blobs)
 
 
+@pytest.mark.compiles
 def test_an_error_of_the_planner_is_not_silent(blobs, broken_planner, not_strict):
     trainer = Trainer(MLP([4, 8, 3]), batch_size=30)
     with pytest.warns(RuntimeWarning, match=r"eagerly.*AssertionError: planted.*report"):
