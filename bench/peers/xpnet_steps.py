@@ -39,7 +39,7 @@ class XpnetSteps:
         table = step_table(self.model.network, self.trainer.optimizer, self.trainer.schedule, self.taken, count)
         spans = [slice(k * size, (k + 1) * size) for k in range(count)]
         with np.errstate(all="ignore"):
-            for taken in self.runner.run(batches.ravel(), spans, table, EpochSums.zeros(self.model), most=count):
+            for taken in self.runner.run(batches.ravel(), spans, table, EpochSums.zeros(self.model), max_steps=count):
                 self.taken += taken
         if self.way == "compiled" and self.runner.compiled is not True:
             raise LeftOut(f"the step is not compiled: {self.runner.compiled}")

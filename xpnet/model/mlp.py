@@ -25,7 +25,7 @@ from .tasks import choose_loss, make_task
 
 PREDICT_ROWS = 1024  # rows per piece of a long prediction: enough to fill a device, little memory
 
-USE = ("task", "input_shape", "input_shift", "input_scale", "class_names", "target_shift", "target_scale")
+MODEL_OPTIONS = ("task", "input_shape", "input_shift", "input_scale", "class_names", "target_shift", "target_scale")
 """Arguments of `MLP.of` that model files hold."""
 
 
@@ -99,7 +99,7 @@ class MLP:
         if given is None or len(given) < 2:
             raise ValueError(f"sizes must be the inputs, the hidden layers' units and the outputs, not {shown(sizes)}")
         sizes = [check_int(f"sizes[{i}]", size) for i, size in enumerate(given)]
-        chosen, behind = choose_loss(task, loss, output, single=sizes[-1] == 1)
+        chosen, output_layer = choose_loss(task, loss, output, single=sizes[-1] == 1)
         names = [activation] * (len(sizes) - 2) if isinstance(activation, str) else elements(activation)
         if names is None:
             raise TypeError(f"activation must be a name, or a sequence of names, not {shown(activation)}")
@@ -118,7 +118,7 @@ class MLP:
             layers.append(ACTIVATIONS[name]())
             layers += [Dropout(rates)] if np.any(rates) else []
         layers.append(Linear(sizes[-2], sizes[-1], inits[-1]))
-        layers += [] if behind is None else [ACTIVATIONS[behind]()]
+        layers += [] if output_layer is None else [ACTIVATIONS[output_layer]()]
         network = Sequential(layers, replicas=replicas, seed=seed, dtype=dtype, device=device)
         self._set(
             network,
@@ -141,7 +141,7 @@ class MLP:
         task: str = "classification",
         loss: str | Loss | None = None,
         output: str | None = None,
-        **use: Any,
+        **options: Any,
     ) -> MLP:
         """Make a model of a network of any layers, whose outputs are the inputs of the loss.
 
@@ -149,16 +149,16 @@ class MLP:
             network: the layers; where the loss has softmax or sigmoid built in, the last outputs are logits.
             task, loss: as for a new model.
             output: None, or "step" for predictions of 0 and 1; other activations are layers of the network.
-            use: `input_shape`, `input_shift`, `input_scale`, `class_names`, `target_shift` and `target_scale`, as for a
-                new model.
+            options: `input_shape`, `input_shift`, `input_scale`, `class_names`, `target_shift` and `target_scale`, as
+                for a new model.
         """
         if not isinstance(network, Sequential):
             raise TypeError(f"network must be a Sequential, not {network!r}")
-        chosen, behind = choose_loss(task, loss, output, single=network.out_features == 1)
-        if behind is not None:
-            raise ValueError(f"the output {behind} must be a layer of the network, its last one")
+        chosen, output_layer = choose_loss(task, loss, output, single=network.out_features == 1)
+        if output_layer is not None:
+            raise ValueError(f"the output {output_layer} must be a layer of the network, its last one")
         model = cls.__new__(cls)
-        model._set(network, task, chosen, step=output == "step", **use)
+        model._set(network, task, chosen, step=output == "step", **options)
         return model
 
     def _set(
@@ -201,7 +201,7 @@ class MLP:
         return getattr(self.task, "class_names", ())
 
     @property
-    def takes(self) -> str:
+    def input_dtype(self) -> str:
         """Type in which inputs must be finite: the network's, or float64 where they are standardized."""
         per_feature = isinstance(self.input_shift, tuple) or isinstance(self.input_scale, tuple)
         return "float64" if per_feature else self.network.dtype
@@ -252,7 +252,7 @@ class MLP:
         """
         device = self.device
         with device.activate(), np.errstate(all="ignore"):
-            rows = check_features(x, device, features=self.in_features, dtype=self.takes)
+            rows = check_features(x, device, features=self.in_features, dtype=self.input_dtype)
             stays = device.index is not None and not isinstance(rows, np.ndarray)
             pieces = []
             for span in spans(len(rows), PREDICT_ROWS):
@@ -366,5 +366,5 @@ def build_model(
     """Build the model that `read_model_file` has read from `path`; raise `ModelFileError` where it describes none."""
     with building(path, "a model"):
         network, loss = build_network(metadata, tensors, device, layers, losses)
-        use = {name: metadata[name] for name in USE if name in metadata}
-        return MLP.of(network, loss=loss, output="step" if metadata["step"] else None, **use)
+        options = {name: metadata[name] for name in MODEL_OPTIONS if name in metadata}
+        return MLP.of(network, loss=loss, output="step" if metadata["step"] else None, **options)

@@ -105,7 +105,7 @@ class Classification(LabelTask):
 
     def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
         """Number of rows that are right, (...); rows with NaN are not."""
-        predicted = yes_or_no(xp, z[..., 0], loss.middle) if self.single else most_probable(xp, z)  # (..., B)
+        predicted = yes_or_no(xp, z[..., 0], loss.threshold) if self.single else most_probable(xp, z)  # (..., B)
         return _count(predicted == t)
 
     def decode(self, xp: Any, p: Array) -> Array:
@@ -134,7 +134,7 @@ class Multilabel(LabelTask):
 
     def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
         """Number of rows with all labels right, (...); NaN is never right."""
-        return _count(_count(yes_or_no(xp, z, loss.middle) == t) == z.shape[-1])
+        return _count(_count(yes_or_no(xp, z, loss.threshold) == t) == z.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -143,12 +143,12 @@ class Regression(Task):
 
     Attributes:
         shift, scale: O numbers, one per output.
-        least: smallest valid target of the loss, in the user's units, or None.
+        min_target: smallest valid target of the loss, in the user's units, or None.
     """
 
     shift: tuple[float, ...]
     scale: tuple[float, ...]
-    least: float | None = None
+    min_target: float | None = None
     name = "regression"
     metric = "r2"
     by_output = True
@@ -157,8 +157,8 @@ class Regression(Task):
     def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
         """Scale targets, float64, (N, O)."""
         t = check_targets(y, device, rows, len(self.shift), "float64", name)
-        if self.least is not None and (t < self.least).any():
-            raise ValueError(f"{name} must be at least {self.least:g} for this loss: it holds {t.min():g}")
+        if self.min_target is not None and (t < self.min_target).any():
+            raise ValueError(f"{name} must be at least {self.min_target:g} for this loss: it holds {t.min():g}")
         return check_targets((t - self.shift) / self.scale, device, rows, len(self.shift), dtype, name)
 
     def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
@@ -189,7 +189,7 @@ def make_task(name: str, outputs: int, loss: Loss, class_names: Sequence[str] | 
         shift = check_scaling("target_shift", shift, outputs, "outputs")
         scale = check_scaling("target_scale", scale, outputs, "outputs", above=0.0)
         every = [value if isinstance(value, tuple) else (value,) * outputs for value in (shift, scale)]
-        return Regression(every[0], every[1], loss.least)
+        return Regression(every[0], every[1], loss.min_target)
     if np.any(np.asarray(shift) != 0.0) or np.any(np.asarray(scale) != 1.0):
         raise ValueError(f"target_shift and target_scale go with regression, and the task is {name}")
     single = name == "classification" and outputs == 1

@@ -1,8 +1,8 @@
 """Base class of all layers, and the fully connected layer.
 
 A layer is plain array code against `self.xp`: array arithmetic, `@` and functions of `xp`; no branch on an array's
-value, no shape that depends on values, no assignment but to named arrays with `[...] =`. NumPy and CuPy run it
-directly; a recording `xp` turns it into a program that can be compiled.
+value, no shape that depends on values; assign only to parameters, gradients and buffers, with `[...] =`. NumPy and CuPy
+run it directly; a recording `xp` turns it into a program that can be compiled.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Layer:
         return {}
 
     def draw(self, generator: Any) -> dict[str, Any]:
-        """Draw initial values of one replica from a host generator; parameters left out start at zero."""
+        """Draw initial values of one replica from a NumPy Generator; parameters left out start at zero."""
         return {}
 
     def prepare(self) -> None:

@@ -1,4 +1,4 @@
-"""Losses: from outputs and targets to a weighted sum, the sum of weights, and the gradient of their quotient, the mean.
+"""Losses: each returns (sum of w * loss, sum of w, gradient of their ratio, the mean).
 
 Sum and weights are returned separately, so that batches (and parts of a batch) of different sizes add up to one mean.
 The loss of a row with several targets is the mean over its outputs, as in PyTorch.
@@ -51,8 +51,8 @@ class Loss:
     """
 
     output_activation = "identity"  # name of the function `output`, where the loss has it built in
-    middle = 0.5  # threshold of z above which a single output means yes
-    least: float | None = None  # smallest valid target
+    threshold = 0.5  # value of z above which a single output means yes
+    min_target: float | None = None  # smallest valid target
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
         """Weighted sum of row losses, sum of weights, and gradient of the mean."""
@@ -126,7 +126,7 @@ class BinaryCrossEntropy(Loss):
     """
 
     output_activation = "sigmoid"
-    middle = 0.0
+    threshold = 0.0
 
     def __init__(self, positive_weight: float | Sequence[float] = 1.0) -> None:
         self.positive_weight = check_floats("positive_weight", positive_weight, least=0.0)
@@ -196,7 +196,7 @@ class Poisson(Loss):
     """exp(z) - t z, per output: the negative log likelihood of a count t whose rate is exp(z), but for log t!."""
 
     output_activation = "exp"
-    least = 0.0
+    min_target = 0.0
 
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
         """Losses and gradients of rows; t is (B, O), not negative."""

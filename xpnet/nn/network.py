@@ -73,13 +73,13 @@ class Sequential:
 
     def _check_layers(self) -> tuple[int | None, int | None]:
         """Return how many features go in and how many come out, or None where the layers take any."""
-        met: set[int] = set()
+        seen: set[int] = set()
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layer {index} must be a Layer, not {layer!r}")
-            if layer.bound or id(layer) in met:
+            if layer.bound or id(layer) in seen:
                 raise ValueError(f"layer {index}, {layer!r}, already belongs to a network; make a new one")
-            met.add(id(layer))
+            seen.add(id(layer))
         for layer in self.layers:
             if layer.in_features is not None:
                 return layer.in_features, self.check_widths(layer.in_features)

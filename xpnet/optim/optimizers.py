@@ -1,5 +1,7 @@
 """Update rules: one formula each, in PyTorch's form, on the flat vectors (P,) or (R, P) of a whole network.
 
+`p` and `g` are all parameters and all gradients: the `params` and `grads` of textbooks, as one array each.
+
 The per-step numbers (learning rate, Adam's bias corrections) are data: arrays `scalars`, computed on the host in
 float64 and cast once. 1 - beta**t computed in float32 would be off by 1e-5 at t = 1.
 """

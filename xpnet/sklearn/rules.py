@@ -187,7 +187,8 @@ class Summed(Loss):
 
     def __init__(self, loss: Loss, factor: float = 1.0, by_rows: bool = True) -> None:
         self.loss, self.factor, self.by_rows = loss, factor, by_rows
-        self.output_activation, self.middle, self.least = loss.output_activation, loss.middle, loss.least
+        self.output_activation = loss.output_activation
+        self.threshold, self.min_target = loss.threshold, loss.min_target
 
     def __call__(self, xp: Any, z: Array, t: Array, w: Array | None = None) -> Result:
         """Sum, weight and gradient."""

@@ -49,8 +49,8 @@ class StepRunner:
     Attributes:
         rows: the rows that batches are gathered from.
         compiled: True, or the reason why steps are not compiled.
-        counts: number of steps of each kind of batch (its size, the types of its arrays), the least recent first;
-            infinity for those that are compiled.
+        counts: steps of each kind of batch (its size, the types of its arrays), the least recent first; infinity for
+            those that are compiled.
 
     Args:
         model, optimizer: the model and its update rule.
@@ -95,7 +95,9 @@ class StepRunner:
         for executable in self._executables.values():
             executable.release()
 
-    def run(self, order: Array, batches: Sequence[slice], table: State, sums: EpochSums, most: int) -> Iterator[int]:
+    def run(
+        self, order: Array, batches: Sequence[slice], table: State, sums: EpochSums, max_steps: int
+    ) -> Iterator[int]:
         """Run a step for each batch; yield the number of steps after each eager one, or call of a compiled one.
 
         Args:
@@ -103,7 +105,7 @@ class StepRunner:
             batches: spans of `order`.
             table: the steps' scalars, as `step_table` makes them.
             sums: the epoch's sums.
-            most: the largest number of steps before the next yield.
+            max_steps: the largest number of steps before the next yield.
         """
         done = 0
         alike = _alike_from(batches)
@@ -114,14 +116,14 @@ class StepRunner:
         while done < len(batches):
             first, size = batches[done].start, batches[done].stop - batches[done].start
             index, scalars = order[batches[done]], table_row(table, done)
-            most_now = min(alike[done], most)
-            executable = self._executable(index, scalars, sums, most_now) if compiled[size] else None
+            longest = min(alike[done], max_steps)
+            executable = self._executable(index, scalars, sums, longest) if compiled[size] else None
             if executable is None:
                 training_step(self.model, self.optimizer, self.rows, index, scalars, sums)
                 done += 1
                 yield 1
                 continue
-            count = min(most_now, self._steps_per_call.get(size, 1))
+            count = min(longest, self._steps_per_call.get(size, 1))
             indices = order[first : first + count * size].reshape(count, size)
             scalars = {name: values[done : done + count] for name, values in table.items()}
             start = time.perf_counter()
@@ -195,7 +197,7 @@ class Evaluator:
         self._executables: dict[int, Executable | None] = {}  # by number of rows
 
     def means(self) -> tuple[Any, Any]:
-        """Return mean loss and metric, as floats or lists of R; waits for the device."""
+        """Return mean loss and metric, as floats or lists of R; blocks until the GPU is done."""
         sums = EpochSums.zeros(self._model)
         pieces = spans(len(self._rows), EVALUATION_ROWS)
         for size, alike in groupby(pieces, lambda piece: piece.stop - piece.start):

@@ -1,4 +1,4 @@
-"""One step: forward, loss, backward, update. And the sums that the steps of an epoch add to."""
+"""One step: forward, loss, backward, update. Also `EpochSums`, the running loss and metric."""
 
 from __future__ import annotations
 
@@ -78,7 +78,10 @@ class EpochSums:
         return {name: array for name, array in vars(self).items() if array is not None}
 
     def means(self, model: MLP, t: Array) -> tuple[Any, Any]:
-        """Return mean loss and metric over the rows with targets t, as floats or lists of R; waits for the device."""
+        """Return mean loss and metric over the rows with targets t, as floats or lists of R.
+
+        It blocks until the GPU is done.
+        """
         loss, weight = (model.device.to_host(a) for a in (self.loss, self.weight))
         with np.errstate(invalid="ignore"):
             return (loss / weight).tolist(), model.task.score(model.device, self.metric_sum, t)

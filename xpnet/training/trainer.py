@@ -206,7 +206,7 @@ class Trainer:
         batches = self._batches(len(rows))[:length]
         rate = self._rates(self.step + length - 1)
         table = step_table(model.network, self.optimizer, self.schedule, self.step, length)
-        for taken in runner.run(order, batches, table, sums, most=length if callbacks.on_step is None else 1):
+        for taken in runner.run(order, batches, table, sums, max_steps=length if callbacks.on_step is None else 1):
             self.step += taken
             callbacks.steps(self.step)
         self.compiled = runner.compiled
@@ -365,7 +365,7 @@ def checked_rows(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = 
     """Check a user's rows, and put them on the model's device; `Rows` are there already, and y is None."""
     if isinstance(x, Rows):
         return x
-    x = check_features(x, model.device, features=model.in_features, dtype=model.takes)
+    x = check_features(x, model.device, features=model.in_features, dtype=model.input_dtype)
     check_rows(x)
     return rows_with_targets(model, x, y, w, class_weight)
 
