@@ -394,7 +394,7 @@ def test_a_layer_without_bias():
     assert [slot.name for slot in network.layout.slots] == ["0.W", "1.W", "1.b"]
     np.testing.assert_array_equal(first.W, with_bias.layers[0].W)
     assert repr(first) == "Linear(in_features=2, out_features=3, init='he', bias=False)"
-    with pytest.raises(AttributeError, match="no attribute 'b'"):
+    with pytest.raises(AttributeError, match="layer 0, Linear, has no b: its shapes"):
         _ = first.b
     with pytest.raises(AttributeError, match=r"bias=False\) has no b"):
         first.b = 0.0

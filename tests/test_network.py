@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from stand_in import Array
 
-from xpnet import MLP
+from xpnet import MLP, Trainer
 from xpnet.nn import INITIALIZERS, Layer, Linear, Parameter, ReLU, Sequential
 
 
@@ -187,6 +187,47 @@ def test_a_first_layer_that_changes_the_width():
         MLP.of(Sequential([Twice(), Linear(8, 3)]))
     with pytest.raises(ValueError, match="takes 8 features, and would get 10"):
         MLP.of(Sequential([Twice(), Linear(8, 3)]), input_shape=(5,))
+
+
+class Pool(Layer):
+    """A layer that changes the width, and does not say so."""
+
+    def forward(self, x, train):
+        return x[..., ::2]
+
+    def backward(self, dy):
+        return dy
+
+
+class NoShapes(Layer):
+    """A layer that forgot `shapes`."""
+
+    g = Parameter("weight", matrix=False)
+
+    def forward(self, x, train):
+        return self.g * x
+
+    def backward(self, dy):
+        return self.g * dy
+
+
+@pytest.mark.parametrize(
+    ("layer", "error", "words"),
+    [
+        (Pool, ValueError, r"layer 1, Pool\(\), returned 3 features, expected 6: set out_features"),
+        (NoShapes, AttributeError, r"layer 1, NoShapes, has no g: its shapes\(\) returns no shape for it"),
+    ],
+)
+@pytest.mark.parametrize("strict", ["1", "0"])
+def test_a_mistake_in_a_layer_names_the_layer(layer, error, words, strict, monkeypatch):
+    """In prediction and in training, which does not warn first that compiling failed."""
+    monkeypatch.setenv("XPNET_STRICT", strict)
+    model = MLP.of(Sequential([Linear(4, 6), layer(), Linear(6, 3)]))
+    x, y = np.ones((8, 4)), np.zeros(8, dtype=int)
+    with pytest.raises(error, match=words):
+        model.predict(x)
+    with pytest.raises(error, match=words):
+        Trainer(model).fit(x, y, steps=2000)
 
 
 class Doubled(Layer):

@@ -206,6 +206,8 @@ class MLP:
         per_feature = isinstance(self.input_shift, tuple) or isinstance(self.input_scale, tuple)
         return "float64" if per_feature else self.network.dtype
 
+    takes = input_dtype  # its earlier name
+
     @property
     def device(self) -> Device:
         """Device of the model."""

@@ -12,7 +12,7 @@ from typing import Any
 from ..core.checks import check_int
 from ..core.device import Array
 from .initializers import check_init, draw
-from .parameters import Parameter, Views
+from .parameters import LayerArray, Parameter, Views
 
 
 def matrix_transpose(x: Array) -> Array:
@@ -98,6 +98,10 @@ class Layer:
         return {name: value for name, value in vars(self).items() if name in names}
 
     def __getattr__(self, name: str) -> Any:
+        if self.bound and isinstance(getattr(type(self), name, None), LayerArray):
+            raise AttributeError(
+                f"layer {self.index}, {type(self).__name__}, has no {name}: its shapes() returns no shape for it"
+            )
         hint = "" if self.bound else "; it belongs to no network yet: put it into a Sequential"
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 

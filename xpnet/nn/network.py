@@ -217,11 +217,33 @@ class Sequential:
         with self.device.activate():
             if x.dtype != self.dtype:
                 x = x.astype(self.dtype)
-            for layer in self.layers:
-                if layer.random and train:
-                    layer.key = self._first_key if key is None else key
-                x = layer.forward(x, train)
+            given = x
+            try:
+                for layer in self.layers:
+                    if layer.random and train:
+                        layer.key = self._first_key if key is None else key
+                    x = layer.forward(x, train)
+            except ValueError as error:
+                self._check_returned_widths(given, error)
+                raise
             return x
+
+    def _check_returned_widths(self, x: Array, error: ValueError) -> None:
+        """Raise ValueError for the first layer that returns another number of features than it declares.
+
+        Called only after a forward has failed: the layer that fails is a later one, and its error does not name it.
+        """
+        for index, layer in enumerate(self.layers):
+            try:
+                expected = layer.out_features_for(x.shape[-1])
+                x = layer.forward(x, False)
+            except ValueError:
+                return
+            if x.shape[-1] != expected:
+                raise ValueError(
+                    f"layer {index}, {layer!r}, returned {x.shape[-1]} features, expected {expected}: set out_features,"
+                    " or override out_features_for"
+                ) from error
 
     def backward(self, dy: Array, *, input_gradient: bool = False) -> Array | None:
         """Assign the gradients of all parameters, for dy, (..., B, O), of the last training forward.

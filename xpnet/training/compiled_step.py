@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -93,8 +94,18 @@ def gathered_names(rows: Rows) -> set[str]:
 Compiled = tuple[Executable | None, bool | str]
 """A compiled step, or None where steps run eagerly; and True, or the reason why it is not compiled code."""
 
+Warn = Callable[[str], None]
+"""Receives the text of a warning."""
 
-def compiled_training_step(model: MLP, optimizer: Optimizer, arrays: StepArrays, steps_per_call: int) -> Compiled:
+
+def warn_of_failure(text: str) -> None:
+    """Warn of a step that failed to compile."""
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+
+def compiled_training_step(
+    model: MLP, optimizer: Optimizer, arrays: StepArrays, steps_per_call: int, warn: Warn | None = None
+) -> Compiled:
     """Compile `training_step` for arrays of these shapes and types."""
 
     def step(xp: Any, traced: State) -> None:
@@ -110,7 +121,7 @@ def compiled_training_step(model: MLP, optimizer: Optimizer, arrays: StepArrays,
                 if vars(owner).get(name) is not value:
                     raise UntraceableError(f"{type(owner).__name__}.{name}, which changes from step to step")
 
-    return _compiled(step, arrays, steps_per_call)
+    return _compiled(step, arrays, steps_per_call, warn or warn_of_failure)
 
 
 def compiled_evaluation_step(model: MLP, arrays: StepArrays, steps_per_call: int) -> Compiled:
@@ -120,7 +131,7 @@ def compiled_evaluation_step(model: MLP, arrays: StepArrays, steps_per_call: int
         a = arrays.unflatten(traced)
         evaluation_step(_over(model, xp, a), a.rows, a.sums)
 
-    return _compiled(step, arrays, steps_per_call)
+    return _compiled(step, arrays, steps_per_call, warn_of_failure)
 
 
 def why_eager(model: MLP, compiled: bool) -> str | None:
@@ -159,8 +170,8 @@ def _over(model: MLP, xp: Any, a: StepArrays) -> MLP:
     return copied
 
 
-def _compiled(step: Step, arrays: StepArrays, steps_per_call: int) -> Compiled:
-    """Compile a step. A refusal to trace it is no error; other errors are warnings, or raised under XPNET_STRICT=1."""
+def _compiled(step: Step, arrays: StepArrays, steps_per_call: int, warn: Warn) -> Compiled:
+    """Compile a step. A refusal to trace it is no error; `warn` gets other errors, or XPNET_STRICT=1 raises them."""
     try:
         executable = compile_step(
             step, arrays.flatten(), gathered=arrays.gathered, per_step=arrays.per_step, steps_per_call=steps_per_call
@@ -176,6 +187,6 @@ def _compiled(step: Step, arrays: StepArrays, steps_per_call: int) -> Compiled:
         else:
             reason = f"tracing them failed: {one_line(error)}"
             hint = "a layer, loss or optimizer may use what traced arrays lack; XPNET_STRICT=1 raises the error"
-        warnings.warn(f"steps run eagerly, and slower: {reason} ({hint})", RuntimeWarning, stacklevel=2)
+        warn(f"steps run eagerly, and slower: {reason} ({hint})")
         return None, reason
     return executable, executable.compiled or why_not_compiled() or True

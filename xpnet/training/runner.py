@@ -26,6 +26,7 @@ from .compiled_step import (
     compiled_training_step,
     gathered_names,
     settings_of,
+    warn_of_failure,
     why_eager,
 )
 from .step import EpochSums, evaluation_step, training_step
@@ -40,7 +41,7 @@ BREAK_EVEN_ELEMENTS = 3_000_000  # elements of all steps together from which com
 BREAK_EVEN_LAYERS = 15  # layers that take as long to compile as that
 MAX_EXECUTABLES = 8  # batch sizes whose compiled steps are kept
 MAX_COUNTS = 1000  # batch sizes whose steps are counted
-TOO_FEW = "there are too few steps to repay compiling them"
+TOO_FEW = "too few steps to repay compiling"
 
 
 class StepRunner:
@@ -80,6 +81,7 @@ class StepRunner:
         self.counts = {} if counts is None else counts
         self._executables: dict[Any, Executable] = {}
         self._steps_per_call: dict[int, int] = {}  # by batch size
+        self._failures: list[str] = []  # warnings that wait for the first eager step
 
     def use(self, rows: Rows) -> None:
         """Use other rows from now on; the compiled steps serve rows of the same shapes and types."""
@@ -112,7 +114,7 @@ class StepRunner:
         sizes = Counter(batch.stop - batch.start for batch in batches)
         compiled = {size: self._count(size, count, len(batches)) for size, count in sizes.items()}
         if self._why_eager is None and not any(compiled.values()) and not self._executables:
-            self.compiled = TOO_FEW
+            self.compiled = self._too_few(sizes, len(batches))
         while done < len(batches):
             first, size = batches[done].start, batches[done].stop - batches[done].start
             index, scalars = order[batches[done]], table_row(table, done)
@@ -120,6 +122,7 @@ class StepRunner:
             executable = self._executable(index, scalars, sums, longest) if compiled[size] else None
             if executable is None:
                 training_step(self.model, self.optimizer, self.rows, index, scalars, sums)
+                self._warn_of_failures()  # not before: a plain error of a layer is raised by the eager step
                 done += 1
                 yield 1
                 continue
@@ -137,6 +140,7 @@ class StepRunner:
     def plan(self, order: Array, table: State, sums: EpochSums, steps_per_call: int) -> str:
         """Return the plan of a step on the rows `order` in words, or the reason why there is none."""
         executable = self._executable(order, table_row(table, 0), sums, steps_per_call)
+        self._warn_of_failures()
         return str(executable) if self.compiled is True else f"steps are not compiled: {self.compiled}"
 
     def _count(self, size: int, count: int, total: int) -> bool:
@@ -155,6 +159,12 @@ class StepRunner:
             self._executables.pop(old, None)
         return steps == math.inf
 
+    def _too_few(self, sizes: Counter[int], total: int) -> str:
+        """Return the reason why none of `total` batches of these sizes is compiled, with the numbers."""
+        size, count = sizes.most_common(1)[0]
+        steps = max(self.counts.get(self._kind(size), 0), (self._expected or 0) * count // total)
+        return f"{TOO_FEW}: {steps:.0f} of {size} rows, and it pays from {break_even_steps(self.model, size)}"
+
     def _kind(self, size: int) -> tuple[Any, ...]:
         """Return the batch size, and the shapes and types of the rows, without their number."""
         return size, self._row_types
@@ -169,12 +179,19 @@ class StepRunner:
         kind = self._kind(len(index))
         if kind not in self._executables:
             arrays = self._arrays(index, scalars, sums)
-            executable, self.compiled = compiled_training_step(self.model, self.optimizer, arrays, steps_per_call)
+            executable, self.compiled = compiled_training_step(
+                self.model, self.optimizer, arrays, steps_per_call, self._failures.append
+            )
             if executable is None:
                 self._why_eager = str(self.compiled)  # once eager, eager to the end
                 return None
             self._executables[kind] = executable
         return self._executables[kind]
+
+    def _warn_of_failures(self) -> None:
+        """Warn of steps that failed to compile."""
+        while self._failures:
+            warn_of_failure(self._failures.pop())
 
     def _arrays(self, index: Array, scalars: State, sums: EpochSums) -> StepArrays:
         return StepArrays.of(self.model, index, self.rows, sums, state=self.optimizer.state, scalars=scalars)
