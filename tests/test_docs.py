@@ -14,6 +14,7 @@ import pytest
 
 import xpnet
 from xpnet.commands import predict, train
+from xpnet.compile.tracer import FUNCTIONS, TracingModule
 from xpnet.lab.__main__ import EXPERIMENTS, TOOLS
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +51,11 @@ def test_the_python_of_a_page_runs(path, tmp_path, monkeypatch):
         exec(compile(block, name_of(path), "exec"), namespace)
     if path.name == "your-own-layer.md":
         assert "value" in namespace["trainer"].compiled, "the reason why its last model was not compiled"
+
+
+def test_the_page_on_layers_lists_all_that_can_be_recorded():
+    names = {*FUNCTIONS, *(name for name in vars(TracingModule) if name[0] != "_")} - {"newaxis", "pi", "inf", "nan"}
+    assert names <= set(re.findall(r"`(\w+)`", text_of(ROOT / "docs" / "your-own-layer.md")))
 
 
 def test_options_exist(capsys):
