@@ -256,7 +256,7 @@ CURVES_CAPTION = Words(
 )
 DYING_CAPTION = Words(
     "Units that are off for every row, by learning rate",
-    "모든 행에서 꺼져 있는 유닛의 비율, 학습률별",
+    "모든 데이터에서 입력이 음수인 뉴런(죽은 ReLU)의 비율, 학습률별",
 )
 
 EXPERIMENT = Experiment(
@@ -270,13 +270,12 @@ EXPERIMENT = Experiment(
         " no gradient either. Such units are counted here. On MNIST, the higher the rate, the more there are, and the"
         " smaller the share that comes back. Leaky ReLU does not keep units from going off, but at high rates more of"
         " them return.",
-        "각 칸은 활성화 함수와, 그 층이 뒤로 넘겨 주는 기울기입니다. tanh는 시그모이드를 두 방향으로 늘인 2"
-        " sigmoid(2x) - 1입니다. 글의 sigmoid*2-1에는 안쪽의 2가 빠져 있는데, 그 식은 tanh(x/2)입니다. 계단"
-        " 함수의 기울기는 정의되는 곳마다 0이므로 그 아래로 가는 기울기는 정확히 0이고, 은닉층의 가중치는 전혀"
-        " 움직이지 않습니다. 처음 뽑힌 그대로인 특징 위에서 마지막 층만 학습합니다. 모든 행에서 꺼져 있는 ReLU"
-        " 유닛도 기울기를 받지 못합니다. 여기서 그런 유닛을 세어 보면, MNIST에서는 학습률이 높을수록 많고, 다시"
-        " 켜지는 비율은 낮아집니다. Leaky ReLU도 유닛이 꺼지는 것을 막지는 못하지만, 학습률이 높을 때 더 많은"
-        " 유닛이 되돌아옵니다.",
+        "각 칸은 활성화 함수와, 그 층이 역전파로 넘겨 주는 기울기이다. tanh는 시그모이드를 두 방향으로 늘인 2"
+        " sigmoid(2x) - 1이다. 글의 sigmoid*2-1에는 안쪽의 2가 빠져 있는데, 그 식은 tanh(x/2)이다. 계단 함수의"
+        " 기울기는 정의되는 곳마다 0이므로 그 앞의 층으로 가는 기울기는 정확히 0이다. 은닉층은 초깃값 그대로이고"
+        " 마지막 층만 학습된다. 모든 데이터에서 출력이 0인 ReLU 뉴런(죽은 ReLU)도 기울기를 받지 못한다. 여기서"
+        " 그런 뉴런을 세어 보면, MNIST에서는 학습률이 높을수록 많고, 다시 살아나는 비율은 낮다. Leaky ReLU도"
+        " 뉴런이 그렇게 되는 것을 막지는 못하지만, 학습률이 높을 때 더 많은 뉴런이 되살아난다.",
     ),
     run=run,
 )

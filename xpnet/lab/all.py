@@ -30,7 +30,7 @@ nav ul { padding: 0; }
 TITLE = Words("The lab: five posts about training networks, run", "실험실: 신경망 학습에 관한 다섯 글을 실행하다")
 INTRODUCTION = Words(
     "Each part is a program: python -m xpnet.lab NAME --out DIR prints its numbers and draws its pictures.",
-    "각 부분은 하나의 프로그램입니다. python -m xpnet.lab NAME --out DIR 을 실행하면 숫자를 출력하고 그림을 그립니다.",
+    "각 부분은 하나의 프로그램이다. python -m xpnet.lab NAME --out DIR을 실행하면 숫자를 출력하고 그림을 그린다.",
 )
 
 

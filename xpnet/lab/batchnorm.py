@@ -186,7 +186,7 @@ DISTRIBUTIONS_CAPTION = Words(
 )
 TRAINING_CAPTION = Words(
     "Test accuracy by learning rate and initial weights",
-    "학습률과 초기 가중치에 따른 테스트 정확도",
+    "학습률과 가중치 초깃값에 따른 테스트 정확도",
 )
 
 EXPERIMENT = Experiment(
@@ -200,13 +200,13 @@ EXPERIMENT = Experiment(
         " the batch's own deviation and mean the layer does nothing at all, and training moves both away from 1 and"
         " 0. Without it, most pairs of rate and initial weights below learn next to nothing; with it, all of them"
         " learn, if not equally fast.",
-        "배치 정규화는 활성화 함수 앞에서 각 유닛에 들어가는 값을 배치 안에서 평균 0, 표준편차 1로 맞춥니다."
-        " 가중치가 크면 글에서 말한 대로 시그모이드의 기울기가 큰 구간으로 값을 되돌려 놓습니다. 가중치가 작으면"
-        " 값은 처음부터 그 구간에 있었지만, 너무 좁게 모여 있어 유닛이 모든 그림에 거의 같은 답을 합니다. 이때"
-        " 얻는 것은 값이 퍼진다는 점입니다. 크기와 위치에 뜻이 있을 때에는 감마와 베타가 그것을 되돌릴 수"
-        " 있습니다. 감마를 배치의 표준편차로, 베타를 평균으로 두면 이 층은 아무 일도 하지 않으며, 학습하는 동안"
-        " 둘은 1과 0에서 벗어납니다. 배치 정규화가 없으면 아래의 학습률과 초기 가중치 대부분에서 거의 배우지"
-        " 못하고, 있으면 빠르기는 달라도 모두 학습됩니다.",
+        "배치 정규화는 활성화 함수 앞에서 각 뉴런에 들어가는 값을 배치 안에서 평균 0, 표준편차 1로 맞춘다."
+        " 가중치가 크면 글에서 말한 대로 시그모이드의 기울기가 큰 구간으로 값을 되돌린다. 가중치가 작으면 값은"
+        " 처음부터 그 구간에 있지만, 너무 좁게 모여 있어 뉴런이 모든 이미지에 거의 같은 값을 출력한다. 이때 얻는"
+        " 것은 값이 퍼진다는 점이다. 값의 크기와 위치에 의미가 있으면 감마와 베타가 그것을 되돌릴 수 있다."
+        " 감마를 배치의 표준편차로, 베타를 평균으로 두면 이 층은 아무것도 바꾸지 않으며, 학습하는 동안 둘은 1과"
+        " 0에서 벗어난다. 배치 정규화가 없으면 아래의 학습률과 가중치 초깃값 대부분에서 거의 학습되지 않고,"
+        " 있으면 속도는 달라도 모두 학습된다.",
     ),
     run=run,
 )

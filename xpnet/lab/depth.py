@@ -119,7 +119,7 @@ CAPTION = Words(
 
 EXPERIMENT = Experiment(
     name="depth",
-    title=Words("Depth and width", "층의 수와 유닛의 수"),
+    title=Words("Depth and width", "층의 수와 뉴런의 수"),
     text=Words(
         "The post says that the number of layers and of their units is found by experiment: here is one. Every size"
         " trains for the same short time, at the same rates, from several seeds. On MNIST, wider was better at every"
@@ -127,12 +127,12 @@ EXPERIMENT = Experiment(
         " time, one hidden layer was best. With 50 and more a second hidden layer paid for itself, better than the"
         " same number of parameters spent on width; a third and a fourth changed no more than the seed does."
         " These are results of a short training on simple pictures, and no law.",
-        "글에서는 은닉층의 수와 층별 유닛의 수를 실험으로 정한다고 합니다. 이것이 그런 실험입니다. 모든 크기의"
-        " 신경망을 같은 짧은 시간 동안 같은 학습률로, 여러 시드에서 학습시킵니다. MNIST에서는 층의 수가 몇이든"
-        " 유닛이 많을수록 좋았습니다. 층마다 유닛이 10개여서 숫자에 대해 아는 것이 모두 열 개의 수를 거듭"
-        " 지나가야 할 때에는 은닉층 하나가 가장 나았습니다. 50개 이상에서는 둘째 은닉층이 제값을 했고, 같은 수의"
-        " 매개변수를 폭에 쓰는 것보다 나았습니다. 셋째와 넷째 층은 시드에 따른 차이를 넘어서는 변화를 거의 주지"
-        " 못했습니다. 이렇게 단순한 그림으로 짧게 학습한 결과일 뿐, 법칙은 아닙니다.",
+        "글에서는 은닉층의 수와 층별 뉴런의 수를 실험으로 정한다고 한다. 이것이 그런 실험이다. 모든 크기의"
+        " 신경망을 같은 짧은 시간 동안 같은 학습률로, 여러 시드에서 학습시킨다. MNIST에서는 층의 수와 관계없이"
+        " 뉴런이 많을수록 좋았다. 층마다 뉴런이 10개이면 숫자에 대한 정보가 층마다 열 개의 수로 줄어드는데,"
+        " 이때에는 은닉층 하나가 가장 나았다. 50개 이상에서는 둘째 은닉층이 효과가 있었고, 같은 수의 매개변수로"
+        " 폭을 넓히는 것보다 나았다. 셋째와 넷째 은닉층의 효과는 시드에 따른 차이를 거의 넘지 못했다. 단순한"
+        " 이미지로 짧게 학습한 결과일 뿐, 법칙은 아니다.",
     ),
     run=run,
 )

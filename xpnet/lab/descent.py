@@ -202,7 +202,7 @@ PARABOLA = Words(
 )
 STOPS = Words(
     "Steps and time until the slope of x² is gone, by learning rate",
-    "x²의 기울기가 사라질 때까지 걸린 걸음과 시간 (학습률별)",
+    "x²의 기울기가 0에 가까워질 때까지의 갱신 횟수와 시간, 학습률별",
 )
 FIELD = Words(
     "The negative gradient points down, not always towards the minimum",
@@ -211,7 +211,7 @@ FIELD = Words(
 
 EXPERIMENT = Experiment(
     name="descent",
-    title=Words("The gradient, and walking down it", "기울기, 그리고 기울기를 따라 내려가기"),
+    title=Words("The gradient, and walking down it", "기울기와 경사 하강법"),
     text=Words(
         "A step of gradient descent moves against the gradient, by the learning rate times its length. On x² each step"
         " multiplies x by 1 - 2 rate: below 0.5 the path creeps down one side, above it jumps across the minimum, and"
@@ -220,14 +220,13 @@ EXPERIMENT = Experiment(
         " In two variables the negative gradient is a field of arrows. They point down the steepest way, which in a"
         " round bowl is the way to the minimum, and in a long valley is far off it. Central differences need no"
         " formula, but lose their digits where values are huge: look at the rate of 10.",
-        "경사 하강법은 기울기의 반대 방향으로, 기울기에 학습률을 곱한 만큼 움직입니다. x²에서는 한 걸음마다"
-        " x에 1 - 2(학습률)이 곱해집니다. 그래서 학습률이 0.5보다 작으면 한쪽 비탈을 따라 내려가고, 0.5보다"
-        " 크면 최솟값을 넘나들며, 1보다 크면 점점 멀어집니다. 학습률이 작다고 저절로 더 정확해지지는 않습니다."
-        " 0.01로 500번 움직인 끝이 0.1로 50번 움직인 끝보다 최솟값에서 더 멉니다. 허용 오차를 정해 두면 기울기가"
-        " 사라진 곳에서 멈추고, 왜 멈췄는지도 알려 줍니다. 변수가 둘이면 음의 기울기는 화살표의 장이 됩니다."
-        " 화살표는 가장 가파른 내리막을 가리키는데, 둥근 그릇에서는 그쪽이 최솟값이지만 긴 골짜기에서는 크게"
-        " 벗어납니다. 수치 미분은 공식이 필요 없지만, 함숫값이 아주 커지면 자릿수를 잃습니다. 학습률 10의 결과를"
-        " 보십시오.",
+        "경사 하강법은 기울기의 반대 방향으로, 기울기에 학습률을 곱한 만큼 움직인다. x²에서는 갱신할 때마다 x에"
+        " 1 - 2(학습률)이 곱해진다. 그래서 학습률이 0.5보다 작으면 한쪽 비탈을 따라 내려가고, 0.5보다 크면"
+        " 최솟값을 넘나들며, 1보다 크면 점점 멀어진다. 학습률이 작다고 저절로 더 정확해지지는 않는다. 0.01로"
+        " 500번 갱신한 결과는 0.1로 50번 갱신한 결과보다 최솟값에서 더 멀다. 허용 오차를 정해 두면 기울기가"
+        " 그보다 작아질 때 멈추고, 왜 멈췄는지도 알려 준다. 변수가 둘이면 음의 기울기는 벡터장이 된다. 화살표는"
+        " 가장 가파른 내리막을 가리키는데, 둥근 그릇에서는 그쪽이 최솟값이지만 긴 골짜기에서는 크게 벗어난다."
+        " 수치 미분에는 공식이 필요 없지만, 학습률 10의 결과처럼 함숫값이 아주 커지면 자릿수를 잃는다.",
     ),
     run=run,
     add_options=add_options,

@@ -157,11 +157,11 @@ EXPERIMENT = Experiment(
         " descent approaches. It falls into the valley within a few steps, and then takes many along it. The steepest"
         " direction of the bowl limits the rate: 2 divided by its curvature, and above that the walk diverges. With"
         " the mean taken off x the bowl is rounder, and far fewer steps are needed, for the same line.",
-        "직선의 매개변수는 기울기와 절편 둘입니다. 평균 제곱 오차는 이 둘에 대한 이차 함수이므로, 등고선이 타원인"
-        " 그릇 모양이고 최솟값은 하나뿐입니다. 최소제곱법은 그 자리를 공식으로 정확히 구하고, 경사 하강법은"
-        " 그 자리에 다가갑니다. 처음 몇 걸음에 골짜기로 떨어진 다음, 골짜기를 따라 여러 걸음을 걷습니다. 그릇에서"
-        " 가장 가파른 방향이 학습률의 한계를 정합니다. 한계는 2를 그 방향의 곡률로 나눈 값이고, 그보다 크면"
-        " 발산합니다. x에서 평균을 빼면 그릇이 더 둥글어져, 같은 직선을 훨씬 적은 걸음으로 찾습니다.",
+        "구할 것은 직선의 기울기(계수) a와 절편 b이다. 평균 제곱 오차는 이 둘에 대한 이차 함수이므로, 등고선이"
+        " 타원인 그릇 모양이고 최솟값은 하나뿐이다. 최소제곱법은 그 위치를 공식으로 정확히 구하고, 경사 하강법은"
+        " 그 위치에 다가간다. 처음 몇 번의 갱신으로 골짜기까지 내려간 다음, 골짜기를 따라 여러 번 갱신한다."
+        " 그릇에서 가장 가파른 방향이 학습률의 한계를 정한다. 한계는 2를 그 방향의 곡률로 나눈 값이고, 그보다"
+        " 크면 발산한다. x에서 평균을 빼면 그릇이 더 둥글어져, 같은 직선을 훨씬 적은 갱신으로 찾는다.",
     ),
     run=run,
 )

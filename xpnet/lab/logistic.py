@@ -228,12 +228,12 @@ EXPERIMENT = Experiment(
         " for one sample, and held against the library's backward and against central differences. The same steps on"
         " two clouds of points turn a bad line into a good one. As the clouds overlap, mistakes are left, and the loss"
         " does not come down to 0.",
-        "로지스틱 회귀는 뉴런 하나짜리 신경망입니다. 가중합 z, 그 시그모이드 a, 교차 엔트로피 손실 L로 이루어집니다."
+        "로지스틱 회귀는 뉴런이 하나인 신경망이다. 가중합 z, 그 시그모이드 a, 교차 엔트로피 손실 L로 이루어진다."
         " 가중치에 대한 L의 미분은 그래프를 뒤에서 앞으로 따라가며 곱한 값으로, dL/da에 da/dz를, 다시 dz/dw를"
-        " 곱합니다. 앞의 둘을 곱하면 a - y로 간단해지므로 라이브러리는 이를 한 번에 계산합니다. 여기서는 표본"
-        " 하나에 대해 각 인수를 계산하고, 라이브러리의 역전파 및 중앙 차분과 비교합니다. 같은 과정을 두 무리의"
-        " 점에 되풀이하면 나쁜 직선이 좋은 직선으로 바뀝니다. 두 무리가 겹치므로 틀리는 점이 남고, 손실도 0까지"
-        " 내려가지 않습니다.",
+        " 곱한다. 앞의 둘을 곱하면 a - y로 간단해지므로 라이브러리는 이를 한 번에 계산한다. 여기서는 데이터"
+        " 하나에 대해 각 인수를 계산하고, 라이브러리의 역전파 및 중앙 차분과 비교한다. 같은 과정을 두 무리의"
+        " 점에 되풀이하면 나쁜 직선이 좋은 직선으로 바뀐다. 두 무리가 겹치므로 잘못 분류되는 점이 남고, 손실도"
+        " 0까지 내려가지 않는다.",
     ),
     run=run,
 )

@@ -247,12 +247,12 @@ def _draw(found: list[Curves]) -> Any:
 
 CAPTION = Words(
     "Batch sizes compared: by steps, and by rows seen",
-    "배치 크기 비교: 걸음 수로, 그리고 본 행의 수로",
+    "배치 크기 비교: 갱신 횟수 기준과 사용한 데이터 수 기준",
 )
 
 EXPERIMENT = Experiment(
     name="minibatch",
-    title=Words("A mini-batch, number by number", "미니배치 한 번을 숫자 하나하나로"),
+    title=Words("A mini-batch, number by number", "미니배치 학습 한 번을 숫자로 따라가기"),
     text=Words(
         "Training repeats four steps: draw a mini-batch of rows; find the gradient of its loss, forward through the"
         " layers and back; move every parameter a little against it; repeat. For a network that is small enough, every"
@@ -260,13 +260,13 @@ EXPERIMENT = Experiment(
         " batch sizes are compared. At the same rate a few rows serve a step nearly as well as all rows do: by steps,"
         " the curves lie close together, the rougher the smaller the batch. Yet a step on few rows costs few rows, so"
         " by rows seen the small batches are far ahead. What large batches have in return: they stand larger rates.",
-        "학습은 네 단계를 되풀이합니다. 행 몇 개를 미니배치로 뽑고, 층을 따라 앞으로 갔다가 되돌아오며 그 손실의"
-        " 기울기를 구하고, 모든 매개변수를 기울기의 반대쪽으로 조금 옮기고, 이를 반복합니다. 숫자를 모두 찍을 수 있을"
-        " 만큼 작은 신경망으로 한 걸음의 모든 숫자를 보이고, 그렇게 얻은 가중치를 라이브러리의 학습 결과와"
-        " 비교합니다. 이어서 배치 크기를 비교합니다. 학습률이 같으면 행 몇 개로 걷는 한 걸음은 모든 행을 쓴 한 걸음과"
-        " 거의 같은 효과를 냅니다. 걸음 수로 보면 곡선들이 서로 가깝고, 배치가 작을수록 들쭉날쭉할 뿐입니다. 그런데"
-        " 작은 배치의 한 걸음에는 행이 조금만 들므로, 본 행의 수로 보면 작은 배치가 훨씬 앞섭니다. 그 대신 큰 배치는"
-        " 더 큰 학습률을 견딥니다.",
+        "학습은 네 단계를 되풀이한다. 데이터 몇 개를 미니배치로 뽑고, 순전파와 역전파로 그 손실의 기울기를"
+        " 구하고, 모든 매개변수를 기울기의 반대 방향으로 조금 옮긴 다음, 이를 반복한다. 여기서는 모든 숫자를"
+        " 출력할 수 있을 만큼 작은 신경망에서 갱신 한 번의 모든 숫자를 보이고, 그렇게 얻은 가중치를 라이브러리의"
+        " 학습 결과와 비교한다. 이어서 배치 크기를 비교한다. 학습률이 같으면 데이터 몇 개로 한 갱신은 모든"
+        " 데이터를 쓴 갱신과 거의 같은 효과를 낸다. 갱신 횟수로 보면 곡선들이 서로 가깝고, 배치가 작을수록"
+        " 들쭉날쭉할 뿐이다. 그런데 작은 배치는 갱신 한 번에 쓰는 데이터가 적으므로, 사용한 데이터 수로 보면"
+        " 작은 배치가 훨씬 앞선다. 그 대신 큰 배치에는 더 큰 학습률을 쓸 수 있다.",
     ),
     run=run,
 )

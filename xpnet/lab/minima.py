@@ -286,7 +286,7 @@ ESCAPE = Words(
 
 EXPERIMENT = Experiment(
     name="minima",
-    title=Words("Three kinds of low places", "세 종류의 낮은 곳"),
+    title=Words("Three kinds of low places", "전역 최솟값, 지역 최솟값, 안장점"),
     text=Words(
         "The function is a round bowl with two dents on its side. Shallow dents are local minima, and between them is"
         " a saddle: the lowest place along x, the highest along y. What starts exactly on the axis walks to the saddle"
@@ -296,14 +296,14 @@ EXPERIMENT = Experiment(
         " out of the narrow dents, and the wide bowl holds them. But a single step at a large rate does nothing, for"
         " at the bottom the gradient is zero; it takes many. And curvature counts, not depth: where the dents"
         " are deeper than the bowl, and so the global minima, the same kick throws the walks out of these.",
-        "이 함수는 비탈에 홈이 두 개 파인 둥근 그릇입니다. 홈이 얕으면 지역 최솟값이 되고, 두 홈 사이에는 안장점이"
-        " 있습니다. 안장점은 x 방향으로는 가장 낮고 y 방향으로는 가장 높은 곳입니다. 정확히 축 위에서 출발하면"
-        " 안장점까지 걸어가 머물지만, y 방향으로 아주 조금만 밀어도 빠져나옵니다. 시작점 10만 개를 나란히 움직이는데,"
-        " 각각은 혼자 움직일 때와 똑같이 움직입니다. 학습률이 작고 일정하면 출발한 골의 최솟값에서 끝납니다."
-        " 학습률이 크면 곡률이 큰 곳에는 머물 수 없습니다. 그래서 재시작을 하거나 학습률을 한동안 크게 키우면"
-        " 점들이 좁은 홈에서 빠져나오고, 넓은 그릇은 점들을 붙잡아 둡니다. 그러나 한 걸음만 키워서는 아무 일도"
-        " 일어나지 않습니다. 바닥에서는 기울기가 0이므로 여러 걸음이 필요합니다. 또 중요한 것은 깊이가 아니라"
-        " 곡률입니다. 홈이 그릇보다 깊어 전역 최솟값이 되어도, 같은 방법을 쓰면 점들이 그 홈에서 빠져나옵니다.",
+        "이 함수는 비탈에 홈이 두 개 파인 둥근 그릇이다. 홈이 얕으면 지역 최솟값이 되고, 두 홈 사이에는 안장점이"
+        " 있다. 안장점은 x 방향으로는 가장 낮고 y 방향으로는 가장 높은 곳이다. 정확히 축 위에서 출발하면"
+        " 안장점까지 가서 머물지만, y 방향으로 아주 조금만 밀어도 빠져나온다. 시작점 10만 개를 나란히"
+        " 움직이는데, 각각은 혼자 움직일 때와 똑같이 움직인다. 학습률이 작고 일정하면 출발한 골의 최솟값에서"
+        " 끝난다. 학습률이 크면 곡률이 큰 곳에는 머물 수 없다. 그래서 재시작을 하거나 학습률을 한동안 크게"
+        " 키우면 점들이 좁은 홈에서 빠져나와 넓은 그릇에 머문다. 그러나 갱신 한 번 동안만 키워서는 아무 일도"
+        " 일어나지 않는다. 바닥에서는 기울기가 0이므로 여러 번 갱신해야 한다. 또 중요한 것은 깊이가 아니라"
+        " 곡률이다. 홈이 그릇보다 깊어 전역 최솟값이 되어도, 같은 방법을 쓰면 점들이 그 홈에서 빠져나온다.",
     ),
     run=run,
 )

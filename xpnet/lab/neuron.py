@@ -228,7 +228,7 @@ CAPTION = Words(
 
 EXPERIMENT = Experiment(
     name="neuron",
-    title=Words("One neuron, and what it cannot do", "뉴런 하나, 그리고 그것이 할 수 없는 일"),
+    title=Words("One neuron, and what it cannot do", "뉴런 하나와 그 한계"),
     text=Words(
         "A neuron multiplies each input by a weight, adds the products and a bias, and hands the sum to an activation."
         " The bias is nothing special: it is the weight of an input that is always 1. One neuron says yes on one side"
@@ -236,12 +236,12 @@ EXPERIMENT = Experiment(
         " loss is convex, and its gradient vanishes where all weights are 0, so the neuron ends at probabilities of 1/2"
         " and a loss of log 2. NAND and OR, with AND behind them, make XOR: a second layer. Two layers can be learnt"
         " too, but with just two hidden units not from every start; spare units help.",
-        "뉴런은 입력마다 가중치를 곱해 모두 더하고, 거기에 편향을 더한 값을 활성화 함수에 넘깁니다. 편향은 특별한"
-        " 것이 아니라 항상 1인 입력의 가중치입니다. 뉴런 하나는 직선의 한쪽에서만 1을 내므로 AND, OR, NAND는 손으로"
-        " 정하든 학습하든 표현할 수 있습니다. XOR는 직선 하나로 나눌 수 없습니다. 손실 함수가 볼록하고 가중치가 모두"
-        " 0인 곳에서 기울기가 0이므로, 뉴런은 네 입력 모두에 1/2을 내고 손실은 log 2에서 멈춥니다. NAND와 OR 뒤에"
-        " AND를 놓으면, 곧 층을 하나 더 쌓으면 XOR가 됩니다. 두 층도 학습할 수 있지만, 은닉 유닛이 둘뿐이면 시작점에"
-        " 따라 실패하기도 하고, 유닛에 여유가 있으면 성공하는 경우가 늘어납니다.",
+        "뉴런은 입력마다 가중치를 곱해 모두 더하고, 거기에 편향을 더한 값을 활성화 함수에 넘긴다. 편향은 특별한"
+        " 것이 아니라 항상 1인 입력의 가중치이다. 뉴런 하나는 직선의 한쪽에서만 1을 출력하므로 AND, OR, NAND는"
+        " 손으로 정하든 학습하든 표현할 수 있다. XOR는 직선 하나로 나눌 수 없다. 손실 함수가 볼록하고 가중치가"
+        " 모두 0인 곳에서 기울기가 0이므로, 뉴런은 네 입력 모두에 0.5를 출력하고 손실은 log 2에서 멈춘다. NAND와"
+        " OR 뒤에 AND를 놓으면, 곧 층을 하나 더 쌓으면 XOR가 된다. 두 층도 학습할 수 있지만, 은닉층의 뉴런이"
+        " 둘뿐이면 시작점에 따라 실패하기도 하고, 뉴런이 더 많으면 성공하는 경우가 늘어난다.",
     ),
     run=run,
 )

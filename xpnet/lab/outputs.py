@@ -243,7 +243,7 @@ def _draw_classes(axes: Any, one: Output) -> None:
 
 CAPTION = Words(
     "Output layers on data they suit (hatched: none above 1/2; crossed: several)",
-    "출력층과 그에 맞는 데이터 (빗금: 1/2을 넘는 출력이 없음, 격자: 여럿)",
+    "출력층과 그에 맞는 데이터 (빗금: 0.5를 넘는 출력이 없음, 격자: 둘 이상)",
 )
 
 EXPERIMENT = Experiment(
@@ -257,13 +257,14 @@ EXPERIMENT = Experiment(
         " separately, so that none or several may say yes, or softmax, which shares 1 among the classes. On clouds of"
         " points both decide about equally well; they differ in what their numbers mean. A real number needs y = x:"
         " sigmoid and tanh cannot leave their ranges.",
-        "신경망을 무엇에 쓰는지가 마지막 층을 정합니다. 두 클래스라면 출력은 하나입니다. 계단 함수는 0 또는 1을,"
-        " 시그모이드는 확률을, tanh는 -1과 1 사이의 수를 냅니다. 계단 함수에는 학습에 쓸 기울기가 없으므로 여기서는"
-        " 예측할 때만 쓰고, 학습은 그 뒤의 시그모이드로 합니다. 그래서 가중치도 판정도 시그모이드와 같지만, 얼마나"
-        " 확실한지는 알 수 없습니다. 클래스가 여럿이면 클래스마다 시그모이드를 하나씩 두거나 소프트맥스를 씁니다."
-        " 시그모이드들은 따로따로 답하므로 아무도 1/2을 넘지 않거나 여럿이 넘을 수 있고, 소프트맥스는 1을 클래스들에"
-        " 나누어 줍니다. 무리 지은 점들에서는 둘의 정확도가 비슷하며, 다른 것은 출력값의 의미입니다. 실수를"
-        " 예측하려면 y = x가 필요합니다. 시그모이드와 tanh는 제 범위를 벗어나지 못합니다.",
+        "신경망을 무엇에 쓰는지에 따라 마지막 층이 정해진다. 두 클래스라면 출력은 하나이다. 계단 함수는 0 또는"
+        " 1을, 시그모이드는 확률을, tanh는 -1과 1 사이의 수를 출력한다. 계단 함수에는 학습에 쓸 기울기가"
+        " 없으므로 여기서는 예측할 때만 쓰고, 학습할 때는 그 자리에 시그모이드를 쓴다. 그래서 가중치도 판정도"
+        " 시그모이드와 같지만, 얼마나 확실한지는 알 수 없다. 클래스가 여럿이면 클래스마다 시그모이드를 하나씩"
+        " 두거나 소프트맥스를 쓴다. 시그모이드의 출력은 서로 독립이므로 어느 출력도 0.5를 넘지 않거나 여러"
+        " 출력이 넘을 수 있고, 소프트맥스의 출력은 합이 1이다. 무리 지은 점들에서는 둘의 정확도가 비슷하며, 다른"
+        " 것은 출력값의 의미이다. 실수를 예측하려면 항등 함수를 쓴다. 시그모이드와 tanh의 출력은 정해진 범위를"
+        " 벗어나지 못한다.",
     ),
     run=run,
 )

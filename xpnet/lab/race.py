@@ -152,7 +152,7 @@ def run(lab: Lab) -> None:
     curves = {f"{name}, rate {RACERS[name].rate:g}": (name, losses) for name, (losses, _) in found.items()}
     lab.draw(
         "race",
-        Words("The post's race: each rule at the book's rate", "글의 경주: 각 방법을 책의 학습률로"),
+        Words("The post's race: each rule at the book's rate", "글의 비교 실험: 책의 학습률을 사용"),
         partial(_draw, curves),
     )
     if options.book_rates_only:
@@ -273,16 +273,16 @@ def _init(text: str) -> str | float:
 
 EXPERIMENT = Experiment(
     name="race",
-    title=Words("A race of update rules", "최적화 방법들의 경주"),
+    title=Words("A race of update rules", "매개변수 갱신 방법 비교"),
     text=Words(
         "The post's race: SGD, Momentum, AdaGrad, RMSprop and Adam start from the same weights and see the same"
         " batches. At the book's rates they end far apart, which says as much about the rates as about the rules. So"
         " each then runs at several rates, and takes its best: the remaining differences test the claim that"
         " Adam is the best of all.",
-        "글의 경주입니다. SGD, 모멘텀, AdaGrad, RMSprop, Adam이 같은 가중치에서 출발해 같은 배치를"
-        " 봅니다. 책의 학습률에서는 결과가 크게 벌어지는데, 이는 방법만큼이나 학습률의 차이이기도 합니다."
-        " 그래서 각 방법을 여러 학습률로 돌려 가장 좋은 것을 고릅니다. 그래도 남는 차이가 'Adam이 가장"
-        " 좋다'는 말에 대한 시험입니다.",
+        "글의 비교 실험이다. SGD, 모멘텀, AdaGrad, RMSprop, Adam이 같은 가중치에서 출발해 같은 배치로 학습한다."
+        " 책의 학습률에서는 결과가 크게 벌어지는데, 이는 방법의 차이인 만큼 학습률의 차이이기도 하다. 그래서"
+        " 방법마다 여러 학습률로 학습시켜 가장 좋은 것을 고른다. 그래도 남는 차이로 'Adam이 가장 좋다'는 주장을"
+        " 확인한다.",
     ),
     run=run,
     add_options=_add_options,

@@ -236,7 +236,7 @@ ACTIVATIONS_CAPTION = Words(
 )
 GRADIENTS_CAPTION = Words(
     "Gradient by layer, in the first step (marks) and in the last (thin lines)",
-    "층별 기울기의 크기: 첫 걸음(표식)과 마지막 걸음(가는 선)",
+    "층별 기울기의 크기: 첫 갱신(표식)과 마지막 갱신(가는 선)",
 )
 TRAINING_CAPTION = Words(
     "Training a deep network, each at its best rate",
@@ -255,13 +255,13 @@ EXPERIMENT = Experiment(
         " layer. Sigmoids with deviation 1, saturated as they are, get gradients of an even size, and learn a little."
         " With batch normalization gradients are of much the same size everywhere, and every one of these networks"
         " learns.",
-        "기울기는 뒤로 가면서 층마다 가중치와 활성화 함수의 기울기에 곱해집니다. 시그모이드의 기울기는 기껏해야"
-        " 4분의 1이어서 층을 지날 때마다 줄어들고, 열 층짜리 신경망은 Xavier나 He 초깃값으로도 아무것도 배우지"
-        " 못합니다. ReLU만으로는 해결되지 않습니다. 표준편차 0.01의 가중치로는 모든 층의 기울기가 똑같이 아주"
-        " 작고, 1로는 너무 커서 발산합니다. Xavier나 He 초깃값을 쓴 tanh와 ReLU는 학습되지만, ReLU에 Xavier"
-        " 초깃값을 쓰면 느립니다. He 초깃값은 층이 바뀌어도 ReLU 출력의 크기를 유지합니다. 표준편차 1의"
-        " 시그모이드는 포화되어 있지만 층마다 기울기의 크기가 비슷해서 조금은 배웁니다. 배치 정규화를 쓰면"
-        " 기울기의 크기가 어느 층에서나 비슷해지고, 여기의 모든 신경망이 학습됩니다.",
+        "기울기는 뒤로 가면서 층마다 가중치와 활성화 함수의 기울기에 곱해진다. 시그모이드의 기울기는 기껏해야"
+        " 4분의 1이어서 층을 지날 때마다 줄어들고, 은닉층이 열 개인 신경망은 Xavier나 He 초깃값으로도 전혀"
+        " 학습되지 않는다. ReLU만으로는 해결되지 않는다. 표준편차가 0.01인 가중치로는 모든 층의 기울기가 똑같이"
+        " 아주 작고, 1인 가중치로는 너무 커서 발산한다. Xavier나 He 초깃값을 쓴 tanh와 ReLU는 학습되지만, ReLU에"
+        " Xavier 초깃값을 쓰면 느리다. He 초깃값은 층이 바뀌어도 ReLU 출력의 크기를 유지한다. 표준편차가 1인"
+        " 시그모이드는 포화되어 있지만 층마다 기울기의 크기가 비슷해서 조금은 학습된다. 배치 정규화를 쓰면"
+        " 기울기의 크기가 어느 층에서나 비슷해지고, 여기의 모든 신경망이 학습된다.",
     ),
     run=run,
 )

@@ -97,7 +97,7 @@ def _draw(found: dict[str, Descent]) -> Any:
         axes.plot(*START, "s", color=PALETTE[6], markersize=6)
         axes.plot(0.0, 0.0, "*", color=PALETTE[2], markersize=12)
         steps = arrival(descent.path)
-        end = "never stays there" if steps is None else f"there after {steps} steps"
+        end = "never stays there" if steps is None else f"arrives after {steps} steps"
         axes.set_title(f"{name}, rate {RULES[name][1]:g}: {end}")
     for axes in grid.flat[len(found) :]:
         axes.set_axis_off()
@@ -120,17 +120,16 @@ EXPERIMENT = Experiment(
         " large as the steep direction allows makes plain descent (SGD) jump from side to side while it creeps towards"
         " the minimum. Momentum averages the jumps away; AdaGrad, RMSprop and Adam measure the steepness of each"
         " direction, and divide by it. In the post's valley, 20 times as steep across as along, Momentum and Adam gain"
-        " nothing by that: at its best rate SGD is there before them. In one of 1000 to 1 it needs about thirty times"
+        " nothing by that: at its best rate SGD arrives before them. In one of 1000 to 1 it needs about thirty times"
         " their steps. AdaGrad, whose steps shrink as it goes, is the quickest in both; RMSprop, whose steps do not,"
         " has to take a small rate to settle at all.",
-        "기울기는 가장 가파른 방향을 가리키는데, 긴 골짜기에서 그 방향은 골짜기를 따라가지 않고"
-        " 가로지릅니다. 가파른 방향이 견디는 만큼 학습률을 키우면 단순한 경사 하강법(SGD)은 양쪽 벽을"
-        " 오가며 최솟값 쪽으로는 조금씩만 나아갑니다. 모멘텀은 오가는 움직임을 평균내어 없애고, AdaGrad,"
-        " RMSprop, Adam은 방향마다 가파른 정도를 재어 그것으로 나눕니다. 골짜기를 가로지르는 방향이 따라가는"
-        " 방향보다 20배 가파른 글의 골짜기에서는 모멘텀과 Adam에 이득이 없습니다. 가장 좋은 학습률에서는"
-        " SGD가 먼저 도착합니다. 1000배인 골짜기에서는 SGD가 그 서른 배쯤 되는 걸음을 씁니다. 갈수록 걸음이"
-        " 작아지는 AdaGrad는 두 곳 모두에서 가장 빠르고, 걸음이 작아지지 않는 RMSprop은 학습률을 작게 잡아야"
-        " 멈출 수 있습니다.",
+        "기울기는 가장 가파른 방향을 가리키는데, 긴 골짜기에서 그 방향은 골짜기를 따라가지 않고 가로지른다."
+        " 가파른 방향이 견디는 한계까지 학습률을 키우면 단순한 경사 하강법(SGD)은 양쪽 벽을 오가며 최솟값"
+        " 쪽으로는 조금씩만 나아간다. 모멘텀은 오가는 움직임을 평균내어 없애고, AdaGrad, RMSprop, Adam은"
+        " 방향마다 가파른 정도를 재어 그것으로 나눈다. 골짜기를 가로지르는 방향이 따라가는 방향보다 20배 가파른"
+        " 글의 골짜기에서는 모멘텀과 Adam에 이득이 없다. 가장 좋은 학습률에서는 SGD가 먼저 도착한다. 1000배인"
+        " 골짜기에서는 SGD의 갱신 횟수가 두 방법의 서른 배쯤 된다. 갈수록 갱신 폭이 작아지는 AdaGrad는 두 곳"
+        " 모두에서 가장 빠르고, 갱신 폭이 작아지지 않는 RMSprop은 학습률을 작게 잡아야 수렴한다.",
     ),
     run=run,
 )
