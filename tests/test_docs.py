@@ -58,6 +58,15 @@ def test_the_page_on_layers_lists_all_that_can_be_recorded():
     assert names <= set(re.findall(r"`(\w+)`", text_of(ROOT / "docs" / "your-own-layer.md")))
 
 
+def test_the_page_on_the_compiler_quotes_the_plan():
+    text, plan = (text_of(ROOT / "docs" / name) for name in ("how-the-compiler-works.md", "plan.txt"))
+    quoted = [block for block in re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if "loop" in block]
+    assert quoted
+    assert all(block in plan for block in quoted)
+    assert re.search(r"has (\d+) instructions", text)[1] == plan.split()[0]
+    assert re.search(r"`(min\(where.*\))`", text)[1].removesuffix(")") in plan
+
+
 def test_options_exist(capsys):
     for module, name in ((train, "train"), (predict, "predict")):
         with pytest.raises(SystemExit):
