@@ -5,7 +5,8 @@ A program from the posts runs with nothing changed but its import lines:
     from xpnet.tutorial import *
 
 The posts follow K. Saito, "Deep Learning from Scratch" (O'Reilly Japan, 2016). Where this does otherwise than the book,
-it says so. Networks are in double precision, as there, and live on the device that was chosen with `use`, or with the
+it says so. The book's layer classes (Affine, Relu, SoftmaxWithLoss), TwoLayerNet, its Trainer and convolution are not
+here. Networks are in double precision, as there, and live on the device that was chosen with `use`, or with the
 environment variable XPNET_DEVICE: "cpu" (the default), "cuda" or "cuda:N".
 """
 
