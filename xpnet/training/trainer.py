@@ -44,8 +44,8 @@ class Trainer:
         schedule: a factor of the learning rate by the number of steps taken; None for a constant rate.
         batch_size: rows in a step. The last batch of an epoch holds what is left, and counts with its true size.
         seed: of the order of rows: epoch e sees `rng.permutation(seed, e, rows)`, whatever came before; None draws one.
-        compile: whether steps may be compiled (on the CPU, where the extra `fast` is installed, and where there are so
-            many that it pays).
+        compile: whether steps may be compiled: on the CPU, with the extra `fast`, if enough steps are asked for. Each
+            `fit` counts its own: in a loop of `fit(epochs=1)` on little data, steps are never compiled.
 
     Attributes:
         epoch, step: how many were taken.
