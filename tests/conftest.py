@@ -56,9 +56,15 @@ def not_strict(monkeypatch):
 @pytest.fixture
 def eager(monkeypatch):
     """Every step runs eagerly, also on the CPU: for tests that compare bytes between devices."""
+    monkeypatch.setattr("xpnet.training.runner.why_eager", lambda model, compiled: "this test runs eagerly")
+
+
+@pytest.fixture
+def untraceable(monkeypatch):
+    """No step can be traced."""
 
     def refuse(*arguments, **options):
-        raise UntraceableError("this test runs eagerly")
+        raise UntraceableError("this test refuses")
 
     monkeypatch.setattr("xpnet.training.compiled_step.compile_step", refuse)
 

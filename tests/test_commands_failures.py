@@ -133,6 +133,7 @@ def test_a_full_disk_below_the_output(command):
     assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")
 
 
+@pytest.mark.compiles
 def test_a_plan_of_weighted_labels(run, tmp_path):
     """Their weights are the loss's, and not those of rows."""
     x, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(120).reshape(60, 2) % 3 % 2
@@ -143,9 +144,10 @@ def test_a_plan_of_weighted_labels(run, tmp_path):
     assert "instructions for" in out or why_not_compiled() in out
 
 
-def test_steps_that_cannot_be_traced_are_told_of(run, eager):
+@pytest.mark.compiles
+def test_steps_that_cannot_be_traced_are_told_of(run, untraceable):
     code, out, err = run(train, *DIGITS, "--epochs", "2", "--quiet", "--json")
-    reason = "cannot trace the step: this test runs eagerly"
+    reason = "cannot trace the step: this test refuses"
     assert (code, err) == (0, f"steps run eagerly, and slower: {reason}\n")
     assert json.loads(out)["compiled"] == reason
     assert run(train, *SHORT, "--quiet", "--no-compile")[2] == "", "it was asked for"

@@ -40,7 +40,11 @@ def commands(path):
     return [re.split(r"\s+#", line)[0] for line in lines]
 
 
-RUN = [path for path in PAGES if blocks(path, "python") and path.name != "sklearn.md"]
+RUN = [
+    pytest.param(path, marks=[pytest.mark.compiles] * (path.name == "your-own-layer.md"))
+    for path in PAGES
+    if blocks(path, "python") and path.name != "sklearn.md"
+]
 
 
 @pytest.mark.parametrize("path", RUN, ids=name_of)

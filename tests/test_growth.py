@@ -62,6 +62,7 @@ def recorded_step(model, monkeypatch):
     return handed
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("threads", [0, 1, 2])  # 0: replayed by NumPy
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_work_of_compiling_is_linear_in_depth(batch_norm, threads, monkeypatch):
@@ -128,6 +129,7 @@ def test_memory_of_a_stream_is_level():
     assert after - before < 2**19
 
 
+@pytest.mark.compiles
 def test_a_compiled_step_serves_any_number_of_rows(monkeypatch):
     monkeypatch.setattr(runner, "BREAK_EVEN_ELEMENTS", 0)
     made = []

@@ -74,7 +74,9 @@ def compile_step(
         check_int("steps_per_call", steps_per_call)
     trace = record(step, arrays, gathered, per_step)
     if trace.signature != record(step, arrays, gathered, per_step).signature:
-        raise UntraceableError("a step that is not the same each time (are its random numbers from outside of it?)")
+        raise UntraceableError(
+            "a step that is not the same each time (does it draw from np.random, and not by its layer's key?)"
+        )
     try:
         if why_not_compiled() is not None:
             return Replay(trace)

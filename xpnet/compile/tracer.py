@@ -81,7 +81,7 @@ class TracedArray:
     def __getitem__(self, key: Any) -> TracedArray:
         keys = key if isinstance(key, tuple) else (key,)
         if any(isinstance(k, TracedArray | np.ndarray | list | bool) for k in keys):
-            raise UntraceableError("indexing by an array: the shape or the elements would depend on values")
+            raise UntraceableError("indexing by an array, whose values are not known: use xp.where")
         if sum(k is Ellipsis for k in keys) > 1:
             raise IndexError("an index can only have a single ellipsis ('...')")
         taken = sum(k is not None and k is not Ellipsis for k in keys)
@@ -339,6 +339,11 @@ class TracedArray:
         raise UntraceableError("the value of an array is not known while the step is recorded")
 
     __bool__ = __float__ = __int__ = __index__ = __complex__ = __array__ = __iter__ = item = tolist = _values_needed
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # protocols, which ask whether there is one
+            raise AttributeError(name)
+        raise UntraceableError(f"array.{name} cannot be recorded")
 
     def __len__(self) -> int:
         if not self.shape:
