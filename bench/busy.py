@@ -50,7 +50,7 @@ class Turns:
 
 @contextmanager
 def load(processes: int) -> Iterator[None]:
-    """Context in which so many processes spin."""
+    """Context in which `processes` processes spin."""
     command = [sys.executable, "-c", "while True: pass"]
     spinning = [subprocess.Popen(command) for _ in range(processes)]
     try:

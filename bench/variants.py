@@ -28,7 +28,7 @@ SIZES, BATCH, STEPS = [784, 100, 100, 100, 100, 10], 128, 100
 
 
 def mlp(**options: Any) -> Callable[[], MLP]:
-    """Return what makes a model with these options."""
+    """Return a function that makes a model with these options."""
     return lambda: MLP(SIZES, input_scale=255.0, **options)
 
 

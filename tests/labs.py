@@ -9,7 +9,7 @@ from xpnet.lab.experiment import Lab
 
 
 def lab_on(device, seed=0, **options):
-    """Return what an experiment works with, on a device, without pictures and without progress."""
+    """Return the `Lab` of an experiment on a device, without pictures and without progress."""
     return Lab(device, None, seed, argparse.Namespace(quiet=True, **options))
 
 

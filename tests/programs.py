@@ -48,7 +48,7 @@ def program(step, arrays, threads=1, per_step=()):
 
 
 def runner(step, arrays, way, per_step=()):
-    """Return what runs a step in one of `WAYS`."""
+    """Return the executable of a step in one of `WAYS`."""
     if way == "replay":
         return Replay(recorded(step, arrays, per_step))
     if way == "no blas":
@@ -59,7 +59,7 @@ def runner(step, arrays, way, per_step=()):
 
 
 def results(step, arrays, way, steps=1):
-    """Return the arrays after so many steps; the way "eager" is NumPy's."""
+    """Return the arrays after `steps` steps; the way "eager" is NumPy's."""
     after = copied(arrays)
     with np.errstate(all="ignore"):
         if way == "eager":

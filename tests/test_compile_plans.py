@@ -64,7 +64,7 @@ def test_the_plan_of_two_layers_on_one_thread():
     ]
 
 
-def test_results_take_the_place_of_what_nobody_needs_any_more():
+def test_results_share_offsets_with_those_that_are_read_no_more():
     """Of six results three share a place with another: each loop writes where it has read."""
     plan = threaded_plan(recorded(two_layers, arrays()))
     product, relu, outputs, difference, back, masked = plan.offsets.values()

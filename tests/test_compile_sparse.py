@@ -41,7 +41,7 @@ def among_nan(array):
 
 
 def call(function, a, b, c, transposed):
-    """Return what the function returns for A, as it lies, B and C."""
+    """Call the function for A as it is in memory, B and C."""
     m, k = a.shape[::-1] if transposed else a.shape
     n = b.shape[1]
     room = scratch_bytes(k, Vectors.of(n, k, b.itemsize, compiler().registers), b.itemsize)
@@ -59,7 +59,7 @@ def function_for(b, transposed, b_transposed=False, address=lambda text: compile
 
 
 def multiply(a, b, transposed, b_transposed=False, function=None):
-    """Return what the function returns, and C, which was full of NaN; all three matrices lie among NaN."""
+    """Call the function; return its answer, and C, which was full of NaN. All three matrices are among NaN."""
     c = among_nan(np.full((a.shape[0], b.shape[1]), np.nan, a.dtype))
     a = among_nan(a.T if transposed else a)
     b = among_nan(b.T).T if b_transposed else among_nan(b)

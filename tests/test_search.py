@@ -103,7 +103,7 @@ def test_trials_are_what_single_runs_find(digits):
             assert trial["validation_accuracy"] == pytest.approx(row["validation_accuracy"], abs=0.005)
 
 
-def test_the_test_rows_are_nobodys_business(digits):
+def test_the_search_does_not_read_the_test_rows(digits):
     """Their values change nothing, and they are not even evaluated."""
     blind = replace(digits, x_test=digits.x_test[:1] * 0, y_test=digits.y_test[:1])
     configs = [replace(DIGITS, lr=lr) for lr in (0.001, 0.01)]

@@ -142,7 +142,7 @@ def accuracy(weights: Weights, x: Array, t: Array) -> float:
 
 
 def surroundings() -> dict[str, Any]:
-    """Return what numbers depend on: machine, versions, commit."""
+    """Return the surroundings of a measurement: machine, versions, commit."""
     return {
         "processor": processor_name(),
         "usable_processors": usable_processors(),

@@ -72,7 +72,7 @@ class Sequential:
             ) from error
 
     def _check_layers(self) -> tuple[int | None, int | None]:
-        """Return how many features go in and how many come out, or None where the layers take any."""
+        """Return the numbers of features in and out; None where the layers take any."""
         seen: set[int] = set()
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
@@ -88,7 +88,7 @@ class Sequential:
         return None, None
 
     def check_widths(self, in_features: int) -> int:
-        """Return how many features come out where `in_features` go in; raise ValueError where two layers do not fit."""
+        """Return the number of features out; raise ValueError where two layers do not fit."""
         width = in_features
         for index, layer in enumerate(self.layers):
             try:

@@ -113,7 +113,7 @@ def _fit_arguments(config: Config, data: Dataset, model: MLP, steps: int) -> dic
 
 
 def threads_for(config: Config, data: Dataset, device: Device) -> int:
-    """Return how many threads a run may use on the CPU."""
+    """Return the number of threads that a run may use on the CPU."""
     compiled = config.compile and device.index is None and why_not_compiled() is None
     return config.threads or default_threads(network_sizes(config, data), config.batch_size, compiled=compiled)
 

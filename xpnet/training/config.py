@@ -34,21 +34,21 @@ VALIDATION_FOR_EARLY_STOP = 0.1
 MOST_THREADS = 1024
 LONGEST = 2**20  # bytes of a file of options
 MOST_DEFAULT_THREADS = 8  # even large products gain little from more
-# Below so many multiplications in its largest product, an eager step gains next to nothing from a second BLAS thread,
-# and on a busy machine, where the two wait for each other, it loses much: CONTRIBUTING.md has the measurement.
+# Multiplications in the largest product from which a second BLAS thread helps an eager step. Below, it gains next to
+# nothing, and on a busy machine, where the two wait for each other, it loses much: see docs/decisions/threads.md.
 WORTH_THREADS = 2**24
 
 
 def most_threads() -> int:
-    """Return how many threads a run of a large network uses: one for each usable processor, and at most 8."""
+    """Return the number of threads of a large network: one for each usable processor, and at most 8."""
     return min(usable_processors(), MOST_DEFAULT_THREADS)
 
 
 def default_threads(sizes: Sequence[int], batch_size: int, *, compiled: bool) -> int:
-    """Return how many threads a run of a network of these sizes may use unless told.
+    """Return the default number of threads for a network of these sizes.
 
-    Compiled steps take no more of `most_threads()` than they are worth (`compile.plan.useful_threads`). Others leave
-    them to the BLAS: one where all products are small, `most_threads()` else.
+    Compiled steps take no more of `most_threads()` than they are worth (`compile.cpu.partition.useful_threads`). Eager
+    steps leave them to the BLAS: one where all products are small, else `most_threads()`.
     """
     if compiled:
         return most_threads()
@@ -170,7 +170,7 @@ class Config:
         return VALIDATION_FOR_EARLY_STOP if self.validation is None and self.early_stop else self.validation
 
     def total_steps(self, per_epoch: int) -> int:
-        """Return how many steps the run takes, where an epoch has `per_epoch`."""
+        """Return the number of steps of the run, where an epoch has `per_epoch`."""
         if self.steps is not None:
             return self.steps
         if self.epochs is not None:

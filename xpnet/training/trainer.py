@@ -247,7 +247,7 @@ class Trainer:
         return [one * factor for one in rate] if isinstance(rate, tuple) else rate * factor
 
     def _divergence(self, row: HistoryRow) -> str | None:
-        """Return what diverged in an epoch, in every replica, as a sentence; None while one replica is finite."""
+        """Return a sentence that names what diverged in an epoch; None while one replica is finite."""
         network = self.model.network
         finite = network.device.to_host(network.xp.isfinite(network.values).all(axis=-1))
         if not np.isfinite(row["train_loss"]).any():
