@@ -113,8 +113,9 @@ class StepRunner:
         alike = _alike_from(batches)
         sizes = Counter(batch.stop - batch.start for batch in batches)
         compiled = {size: self._count(size, count, len(batches)) for size, count in sizes.items()}
-        if self._why_eager is None and not any(compiled.values()) and not self._executables:
-            self.compiled = self._too_few(sizes, len(batches))
+        if self.compiled is True and not any(compiled.values()) and not self._executables:
+            size = batches[0].stop - batches[0].start
+            self.compiled = f"{TOO_FEW}: it pays from {break_even_steps(self.model, size)} steps of {size} rows"
         while done < len(batches):
             first, size = batches[done].start, batches[done].stop - batches[done].start
             index, scalars = order[batches[done]], table_row(table, done)
@@ -153,17 +154,12 @@ class StepRunner:
         if steps < math.inf and max(steps, expected) >= break_even_steps(self.model, size):
             steps = math.inf
         self.counts[kind] = steps
-        compiled = [kind for kind, steps in self.counts.items() if steps == math.inf]
-        for old in [*compiled[:-MAX_EXECUTABLES], *list(self.counts)[:-MAX_COUNTS]]:
-            self.counts.pop(old, None)  # counted from 0 once more
-            self._executables.pop(old, None)
+        if len(self.counts) > MAX_EXECUTABLES:
+            compiled = [kind for kind, steps in self.counts.items() if steps == math.inf]
+            for old in [*compiled[:-MAX_EXECUTABLES], *list(self.counts)[:-MAX_COUNTS]]:
+                self.counts.pop(old, None)  # counted from 0 once more
+                self._executables.pop(old, None)
         return steps == math.inf
-
-    def _too_few(self, sizes: Counter[int], total: int) -> str:
-        """Return the reason why none of `total` batches of these sizes is compiled, with the numbers."""
-        size, count = sizes.most_common(1)[0]
-        steps = max(self.counts.get(self._kind(size), 0), (self._expected or 0) * count // total)
-        return f"{TOO_FEW}: {steps:.0f} of {size} rows, and it pays from {break_even_steps(self.model, size)}"
 
     def _kind(self, size: int) -> tuple[Any, ...]:
         """Return the batch size, and the shapes and types of the rows, without their number."""
