@@ -85,15 +85,16 @@ class StepRunner:
 
     def use(self, rows: Rows) -> None:
         """Use other rows from now on; the compiled steps serve rows of the same shapes and types."""
-        rows = rows.in_order() if self._why_eager is None else rows
-        if rows is not vars(self).get("rows"):
-            self.rows, gathered = rows, gathered_names(rows)
-            arrays = rows.arrays().items()
-            self._row_types = tuple((name, array.shape[name in gathered :], array.dtype) for name, array in arrays)
+        if rows is vars(self).get("_given"):
+            return
+        self._given, self.rows = rows, rows.in_order() if self._why_eager is None else rows
+        gathered, arrays = gathered_names(self.rows), self.rows.arrays().items()
+        self._row_types = tuple((name, array.shape[name in gathered :], array.dtype) for name, array in arrays)
 
     def release(self) -> None:
         """Keep no rows; `use` must be called before the next step."""
-        vars(self).pop("rows", None)
+        for name in ("rows", "_given"):
+            vars(self).pop(name, None)
         for executable in self._executables.values():
             executable.release()
 
