@@ -42,10 +42,10 @@ class ProductFunction(Builder):
             self._replicas()
 
     def _entry(self, name: str) -> str:
-        return self.get(self.at("i64", "%table", str(TABLE.index(name))))
+        return self.field("%table", TABLE.index(name))
 
     def _pointer(self, name: str) -> str:
-        return self.let(f"inttoptr i64 {self._entry(name)} to ptr")
+        return self.as_pointer(self._entry(name))
 
     def _replicas(self) -> None:
         """Go through the replicas in which the part has rows."""

@@ -59,8 +59,8 @@ class Driver(Builder):
         with self.define("void @run(ptr %call)"):
             self._run()
         with self.define("internal ptr @help(ptr %thread)", "ret ptr null"):
-            call = self.let(f"inttoptr i64 {self.get(self.at('i64', '%thread', '1'))} to ptr")
-            self.line(f"call void @steps(ptr {call}, i64 {self.get(self.at('i64', '%thread', '2'))})")
+            call = self.as_pointer(self.field("%thread", 1))
+            self.line(f"call void @steps(ptr {call}, i64 {self.field('%thread', 2)})")
         with self.define("internal void @steps(ptr %call, i64 %me)"):
             self._steps()
         with self.define("internal void @part(ptr %call, ptr %phase, ptr %memory, i64 %step, i64 %part)"):
@@ -74,15 +74,11 @@ class Driver(Builder):
 
     def given(self, name: str) -> str:
         """Argument of the call, as a number."""
-        return self.get(self.at("i64", "%call", str(CALL.index(name))))
+        return self.field("%call", CALL.index(name))
 
     def pointer(self, name: str) -> str:
         """Argument of the call, as a pointer."""
-        return self.let(f"inttoptr i64 {self.given(name)} to ptr")
-
-    def field(self, row: str, index: int) -> str:
-        """Number in a row."""
-        return self.get(self.at("i64", row, str(index)))
+        return self.as_pointer(self.given(name))
 
     def counter(self, line: str) -> str:
         """Address of a counter."""
@@ -152,7 +148,7 @@ class Driver(Builder):
                 self.set(pointer, self.op("add", self.get(pointer), self.get(self.at("i64", strides, index))))
 
     def _call(self, instruction: str, part: str, parts: str) -> None:
-        function = self.let(f"inttoptr i64 {self.field(instruction, 0)} to ptr")
+        function = self.as_pointer(self.field(instruction, 0))
         table = self.at("i64", self.pointer("tables"), self.field(instruction, 2))
         self.line(f"call void {function}(ptr {table}, ptr %memory, i64 {part}, i64 {parts})")
 

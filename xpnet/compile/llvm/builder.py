@@ -125,33 +125,30 @@ class Builder:
 
     # Arithmetic
 
-    def _two(self, operation: str, a: Value, b: Value) -> Value:
+    def binary(self, operation: str, a: Value, b: Value) -> Value:
+        """Return the result of one of LLVM's instructions on two values."""
         a, b = self.alike(a, b)
         return self.emit(f"{operation} {a.type} {a.name}, {b.name}", a.dtype, a.lanes)
 
     def add(self, a: Value, b: Value) -> Value:
         """Return a + b."""
         if a.dtype == BOOL:
-            return self._two("or", a, b)
-        return self._two("fadd contract" if a.dtype.kind == "f" else "add", a, b)
+            return self.binary("or", a, b)
+        return self.binary("fadd contract" if a.dtype.kind == "f" else "add", a, b)
 
     def subtract(self, a: Value, b: Value) -> Value:
         """Return a - b."""
-        return self._two("fsub contract" if a.dtype.kind == "f" else "sub", a, b)
+        return self.binary("fsub contract" if a.dtype.kind == "f" else "sub", a, b)
 
     def multiply(self, a: Value, b: Value) -> Value:
         """Return a b."""
         if a.dtype == BOOL:
-            return self._two("and", a, b)
-        return self._two("fmul contract" if a.dtype.kind == "f" else "mul", a, b)
+            return self.binary("and", a, b)
+        return self.binary("fmul contract" if a.dtype.kind == "f" else "mul", a, b)
 
     def divide(self, a: Value, b: Value) -> Value:
         """Return a / b."""
-        return self._two("fdiv", a, b)
-
-    def integer_op(self, operation: str, a: Value, b: Value) -> Value:
-        """Return the result of an integer operation of LLVM's."""
-        return self._two(operation, a, b)
+        return self.binary("fdiv", a, b)
 
     def compare(self, kind: str, a: Value, b: Value) -> Value:
         """Return the result of a comparison of LLVM's."""
@@ -348,6 +345,14 @@ class Builder:
     def at(self, kind: str, address: str, index: str) -> str:
         """Return the address of element `index` from an address on."""
         return self.let(f"getelementptr {kind}, ptr {address}, i64 {index}")
+
+    def field(self, row: str, index: int) -> str:
+        """Return a number in a row of them."""
+        return self.get(self.at("i64", row, str(index)))
+
+    def as_pointer(self, number: str) -> str:
+        """Return an address that is given as a number."""
+        return self.let(f"inttoptr i64 {number} to ptr")
 
     def least(self, a: str, b: str | int) -> str:
         """Return the smaller one of two numbers."""

@@ -54,7 +54,7 @@ def expm1(w: Builder, x: Value) -> Value:
     # At n = 128 (or 1024) 2^n is beyond the type, and e^r - 1 may bring it back: both are halved, and then doubled.
     large = w.compare("sgt", n, w.integer(f.bias - 1, n))
     half = w.select(large, w.number(0.5, x), one)
-    power = _power(w, w.select(large, w.integer_op("sub", n, w.integer(1, n)), n), f)
+    power = _power(w, w.select(large, w.binary("sub", n, w.integer(1, n)), n), f)
     sum_ = w.add(w.multiply(power, p), w.subtract(power, half))
     return w.select(large, w.multiply(sum_, w.number(2.0, x)), sum_)
 
@@ -76,10 +76,10 @@ def log(w: Builder, x: Value) -> Value:
     scaled = w.select(tiny, w.multiply(x, w.number(2.0 ** (f.mantissa + 2), x)), x)
     bits = w.bits(scaled)
     root = int(np.array(math.sqrt(0.5), x.dtype).view(f"i{x.dtype.itemsize}"))
-    k = w.integer_op("ashr", w.integer_op("sub", bits, w.integer(root, bits)), w.integer(f.mantissa, bits))
-    m = w.from_bits(w.integer_op("sub", bits, w.integer_op("shl", k, w.integer(f.mantissa, bits))), x.dtype)
+    k = w.binary("ashr", w.binary("sub", bits, w.integer(root, bits)), w.integer(f.mantissa, bits))
+    m = w.from_bits(w.binary("sub", bits, w.binary("shl", k, w.integer(f.mantissa, bits))), x.dtype)
     shift = w.select(tiny, w.integer(f.mantissa + 2, k), w.integer(0, k))
-    exponent = w.cast(w.integer_op("sub", k, shift), x.dtype)
+    exponent = w.cast(w.binary("sub", k, shift), x.dtype)
     near = w.subtract(m, w.number(1.0, x))
     s = w.divide(near, w.add(m, w.number(1.0, x)))
     z = w.multiply(s, s)
@@ -100,7 +100,7 @@ def log1p(w: Builder, x: Value) -> Value:
     u = w.add(one, x)
     lost = w.divide(w.subtract(x, w.subtract(u, one)), u)
     edge = w.compare("oeq", w.call("fabs", u), w.number(math.inf, x))
-    edge = w.integer_op("or", edge, w.compare("oeq", u, w.number(0.0, x)))
+    edge = w.binary("or", edge, w.compare("oeq", u, w.number(0.0, x)))
     return w.add(log(w, u), w.select(edge, w.number(0.0, x), lost))
 
 
@@ -115,7 +115,7 @@ def _reduced(w: Builder, x: Value, least: float | None = None) -> tuple[Value, V
     shifted = w.add(w.multiply(x, w.number(1.0 / math.log(2.0), x)), w.number(magic, x))
     whole = w.subtract(shifted, w.number(magic, x))
     bits = w.bits(shifted)
-    n = w.integer_op("sub", bits, w.integer(int(np.array(magic, x.dtype).view(f"i{x.dtype.itemsize}")), bits))
+    n = w.binary("sub", bits, w.integer(int(np.array(magic, x.dtype).view(f"i{x.dtype.itemsize}")), bits))
     r = w.subtract(x, w.multiply(whole, w.number(f.high, x)))
     r = w.subtract(r, w.multiply(whole, w.number(f.low, x)))
     series = w.polynomial(r, [1.0 / math.factorial(k) for k in range(f.terms, 1, -1)])  # 1/2 + r/6 + ...
@@ -125,15 +125,15 @@ def _reduced(w: Builder, x: Value, least: float | None = None) -> tuple[Value, V
 def _power(w: Builder, n: Value, f: Format) -> Value:
     """Return 2^n, from the bits of its exponent."""
     dtype = np.dtype(f"f{n.dtype.itemsize}")
-    bits = w.integer_op("shl", w.integer_op("add", n, w.integer(f.bias, n)), w.integer(f.mantissa, n))
+    bits = w.binary("shl", w.binary("add", n, w.integer(f.bias, n)), w.integer(f.mantissa, n))
     return w.from_bits(bits, dtype)
 
 
 def _scaled(w: Builder, n: Value, q: Value) -> Value:
     """Return 2^n q, in two steps, since 2^n alone may be beyond the type, or below its normal numbers."""
     f = FORMATS[q.dtype]
-    half = w.integer_op("ashr", n, w.integer(1, n))
-    rest = w.integer_op("sub", n, half)
+    half = w.binary("ashr", n, w.integer(1, n))
+    rest = w.binary("sub", n, half)
     return w.multiply(w.multiply(q, _power(w, half, f)), _power(w, rest, f))
 
 
@@ -181,8 +181,8 @@ PRIMITIVES: dict[str, tuple[str, Primitive]] = {
     "divide": (FLOATS, _divide),
     "maximum": (ALL, lambda w, a, b: combine(w, "max", a, b)),
     "minimum": (ALL, lambda w, a, b: combine(w, "min", a, b)),
-    "left_shift": (INTEGERS, lambda w, a, b: w.integer_op("shl", a, b)),
-    "right_shift": (INTEGERS, lambda w, a, b: w.integer_op("ashr" if a.dtype.kind == "i" else "lshr", a, b)),
+    "left_shift": (INTEGERS, lambda w, a, b: w.binary("shl", a, b)),
+    "right_shift": (INTEGERS, lambda w, a, b: w.binary("ashr" if a.dtype.kind == "i" else "lshr", a, b)),
     "negative": (FLOATS, lambda w, a: w.emit(f"fneg {a.type} {a.name}", a.dtype, a.lanes)),
     "absolute": (FLOATS, lambda w, a: w.call("fabs", a)),
     "sqrt": (FLOATS, lambda w, a: w.call("sqrt", a)),
@@ -196,7 +196,7 @@ PRIMITIVES: dict[str, tuple[str, Primitive]] = {
     "log1p": (FLOATS, log1p),
     "tanh": (FLOATS, tanh),
     **{name: (ALL, partial(lambda kind, w, a, b: _compare(w, kind, a, b), kind)) for name, kind in COMPARISONS.items()},
-    **{name: ("biu", partial(lambda kind, w, a, b: w.integer_op(kind, a, b), kind)) for name, kind in BITWISE.items()},
+    **{name: ("biu", partial(lambda kind, w, a, b: w.binary(kind, a, b), kind)) for name, kind in BITWISE.items()},
 }
 """The elementwise operations that are written here, by NumPy's names, with the kinds of operands that they take."""
 
@@ -213,7 +213,7 @@ def combine(w: Builder, name: str, a: Value, b: Value) -> Value:
     kind = "gt" if name == "max" else "lt"
     better = w.compare(("o" if a.dtype.kind == "f" else _signed(a)) + kind, a, b)
     if a.dtype.kind == "f":
-        better = w.integer_op("or", better, w.compare("uno", a, a))
+        better = w.binary("or", better, w.compare("uno", a, a))
     return w.select(better, a, b)
 
 

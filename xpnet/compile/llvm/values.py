@@ -136,7 +136,7 @@ class LoopValues:
         number = len(self.table)
         self.table.append(entry)
         with self._at_entry() as w:
-            return w.get(w.at("i64", "%table", str(number)))
+            return w.field("%table", number)
 
     @contextmanager
     def _at_entry(self) -> Iterator[Builder]:
