@@ -10,7 +10,7 @@ import operator
 
 import numpy as np
 
-from xpnet.compile.executable import check_arrays, check_indices
+from xpnet.compile.executable import check_arrays, check_indices, run_inputs
 from xpnet.compile.ir import Iota, View
 from xpnet.compile.passes.inline import Costs
 from xpnet.compile.passes.instructions import Product
@@ -51,8 +51,9 @@ class ToyExecutable:
         self.plan = make_plan(trace, COSTS, dict.fromkeys(MAPS, "biuf"))
 
     def run(self, arrays, steps=1):
-        check_arrays(self.plan.trace, arrays, steps)
-        check_indices(self.plan.trace, arrays, steps)
+        inputs = run_inputs(self.plan.trace)
+        check_arrays(inputs, arrays, steps)
+        check_indices(inputs, arrays, steps)
         with np.errstate(all="ignore"):
             for step in range(steps):
                 self.memory = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from .ir import Input, Trace
@@ -46,9 +46,9 @@ def run_inputs(trace: Trace) -> list[Input]:
     return [one for one in trace.inputs if one.constant is None]
 
 
-def check_arrays(trace: Trace, arrays: Arrays, steps: int) -> None:
+def check_arrays(inputs: Sequence[Input], arrays: Arrays, steps: int) -> None:
     """Raise the errors of `Executable.run` that shapes, types and flags show."""
-    for one in run_inputs(trace):
+    for one in inputs:
         array = arrays.get(one.name)
         if array is None:
             raise ValueError(f"{one.name} is missing among the arrays")
@@ -61,9 +61,9 @@ def check_arrays(trace: Trace, arrays: Arrays, steps: int) -> None:
             raise ValueError(f"{one.name} is read-only, and the step assigns to it")
 
 
-def check_indices(trace: Trace, arrays: Arrays, steps: int) -> None:
+def check_indices(inputs: Sequence[Input], arrays: Arrays, steps: int) -> None:
     """Raise IndexError where an index, in the host's memory, has a row that is not there, or a negative one."""
-    for one in run_inputs(trace):
+    for one in inputs:
         if one.gathers_from and steps:
             index = arrays[one.name]
             rows = min(each if isinstance(each, int) else len(arrays[each.name]) for each in one.gathers_from)

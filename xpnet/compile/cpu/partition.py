@@ -48,10 +48,6 @@ class ThreadedPlan(Plan):
     divisions: dict[Instruction, Division] = field(default_factory=dict)
     in_pieces: set[Instruction] = field(default_factory=set)
 
-    def phases(self) -> Iterator[list[Instruction]]:
-        """Instructions of each phase, from one barrier to the next."""
-        return phases(self.instructions)
-
 
 def useful_threads(trace: Trace, most: int, steps_per_call: int | None = None) -> int:
     """Number of threads that a step is worth: each must have some rows of a batch, and much to multiply.
@@ -173,7 +169,7 @@ def schedule(
     return order  # with a barrier at the end, before the next step
 
 
-def phases(order: Sequence[Instruction | Barrier]) -> Iterator[list[Instruction]]:
+def instructions_by_phase(order: Sequence[Instruction | Barrier]) -> Iterator[list[Instruction]]:
     """Instructions of each phase, from one barrier to the next."""
     for is_barrier, members in groupby(order, key=lambda one: isinstance(one, Barrier)):
         if not is_barrier:
@@ -197,7 +193,7 @@ def in_pieces(
     There is no barrier between two instructions of a phase, so such a loop and the others of its phase are independent.
     """
     found: set[Instruction] = set()
-    for phase in phases(order) if threads > 1 else ():
+    for phase in instructions_by_phase(order) if threads > 1 else ():
         for loop in phase:
             kind, columns = divisions[loop]
             if kind == "columns" and columns >= PIECES * PIECE * threads:

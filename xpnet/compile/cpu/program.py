@@ -28,7 +28,7 @@ from ..passes.instructions import Instruction, Product
 from . import blas, runtime
 from .compiler import compiler
 from .mapping import LoopFunction
-from .partition import PIECES, ThreadedPlan
+from .partition import PIECES, ThreadedPlan, instructions_by_phase
 from .product import NO_TRANSPOSE, TABLE, TRANSPOSE, product_text
 from .sparse import Vectors, scratch_bytes, sparse_product, worthwhile
 
@@ -67,6 +67,7 @@ class Program:
                 self._memory[:, number] = source.constant.ctypes.data
             elif source.per_step:
                 self._advances[number] = math.prod(source.shape) * source.dtype.itemsize
+        self._inputs = run_inputs(plan.trace)
         self._lock = threading.Lock()
         self._sparse_vectors = {one: self._sparse_blocks(one) for one in plan.instructions if isinstance(one, Product)}
         self._scratch = CPU.zeros((plan.threads, self._scratch_bytes()), "uint8")
@@ -79,7 +80,7 @@ class Program:
         tables: list[int] = []
         phases: list[tuple[int, int, int, int, int]] = []
         line = 0
-        for phase in self.plan.phases():
+        for phase in instructions_by_phase(self.plan.instructions):
             first, done = len(rows), line
             line += 1 + parts
             pieces = [one for one in phase if one in self.plan.in_pieces]
@@ -172,19 +173,17 @@ class Program:
     def _sparse(self, product: Product) -> int:
         """Address of the function that leaves out zeros; 0 for none."""
         vectors = self._sparse_vectors[product]
+        if vectors is None:
+            return 0
         a, b, c = product.matrices
-        return (
-            0
-            if vectors is None
-            else compiler().address(sparse_product(c.dtype, vectors, _transposed(a), _transposed(b)))
-        )
+        return compiler().address(sparse_product(c.dtype, vectors, _transposed(a), _transposed(b)))
 
     def run(self, arrays: Mapping[str, HostArray], steps: int = 1) -> None:
         """Run the plan `steps` times; arguments and errors are those of `Executable.run`."""
         with self._lock:
-            check_arrays(self.plan.trace, arrays, steps)
-            check_indices(self.plan.trace, arrays, steps)
-            for one in run_inputs(self.plan.trace):
+            check_arrays(self._inputs, arrays, steps)
+            check_indices(self._inputs, arrays, steps)
+            for one in self._inputs:
                 self._memory[:, self._pointer_index[one]] = arrays[one.name].ctypes.data
             if self._blas is None:
                 self._run_by_python(steps)

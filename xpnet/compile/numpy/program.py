@@ -32,8 +32,7 @@ class Replay:
     compiled = False
 
     def __init__(self, trace: Trace) -> None:
-        self._trace = trace
-        self._given = run_inputs(trace)
+        self._inputs = run_inputs(trace)
         self._dependence = Dependence(trace)
         self._results = self._plan_results()
         self._memory: dict[Input, HostArray] = {one: one.constant for one in trace.inputs if one.constant is not None}
@@ -87,15 +86,15 @@ class Replay:
 
     def run(self, arrays: Mapping[str, HostArray], steps: int = 1) -> None:
         """Run the trace `steps` times; arguments and errors are those of `Executable.run`."""
-        check_arrays(self._trace, arrays, steps)
-        check_indices(self._trace, arrays, steps)
-        for one in self._given:
-            if one.per_step:  # each step copies its own here
-                self._memory.setdefault(one, np.empty(one.shape, one.dtype))
-            else:
+        check_arrays(self._inputs, arrays, steps)
+        check_indices(self._inputs, arrays, steps)
+        for one in self._inputs:
+            if not one.per_step:
                 self._memory[one] = arrays[one.name].view()
-        changing = [(self._memory[one], arrays[one.name]) for one in self._given if one.per_step]
-        addresses = [(self._memory[one].ctypes.data, self._memory[one].shape) for one in self._given]
+            elif one not in self._memory:  # each step copies its own here
+                self._memory[one] = np.empty(one.shape, one.dtype)
+        changing = [(self._memory[one], arrays[one.name]) for one in self._inputs if one.per_step]
+        addresses = [(self._memory[one].ctypes.data, self._memory[one].shape) for one in self._inputs]
         if addresses != self._calls_are_for:
             self._calls = [call for operation in self._dependence.operations for call in self._make(operation)]
             self._calls_are_for = addresses
