@@ -10,12 +10,27 @@ from xpnet.compile.cpu import blas
 from xpnet.compile.cpu.compiler import compiler
 from xpnet.compile.cpu.partition import threaded_plan
 from xpnet.compile.cpu.program import Program
+from xpnet.compile.cuda.program import Program as CudaProgram
+from xpnet.compile.executable import check_arrays
 from xpnet.compile.llvm.cache import CodeCache
 from xpnet.compile.numpy.program import Replay
+from xpnet.core.device import get_device
+from xpnet.core.errors import DeviceError
+
+
+def usable_gpu():
+    """The GPU, where there is one."""
+    try:
+        return get_device("cuda")
+    except DeviceError:
+        return None
+
 
 LLVM = why_not_compiled() is None
 THREADS = (1, 2, 3) if LLVM and blas.find() is not None else (1,)
+GPU = usable_gpu() if LLVM else None
 WAYS = ("replay", *(f"{threads} threads" for threads in THREADS), "no blas") if LLVM else ("replay",)
+WAYS += ("cuda",) if GPU is not None else ()
 """How a recorded step can be run here."""
 
 needs_llvm = pytest.mark.skipif(not LLVM, reason="needs llvmlite")
@@ -34,6 +49,21 @@ def code_folder(tmp_path_factory):
     one.cache = before
 
 
+class OnGPU(CudaProgram):
+    """A program whose arrays are the host's: they are sent to the GPU, and fetched."""
+
+    def __init__(self, trace):
+        super().__init__(trace, GPU)
+
+    def run(self, arrays, steps=1):
+        check_arrays(self._inputs, arrays, steps)  # what is sent is always in order
+        sent = {name: GPU.asarray(array) for name, array in arrays.items()}
+        super().run(sent, steps)
+        for name, array in arrays.items():
+            if array.flags.writeable:
+                array[...] = GPU.to_host(sent[name])
+
+
 def copied(arrays):
     return {name: array.copy() for name, array in arrays.items()}
 
@@ -49,6 +79,8 @@ def program(step, arrays, threads=1, per_step=()):
 
 def runner(step, arrays, way, per_step=()):
     """Return the executable of a step in one of `WAYS`."""
+    if way == "cuda":
+        return OnGPU(recorded(step, arrays, per_step))
     if way == "replay":
         return Replay(recorded(step, arrays, per_step))
     if way == "no blas":

@@ -122,6 +122,7 @@ COMPILER = {
     "llvm": {"ir", "passes", "llvm"},
     "numpy": {"ir", "executable", "passes", "numpy"},
     "cpu": {"ir", "executable", "once", "passes", "llvm", "cpu"},
+    "cuda": {"ir", "executable", "passes", "llvm", "cuda"},
 }
 
 
@@ -148,7 +149,7 @@ def test_parts_of_the_compiler_do_not_know_each_other(part):
     for path in files:
         found = set(parts_imported(path))
         assert {name[1:] for name in found if name.startswith(".")} <= COMPILER[part], path
-        assert "llvmlite" not in found or part == "cpu", path
+        assert "llvmlite" not in found or part in {"llvm", "cpu", "cuda"}, path
 
 
 def test_every_part_of_the_compiler_is_known():

@@ -20,6 +20,14 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
 DIFFERENTIABLE = [name for name, layer in ACTIVATIONS.items() if layer.differentiable]
 
 
+PLACE = {"compiled": "cpu"}  # the device of the compiled runs; they are compared with eager ones on the CPU
+
+
+@pytest.fixture(autouse=True, params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def place(request, monkeypatch):
+    monkeypatch.setitem(PLACE, "compiled", request.param)
+
+
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
     """So small a step would be one thread's."""
@@ -46,8 +54,12 @@ def mlp(outputs=4, **options):
     return lambda: MLP([10, 12, 17, outputs], **({"dtype": "float64"} | options))
 
 
-def trained(make, optimizer, data, compile, weights=None, batch=BATCH):
-    trainer = Trainer(make(), optimizer(), batch_size=batch, seed=2, compile=compile)
+def trained(make, optimizer, data, compile, weights=None, batch=BATCH, device="cpu"):
+    model, device = make(), PLACE["compiled"] if compile else device
+    if device != "cpu":
+        model.network = model.network.to(device)
+        model.loss.bind(model.network.xp, model.network.dtype, model.out_features)
+    trainer = Trainer(model, optimizer(), batch_size=batch, seed=2, compile=compile)
     x, y = data
     history = trainer.fit(x, y, epochs=EPOCHS, sample_weight=weights, test=(x[:30], y[:30]))
     return trainer, [{key: value for key, value in row.items() if key != "seconds"} for row in history]
@@ -62,8 +74,9 @@ def check(make, optimizer=lambda: Adam(0.003), data=None, weights=None):
     network = compiled.model.network
     tolerance = TOLERANCE[network.dtype]
     near = {"rtol": tolerance, "atol": tolerance}
-    np.testing.assert_allclose(network.values, eager.model.network.values, **near)
-    np.testing.assert_allclose(network.buffers, eager.model.network.buffers, **near)
+    for name in ("values", "buffers"):
+        found_values = network.device.to_host(getattr(network, name))
+        np.testing.assert_allclose(found_values, getattr(eager.model.network, name), **near)
     for row, other in zip(found, expected, strict=True):
         assert row.keys() == other.keys()
         for name in row:
@@ -151,7 +164,7 @@ def test_one_column_and_one_row():
         make = lambda: MLP([1, 1, 1], dtype="float64", activation="tanh")  # noqa: E731
         for batch in (1, 5):
             trainer, _ = trained(make, lambda: Adam(0.01), (x, y), compile, batch=batch)
-            found.append(trainer.model.network.values)
+            found.append(trainer.model.device.to_host(trainer.model.network.values))
     np.testing.assert_allclose(found[:2], found[2:], rtol=1e-9)
 
 
@@ -260,7 +273,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("layer", "words"), [*REFUSED, *OF_NUMPY])
 def test_what_cannot_be_recorded_trains_eagerly(layer, words, not_strict):
-    eager, expected = trained(with_layer(layer), lambda: Adam(0.003), rows(), False)
+    eager, expected = trained(with_layer(layer), lambda: Adam(0.003), rows(), False, device=PLACE["compiled"])
     error = (layer, words) in OF_NUMPY
     with pytest.warns(RuntimeWarning, match=f"eagerly.*{words}") if error else contextlib.nullcontext():
         tried, found = trained(with_layer(layer), lambda: Adam(0.003), rows(), True)

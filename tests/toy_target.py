@@ -46,6 +46,7 @@ class ToyExecutable:
     """A plan that Python runs."""
 
     compiled = False
+    asynchronous = False
 
     def __init__(self, trace):
         self.plan = make_plan(trace, COSTS, dict.fromkeys(MAPS, "biuf"))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
-from typing import Any
-
-import numpy as np
 
 from ..core.checks import check_int
-from ..core.errors import one_line
+from ..core.device import CPU, Array, Device
+from ..core.errors import DeviceError, one_line
 from .cpu import blas
 from .cpu.compiler import compiler
 from .cpu.partition import threaded_plan, useful_threads
-from .cpu.program import Program
+from .cpu.program import Program as CpuProgram
+from .cuda.compiler import architecture
+from .cuda.compiler import compiler as ptx_compiler
+from .cuda.program import Program as CudaProgram
 from .executable import Executable
 from .ir import Trace
 from .numpy.program import Replay
@@ -21,7 +22,7 @@ from .recorder import Recorder
 from .tracer import TracedArray, TracingModule
 from .types import UntraceableError
 
-Arrays = Mapping[str, np.ndarray[Any, Any]]
+Arrays = Mapping[str, Array]
 Step = Callable[[TracingModule, dict[str, TracedArray]], None]
 
 
@@ -46,10 +47,11 @@ def compile_step(
     *,
     gathered: Collection[str] = (),
     per_step: Collection[str] = (),
+    device: Device = CPU,
     threads: int | None = None,
     steps_per_call: int | None = None,
 ) -> Executable:
-    """Record a step, and return what runs it: a compiled `Program`, or, without LLVM, a `Replay` by NumPy.
+    """Record a step, and return what runs it: a compiled program, or, on a CPU without LLVM, a replay by NumPy.
 
     Args:
         step: called twice, with an `xp` that records, and a traced array for each of `arrays`, by its name. It writes
@@ -60,7 +62,8 @@ def compile_step(
             number of rows.
         per_step: names of arrays that are read only, and are others in each step: `run` takes them stacked along a new
             first axis.
-        threads: how many threads there may be; by default as many as NumPy's BLAS may use.
+        device: where the arrays are.
+        threads: how many threads of the CPU there may be; by default as many as NumPy's BLAS may use.
         steps_per_call: steps that a call of `run` takes, where known: for a few small ones no thread is started.
 
     Raises:
@@ -78,11 +81,13 @@ def compile_step(
             "a step that is not the same each time (does it draw from np.random, and not by its layer's key?)"
         )
     try:
+        if device.index is not None:
+            return CudaProgram(trace, device)
         if why_not_compiled() is not None:
             return Replay(trace)
         found = blas.find()
         most = 1 if found is None else threads or found.threads
-        return Program(threaded_plan(trace, useful_threads(trace, most, steps_per_call)))
+        return CpuProgram(threaded_plan(trace, useful_threads(trace, most, steps_per_call)))
     except MemoryError:
         raise
     except Exception as error:
@@ -90,12 +95,18 @@ def compile_step(
 
 
 @cache
-def why_not_compiled() -> str | None:
-    """The reason why nothing can be compiled on this machine; None where it can."""
+def why_not_compiled(device: Device = CPU) -> str | None:
+    """The reason why nothing can be compiled for a device; None where it can."""
     try:
-        compiler()
+        if device.index is None:
+            compiler()
+        else:
+            ptx_compiler(architecture(device))
     except ImportError:
-        return "llvmlite is not installed, so that NumPy replays the step: pip install 'xpnet[fast]'"
+        instead = "NumPy replays the step" if device.index is None else "steps run eagerly"
+        return f"llvmlite is not installed, so that {instead}: pip install 'xpnet[fast]'"
+    except DeviceError as error:
+        return str(error)
     except Exception as error:
         return f"LLVM cannot be used: {one_line(error)}"
     return None

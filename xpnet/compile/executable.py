@@ -15,9 +15,11 @@ class Executable(Protocol):
 
     Attributes:
         compiled: whether its operations run as compiled code, and not as calls of an array library.
+        asynchronous: whether the work goes on after `run`.
     """
 
     compiled: bool
+    asynchronous: bool
 
     def run(self, arrays: Arrays, steps: int = 1) -> None:
         """Run the step `steps` times; one thread at a time may. The work may go on after the call: see `wait`.

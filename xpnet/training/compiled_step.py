@@ -11,7 +11,7 @@ from typing import Any
 
 from ..compile import CompileError, Executable, Step, UntraceableError, compile_step, why_not_compiled
 from ..core.checks import plain_attributes
-from ..core.device import Array
+from ..core.device import Array, Device
 from ..core.errors import one_line
 from ..data.batches import Rows
 from ..model.mlp import MLP
@@ -121,7 +121,7 @@ def compiled_training_step(
                 if vars(owner).get(name) is not value:
                     raise UntraceableError(f"{type(owner).__name__}.{name}, which changes from step to step")
 
-    return _compiled(step, arrays, steps_per_call, warn or warn_of_failure)
+    return _compiled(step, arrays, model.device, steps_per_call, warn or warn_of_failure)
 
 
 def compiled_evaluation_step(model: MLP, arrays: StepArrays, steps_per_call: int) -> Compiled:
@@ -131,15 +131,15 @@ def compiled_evaluation_step(model: MLP, arrays: StepArrays, steps_per_call: int
         a = arrays.unflatten(traced)
         evaluation_step(_over(model, xp, a), a.rows, a.sums)
 
-    return _compiled(step, arrays, steps_per_call, warn_of_failure)
+    return _compiled(step, arrays, model.device, steps_per_call, warn_of_failure)
 
 
 def why_eager(model: MLP, compiled: bool) -> str | None:
     """Return why steps run eagerly, as far as is known before they are traced; None where they may be compiled."""
     if not compiled:
         return "it was switched off"
-    if model.device.index is not None:
-        return "compiled steps are for the CPU"
+    if model.device.index is not None and (reason := why_not_compiled(model.device)) is not None:
+        return reason
     for owner, known in ((model, MLP), (model.network, Sequential)):
         if type(owner) is not known:
             return f"{CANNOT_TRACE}{type(owner).__name__}: only MLP and Sequential are supported"
@@ -170,11 +170,16 @@ def _over(model: MLP, xp: Any, a: StepArrays) -> MLP:
     return copied
 
 
-def _compiled(step: Step, arrays: StepArrays, steps_per_call: int, warn: Warn) -> Compiled:
+def _compiled(step: Step, arrays: StepArrays, device: Device, steps_per_call: int, warn: Warn) -> Compiled:
     """Compile a step. A refusal to trace it is no error; `warn` gets other errors, or XPNET_STRICT=1 raises them."""
     try:
         executable = compile_step(
-            step, arrays.flatten(), gathered=arrays.gathered, per_step=arrays.per_step, steps_per_call=steps_per_call
+            step,
+            arrays.flatten(),
+            gathered=arrays.gathered,
+            per_step=arrays.per_step,
+            device=device,
+            steps_per_call=steps_per_call,
         )
     except UntraceableError as error:
         return None, f"{CANNOT_TRACE}the step: {error}"
@@ -189,4 +194,4 @@ def _compiled(step: Step, arrays: StepArrays, steps_per_call: int, warn: Warn) -
             hint = "a layer, loss or optimizer may use what traced arrays lack; XPNET_STRICT=1 raises the error"
         warn(f"steps run eagerly, and slower: {reason} ({hint})")
         return None, reason
-    return executable, executable.compiled or why_not_compiled() or True
+    return executable, executable.compiled or why_not_compiled(device) or True

@@ -128,12 +128,11 @@ class StepRunner:
                 done += 1
                 yield 1
                 continue
-            count = min(longest, self._steps_per_call.get(size, 1))
+            count = longest if executable.asynchronous else min(longest, self._steps_per_call.get(size, 1))
             indices = order[first : first + count * size].reshape(count, size)
             scalars = {name: values[done : done + count] for name, values in table.items()}
             start = time.perf_counter()
             executable.run(self._arrays(indices, scalars, sums).flatten(), count)
-            executable.wait()
             seconds = max(time.perf_counter() - start, 1e-9)
             self._steps_per_call[size] = max(1, min(2 * count, int(CALLBACK_SECONDS * count / seconds)))
             done += count

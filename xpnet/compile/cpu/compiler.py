@@ -7,7 +7,8 @@ import os
 import threading
 from pathlib import Path
 
-from ..llvm.cache import CodeCache
+from ..llvm.cache import CodeCache, user_folder
+from ..llvm.optimize import optimized
 from ..once import Once
 from .target import TARGET, level_features, registers
 
@@ -71,14 +72,7 @@ class Compiler:
         self._lock = threading.Lock()
 
     def _compile(self, text: str) -> bytes:
-        llvm = self._llvm
-        module = llvm.parse_assembly(text)
-        module.verify()
-        options = llvm.create_pipeline_tuning_options(speed_level=2)
-        options.loop_vectorization = options.slp_vectorization = False  # it is in vectors already
-        builder = llvm.create_pass_builder(self._machine, options)
-        builder.getModulePassManager().run(module, builder)
-        code: bytes = self._machine.emit_object(module)
+        code: bytes = self._machine.emit_object(optimized(text, self._machine))
         self.compiled += 1
         return code
 
@@ -86,6 +80,4 @@ class Compiler:
 @Once
 def compiler() -> Compiler:
     """The compiler of this process; raises ImportError where there is no LLVM."""
-    import platformdirs
-
-    return Compiler(platformdirs.user_cache_path("xpnet") / "code")
+    return Compiler(user_folder())

@@ -76,7 +76,7 @@ class LoopFunction(LoopValues):
         with w.loop(last, begin=first) as row:
             self.indices[REPLICAS] = w.op("udiv", row, self.domain[ROWS])
             self.indices[ROWS] = w.op("urem", row, self.domain[ROWS])
-            self._stages(self._along_columns)
+            self.stages(self._along_columns)
 
     def _along_columns(self, operations: list[Operation]) -> None:
         def body() -> None:
@@ -95,7 +95,7 @@ class LoopFunction(LoopValues):
                 begin = w.op("mul", replica, self.domain[ROWS])
                 first = w.greatest(w.op("sub", self.rows[0], begin), "0")
                 last = w.least(w.op("sub", self.rows[1], begin), self.domain[ROWS])
-            self._in_vectors(self.blocks, first, last, lambda: self._stages(self._along_inner))
+            self._in_vectors(self.blocks, first, last, lambda: self.stages(self._along_inner))
 
     def _along_inner(self, operations: list[Operation]) -> None:
         with self.w.loop(self.domain[self.inner]) as index:
@@ -115,29 +115,6 @@ class LoopFunction(LoopValues):
             self.mask = w.below(Value(w.op("sub", end, index), INT64)).name
             body()
             self.mask = None
-
-    def _stages(self, innermost: Callable[[list[Operation]], None]) -> None:
-        """Write the stages; `innermost` writes the innermost loop of one."""
-        w = self.w
-        lines = w.lines
-        self.begin(OUTER, lines)
-        for stage in range(self.loop.stages):
-            self.stage, self.scope = stage, OUTER
-            self.outer = w.lines = []
-            self.write(self.operations(stage, outside=True))
-            operations = self.operations(stage, outside=False)
-            body = w.lines = []
-            if operations:
-                innermost(operations)
-            reductions = [operation for operation in operations if operation.kind == "reduce"]
-            start = w.lines = []
-            for reduction in reductions:
-                self.reset(reduction)
-            self.scope = OUTER
-            lines += [*self.outer, *start, *body]
-            w.lines = self.outer = lines
-            for reduction in reductions:
-                self.finish(reduction)
 
     def prefetch(self, view: View, operand: Operand) -> None:
         """Prefetch what is read here in a later row: a processor cannot guess which row that is."""

@@ -48,6 +48,7 @@ class Program:
     """
 
     compiled = True
+    asynchronous = False
 
     def __init__(self, plan: ThreadedPlan) -> None:
         self.plan = plan
@@ -127,6 +128,7 @@ class Program:
             return self._pointer_index[entry.source]
         if isinstance(entry, float):
             return int(struct.unpack("<q", struct.pack("<d", entry))[0])
+        assert isinstance(entry, int)
         return entry
 
     def _product(self, product: Product) -> list[int]:

@@ -427,12 +427,12 @@ class Builder:
         self.label(behind)
 
     @contextmanager
-    def define(self, head: str, end: str = "ret void") -> Iterator[None]:
-        """Write a function."""
+    def define(self, head: str | Callable[[], str], end: str = "ret void") -> Iterator[None]:
+        """Write a function; its head may be known only when its body is written."""
         self.lines, self.variables = [], []
         yield
         body = [*self.variables, *self.lines, f"  {end}"]
-        self.functions.append("\n".join([f"define {head} {{", "entry:", *body, "}"]))
+        self.functions.append("\n".join([f"define {head() if callable(head) else head} {{", "entry:", *body, "}"]))
 
     @property
     def text(self) -> str:

@@ -10,6 +10,13 @@ from pathlib import Path
 MAX_BYTES = 2**26  # some thousands of functions
 
 
+def user_folder() -> Path:
+    """Return the folder of the user's compiled code."""
+    import platformdirs
+
+    return platformdirs.user_cache_path("xpnet") / "code"
+
+
 class CodeCache:
     """Compiled code in a folder, a file for each function, so that the next process need not compile it.
 

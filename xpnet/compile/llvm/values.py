@@ -30,12 +30,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Pointer:
-    """Entry of a table: the number of the pointer to this memory."""
+    """Entry of a table: where this memory is."""
 
     source: Input | Operation
 
 
-Entry = int | float | Pointer
+@dataclass(frozen=True)
+class Rows:
+    """Entry of a table: the number of rows of an input that rows are gathered from."""
+
+    source: Input
+
+
+Entry = int | float | Pointer | Rows
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,14 @@ class Operand:
         strides: in elements, along each axis: a name, or "0" or "1".
         gather: an axis along which rows are gathered, and their index; or None.
         iota: whether it is numbers, without memory.
+        rows: the number of rows that there are to gather.
     """
 
     base: str
     strides: tuple[str, str, str]
     gather: tuple[int, View] | None
     iota: bool
+    rows: Entry = 0
 
     def varies(self, axis: int | None) -> bool:
         """Whether elements differ along an axis."""
@@ -210,7 +219,8 @@ class LoopValues:
                 else:
                     strides.append("1" if stride == 1 and axis == self.lane_axis else self.entry_of(stride))
             a, b, c = strides
-            self._operands[view.key] = Operand(base, (a, b, c), gather, isinstance(view.source, Iota))
+            rows = 0 if view.gather is None else rows_of(view)
+            self._operands[view.key] = Operand(base, (a, b, c), gather, isinstance(view.source, Iota), rows)
         return self._operands[view.key]
 
     def _base(self, view: View) -> str:
@@ -219,7 +229,15 @@ class LoopValues:
         pointer = self.entry_of(Pointer(view.source))
         offset = self.entry_of(view.offset * view.dtype.itemsize)
         with self._at_entry() as w:
-            return w.at("i8", w.get(w.at("ptr", "%memory", pointer), "ptr"), offset)
+            return w.at("i8", self.memory(pointer), offset)
+
+    def memory(self, pointer: str) -> str:
+        """Address of memory, by its entry of the table: here the number of a pointer in %memory."""
+        return self.w.get(self.w.at("ptr", "%memory", pointer), "ptr")
+
+    def bounded(self, number: str, rows: Entry) -> str:
+        """The number of a row that is gathered, kept among the rows that there are where nothing else sees to it."""
+        return number
 
     def _only_row(self, view: View, base: str) -> str:
         """Address of the one row that is gathered, found once."""
@@ -228,7 +246,8 @@ class LoopValues:
         first = self._base(index)
         stride = self.entry_of(view.strides[axis] * view.dtype.itemsize)
         with self._at_entry() as w:
-            return w.at("i8", base, w.op("mul", w.get(first), stride))
+            number = self.bounded(w.get(first), rows_of(view))
+            return w.at("i8", base, w.op("mul", number, stride))
 
     def index_of(self, operand: Operand) -> Operand:
         """Operand of the index that gathers an operand's rows: (B,), along whichever axis it gathers."""
@@ -246,7 +265,8 @@ class LoopValues:
             return self.indices[axis]
         index = self.index_of(operand)
         scope = BODY if axis == self.inner else OUTER
-        return self.once(scope, ("row", index.base, axis), lambda: self.w.get(self._element(index, axis)))
+        number = self.once(scope, ("row", index.base, axis), lambda: self.w.get(self._element(index, axis)))
+        return self.once(scope, ("bounded", number, operand.rows), lambda: self.bounded(number, operand.rows))
 
     def _element(self, index: Operand, axis: int) -> str:
         """Address of an index's element at the position along an axis."""
@@ -257,7 +277,7 @@ class LoopValues:
         products = [index if stride == "1" else self.w.op("mul", index, stride) for index, stride in terms]
         return reduce(lambda one, other: self.w.op("add", one, other), products)
 
-    def _address(self, view: View, scope: int) -> str:
+    def address_of(self, view: View, scope: int) -> str:
         """Address of the element at the position; of an iota, the number there."""
         operand = self._operand(view)
 
@@ -284,7 +304,7 @@ class LoopValues:
         return self.once(scope, ("load", view.key), lambda: self._load(view, scope))
 
     def _load(self, view: View, scope: int) -> Value:
-        w, operand, address = self.w, self._operand(view), self._address(view, scope)
+        w, operand, address = self.w, self._operand(view), self.address_of(view, scope)
         if operand.iota:
             return self._count(Value(address, INT64), operand, view.dtype)
         dtype = UINT8 if view.dtype == BOOL else view.dtype
@@ -321,7 +341,7 @@ class LoopValues:
 
     def store(self, view: View, value: Value, scope: int) -> None:
         """Store a value into a view at the position."""
-        w, operand, address = self.w, self._operand(view), self._address(view, scope)
+        w, operand, address = self.w, self._operand(view), self.address_of(view, scope)
         if view.dtype == BOOL:
             value = w.cast(value, UINT8)
         if self.lane_axis is None or not operand.varies(self.lane_axis):
@@ -332,6 +352,29 @@ class LoopValues:
             w.scatter(self._lane_addresses(address, operand, value.dtype), w.widen(value), self.mask)
 
     # Operations
+
+    def stages(self, innermost: Callable[[list[Operation]], None]) -> None:
+        """Write the stages; `innermost` writes the innermost loop of one."""
+        w = self.w
+        lines = w.lines
+        self.begin(OUTER, lines)
+        for stage in range(self.loop.stages):
+            self.stage, self.scope = stage, OUTER
+            self.outer = w.lines = []
+            self.write(self.operations(stage, outside=True))
+            operations = self.operations(stage, outside=False)
+            body = w.lines = []
+            if operations:
+                innermost(operations)
+            reductions = [operation for operation in operations if operation.kind == "reduce"]
+            start = w.lines = []
+            for reduction in reductions:
+                self.reset(reduction)
+            self.scope = OUTER
+            lines += [*self.outer, *start, *body]
+            w.lines = self.outer = lines
+            for reduction in reductions:
+                self.finish(reduction)
 
     def operations(self, stage: int, *, outside: bool) -> list[Operation]:
         """Operations of a stage, in its innermost loop or `outside` of it; none where none has a lasting result."""
@@ -387,17 +430,24 @@ class LoopValues:
 
     def finish(self, reduction: Operation) -> None:
         """Make the result of a reduction from its total."""
-        result = self.w.load(self._totals[reduction], reduction.dtype, self.w.lanes)
-        if self.lane_axis == self.inner:
-            result = self._across(reduction.name, result)
+        result = self.across(reduction.name, self.w.load(self._totals[reduction], reduction.dtype, self.w.lanes))
         self._known[OUTER][reduction] = result
         if reduction in self.loop.materialized:
             self.store(reduction.result, result, OUTER)
 
-    def _across(self, name: str, total: Value) -> Value:
-        """Reduce the lanes of a vector."""
+    def across(self, name: str, total: Value) -> Value:
+        """Combine the totals of the lanes that lie along the innermost loop's axis."""
+        if self.lane_axis != self.inner:
+            return total
         width = self.w.lanes
         while width > 1:
             width //= 2
             total = combine(self.w, name, total, self.w.rotate(total, width))
         return self.w.first(total)
+
+
+def rows_of(view: View) -> Entry:
+    """The number of rows that a view gathers from."""
+    assert view.gather is not None
+    source = view.source
+    return Rows(source) if isinstance(source, Input) and source.gathered else view.gather.rows

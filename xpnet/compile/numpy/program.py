@@ -30,6 +30,7 @@ class Replay:
     """An executable that makes NumPy's calls."""
 
     compiled = False
+    asynchronous = False
 
     def __init__(self, trace: Trace) -> None:
         self._inputs = run_inputs(trace)

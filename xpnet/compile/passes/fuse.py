@@ -100,7 +100,7 @@ class Fusion:
         assert target is not None
         layout = matrix_layout(target)
         readers = self.dependence.consumers[product.operation]
-        factor = any(one.source is target.source and overlap(one, target) for one in product.operation.views)
+        factor = any(one.source is target.source for one in product.operation.views)  # a BLAS may ask for that much
         alone = view.source is product.operation and len(readers) == 1
         return alone and not factor and layout is not None and not layout[0]
 

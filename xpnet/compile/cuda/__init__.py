@@ -1,0 +1,1 @@
+"""The CUDA target: a step as one graph of kernels and products."""

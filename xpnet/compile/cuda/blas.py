@@ -1,0 +1,170 @@
+"""Matrix products by cuBLASLt, which a CUDA graph can hold; CuPy's own cannot be captured.
+
+https://docs.nvidia.com/cuda/cublas/#using-the-cublaslt-api
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import byref, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+WORKSPACE = 32 * 2**20  # bytes, as cuBLAS has on Hopper
+COMPUTE = {"float32": 68, "float64": 70}  # CUBLAS_COMPUTE_32F, _64F
+TYPES = {"float32": 0, "float64": 1}  # CUDA_R_32F, _64F
+SCALARS = {"float32": c_float, "float64": c_double}
+TRANSPOSE_A, TRANSPOSE_B = 3, 4  # attributes of a product
+BATCH_COUNT, BATCH_STRIDE = 5, 6  # of a layout
+MAX_WORKSPACE, REDUCTION_SCHEMES, ALIGNMENTS = 1, 3, (5, 6, 7, 8)  # of a preference
+IN_ORDER = 2 | 4  # ways to add up parts of a sum without atomic operations, whose order is another each time
+
+
+class Algorithm(ctypes.Structure):
+    """What cuBLASLt proposes for a product."""
+
+    _fields_ = (
+        ("algorithm", c_uint64 * 8),
+        ("workspace", c_size_t),
+        ("status", c_int),
+        ("waves", c_float),
+        ("reserved", c_int * 4),
+    )
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix of each replica, in C order or transposed.
+
+    Attributes:
+        rows, columns: as the product has them.
+        leading: elements from one row in memory to the next.
+        transposed: whether a row in memory is a column.
+        stride: elements from one replica to the next.
+        alignment: bytes that every address of it is a multiple of.
+    """
+
+    rows: int
+    columns: int
+    leading: int
+    transposed: bool = False
+    stride: int = 0
+    alignment: int = 16
+
+
+class Blas:
+    """cuBLASLt in this process."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self._handle = c_void_p()
+        self.call("Create", byref(self._handle))
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call a function of cuBLASLt; raises RuntimeError where it fails."""
+        status = getattr(self._library, f"cublasLt{name}")(*arguments)
+        if status:
+            raise RuntimeError(f"cublasLt{name} failed with status {status}")
+
+    def product(self, dtype: np.dtype[Any], replicas: int, a: Matrix, b: Matrix, c: Matrix) -> Product:
+        """Return the product C = A B; raises RuntimeError where there is no algorithm for it."""
+        return Product(self, self._handle, dtype, replicas, a, b, c)
+
+
+class Product:
+    """A product of matrices of given shapes.
+
+    cuBLASLt takes matrices by columns. A matrix in C order is its transpose there, and C' = B' A'.
+    """
+
+    def __init__(
+        self, blas: Blas, handle: c_void_p, dtype: np.dtype[Any], replicas: int, a: Matrix, b: Matrix, c: Matrix
+    ) -> None:
+        self._blas, self._handle = blas, handle
+        scalar, kind = SCALARS[dtype.name], TYPES[dtype.name]
+        self._one, self._zero = scalar(1.0), scalar(0.0)
+        self._description = c_void_p()
+        blas.call("MatmulDescCreate", byref(self._description), COMPUTE[dtype.name], kind)
+        for attribute, matrix in ((TRANSPOSE_A, b), (TRANSPOSE_B, a)):
+            value = c_int32(int(matrix.transposed))
+            blas.call("MatmulDescSetAttribute", self._description, attribute, byref(value), c_size_t(4))
+        self._layouts = [self._layout(kind, replicas, matrix) for matrix in (b, a, c, c)]
+        self._algorithm = self._proposed([one.alignment for one in (b, a, c, c)])
+
+    def _layout(self, kind: int, replicas: int, matrix: Matrix) -> c_void_p:
+        layout = c_void_p()
+        rows, columns = matrix.rows, matrix.columns
+        if matrix.transposed:
+            rows, columns = columns, rows
+        sizes = c_uint64(columns), c_uint64(rows), c_int64(matrix.leading)
+        self._blas.call("MatrixLayoutCreate", byref(layout), kind, *sizes)
+        if replicas > 1:
+            count, stride = c_int32(replicas), c_int64(matrix.stride)
+            self._blas.call("MatrixLayoutSetAttribute", layout, BATCH_COUNT, byref(count), c_size_t(4))
+            self._blas.call("MatrixLayoutSetAttribute", layout, BATCH_STRIDE, byref(stride), c_size_t(8))
+        return layout
+
+    def _proposed(self, alignments: Sequence[int]) -> Algorithm:
+        """Ask for an algorithm, which cannot be done while a graph is captured."""
+        call, preference = self._blas.call, c_void_p()
+        call("MatmulPreferenceCreate", byref(preference))
+        workspace, schemes = c_uint64(WORKSPACE), c_uint32(IN_ORDER)
+        call("MatmulPreferenceSetAttribute", preference, MAX_WORKSPACE, byref(workspace), c_size_t(8))
+        call("MatmulPreferenceSetAttribute", preference, REDUCTION_SCHEMES, byref(schemes), c_size_t(4))
+        for attribute, alignment in zip(ALIGNMENTS, alignments, strict=True):
+            call("MatmulPreferenceSetAttribute", preference, attribute, byref(c_uint32(alignment)), c_size_t(4))
+        found, count = Algorithm(), c_int()
+        call(
+            "MatmulAlgoGetHeuristic",
+            self._handle,
+            self._description,
+            *self._layouts,
+            preference,
+            c_int(1),
+            byref(found),
+            byref(count),
+        )
+        call("MatmulPreferenceDestroy", preference)
+        if not count.value:
+            raise RuntimeError("cuBLASLt has no algorithm for a product")
+        return found
+
+    def launch(self, a: int, b: int, c: int, workspace: int, stream: int) -> None:
+        """Multiply matrices at these addresses."""
+        first, second, before, after = self._layouts
+        self._blas.call(
+            "Matmul",
+            self._handle,
+            self._description,
+            byref(self._one),
+            c_void_p(b),
+            first,
+            c_void_p(a),
+            second,
+            byref(self._zero),
+            c_void_p(c),
+            before,
+            c_void_p(c),
+            after,
+            byref(self._algorithm.algorithm),
+            c_void_p(workspace),
+            c_size_t(WORKSPACE),
+            c_void_p(stream),
+        )
+
+    def __del__(self) -> None:
+        for layout in vars(self).get("_layouts", ()):
+            self._blas.call("MatrixLayoutDestroy", layout)
+        self._blas.call("MatmulDescDestroy", self._description)
+
+
+@cache
+def find(index: int) -> Blas:
+    """Return cuBLASLt for a device; raises an error where it cannot be loaded."""
+    from cuda.pathfinder import load_nvidia_dynamic_lib
+
+    return Blas(ctypes.CDLL(load_nvidia_dynamic_lib("cublasLt").abs_path))
