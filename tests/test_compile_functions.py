@@ -300,3 +300,17 @@ def test_dividing_rows_by_one_number_is_dividing(rng):
             np.testing.assert_allclose(
                 results(step, arrays, way)["y"], expected, rtol=1e-14, err_msg=f"{way} {divisor}"
             )
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (1, 5), (5, 1), (1, 1)])
+def test_a_sum_of_sums(shape, rng):
+    """The second one is over a single element, of each row, and not over as many as the first."""
+
+    def step(xp, a):
+        a["rows"][...] = a["x"].sum(axis=-1, keepdims=True).sum(axis=-1)
+        a["columns"][...] = xp.exp(a["x"].max(axis=-2, keepdims=True)).sum(axis=-2)
+        a["all"][...] = a["all"] + a["x"].sum(axis=-1).sum(axis=-1)
+
+    rows, columns = shape
+    results = {"rows": np.zeros(rows), "columns": np.zeros(columns), "all": np.array(1.0)}
+    check(step, {"x": rng.normal(size=shape)} | results, rtol=1e-14)

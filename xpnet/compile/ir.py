@@ -162,6 +162,12 @@ class View:
         return self.shape == self.source.shape and self.strides == c_strides(self.shape) and self.gather is None
 
     @property
+    def in_order(self) -> bool:
+        """Whether this is all of its source, in its order, but for axes of one element in front."""
+        alike = three_axes(self.shape) == three_axes(self.source.shape)
+        return alike and self.strides == c_strides(self.shape) and self.gather is None
+
+    @property
     def repeats(self) -> bool:
         """Whether an element of the source occurs more than once, as in a broadcast."""
         return any(n > 1 and not stride for n, stride in zip(self.shape, self.strides, strict=True))

@@ -112,7 +112,7 @@ class _Words:
         if not isinstance(argument, View):
             return repr(argument)
         source = argument.source
-        if isinstance(source, Operation) and source not in self.names and argument.whole:
+        if isinstance(source, Operation) and source not in self.names and argument.in_order:
             formula = self.formula(source)
             return f"({formula})" if source.name in INFIX else formula
         return self.view(argument)

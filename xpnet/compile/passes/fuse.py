@@ -79,7 +79,7 @@ class Fusion:
                     source = view.source
                     if source in self.waiting and isinstance(source, Operation):
                         alike = operation.kind != "product" and domain_of(source) == domain_of(operation)
-                        if not (view.whole and alike):
+                        if not (view.in_order and alike):
                             apart = source
                         elif source not in group:
                             group.append(source)
@@ -112,10 +112,10 @@ class Fusion:
             depends = any(view.source in loop.stage for one in group for view in self._results(one))
             others = [axis for axis in range(3) if axis != loop.inner]
             once = domain[loop.inner] == 1 and all(domain[axis] == loop.domain[axis] for axis in others)
-            if not (loop.along and depends and once):
+            if not (loop.along and once and (depends or domain == (1, 1, 1))) or operation.kind == "reduce":
                 return False
         for one in group:
-            if any(not view.whole for view in self._results(one) if view.source in loop.stage):
+            if any(not view.in_order for view in self._results(one) if view.source in loop.stage):
                 return False
             before = [other for other in self.dependence.before[one] if other in loop.stage]
             if not all(self._same_elements(one, other) for other in before):
@@ -175,7 +175,7 @@ class Fusion:
             target = targets.pop() if len(targets) == 1 else None
             if not isinstance(target, Loop) or target is loop or domain_of(operation) != target.domain:
                 continue
-            if any(not view.whole or reader.kind == "store" for reader, view in readers):
+            if any(not view.in_order or reader.kind == "store" for reader, view in readers):
                 continue
             if any(view.source in self.dependence.stored for view in self.inlining.reads(operation)):
                 continue

@@ -50,7 +50,7 @@ class Inlining:
         if cost > self._costs.cheap:
             return False
         return all(
-            consumer.kind in ("map", "reduce") and view.whole and consumer is not operation
+            consumer.kind in ("map", "reduce") and view.in_order and consumer is not operation
             for consumer, view in self._dependence.consumers[operation]
         )
 

@@ -38,7 +38,7 @@ def materialize(loop: Loop, dependence: Dependence, inlining: Inlining, costs: C
         for reader, view in _readers(operation, dependence, inlining):
             outside = reader not in loop.stage
             later = not outside and loop.stage[reader] > stage and not loop.invariant(operation)
-            if outside or not view.whole or (later and operation.kind == "map" and cost(operation) > costs.cheap):
+            if outside or not view.in_order or (later and operation.kind == "map" and cost(operation) > costs.cheap):
                 loop.materialized.add(operation)
                 break
 
