@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ctypes import byref, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ WORKSPACE = 32 * 2**20  # bytes, as cuBLAS has on Hopper
 COMPUTE = {"float32": 68, "float64": 70}  # CUBLAS_COMPUTE_32F, _64F
 TYPES = {"float32": 0, "float64": 1}  # CUDA_R_32F, _64F
 SCALARS = {"float32": c_float, "float64": c_double}
-TRANSPOSE_A, TRANSPOSE_B = 3, 4  # attributes of a product
+TRANSPOSE_A, TRANSPOSE_B, EPILOGUE, BIAS, BIAS_STRIDE, SIGNS, SIGNS_LEADING, SIGNS_STRIDE = 3, 4, 7, 8, 10, 11, 12, 13
 BATCH_COUNT, BATCH_STRIDE = 5, 6  # of a layout
 MAX_WORKSPACE, REDUCTION_SCHEMES, ALIGNMENTS = 1, 3, (5, 6, 7, 8)  # of a preference
 IN_ORDER = 2 | 4  # ways to add up parts of a sum without atomic operations, whose order is another each time
@@ -34,6 +34,23 @@ class Algorithm(ctypes.Structure):
         ("waves", c_float),
         ("reserved", c_int * 4),
     )
+
+
+class Work(NamedTuple):
+    """What a product does to its elements before it writes them.
+
+    Attributes:
+        code: cuBLASLt's number of it.
+        bias_stride: elements from the bias of one replica to the next.
+        signs: whether it writes or reads a bit for each element, whether it was positive.
+    """
+
+    code: int
+    bias_stride: int = 0
+    signs: bool = False
+
+
+NOTHING, BIAS_ADDED, RELU_OF_BIAS, RELU_OF_BIAS_KEPT, RELU_DERIVATIVE = 1, 4, 6, 134, 136  # codes
 
 
 @dataclass(frozen=True)
@@ -70,19 +87,30 @@ class Blas:
         if status:
             raise RuntimeError(f"cublasLt{name} failed with status {status}")
 
-    def product(self, dtype: np.dtype[Any], replicas: int, a: Matrix, b: Matrix, c: Matrix) -> Product:
+    def product(self, dtype: np.dtype[Any], replicas: int, a: Matrix, b: Matrix, c: Matrix, work: Work) -> Product:
         """Return the product C = A B; raises RuntimeError where there is no algorithm for it."""
-        return Product(self, self._handle, dtype, replicas, a, b, c)
+        return Product(self, self._handle, dtype, replicas, a, b, c, work)
 
 
 class Product:
     """A product of matrices of given shapes.
 
     cuBLASLt takes matrices by columns. A matrix in C order is its transpose there, and C' = B' A'.
+
+    Attributes:
+        signs: bytes of the bits that its work writes or reads.
     """
 
     def __init__(
-        self, blas: Blas, handle: c_void_p, dtype: np.dtype[Any], replicas: int, a: Matrix, b: Matrix, c: Matrix
+        self,
+        blas: Blas,
+        handle: c_void_p,
+        dtype: np.dtype[Any],
+        replicas: int,
+        a: Matrix,
+        b: Matrix,
+        c: Matrix,
+        work: Work,
     ) -> None:
         self._blas, self._handle = blas, handle
         scalar, kind = SCALARS[dtype.name], TYPES[dtype.name]
@@ -90,10 +118,24 @@ class Product:
         self._description = c_void_p()
         blas.call("MatmulDescCreate", byref(self._description), COMPUTE[dtype.name], kind)
         for attribute, matrix in ((TRANSPOSE_A, b), (TRANSPOSE_B, a)):
-            value = c_int32(int(matrix.transposed))
-            blas.call("MatmulDescSetAttribute", self._description, attribute, byref(value), c_size_t(4))
+            self._set(attribute, c_int32(int(matrix.transposed)))
+        self._set(EPILOGUE, c_int32(work.code))
+        self.signs = 0
+        if work.code in (BIAS_ADDED, RELU_OF_BIAS, RELU_OF_BIAS_KEPT):
+            self._set(BIAS, c_void_p(WORKSPACE))  # any, for the question below
+            self._set(BIAS_STRIDE, c_int64(work.bias_stride))
+        if work.signs:
+            leading = -(-c.columns // 128) * 128
+            self._set(SIGNS, c_void_p(WORKSPACE))
+            self._set(SIGNS_LEADING, c_int64(leading))
+            self._set(SIGNS_STRIDE, c_int64(leading * c.rows))
+            self.signs = replicas * c.rows * leading // 8
         self._layouts = [self._layout(kind, replicas, matrix) for matrix in (b, a, c, c)]
         self._algorithm = self._proposed([one.alignment for one in (b, a, c, c)])
+
+    def _set(self, attribute: int, value: Any) -> None:
+        size = c_size_t(ctypes.sizeof(value))
+        self._blas.call("MatmulDescSetAttribute", self._description, attribute, byref(value), size)
 
     def _layout(self, kind: int, replicas: int, matrix: Matrix) -> c_void_p:
         layout = c_void_p()
@@ -133,8 +175,13 @@ class Product:
             raise RuntimeError("cuBLASLt has no algorithm for a product")
         return found
 
-    def launch(self, a: int, b: int, c: int, workspace: int, stream: int) -> None:
+    def launch(
+        self, a: int, b: int, c: int, workspace: int, stream: int, bias: int | None = None, signs: int | None = None
+    ) -> None:
         """Multiply matrices at these addresses."""
+        for attribute, address in ((BIAS, bias), (SIGNS, signs)):
+            if address is not None:
+                self._set(attribute, c_void_p(address))
         first, second, before, after = self._layouts
         self._blas.call(
             "Matmul",
@@ -159,7 +206,8 @@ class Product:
     def __del__(self) -> None:
         for layout in vars(self).get("_layouts", ()):
             self._blas.call("MatrixLayoutDestroy", layout)
-        self._blas.call("MatmulDescDestroy", self._description)
+        if "_description" in vars(self):
+            self._blas.call("MatmulDescDestroy", self._description)
 
 
 @cache

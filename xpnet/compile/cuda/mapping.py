@@ -1,9 +1,10 @@
-"""The mapping of a loop's domain to a GPU: one kernel a loop, for any sizes.
+"""The mapping of a loop's domain to a GPU: threads for its elements, rows or columns, for any sizes.
 
     void loop(i64 table[])
 
-The table is the kernel's parameter, by value: sizes, strides, addresses and numbers. There are no atomic operations,
-and the order of every sum is that of the grid below: equal inputs give equal bytes on equal devices.
+A kernel runs one loop, or several that need nothing of each other, each with blocks of its own. Its parameter, by
+value, has sizes, strides, addresses and numbers. There are no atomic operations, and the order of every sum is that of
+the grid: equal inputs give equal bytes on equal devices.
 
     the loop's reductions   a thread has                         threads that meet
     none                    one element                          none
@@ -14,12 +15,13 @@ and the order of every sum is that of the grid below: equal inputs give equal by
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..ir import Operation, View
-from ..llvm.builder import BOOL, UINT8, Value, memory_type
+from ..llvm.builder import BOOL, UINT8, Builder, Value, memory_type
 from ..llvm.functions import combine
 from ..llvm.values import BODY, COLUMNS, ENTRY, REPLICAS, ROWS, Entry, LoopValues
 from ..passes.inline import Inlining
@@ -32,43 +34,96 @@ BLOCK = 1024  # the most threads of a block
 TEAMS = 4  # warps of a block, each with a row
 LONG = 512  # columns from which a row is a block's
 MANY = 1024  # rows from which there are enough of them for a warp each
+NARROW = 4  # columns up to which a block has no thread for a 32nd one
 SHARED = "addrspacecast (ptr addrspace(3) @shared to ptr)"
 INT32 = np.dtype(np.int32)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How many threads run a kernel.
+    """How many threads run a kernel: blocks, and the threads of one, in x and y."""
 
-    Attributes:
-        blocks: of the grid, in x and y.
-        threads: of a block, in x and y.
-    """
-
-    blocks: tuple[int, int]
+    blocks: int
     threads: tuple[int, int]
 
 
-class Kernel(LoopValues):
-    """Writes the kernel of one loop.
+def grid_of(loop: Loop) -> Grid:
+    """Return the threads of a loop."""
+    replicas, rows, columns = loop.domain
+    if loop.along is None:
+        return Grid(-(-math.prod(loop.domain) // ELEMENTS), (ELEMENTS, 1))
+    if loop.along == "columns":
+        if _by_warps(loop):
+            return Grid(-(-replicas * rows // TEAMS), (WARP, TEAMS))
+        return Grid(replicas * rows, (min(BLOCK, _power(columns // 4)), 1))
+    across = WARP if columns > NARROW else _power(columns)
+    return Grid(replicas * -(-columns // across), (across, min(BLOCK // across, _power(-(-rows // 4)))))
+
+
+def _by_warps(loop: Loop) -> bool:
+    """Whether a warp has a row; else a block has."""
+    replicas, rows, columns = loop.domain
+    return columns < LONG or replicas * rows >= MANY
+
+
+def special_register(w: Builder, name: str) -> str:
+    """Return a thread's or a block's number, or how many there are."""
+    function = f"@llvm.nvvm.read.ptx.sreg.{name}"
+    w.declared.add(f"declare i32 {function}()")
+    return w.let(f"zext i32 {w.let(f'call i32 {function}()')} to i64")
+
+
+class Kernel:
+    """Writes the kernel of loops with blocks of the same shape.
 
     Attributes:
         text: the kernel.
+        table: what it reads from its table.
         grid: its threads.
     """
 
-    def __init__(self, loop: Loop, inlining: Inlining) -> None:
+    def __init__(self, loops: Sequence[Loop], inlining: Inlining) -> None:
+        parts = [Part(f"part{number}", loop, inlining) for number, loop in enumerate(loops)]
+        grids = [grid_of(loop) for loop in loops]
+        self.grid = Grid(sum(one.blocks for one in grids), grids[0].threads)
+        self.table: list[Entry] = [entry for part in parts for entry in part.table]
+        w = Builder()
+        with w.define(lambda: f"ptx_kernel void @loop(ptr byval([{len(self.table)} x i64]) align 8 %table)"):
+            block = special_register(w, "ctaid.x")
+            entries = 0
+            for part, grid in zip(parts, grids, strict=True):
+                call = f"call void @{part.name}(ptr {w.at('i64', '%table', str(entries))}, i64 {{}})"
+                entries += len(part.table)
+                if len(parts) == 1:
+                    w.line(call.format(block))
+                    continue
+                blocks = w.field("%table", len(self.table))
+                self.table.append(grid.blocks)
+                with w.when(w.op("icmp ult", block, blocks)):  # negative behind a part's own blocks: very large
+                    w.line(call.format(block))
+                block = w.op("sub", block, blocks)
+        w.declared.update(*(part.w.declared for part in parts))
+        self.text = HEADER + "\n".join(function for part in parts for function in part.w.functions) + "\n" + w.text
+
+
+class Part(LoopValues):
+    """Writes the function of one loop, which a block of the kernel calls.
+
+    Attributes:
+        name: the function's.
+    """
+
+    def __init__(self, name: str, loop: Loop, inlining: Inlining) -> None:
         super().__init__(loop, inlining, lanes=1, lane_axis=None)
-        w = self.w
+        w, self.name = self.w, name
         self.domain = ["1" if n == 1 else self.entry_of(n) for n in loop.domain]
         self._leader: str | None = None  # whether this thread stores what its team has in common; None without teams
-        self._team: tuple[str, str, str] | None = None  # this thread's number, the team's size, and the one after it
+        self._team: tuple[str, str, str] | None = None  # this thread's number, how many there are, and their distance
         self._begin, self._end, self._step = "0", "0", "1"  # of the innermost loop
-        with w.define(lambda: f"ptx_kernel void @loop(ptr byval([{len(self.table)} x i64]) align 8 %table)"):
+        with w.define(f"internal void @{name}(ptr %table, i64 %block) alwaysinline"):
             body = w.lines = []
-            self.grid = {None: self._by_element, "columns": self._by_row, "rows": self._by_column}[loop.along]()
+            {None: self._by_element, "columns": self._by_row, "rows": self._by_column}[loop.along]()
             w.lines = [*self.entry, *body]
-        self.text = HEADER + w.text
 
     def memory(self, pointer: str) -> str:
         """Address of memory, which the table holds."""
@@ -79,59 +134,47 @@ class Kernel(LoopValues):
         last = self.w.op("sub", self.entry_of(rows), 1)
         return self.w.greatest(self.w.least(number, last), 0)
 
-    # Grids
+    # Threads
 
-    def _by_element(self) -> Grid:
+    def _by_element(self) -> None:
         """Write a thread for each element."""
         w = self.w
-        size = math.prod(self.loop.domain)
-        number = w.op("add", w.op("mul", self._register("ctaid.x"), self._register("ntid.x")), self._register("tid.x"))
-        with w.when(w.op("icmp slt", number, self.entry_of(size))):
+        number = w.op("add", w.op("mul", "%block", ELEMENTS), special_register(w, "tid.x"))
+        with w.when(w.op("icmp slt", number, self.entry_of(math.prod(self.loop.domain)))):
             number, self.indices[COLUMNS] = self._split(number, COLUMNS)
             self.indices[REPLICAS], self.indices[ROWS] = self._split(number, ROWS)
             self.stages(self._once)
-        return Grid((-(-size // ELEMENTS), 1), (ELEMENTS, 1))
 
-    def _by_row(self) -> Grid:
+    def _by_row(self) -> None:
         """Write a team of threads for each row."""
         w = self.w
-        replicas, rows, columns = self.loop.domain
-        warps = columns < LONG or replicas * rows >= MANY
-        lane, team = self._register("tid.x"), self._register("ntid.x")
-        row = w.op("add", w.op("mul", self._register("ctaid.x"), self._register("ntid.y")), self._register("tid.y"))
-        with w.when(w.op("icmp slt", row, self.entry_of(replicas * rows))):  # for all of a team, or for none
+        lane, team = special_register(w, "tid.x"), special_register(w, "ntid.x")
+        row = w.op("add", w.op("mul", "%block", special_register(w, "ntid.y")), special_register(w, "tid.y"))
+        rows = self.entry_of(math.prod(self.loop.domain[:COLUMNS]))
+        with w.when(w.op("icmp slt", row, rows)):  # for all of a team, or for none
             self.indices[REPLICAS], self.indices[ROWS] = self._split(row, ROWS)
             self._begin, self._end, self._step = lane, self.domain[COLUMNS], team
             self._leader = w.op("icmp eq", lane, 0)
-            self._team = None if warps else (lane, team, "1")
+            self._team = None if _by_warps(self.loop) else (lane, team, "1")
             self.stages(self._along)
-        threads = (WARP, TEAMS) if warps else (min(BLOCK, _power(columns // 4)), 1)
-        return Grid((-(-replicas * rows // threads[1]), 1), threads)
 
-    def _by_column(self) -> Grid:
+    def _by_column(self) -> None:
         """Write a team of threads for each column; those beyond the last one go through no rows of it."""
         w = self.w
-        replicas, rows, columns = self.loop.domain
-        wide, lane = self._register("ntid.x"), self._register("tid.y")
-        column = w.op("add", w.op("mul", self._register("ctaid.x"), wide), self._register("tid.x"))
-        there = w.op("icmp slt", column, self.domain[COLUMNS])
-        self.indices[COLUMNS] = w.least(column, w.op("sub", self.domain[COLUMNS], 1))
-        self.indices[REPLICAS] = self._register("ctaid.y")
+        wide, lane, columns = special_register(w, "ntid.x"), special_register(w, "tid.y"), self.domain[COLUMNS]
+        replica, block = "0", "%block"
+        if self.loop.domain[REPLICAS] > 1:
+            blocks = self.entry_of(grid_of(self.loop).blocks // self.loop.domain[REPLICAS])
+            replica, block = w.op("udiv", block, blocks), w.op("urem", block, blocks)
+        column = w.op("add", w.op("mul", block, wide), special_register(w, "tid.x"))
+        there = w.op("icmp slt", column, columns)
+        self.indices[REPLICAS] = replica
+        self.indices[COLUMNS] = w.least(column, w.op("sub", columns, 1))
         end = w.let(f"select i1 {there}, i64 {self.domain[ROWS]}, i64 0")
-        self._begin, self._end, self._step = lane, end, self._register("ntid.y")
+        self._begin, self._end, self._step = lane, end, special_register(w, "ntid.y")
         self._leader = w.op("and", there, w.op("icmp eq", lane, 0), "i1")
         self._team = (lane, self._step, wide)
         self.stages(self._along)
-        across = min(WARP, _power(columns))
-        threads = (across, min(BLOCK // across, _power(-(-rows // 4))))
-        return Grid((-(-columns // across), replicas), threads)
-
-    def _register(self, name: str) -> str:
-        """A special register: a thread's or a block's number, or how many there are."""
-        function = f"@llvm.nvvm.read.ptx.sreg.{name}"
-        self.w.declared.add(f"declare i32 {function}()")
-        number = self.once(ENTRY, ("register", name), lambda: self.w.let(f"call i32 {function}()"))
-        return self.once(ENTRY, ("register", name, "i64"), lambda: self.w.let(f"zext i32 {number} to i64"))
 
     def _split(self, number: str, axis: int) -> tuple[str, str]:
         """Position along the axes in front of an axis, as one number, and position along the axis."""
@@ -196,31 +239,28 @@ class Kernel(LoopValues):
         def moved(word: str) -> str:
             return w.let(f"call i32 @llvm.nvvm.shfl.sync.bfly.i32(i32 -1, i32 {word}, i32 {distance}, i32 31)")
 
-        if dtype.itemsize < 4:
-            number = w.cast(value, INT32)
-            return w.cast(Value(moved(number.name), INT32), dtype)
+        if dtype.itemsize < INT32.itemsize:
+            return w.cast(Value(moved(w.cast(value, INT32).name), INT32), dtype)
         bits = w.bits(value) if dtype.kind == "f" else value
-        if dtype.itemsize == 4:
+        if dtype.itemsize == INT32.itemsize:
             both = moved(bits.name)
         else:
-            high = w.let(f"trunc i64 {w.op('lshr', bits.name, 32)} to i32")
-            low = w.let(f"trunc i64 {bits.name} to i32")
-            low, high = (w.let(f"zext i32 {moved(half)} to i64") for half in (low, high))
+            high, low = w.op("lshr", bits.name, 32), bits.name
+            high, low = (moved(w.let(f"trunc i64 {half} to i32")) for half in (high, low))
+            high, low = (w.let(f"zext i32 {half} to i64") for half in (high, low))
             both = w.op("or", w.op("shl", high, 32), low)
-        result = Value(both, np.dtype(f"i{dtype.itemsize}"))
-        return w.from_bits(result, dtype) if dtype.kind == "f" else Value(both, dtype)
+        return w.from_bits(bits._replace(name=both), dtype) if dtype.kind == "f" else Value(both, dtype)
 
-    def _across_block(self, name: str, total: Value, number: str, size: str, apart: str) -> Value:
-        """Combine through shared memory; the threads of a team lie `apart` from each other."""
+    def _across_block(self, name: str, total: Value, number: str, size: str, distance: str) -> Value:
+        """Combine through shared memory."""
         w = self.w
         dtype = UINT8 if total.dtype == BOOL else total.dtype
         w.declared.add(f"@shared = internal addrspace(3) global [{BLOCK} x i64] poison, align 8")
-        column = self._register("tid.x") if apart != "1" else "0"
-        kind = memory_type(dtype)
+        column = "0" if distance == "1" else self.once(ENTRY, "column", lambda: special_register(w, "tid.x"))
 
         def at(thread: str) -> str:
-            place = thread if apart == "1" else w.op("add", w.op("mul", thread, apart), column)
-            return w.at(kind, SHARED, place)
+            place = thread if distance == "1" else w.op("add", w.op("mul", thread, distance), column)
+            return w.at(memory_type(dtype), SHARED, place)
 
         def get(thread: str) -> Value:
             return w.cast(w.load(at(thread), dtype), total.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..llvm.builder import Builder
-from .mapping import HEADER
+from .mapping import HEADER, special_register
 
 THREADS = 256
 
@@ -27,11 +27,6 @@ class StepKernels(Builder):
         """Write the body."""
         raise NotImplementedError
 
-    def register(self, name: str) -> str:
-        """Return a special register as i64."""
-        self.declared.add(f"declare i32 @llvm.nvvm.read.ptx.sreg.{name}()")
-        return self.let(f"zext i32 {self.let(f'call i32 @llvm.nvvm.read.ptx.sreg.{name}()')} to i64")
-
 
 class Start(StepKernels):
     """Sets the position, by one thread."""
@@ -49,20 +44,26 @@ class Advance(StepKernels):
 
 
 class Fetch(StepKernels):
-    """Copies the step's own inputs to where the step reads them.
+    """Copies the step's own inputs to where the step reads them; one block also goes on to the next step.
 
     The other parameters are, for each input, an address and a number of elements.
+
+    Args:
+        sizes: of an element of each input, in bytes.
+        advances: whether it is one block, and goes on.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self.sizes = sizes  # of an element, in bytes
+    def __init__(self, sizes: Sequence[int], *, advances: bool) -> None:
+        self.sizes, self.advances = sizes, advances
         super().__init__(1 + 2 * len(sizes))
 
     def write(self, entries: int) -> None:  # noqa: D102
         step = self.get(self.place)
-        block, width = self.register("ctaid.x"), self.register("ntid.x")
-        thread = self.op("add", self.op("mul", block, width), self.register("tid.x"))
-        threads = self.op("mul", self.register("nctaid.x"), width)
+        width = special_register(self, "ntid.x")
+        thread = self.op(
+            "add", self.op("mul", special_register(self, "ctaid.x"), width), special_register(self, "tid.x")
+        )
+        threads = self.op("mul", special_register(self, "nctaid.x"), width)
         for number, size in enumerate(self.sizes):
             target = self.as_pointer(self.field("%table", 1 + 2 * number))
             count = self.field("%table", 2 + 2 * number)
@@ -71,3 +72,8 @@ class Fetch(StepKernels):
             source = self.at(kind, stacked, self.op("mul", step, count))
             with self.loop(count, begin=thread, step=threads) as index:
                 self.set(self.at(kind, target, index), self.get(self.at(kind, source, index), kind), kind)
+        if self.advances:
+            self.declared.add("declare void @llvm.nvvm.barrier0()")
+            self.line("call void @llvm.nvvm.barrier0()")
+            with self.when(self.op("icmp eq", thread, 0)):
+                self.set(self.place, self.op("add", step, 1))

@@ -25,30 +25,16 @@ from ..executable import check_arrays, run_inputs
 from ..ir import Input, Operation, Source, Trace, View, matrix_layout
 from ..llvm.values import Entry, Pointer, Rows
 from ..passes.describe import describe
-from ..passes.instructions import Barrier, Instruction, Product
-from ..passes.memory import Access, accessed, plan_memory
-from ..passes.plan import Plan, make_plan
+from ..passes.instructions import Loop, Product
 from . import blas
 from .compiler import kernels
 from .mapping import Grid, Kernel
+from .plan import launch_plan
 from .position import THREADS, Advance, Fetch, Start
-from .target import COSTS, KINDS
 
 GRAPHS = 4  # graphs that are kept, each for other memory
+ONE_THREAD = Grid(1, (1, 1))
 ALONE = 4096  # elements up to which one block fetches a step's inputs
-
-
-def gpu_plan(trace: Trace) -> Plan:
-    """Return the plan of a trace for a GPU, with the memory of its results."""
-    plan = make_plan(trace, COSTS, KINDS)
-    uses = {one: [Access(*access) for access in accessed(one, plan.inlining)] for one in instructions(plan)}
-    plan.offsets, plan.size = plan_memory(plan.instructions, uses)
-    return plan
-
-
-def instructions(plan: Plan) -> list[Instruction]:
-    """Return the instructions of a plan for one worker, which has no barriers."""
-    return [one for one in plan.instructions if not isinstance(one, Barrier)]
 
 
 @dataclass(frozen=True)
@@ -62,7 +48,7 @@ class Launch:
     def __call__(self) -> None:
         """Launch the kernel on the current stream."""
         words = np.array(self.table, np.int64)
-        self.function(self.grid.blocks, self.grid.threads, (words.view(f"V{words.nbytes}")[0],))
+        self.function((self.grid.blocks,), self.grid.threads, (words.view(f"V{words.nbytes}")[0],))
 
 
 class Program:
@@ -77,41 +63,57 @@ class Program:
     asynchronous = True
 
     def __init__(self, trace: Trace, device: Device) -> None:
-        self.plan = gpu_plan(trace)
-        self.why_no_graph: str | None = None
         self._device = device
-        self._inputs = run_inputs(self.plan.trace)
-        self._own = [one for one in self._inputs if one.per_step]
-        self._workspace = device.zeros((max(self.plan.size, 1),), "uint8")
-        self._position = device.zeros((1 + len(self._own),), "int64")
-        self._fixed: dict[Source, Array] = {one: device.zeros(one.shape, one.dtype) for one in self._own}
-        for one in self.plan.trace.inputs:
-            if one.constant is not None:
-                self._fixed[one] = device.asarray(one.constant)
-        self._lock = threading.Lock()
-        self._graphs: dict[Any, Any] = {}  # by the memory of the inputs; None before the capture
+        self.why_no_graph: str | None = None
+        self._products: dict[Product, blas.Product] = {}
         with device.activate():
+            self.plan = launch_plan(trace, self._supports)
             self._kernels = {
-                one: Kernel(one, self.plan.inlining) for one in instructions(self.plan) if not isinstance(one, Product)
+                one[0]: Kernel([loop for loop in one if isinstance(loop, Loop)], self.plan.inlining)
+                for one in self.plan.launches
+                if isinstance(one[0], Loop)
             }
+            self._find_products()
+            self._inputs = run_inputs(self.plan.trace)
+            self._own = [one for one in self._inputs if one.per_step]
+            self._workspace = device.zeros((max(self.plan.size, 1),), "uint8")
+            self._scratch = device.zeros((blas.WORKSPACE if self._products else 1,), "uint8")
+            self._signs = {
+                one: device.zeros((made.signs,), "uint8") for one, made in self._products.items() if made.signs
+            }
+            self._position = device.zeros((1 + len(self._own),), "int64")
+            self._fixed: dict[Source, Array] = {one: device.zeros(one.shape, one.dtype) for one in self._own}
+            for one in self.plan.trace.inputs:
+                if one.constant is not None:
+                    self._fixed[one] = device.asarray(one.constant)
             functions = kernels(device)
             self._functions = {one: functions.function(kernel.text) for one, kernel in self._kernels.items()}
+            self._fetch_blocks = -(-max((math.prod(one.shape) for one in self._own), default=1) // ALONE)
+            sizes = [one.dtype.itemsize for one in self._own]
             self._start = functions.function(Start(2 + len(self._own)).kernel)
-            self._fetch = functions.function(Fetch([one.dtype.itemsize for one in self._own]).kernel)
+            self._fetch = functions.function(Fetch(sizes, advances=self._fetch_blocks == 1).kernel)
             self._advance = functions.function(Advance(1).kernel)
-            self._products = self._find_products()
+        self._lock = threading.Lock()
+        self._graphs: dict[Any, Any] = {}  # by the memory of the inputs; None before the capture
 
-    def _find_products(self) -> dict[Product, blas.Product]:
-        """Return the products by cuBLASLt; none where one cannot be had."""
-        products = [one for one in instructions(self.plan) if isinstance(one, Product)]
+    def _supports(self, product: Product) -> bool:
+        """Whether cuBLASLt has a product with its epilogue; keep it then."""
         try:
-            library = blas.find(self._device.index or 0)
-            found = {one: library.product(one.operation.dtype, *shapes_of(one)) for one in products}
-        except Exception as error:
-            self.why_no_graph = f"products are CuPy's, which no graph can hold: {one_line(error)}"
-            return {}
-        self._scratch = self._device.zeros((blas.WORKSPACE,), "uint8") if found else self._workspace
-        return found
+            self._products[product] = blas.find(self._device.index or 0).product(*shapes_of(product))
+        except Exception:
+            return False
+        return True
+
+    def _find_products(self) -> None:
+        """Have a product of cuBLASLt for each that has none yet; none at all where one cannot be had."""
+        for one in self.plan.instructions:
+            if isinstance(one, Product) and one not in self._products:
+                try:
+                    self._products[one] = blas.find(self._device.index or 0).product(*shapes_of(one))
+                except Exception as error:
+                    self.why_no_graph = f"products are CuPy's, which no graph can hold: {one_line(error)}"
+                    self._products = {}
+                    return
 
     def run(self, arrays: Mapping[str, Array], steps: int = 1) -> None:
         """Run the plan `steps` times."""
@@ -122,7 +124,7 @@ class Program:
             if key not in self._graphs:
                 self._check_alignment(memory)
             stacked = [arrays[one.name].data.ptr for one in self._own]
-            Launch(self._start, Grid((1, 1), (1, 1)), [self._position.data.ptr, 0, *stacked])()
+            Launch(self._start, ONE_THREAD, [self._position.data.ptr, 0, *stacked])()
             for _ in range(steps):
                 if key not in self._graphs or self.why_no_graph is not None:
                     self._graphs = dict([*self._graphs.items(), (key, None)][-GRAPHS:])
@@ -154,33 +156,37 @@ class Program:
         """Launch a step's kernels and products on the current stream."""
         self._launch_fetch()
         stream = self._device.xp.cuda.get_current_stream().ptr
-        for instruction in instructions(self.plan):
-            if isinstance(instruction, Product):
-                self._multiply(instruction, memory, stream)
+        for first, *_ in self.plan.launches:
+            if isinstance(first, Product):
+                self._multiply(first, memory, stream)
             else:
-                kernel = self._kernels[instruction]
-                table = [self._number(entry, memory) for entry in kernel.table]
-                Launch(self._functions[instruction], kernel.grid, table)()
-        Launch(self._advance, Grid((1, 1), (1, 1)), [self._position.data.ptr])()
+                kernel = self._kernels[first]
+                Launch(self._functions[first], kernel.grid, [self._number(one, memory) for one in kernel.table])()
+        if self._fetch_blocks > 1:
+            Launch(self._advance, ONE_THREAD, [self._position.data.ptr])()
 
     def _launch_fetch(self) -> None:
         """Launch the kernel that copies the step's own inputs."""
-        if self._own:
-            sizes = [math.prod(one.shape) for one in self._own]
-            table = [self._position.data.ptr]
-            for one, size in zip(self._own, sizes, strict=True):
-                table += [self._fixed[one].data.ptr, size]
-            blocks = -(-max(sizes) // ALONE)
-            Launch(self._fetch, Grid((blocks, 1), (THREADS, 1)), table)()
+        table = [self._position.data.ptr]
+        for one in self._own:
+            table += [self._fixed[one].data.ptr, math.prod(one.shape)]
+        Launch(self._fetch, Grid(self._fetch_blocks, (THREADS, 1)), table)()
 
     def _multiply(self, product: Product, memory: Mapping[Source, Array], stream: int) -> None:
-        a, b, c = product.matrices
         if self.why_no_graph is not None:
-            xp = self._device.xp
-            xp.matmul(self._array(a, memory), self._array(b, memory), out=self._array(c, memory))
+            a, b, c = (self._array(view, memory) for view in product.matrices)
+            self._device.xp.matmul(a, b, out=c)
             return
-        a_at, b_at, c_at = (self._address(one.source, memory) + one.offset * one.dtype.itemsize for one in (a, b, c))
-        self._products[product].launch(a_at, b_at, c_at, self._scratch.data.ptr, stream)
+        a_at, b_at, c_at = (self._start_of(view, memory) for view in product.matrices)
+        epilogue, bias, signs = product.epilogue, None, None
+        if epilogue is not None:
+            bias = None if epilogue.bias is None else self._start_of(epilogue.bias, memory)
+            kept = self._signs.get(product if epilogue.relu_of is None else epilogue.relu_of)
+            signs = None if kept is None else kept.data.ptr
+        self._products[product].launch(a_at, b_at, c_at, self._scratch.data.ptr, stream, bias, signs)
+
+    def _start_of(self, view: View, memory: Mapping[Source, Array]) -> int:
+        return self._address(view.source, memory) + view.offset * view.dtype.itemsize
 
     def _address(self, source: Source, memory: Mapping[Source, Array]) -> int:
         if isinstance(source, Operation):
@@ -218,19 +224,31 @@ class Program:
         return describe(self.plan, self._device.name)
 
 
-def shapes_of(product: Product) -> tuple[int, blas.Matrix, blas.Matrix, blas.Matrix]:
-    """Return the number of replicas of a product, and its matrices as cuBLASLt takes them."""
-    replicas = product.operation.shape[0] if len(product.operation.shape) == 3 else 1
+def shapes_of(product: Product) -> tuple[np.dtype[Any], int, blas.Matrix, blas.Matrix, blas.Matrix, blas.Work]:
+    """Return a product as cuBLASLt takes it: type, number of replicas, matrices, and what its epilogue does."""
+    operation, epilogue = product.operation, product.epilogue
+    replicas = operation.shape[0] if len(operation.shape) == 3 else 1
+    work = blas.Work(blas.NOTHING)
+    if epilogue is not None and epilogue.relu_of is not None:
+        work = blas.Work(blas.RELU_DERIVATIVE, signs=True)
+    elif epilogue is not None and epilogue.bias is not None:
+        code = blas.BIAS_ADDED
+        if epilogue.relu:
+            code = blas.RELU_OF_BIAS_KEPT if epilogue.kept else blas.RELU_OF_BIAS
+        work = blas.Work(code, _replica_stride(epilogue.bias), epilogue.kept)
     a, b, c = (_matrix(view) for view in product.matrices)
-    return replicas, a, b, c
+    return operation.dtype, replicas, a, b, c, work
 
 
 def _matrix(view: View) -> blas.Matrix:
     layout = matrix_layout(view)
     assert layout is not None
     transposed, leading = layout
-    size = view.dtype.itemsize
-    stride = view.strides[0] if view.ndim == 3 and view.shape[0] > 1 else 0
+    size, stride = view.dtype.itemsize, _replica_stride(view)
     # Inputs and results begin at multiples of ALIGNMENT.
     alignment = math.gcd(ALIGNMENT, view.offset * size, stride * size)
     return blas.Matrix(view.shape[-2], view.shape[-1], leading, transposed, stride, alignment)
+
+
+def _replica_stride(view: View) -> int:
+    return view.strides[0] if view.ndim == 3 and view.shape[0] > 1 else 0

@@ -72,9 +72,16 @@ class _Words:
         )
 
     def product(self, product: Product) -> str:
-        a, b, _ = product.matrices
-        left = self.name(product.operation) if product.target is None else self.view(product.target)
-        return f"{left} = {self.view(a)} @ {self.view(b)}{self.offset(product.operation)}"
+        a, b, c = product.matrices
+        formula, epilogue = f"{self.view(a)} @ {self.view(b)}", product.epilogue
+        if epilogue is not None and epilogue.relu_of is not None:
+            y = self.view(epilogue.relu_of.matrices[2])
+            formula = f"where({y} > 0.0, {formula}, 0.0)"
+        elif epilogue is not None and epilogue.bias is not None:
+            formula = f"{formula} + {self.view(epilogue.bias)}"
+            formula = f"maximum({formula}, 0.0)" if epilogue.relu else formula
+        written = "" if not isinstance(c.source, Operation) else self.offset(c.source)
+        return f"{self.view(c)} = {formula}{written}"
 
     def loop(self, loop: Loop) -> list[str]:
         """A line for each result that lasts, or is read more than once."""

@@ -51,18 +51,39 @@ class Loop:
 
 
 @dataclass(eq=False)
+class Epilogue:
+    """What a product does to its elements before it writes them.
+
+    Attributes:
+        result: the operation whose result that is.
+        bias: a row that is added to each row; None for none.
+        relu: whether negative elements become zero then.
+        relu_of: the product with the ReLU whose derivative they are multiplied by, which makes zeros where that did.
+        kept: whether another product asks where this one's ReLU made zeros.
+    """
+
+    result: Operation
+    bias: View | None = None
+    relu: bool = False
+    relu_of: Product | None = None
+    kept: bool = False
+
+
+@dataclass(eq=False)
 class Product:
     """A product of matrices, written to the workspace, or straight into `target`."""
 
     operation: Operation
     target: View | None = None
     index: int = 0
+    epilogue: Epilogue | None = None
 
     @property
     def matrices(self) -> tuple[View, View, View]:
         """The factors, and the view that their product goes to."""
         a, b = self.operation.views
-        return a, b, self.operation.result if self.target is None else self.target
+        written = self.operation if self.epilogue is None else self.epilogue.result
+        return a, b, written.result if self.target is None else self.target
 
 
 @dataclass(eq=False)

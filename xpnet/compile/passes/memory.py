@@ -41,6 +41,8 @@ def accessed(instruction: Instruction, inlining: Inlining) -> Iterator[tuple[Vie
     if isinstance(instruction, Product):
         a, b, c = instruction.matrices
         yield from ((a, False), (b, False), (c, True))
+        if instruction.epilogue is not None and instruction.epilogue.bias is not None:
+            yield instruction.epilogue.bias, False
         return
     for operation in instruction.operations:
         for view in inlining.reads(operation):

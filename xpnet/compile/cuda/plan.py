@@ -1,0 +1,75 @@
+"""The plan of a step on a GPU: products with epilogues, and loops in few launches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..ir import Source, Trace, View, overlap
+from ..passes.epilogues import fuse_epilogues
+from ..passes.instructions import Barrier, Instruction, Loop, Product
+from ..passes.memory import Access, accessed, plan_memory
+from ..passes.plan import Plan, make_plan
+from .mapping import grid_of
+from .target import COSTS, KINDS
+
+MOST_LOOPS = 8  # loops in one launch: a kernel's parameters are 4 KB
+
+
+@dataclass
+class LaunchPlan(Plan):
+    """A plan whose instructions are grouped into launches, in order: a product, or loops that run side by side."""
+
+    launches: Sequence[Sequence[Instruction]] = ()
+
+
+def launch_plan(trace: Trace, supports: Callable[[Product], bool]) -> LaunchPlan:
+    """Return the plan of a trace for a GPU whose products have the epilogues that `supports` says."""
+    plan = make_plan(trace, COSTS, KINDS)
+    instructions = [one for one in plan.instructions if not isinstance(one, Barrier)]
+    instructions = fuse_epilogues(instructions, plan.inlining, supports)
+    uses = {one: list(accessed(one, plan.inlining)) for one in instructions}
+    launches = _grouped(instructions, uses)
+    order: list[Instruction | Barrier] = [one for launch in launches for one in (*launch, Barrier())]
+    # What runs side by side shares no memory; a result may replace an operand of its own loop.
+    owned = {one: [Access(view, writes, one) for view, writes in of_one] for one, of_one in uses.items()}
+    offsets, size = plan_memory(order, owned, concurrent=True)
+    ordered = [one for launch in launches for one in launch]
+    return LaunchPlan(plan.trace, plan.inlining, ordered, offsets, size, launches)
+
+
+def _grouped(
+    instructions: Sequence[Instruction], uses: dict[Instruction, list[tuple[View, bool]]]
+) -> list[list[Instruction]]:
+    """Put each loop into a later launch, where nothing before that needs it and the shape of blocks is the same."""
+    launches: list[list[Instruction]] = []  # from the last one
+    sources: dict[Instruction, dict[Source, list[tuple[View, bool]]]] = {}
+    for one in reversed(instructions):
+        of_one = sources[one] = {}
+        for view, writes in uses[one]:
+            of_one.setdefault(view.source, []).append((view, writes))
+        found = None
+        if isinstance(one, Loop):
+            for launch in reversed(launches):
+                if any(_conflict(of_one, sources[other]) for other in launch):
+                    break
+                first = launch[0]
+                alike = isinstance(first, Loop) and grid_of(first).threads == grid_of(one).threads
+                if alike and len(launch) < MOST_LOOPS:
+                    found = launch
+                    break
+        if found is None:
+            launches.append([one])
+        else:
+            found.insert(0, one)
+    return launches[::-1]
+
+
+def _conflict(one: dict[Source, list[tuple[View, bool]]], other: dict[Source, list[tuple[View, bool]]]) -> bool:
+    """Whether two instructions use the same memory, and one writes there."""
+    return any(
+        (mine or others) and overlap(a, b)
+        for source in one.keys() & other.keys()
+        for a, mine in one[source]
+        for b, others in other[source]
+    )
