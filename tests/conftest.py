@@ -45,6 +45,7 @@ def pytest_collection_modifyitems(config, items):
 def few_steps_are_compiled(monkeypatch):
     """Compiled steps are tested with few of them, which would else run eagerly, as compiling them does not pay."""
     monkeypatch.setattr("xpnet.training.runner.BREAK_EVEN_ELEMENTS", 0)
+    monkeypatch.setattr("xpnet.training.runner.BREAK_EVEN_STEPS", 0)
 
 
 @pytest.fixture

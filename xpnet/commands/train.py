@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..compile.cuda.target import ARCHITECTURES, architecture_of
 from ..core.device import limit_threads
 from ..core.errors import DivergedError, printable
 from ..core.interrupts import DeferredInterrupt
@@ -38,16 +39,17 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     device = cli.choose_device(config.device, require=options.require_device)
-    folder = None if options.out is None or options.plan else RunFolder(options.out, overwrite=options.overwrite)
+    plans = options.plan or options.plan_for is not None
+    folder = None if options.out is None or plans else RunFolder(options.out, overwrite=options.overwrite)
     loaded = load_data(config, offline=options.offline, quiet=options.quiet)
     with folder or contextlib.nullcontext():
         # All that can be wrong with the data is found before the folder's old run makes way.
         data = prepare_data(config, loaded)
         trainer, arguments = build_trainer([config], data, device)
         threads = threads_for(config, data, device)
-        if options.plan:
+        if plans:
             with limit_threads(threads):
-                plan = trainer.plan(arguments["x"], None)
+                plan = trainer.plan(arguments["x"], None, architecture=options.plan_for)
             print(json.dumps({"plan": plan}) if options.json else plan)
             return 0
         if folder is not None:
@@ -198,8 +200,18 @@ def _parser() -> cli.Parser:
     add("--overwrite", action="store_true", default=False, help="let DIR hold a run already, and replace it")
     add("--json", action="store_true", default=False, help="print one JSON object on stdout")
     add("--plan", action="store_true", default=False, help="print what the compiled step does, and train nothing")
+    add("--plan-for", type=_architecture, default=None, metavar="sm_90", help="print it for a GPU of an architecture")
     add("--quiet", action="store_true", default=False, help="no progress on stderr")
     return parser
+
+
+def _architecture(text: str) -> int:
+    """Return the architecture of a GPU, as --plan-for has it."""
+    number = text.removeprefix("sm_")
+    if not (text.startswith("sm_") and number.isdecimal() and architecture_of(int(number)) is not None):
+        names = ", ".join(f"sm_{one}" for one in ARCHITECTURES)
+        raise argparse.ArgumentTypeError(f"{text!r} is no architecture that steps are compiled for: {names}")
+    return int(number)
 
 
 if __name__ == "__main__":

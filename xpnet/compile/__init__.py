@@ -15,7 +15,7 @@ calls, where there is no LLVM. `api` chooses among them.
 15.0
 """
 
-from .api import CompileError, Step, compile_step, record, why_not_compiled
+from .api import CompileError, Step, compile_step, plan_for, record, why_not_compiled
 from .executable import Executable
 from .types import UntraceableError
 
@@ -25,6 +25,7 @@ __all__ = [
     "Step",
     "UntraceableError",
     "compile_step",
+    "plan_for",
     "record",
     "why_not_compiled",
 ]

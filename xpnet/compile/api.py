@@ -14,6 +14,8 @@ from .cpu.partition import threaded_plan, useful_threads
 from .cpu.program import Program as CpuProgram
 from .cuda.compiler import architecture
 from .cuda.compiler import compiler as ptx_compiler
+from .cuda.describe import describe_launches
+from .cuda.plan import documented, launch_plan
 from .cuda.program import Program as CudaProgram
 from .executable import Executable
 from .ir import Trace
@@ -67,6 +69,7 @@ def compile_step(
         steps_per_call: steps that a call of `run` takes, where known: for a few small ones no thread is started.
 
     Raises:
+        DeviceError: the GPU, or its driver, is too old.
         CompileError: what was recorded could not be planned or compiled.
         UntraceableError: the step cannot be recorded.
         Exception: any other that the step raises while it is recorded.
@@ -88,10 +91,23 @@ def compile_step(
         found = blas.find()
         most = 1 if found is None else threads or found.threads
         return CpuProgram(threaded_plan(trace, useful_threads(trace, most, steps_per_call)))
-    except MemoryError:
+    except (MemoryError, DeviceError):
         raise
     except Exception as error:
         raise CompileError(one_line(error)) from error
+
+
+def plan_for(
+    architecture: int, step: Step, arrays: Arrays, gathered: Collection[str] = (), per_step: Collection[str] = ()
+) -> str:
+    """Return the plan of a step for GPUs of an architecture, in words; there need be none here.
+
+    Args:
+        architecture: the compute capability, times ten.
+        step, arrays, gathered, per_step: as for `compile_step`.
+    """
+    plan = launch_plan(record(step, arrays, gathered, per_step), documented)
+    return describe_launches(plan, f"sm_{architecture}")
 
 
 @cache

@@ -146,6 +146,7 @@ class Fitting:
         self.optimizer = Penalized(rule, alpha)
         self.optimizer.bind(model.network)
         self.taken = 0
+        self._sums = EpochSums.zeros(model, metric=False)
         self._runners: dict[bool, StepRunner] = {}  # at most one, by whether it may compile steps
         self._counts: dict[Any, float] = {}  # the counts of `StepRunner`
 
@@ -159,7 +160,8 @@ class Fitting:
         optimizer.rows = np.array([batch.stop - batch.start for batch in batches], float)
         optimizer.weights = optimizer.rows if examples.w is None else np.add.reduceat(examples.w[order], starts)
         table = step_table(model.network, optimizer, self.schedule, self.taken, len(batches))
-        sums = EpochSums.zeros(model, metric=False)
+        sums = self._sums
+        sums.clear()
         optimizer.penalty[...] = 0.0
         for rows, index, some in examples.pieces(order, batches):
             runner = self._runner_on(rows)

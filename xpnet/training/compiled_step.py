@@ -12,7 +12,7 @@ from typing import Any
 from ..compile import CompileError, Executable, Step, UntraceableError, compile_step, why_not_compiled
 from ..core.checks import plain_attributes
 from ..core.device import Array, Device
-from ..core.errors import one_line
+from ..core.errors import DeviceError, one_line
 from ..data.batches import Rows
 from ..model.mlp import MLP
 from ..nn import Sequential
@@ -103,10 +103,8 @@ def warn_of_failure(text: str) -> None:
     warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
-def compiled_training_step(
-    model: MLP, optimizer: Optimizer, arrays: StepArrays, steps_per_call: int, warn: Warn | None = None
-) -> Compiled:
-    """Compile `training_step` for arrays of these shapes and types."""
+def traceable_training_step(model: MLP, optimizer: Optimizer, arrays: StepArrays) -> Step:
+    """Return `training_step` as a function of arrays by name; it refuses what changes from step to step."""
 
     def step(xp: Any, traced: State) -> None:
         a = arrays.unflatten(traced)
@@ -121,6 +119,14 @@ def compiled_training_step(
                 if vars(owner).get(name) is not value:
                     raise UntraceableError(f"{type(owner).__name__}.{name}, which changes from step to step")
 
+    return step
+
+
+def compiled_training_step(
+    model: MLP, optimizer: Optimizer, arrays: StepArrays, steps_per_call: int, warn: Warn | None = None
+) -> Compiled:
+    """Compile `training_step` for arrays of these shapes and types."""
+    step = traceable_training_step(model, optimizer, arrays)
     return _compiled(step, arrays, model.device, steps_per_call, warn or warn_of_failure)
 
 
@@ -183,6 +189,8 @@ def _compiled(step: Step, arrays: StepArrays, device: Device, steps_per_call: in
         )
     except UntraceableError as error:
         return None, f"{CANNOT_TRACE}the step: {error}"
+    except DeviceError as error:
+        return None, str(error)
     except Exception as error:
         if os.environ.get("XPNET_STRICT", "0") not in ("", "0"):
             raise

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compile import Executable
+from ..compile import Executable, plan_for
 from ..core.device import Array
 from ..core.rng import mask_keys
 from ..data.batches import Rows, spans
@@ -26,6 +26,7 @@ from .compiled_step import (
     compiled_training_step,
     gathered_names,
     settings_of,
+    traceable_training_step,
     warn_of_failure,
     why_eager,
 )
@@ -39,6 +40,9 @@ CALLBACK_SECONDS = 0.03  # target time between two progress callbacks
 # with 32, 108 and 110 of 20 layers of 32 with 128 rows, 30 and 30 of 784-100x4-10.
 BREAK_EVEN_ELEMENTS = 3_000_000  # elements of all steps together from which compiling a network of no layers pays
 BREAK_EVEN_LAYERS = 15  # layers that take as long to compile as that
+# On a GPU an eager step takes the host's time, some 0.1 ms a layer, and compiling one some 20 ms a layer: an estimate,
+# which has not been measured on a GPU.
+BREAK_EVEN_STEPS = 200
 MAX_EXECUTABLES = 8  # batch sizes whose compiled steps are kept
 MAX_COUNTS = 1000  # batch sizes whose steps are counted
 TOO_FEW = "too few steps to repay compiling"
@@ -138,8 +142,17 @@ class StepRunner:
             done += count
             yield count
 
-    def plan(self, order: Array, table: State, sums: EpochSums, steps_per_call: int) -> str:
-        """Return the plan of a step on the rows `order` in words, or the reason why there is none."""
+    def plan(
+        self, order: Array, table: State, sums: EpochSums, steps_per_call: int, architecture: int | None = None
+    ) -> str:
+        """Return the plan of a step on the rows `order` in words, or the reason why there is none.
+
+        With an architecture, it is the plan for such a GPU, wherever the model is.
+        """
+        if architecture is not None:
+            arrays = self._arrays(order, table_row(table, 0), sums)
+            step = traceable_training_step(self.model, self.optimizer, arrays)
+            return plan_for(architecture, step, arrays.flatten(), arrays.gathered, arrays.per_step)
         executable = self._executable(order, table_row(table, 0), sums, steps_per_call)
         self._warn_of_failures()
         return str(executable) if self.compiled is True else f"steps are not compiled: {self.compiled}"
@@ -206,12 +219,14 @@ class Evaluator:
     def __init__(self, model: MLP, rows: Rows, *, compiled: bool, evaluations: int = 1) -> None:
         self._why_eager = why_eager(model, compiled)
         self._evaluations = evaluations
+        self._sums = EpochSums.zeros(model)
         self._model, self._rows = model, rows.in_order() if self._why_eager is None else rows
         self._executables: dict[int, Executable | None] = {}  # by number of rows
 
     def means(self) -> tuple[Any, Any]:
         """Return mean loss and metric, as floats or lists of R; blocks until the GPU is done."""
-        sums = EpochSums.zeros(self._model)
+        sums = self._sums
+        sums.clear()
         pieces = spans(len(self._rows), EVALUATION_ROWS)
         for size, alike in groupby(pieces, lambda piece: piece.stop - piece.start):
             self._add(list(alike), size, sums)
@@ -243,6 +258,8 @@ class Evaluator:
 def break_even_steps(model: MLP, rows: int) -> int:
     """Number of steps on `rows` rows from which compiling them takes less time than it saves."""
     network = model.network
+    if model.device.index is not None:
+        return max(BREAK_EVEN_STEPS, 1)
     elements = rows * network.units * (network.replicas or 1) + network.values.size
     return int(BREAK_EVEN_ELEMENTS * (1.0 + len(network.layers) / BREAK_EVEN_LAYERS) / max(elements, 1)) + 1
 

@@ -65,6 +65,11 @@ class EpochSums:
         zeros = model.device.zeros
         return cls(zeros(shape, "float64"), zeros(shape, "float64"), zeros(by_output, "float64") if metric else None)
 
+    def clear(self) -> None:
+        """Set the sums to zero: those of each epoch are in the same memory, which a compiled step knows."""
+        for array in self.arrays().values():
+            array[...] = 0.0
+
     def add(self, model: MLP, z: Array, t: Array, loss: Array, weight: Array) -> None:
         """Add a batch: its loss and weight, and the metric of its outputs z and targets t."""
         metric_sum = None if self.metric_sum is None else model.task.metric_sum(model.network.xp, model.loss, z, t)

@@ -165,6 +165,7 @@ class Trainer:
         model, per_epoch = self.model, self.steps_in_epoch(len(rows))
         epochs = -(-total // per_epoch)
         runner = StepRunner(model, self.optimizer, rows, compiled=self.compile, expected=total)
+        sums = EpochSums.zeros(model)
         evaluators = {
             name: Evaluator(model, some, compiled=self.compile, evaluations=epochs) for name, some in held_out.items()
         }
@@ -174,7 +175,7 @@ class Trainer:
             good = self._snapshot()
             for done in range(0, total, per_epoch):
                 try:
-                    row = self._train_epoch(runner, min(per_epoch, total - done), callbacks)
+                    row = self._train_epoch(runner, sums, min(per_epoch, total - done), callbacks)
                     for name, evaluator in evaluators.items():
                         row[f"{name}_loss"], row[f"{name}_{model.task.metric}"] = evaluator.means()
                     divergence = self._divergence(row)
@@ -197,12 +198,12 @@ class Trainer:
                 if callbacks.epoch(row) or (best is not None and best.stopped.all()):
                     break
 
-    def _train_epoch(self, runner: StepRunner, length: int, callbacks: _Callbacks) -> HistoryRow:
+    def _train_epoch(self, runner: StepRunner, sums: EpochSums, length: int, callbacks: _Callbacks) -> HistoryRow:
         """Train for an epoch of `length` steps, and return its row of the history."""
         model, rows = self.model, runner.rows
         start = time.perf_counter()
         order = model.device.asarray(permutation(self.seed, self.epoch + 1, len(rows)))
-        sums = EpochSums.zeros(model)
+        sums.clear()
         batches = self._batches(len(rows))[:length]
         rate = self._rates(self.step + length - 1)
         table = step_table(model.network, self.optimizer, self.schedule, self.step, length)
@@ -220,18 +221,25 @@ class Trainer:
             f"train_{model.task.metric}": score,
         }
 
-    def plan(self, x: Any, y: Any, *, sample_weight: Any = None, class_weight: Any = None) -> str:
+    def plan(
+        self, x: Any, y: Any, *, sample_weight: Any = None, class_weight: Any = None, architecture: int | None = None
+    ) -> str:
         """Return the plan of the compiled step on a batch of these rows, in words, or why there is none.
 
-        Arguments are those of `fit`; nothing is trained.
+        Nothing is trained.
+
+        Args:
+            x, y, sample_weight, class_weight: as for `fit`.
+            architecture: of a GPU, as its compute capability times ten (90), for the plan that it would run; by default
+                the plan is that of the model's device.
         """
         with self.model.device.activate(), np.errstate(all="ignore"):
             rows = checked_rows(self.model, x, y, sample_weight, class_weight)
             batches = self._batches(len(rows))
-            order = np.arange(batches[0].stop)
+            order = self.model.device.asarray(np.arange(batches[0].stop))
             table = step_table(self.model.network, self.optimizer, self.schedule, self.step, 1)
             runner = StepRunner(self.model, self.optimizer, rows, compiled=self.compile)
-            return runner.plan(order, table, EpochSums.zeros(self.model), len(batches))
+            return runner.plan(order, table, EpochSums.zeros(self.model), len(batches), architecture)
 
     def steps_in_epoch(self, rows: int) -> int:
         """Return the number of steps in an epoch of `rows` rows."""

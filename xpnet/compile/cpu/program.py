@@ -237,7 +237,7 @@ class Program:
         return np.ndarray(view.shape, view.dtype, memory, strides=strides)
 
     def __str__(self) -> str:
-        plan, shares = self.plan, None
+        plan, shares = self.plan, {}
         if plan.threads > 1:
             alone = {"rows": "divided by rows", "columns": "divided by columns", "one": "by the first thread alone"}
             shares = {instruction: alone[kind] for instruction, (kind, _) in plan.divisions.items()}

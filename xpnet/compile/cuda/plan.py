@@ -24,7 +24,12 @@ class LaunchPlan(Plan):
 
 
 def launch_plan(trace: Trace, supports: Callable[[Product], bool]) -> LaunchPlan:
-    """Return the plan of a trace for a GPU whose products have the epilogues that `supports` says."""
+    """Return the plan of a trace for a GPU.
+
+    Args:
+        trace: the trace.
+        supports: whether the GPU has a product with its epilogue.
+    """
     plan = make_plan(trace, COSTS, KINDS)
     instructions = [one for one in plan.instructions if not isinstance(one, Barrier)]
     instructions = fuse_epilogues(instructions, plan.inlining, supports)
@@ -36,6 +41,11 @@ def launch_plan(trace: Trace, supports: Callable[[Product], bool]) -> LaunchPlan
     offsets, size = plan_memory(order, owned, concurrent=True)
     ordered = [one for launch in launches for one in launch]
     return LaunchPlan(plan.trace, plan.inlining, ordered, offsets, size, launches)
+
+
+def documented(product: Product) -> bool:
+    """Whether cuBLASLt's documentation has a product with its epilogue: what is known of a GPU that is not here."""
+    return product.operation.dtype.name == "float32"
 
 
 def _grouped(

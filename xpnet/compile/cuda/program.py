@@ -24,15 +24,16 @@ from ...core.errors import one_line
 from ..executable import check_arrays, run_inputs
 from ..ir import Input, Operation, Source, Trace, View, matrix_layout
 from ..llvm.values import Entry, Pointer, Rows
-from ..passes.describe import describe
 from ..passes.instructions import Loop, Product
 from . import blas
 from .compiler import kernels
+from .describe import describe_launches
 from .mapping import Grid, Kernel
 from .plan import launch_plan
 from .position import THREADS, Advance, Fetch, Start
 
 GRAPHS = 4  # graphs that are kept, each for other memory
+STEPS = 8  # steps of a graph, where there are as many: a launch has a fixed cost, and so has its capture
 ONE_THREAD = Grid(1, (1, 1))
 ALONE = 4096  # elements up to which one block fetches a step's inputs
 
@@ -94,7 +95,9 @@ class Program:
             self._fetch = functions.function(Fetch(sizes, advances=self._fetch_blocks == 1).kernel)
             self._advance = functions.function(Advance(1).kernel)
         self._lock = threading.Lock()
-        self._graphs: dict[Any, Any] = {}  # by the memory of the inputs; None before the capture
+        # By the addresses of the inputs: their memory, which must stay as long as the graphs, and the graphs, by the
+        # number of their steps.
+        self._graphs: dict[Any, tuple[Mapping[Source, Array], dict[int, Any]]] = {}
 
     def _supports(self, product: Product) -> bool:
         """Whether cuBLASLt has a product with its epilogue; keep it then."""
@@ -125,14 +128,21 @@ class Program:
                 self._check_alignment(memory)
             stacked = [arrays[one.name].data.ptr for one in self._own]
             Launch(self._start, ONE_THREAD, [self._position.data.ptr, 0, *stacked])()
-            for _ in range(steps):
-                if key not in self._graphs or self.why_no_graph is not None:
-                    self._graphs = dict([*self._graphs.items(), (key, None)][-GRAPHS:])
+            if key not in self._graphs and steps:
+                self._graphs = dict([*self._graphs.items(), (key, (memory, {}))][-GRAPHS:])
+                self._launch_all(memory)
+                steps -= 1
+            while steps:
+                count = STEPS if steps >= STEPS else 1
+                if self.why_no_graph is not None:
                     self._launch_all(memory)
+                    steps -= 1
                     continue
-                if self._graphs[key] is None:
-                    self._graphs[key] = self._capture(memory), memory  # which must stay as long as the graph
-                self._graphs[key][0].launch()
+                _, graphs = self._graphs[key]
+                if count not in graphs:
+                    graphs[count] = self._capture(memory, count)
+                graphs[count].launch()
+                steps -= count
 
     def _check_alignment(self, memory: Mapping[Source, Array]) -> None:
         """Raise ValueError for a factor or result of a product that begins where cuBLASLt was not told."""
@@ -141,13 +151,14 @@ class Program:
                 if isinstance(view.source, Input) and memory[view.source].data.ptr % ALIGNMENT:
                     raise ValueError(f"{view.source.name} must begin at a multiple of {ALIGNMENT} bytes")
 
-    def _capture(self, memory: Mapping[Source, Array]) -> Any:
-        """Return the graph of a step."""
+    def _capture(self, memory: Mapping[Source, Array], steps: int) -> Any:
+        """Return the graph of some steps."""
         stream = self._device.xp.cuda.Stream(non_blocking=True)
         with stream:
             stream.begin_capture()
             try:
-                self._launch_all(memory)
+                for _ in range(steps):
+                    self._launch_all(memory)
             finally:
                 graph = stream.end_capture()
         return graph
@@ -221,7 +232,7 @@ class Program:
         self._graphs.clear()
 
     def __str__(self) -> str:
-        return describe(self.plan, self._device.name)
+        return describe_launches(self.plan, self._device.name, self.why_no_graph)
 
 
 def shapes_of(product: Product) -> tuple[np.dtype[Any], int, blas.Matrix, blas.Matrix, blas.Matrix, blas.Work]:

@@ -39,13 +39,14 @@ def describe(plan: Plan, workers: str = "one worker", shares: Mapping[Instructio
     barriers = sum(isinstance(one, Barrier) for one in plan.instructions)
     across = f" and {barriers} barriers" if barriers else ""
     materialized = sum(math.prod(operation.shape) * operation.dtype.itemsize for operation in plan.offsets)
+    shares = shares or {}
     lines = [
         f"{len(plan.instructions) - barriers} instructions for {workers}{across};"
         f" results of {materialized:,} bytes in a workspace of {plan.size:,}"
     ]
     words = _Words(plan)
     for instruction in plan.instructions:
-        share = "" if shares is None or isinstance(instruction, Barrier) else f", {shares[instruction]}"
+        share = "" if isinstance(instruction, Barrier) or instruction not in shares else f", {shares[instruction]}"
         if isinstance(instruction, Barrier):
             lines += ["", "--- barrier"]
         elif isinstance(instruction, Product):
