@@ -211,6 +211,8 @@ class StandIn:
             raise TypeError(f"{name}: unexpected argument {', '.join(refused)}")
         if name in REDUCTIONS and len(args) > 2:
             raise TypeError(f"{name}: all arguments but the axis must be given by name")
+        if name in REDUCTIONS and args[0].dtype == bool:
+            raise TypeError(f"{name} of bool takes NVRTC seconds to compile: sum a cast")
         self.counts["calls"] += 1
         takes_tuples = name in TAKE_TUPLES
         if any(isinstance(arg, tuple) for arg in args) and not takes_tuples:

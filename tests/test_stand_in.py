@@ -37,6 +37,8 @@ REFUSED = {
     "exp where": lambda xp, a: xp.exp(a, where=a > 0),
     "where alone": lambda xp, a: xp.where(a > 2.0),
     "mask": lambda xp, a: a[a > 2.0],
+    "all of bool": lambda xp, a: (a > 2.0).all(),
+    "sum of bool": lambda xp, a: xp.sum(a > 2.0, axis=-1),
     "initial by place": lambda xp, a: xp.sum(a, None, None, None, False, 5.0),
     "initial of a method by place": lambda xp, a: a.max(1, None, False, 9.0),
     "tuple": lambda xp, a: a + (1.0, 2.0, 3.0),

@@ -21,7 +21,7 @@ import numpy as np
 
 from . import data, nn, optim
 from .core.checks import check_float, check_int, elements, shown
-from .core.device import Array, Device, get_device
+from .core.device import Array, Device, count_true, get_device
 from .core.errors import did_you_mean
 from .core.rng import mask_keys
 from .data.arrays import check_labels
@@ -452,7 +452,7 @@ class MultiLayerNet:
         """Return the share of rows that are right; a row with NaN never is."""
         z = self.predict(x)
         t = self._targets(z, t)
-        return float((most_probable(_xp(z), z) == (t if t.ndim == 1 else t.argmax(axis=-1))).mean())
+        return float(count_true(most_probable(_xp(z), z) == (t if t.ndim == 1 else t.argmax(axis=-1))) / len(z))
 
     def gradient(self, x: Any, t: Any) -> dict[str, Array]:
         """Return the gradient of the loss by each parameter's name, by backpropagation."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import shown
-from ..core.device import Array, Device
+from ..core.device import Array, Device, all_true
 from ..core.errors import one_line
 from .dataset import HostArray
 
@@ -160,7 +160,7 @@ def _host_array(x: Any, name: str) -> HostArray:
 
 
 def _check_finite(x: Array, device: Device, dtype: str, name: str) -> None:
-    if bool(_on_host(_fits(x, np if isinstance(x, np.ndarray) else device.xp, dtype).all(), device)):
+    if all_true(_fits(x, np if isinstance(x, np.ndarray) else device.xp, dtype)):
         return
     x = _on_host(x, device)
     row, column = (int(i) for i in np.argwhere(~_fits(x, np, dtype))[0])

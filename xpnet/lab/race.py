@@ -17,7 +17,7 @@ import numpy as np
 
 from ..commands import cli
 from ..core.checks import check_float, check_int
-from ..core.device import Device
+from ..core.device import Device, count_true
 from ..core.errors import did_you_mean
 from ..core.rng import Purpose, stream
 from ..data.dataset import HostArray
@@ -114,7 +114,7 @@ def run_race(track: Track, optimizer: Optimizer) -> tuple[HostArray, HostArray]:
             total, count, _ = loss(xp, network.forward(x), t)
             losses.append(total / count)
         right = most_probable(xp, network.forward(x_test)) == t_test
-        accuracy = track.device.to_host(right.mean(axis=-1))
+        accuracy = track.device.to_host(count_true(right) / len(t_test))
         return track.device.to_host(xp.stack(losses)).astype(np.float64), accuracy
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import elements, shown
-from ..core.device import Array, Device
+from ..core.device import Array, Device, count_true
 from ..core.errors import did_you_mean
 from ..data.arrays import check_labels, check_targets
 from ..data.class_weights import class_weights
@@ -106,7 +106,7 @@ class Classification(LabelTask):
     def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
         """Number of rows that are right, (...); rows with NaN are not."""
         predicted = yes_or_no(xp, z[..., 0], loss.threshold) if self.single else most_probable(xp, z)  # (..., B)
-        return _count(predicted == t)
+        return count_true(predicted == t)
 
     def decode(self, xp: Any, p: Array) -> Array:
         """Probability of each class, (..., B, C)."""
@@ -134,7 +134,7 @@ class Multilabel(LabelTask):
 
     def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
         """Number of rows with all labels right, (...); NaN is never right."""
-        return _count(_count(yes_or_no(xp, z, loss.threshold) == t) == z.shape[-1])
+        return count_true(count_true(yes_or_no(xp, z, loss.threshold) == t) == z.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -201,11 +201,6 @@ def make_task(name: str, outputs: int, loss: Loss, class_names: Sequence[str] | 
     if len(names) != classes:
         raise ValueError(f"class_names has {len(names)} names, and there are {classes} classes")
     return Classification(names, single) if name == "classification" else Multilabel(names)
-
-
-def _count(right: Array) -> Array:
-    """Number of true elements along the last axis; the cast spares CuPy a reduction of bool, slow to compile."""
-    return right.astype("int64").sum(axis=-1)
 
 
 def choose_loss(task: str, loss: str | Loss | None, output: str | None, *, single: bool) -> tuple[Loss, str | None]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..compile.cpu import blas
-from ..core.device import Array
+from ..core.device import Array, all_true
 from ..core.interrupts import DeferredInterrupt
 from ..data.batches import Rows, batch_spans
 from ..data.dataset import HostArray
@@ -198,8 +198,7 @@ class Fitting:
         to_host, xp = self.model.device.to_host, self.model.network.xp
         # A finite sum proves that all are finite, in half the time; a sum may overflow, though all are.
         return all(
-            np.isfinite(to_host(array.sum())) or to_host(xp.isfinite(array).astype("int64").sum()) == array.size
-            for array in self.optimizer.state.values()
+            np.isfinite(to_host(array.sum())) or all_true(xp.isfinite(array)) for array in self.optimizer.state.values()
         )
 
     def use(self, model: MLP) -> None:

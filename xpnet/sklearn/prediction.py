@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ..core.device import Array
+from ..core.device import Array, count_true
 from ..data.batches import spans
 from ..model.mlp import PREDICT_ROWS
 from ..nn import Linear
@@ -65,8 +65,8 @@ class PredictionMixin(BaseMLP):
     def _not_finite(self, p: Array) -> str | None:
         """Message about the rows of outputs p, (N, O), that are not finite; None where all are."""
         xp = np if isinstance(p, np.ndarray) else self._model.device.xp
-        finite = xp.isfinite(p).astype("int64").sum(axis=1) == p.shape[1]
-        count = len(p) - int(finite.astype("int64").sum())
+        finite = count_true(xp.isfinite(p)) == p.shape[1]
+        count = len(p) - int(count_true(finite))
         where = "the fit diverged, or these rows are far too large"
         return f"the outputs of {count} of {len(p)} rows are not finite ({where})" if count else None
 

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 
 from ..core.checks import one_at_a_time
-from ..core.device import get_device
+from ..core.device import all_true, get_device
 from ..core.interrupts import DeferredInterrupt
 from ..data.arrays import check_pair
 from ..data.batches import spans
@@ -91,7 +91,7 @@ class TrainingMixin(BaseMLP):
             else:
                 self._fit_batches(x, t, w, validation_data, interrupt, incremental=incremental)
             network = self._model.network
-            if not device.to_host(network.xp.isfinite(network.values).all()):
+            if not all_true(network.xp.isfinite(network.values)):
                 raise ValueError(
                     "Solver produced non-finite parameter weights. The input data may contain large values and need"
                     " to be preprocessed."

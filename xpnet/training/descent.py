@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import check_float, check_int
-from ..core.device import CPU, Array, Device
+from ..core.device import CPU, Array, Device, all_true
 from ..data.dataset import HostArray
 from ..nn.gradient_check import central_differences
 from ..optim import Optimizer, Schedule
@@ -95,7 +95,7 @@ def descend(
             kept = None
             if tolerance is not None:  # starts that have converged stay where they are, as they would alone
                 going = going & (device.xp.abs(g).max(axis=-1, keepdims=True) > tolerance)
-                if not bool(device.to_host(going.any())):
+                if all_true(~going):
                     reason = "converged"
                     break
                 kept = x.copy()
