@@ -45,6 +45,15 @@ def test_no_step_crosses_the_border_or_waits(replicas, stand_in, digits):
         assert rest[-1]["calls"] > first["calls"], "the stand-in has counted nothing at all"
 
 
+def test_a_step_makes_few_calls(stand_in):
+    """Each call is a kernel, or more; assignments, which copy, are not counted."""
+    model = MLP([784, 100, 100, 100, 100, 10], device=stand_in)
+    counts = []
+    x, y = np.zeros((384, 784), np.uint8), np.arange(384) % 10
+    Trainer(model, Adam(), batch_size=128).fit(x, y, on_step=lambda step: counts.append(stand_in.xp.counts["calls"]))
+    assert np.diff(counts).max() <= 86
+
+
 def test_the_data_set_stays_bytes_on_the_device(stand_in, digits):
     model = digits_model(device=stand_in)
     rows = model.rows(digits.x_train.reshape(-1, 64), digits.y_train)

@@ -103,14 +103,18 @@ class SoftmaxCrossEntropy(Loss):
     def rows(self, xp: Any, z: Array, t: Array) -> tuple[Array, Array]:
         """Losses and gradients of rows; t is (B,) integers from 0 to C-1, or (B, C)."""
         classes = z.shape[-1]
-        q = by_output(xp, z, t)  # (B, C)
-        if self.label_smoothing:
-            q = (1.0 - self.label_smoothing) * q + self.label_smoothing / classes
         z = z - z.max(axis=-1, keepdims=True)
         e = xp.exp(z)
         s = e.sum(axis=-1, keepdims=True)  # (..., B, 1)
-        losses = xp.log(s)[..., 0] - xp.where(q > 0.0, q * z, 0.0).sum(axis=-1)  # (..., B); 0 times -inf is 0 here
-        return losses, e / s - q
+        if t.ndim == 1 and not self.label_smoothing:
+            q = t[:, None] == xp.arange(classes)  # (B, C)
+            qz = xp.where(q, z, 0.0)
+        else:
+            q = by_output(xp, z, t)
+            if self.label_smoothing:
+                q = (1.0 - self.label_smoothing) * q + self.label_smoothing / classes
+            qz = xp.where(q > 0.0, q * z, 0.0)  # 0 times -inf is 0 here
+        return xp.log(s)[..., 0] - qz.sum(axis=-1), e / s - q
 
     def output(self, xp: Any, z: Array) -> Array:
         """Softmax of z, (..., B, C): the probability of each class."""

@@ -133,9 +133,9 @@ class Optimizer:
         """Add the gradients of the decays to g, for the weights, which are its leading part."""
         w, dw = p[..., : self.decayed], g[..., : self.decayed]
         if "weight_decay" in scalars:
-            dw[...] = dw + scalars["weight_decay"] * w
+            dw += scalars["weight_decay"] * w
         if "l1" in scalars:
-            dw[...] = dw + scalars["l1"] * xp.sign(w)
+            dw += scalars["l1"] * xp.sign(w)
 
     def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Update the parameters p by the gradient g: the rule's formula. Arguments are those of `step`."""
@@ -155,7 +155,7 @@ class SGD(Optimizer):
 
     def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Take one step."""
-        p[...] = p - scalars["learning_rate"] * g
+        p -= scalars["learning_rate"] * g
 
 
 class Momentum(Optimizer):
@@ -179,7 +179,7 @@ class Momentum(Optimizer):
         """Take one step."""
         v = state["v"]
         v[...] = self.momentum * v + g
-        p[...] = p - scalars["learning_rate"] * v
+        p -= scalars["learning_rate"] * v
 
 
 class Nesterov(Momentum):
@@ -192,7 +192,7 @@ class Nesterov(Momentum):
         """Take one step."""
         v = state["v"]
         v[...] = self.momentum * v + g
-        p[...] = p - scalars["learning_rate"] * (g + self.momentum * v)
+        p -= scalars["learning_rate"] * (g + self.momentum * v)
 
 
 class AdaGrad(Optimizer):
@@ -216,7 +216,7 @@ class AdaGrad(Optimizer):
         """Take one step."""
         s = state["s"]
         s[...] = s + g * g
-        p[...] = p - scalars["learning_rate"] * g / (xp.sqrt(s) + self.epsilon)
+        p -= scalars["learning_rate"] * g / (xp.sqrt(s) + self.epsilon)
 
 
 class RMSprop(Optimizer):
@@ -244,7 +244,7 @@ class RMSprop(Optimizer):
         """Take one step."""
         s = state["s"]
         s[...] = self.alpha * s + (1.0 - self.alpha) * g * g
-        p[...] = p - scalars["learning_rate"] * g / (xp.sqrt(s) + self.epsilon)
+        p -= scalars["learning_rate"] * g / (xp.sqrt(s) + self.epsilon)
 
 
 class Adam(Optimizer):
@@ -294,7 +294,7 @@ class Adam(Optimizer):
         v[...] = self.beta2 * v + (1.0 - self.beta2) * g * g
         m_hat = m / scalars["m_correction"]
         v_hat = v / scalars["v_correction"]
-        p[...] = p - scalars["learning_rate"] * m_hat / (xp.sqrt(v_hat) + self.epsilon)
+        p -= scalars["learning_rate"] * m_hat / (xp.sqrt(v_hat) + self.epsilon)
 
 
 class AdamW(Adam):
@@ -318,7 +318,7 @@ class AdamW(Adam):
         """Shrink the weights, and add l1 to the gradient."""
         if "weight_decay" in scalars:
             w = p[..., : self.decayed]
-            w[...] = w - scalars["learning_rate"] * scalars["weight_decay"] * w
+            w -= scalars["learning_rate"] * scalars["weight_decay"] * w
         super().decay(xp, p, g, {name: value for name, value in scalars.items() if name != "weight_decay"})
 
 

@@ -75,7 +75,7 @@ class Adam(Optimizer):
         m, v = state["m"], state["v"]
         m[...] = self.beta1 * m + (1.0 - self.beta1) * g
         v[...] = self.beta2 * v + (1.0 - self.beta2) * g * g
-        p[...] = p - scalars["learning_rate"] * scalars["correction"] * m / (xp.sqrt(v) + self.epsilon)
+        p -= scalars["learning_rate"] * scalars["correction"] * m / (xp.sqrt(v) + self.epsilon)
 
 
 class Gather(Optimizer):
@@ -89,7 +89,7 @@ class Gather(Optimizer):
     def update(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
         """Add a batch's gradient."""
         total = state["total"]
-        total[...] = total + scalars["share"] * g
+        total += scalars["share"] * g
 
 
 class Penalized(Optimizer):
@@ -150,7 +150,7 @@ class Penalized(Optimizer):
         if self.alpha:
             w, dw = p[..., : self.decayed], g[..., : self.decayed]
             state["penalty"][...] = state["penalty"] + scalars["penalty"] * self._squares(p)
-            dw[...] = dw + scalars["decay"] * w
+            dw += scalars["decay"] * w
         self.rule.step(xp, p, g, state, scalars)
 
     def _squares(self, p: Array) -> Array:

@@ -72,11 +72,11 @@ class EpochSums:
 
     def add(self, model: MLP, z: Array, t: Array, loss: Array, weight: Array) -> None:
         """Add a batch: its loss and weight, and the metric of its outputs z and targets t."""
-        metric_sum = None if self.metric_sum is None else model.task.metric_sum(model.network.xp, model.loss, z, t)
-        self.loss[...] = self.loss + loss
-        self.weight[...] = self.weight + weight
+        sums = [(self.loss, loss), (self.weight, weight)]
         if self.metric_sum is not None:
-            self.metric_sum[...] = self.metric_sum + metric_sum
+            sums.append((self.metric_sum, model.task.metric_sum(model.network.xp, model.loss, z, t)))
+        for total, part in sums:
+            total += part
 
     def arrays(self) -> State:
         """Return the sums by name."""
