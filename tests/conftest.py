@@ -76,6 +76,12 @@ def stand_in(eager):
     return Device("cuda:0", StandIn(), 0)
 
 
+@pytest.fixture
+def second(eager):
+    """A second device, as it is used while the first one is current."""
+    return Device("cuda:1", StandIn(), 1)
+
+
 @pytest.fixture(scope="session")
 def cuda():
     """The real GPU. Tests that use it are marked `cuda`: without a GPU they are deselected."""

@@ -10,7 +10,6 @@ What it cannot find: errors in kernels, races, index wrap-around, and running ou
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 
 import numpy as np
@@ -44,6 +43,7 @@ FUNCTIONS = {
 }
 REDUCTIONS = {"sum", "mean", "max", "min", "argmax", "all", "any", "amax", "amin"}  # NumPy calls max amax
 TAKE_TUPLES = {"concatenate", "stack", "broadcast_to", "reshape", "zeros", "empty", "ones", "full"} | REDUCTIONS
+VIEWS = {"reshape", "swapaxes"}  # they launch nothing, and work whatever device is current
 CREATION = {"zeros": {"shape", "dtype"}, "empty": {"shape", "dtype"}, "ones": {"shape", "dtype"}}
 CREATION |= {"full": {"shape", "fill_value", "dtype"}, "arange": {"start", "stop", "step", "dtype"}}
 METHODS = {
@@ -155,6 +155,10 @@ for _name in ("neg", "abs", "invert"):
 for _name, _taken in METHODS.items():
 
     def _method(self, *args, _name=_name, _taken=_taken, **kwargs):
+        if _name in VIEWS:
+            view = getattr(self._memory, _name)(*args)
+            if np.may_share_memory(view, self._memory):
+                return self._module._wrap(view, like=self)
         return self._module._call(getattr(np.ndarray, _name), self, *args, _taken=_taken, **kwargs)
 
     setattr(Array, _name, _method)
@@ -266,19 +270,31 @@ class Cuda:
     def is_available(self):
         return True
 
-    @contextlib.contextmanager
     def Device(self, index):
-        before, self._module.current = self._module.current, index
-        try:
-            yield
-        finally:
-            self._module.current = before
+        return CurrentDevice(self._module, index)
 
     def get_current_stream(self):
         return self
 
     def synchronize(self):
         self._module.counts["waits"] += 1
+
+
+class CurrentDevice:
+    """cupy.cuda.Device: current in a `with` block, or from `use` on."""
+
+    def __init__(self, module, index):
+        self._module, self._index = module, index
+
+    def use(self):
+        self._module.current = self._index
+
+    def __enter__(self):
+        self._before = self._module.current
+        self.use()
+
+    def __exit__(self, *error):
+        self._module.current = self._before
 
 
 class Runtime:

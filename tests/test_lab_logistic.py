@@ -10,6 +10,7 @@ from labs import lab_on
 
 from xpnet.core.device import CPU
 from xpnet.lab import logistic
+from xpnet.lab.experiment import conduct
 from xpnet.lab.plane import clouds, mesh, moons
 
 
@@ -87,9 +88,9 @@ def test_the_command(run_lab):
     assert losses[-1] == pytest.approx(float(rows["the"][-2]), abs=0.05)
 
 
-def test_on_a_device(stand_in, capsys):
+def test_on_a_device(second, capsys):
     """The same numbers, and nothing crosses unasked."""
-    there, here = lab_on(stand_in), lab_on(CPU)
-    logistic.run(there)
-    logistic.run(here)
+    there, here = lab_on(second), lab_on(CPU)
+    for lab in (there, here):
+        conduct(logistic.EXPERIMENT, lab)
     assert there.lines == here.lines

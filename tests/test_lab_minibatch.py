@@ -9,6 +9,7 @@ from labs import lab_on
 from xpnet import MLP, SGD, Trainer, evaluate
 from xpnet.core.device import CPU
 from xpnet.lab import minibatch
+from xpnet.lab.experiment import conduct
 from xpnet.lab.plane import moons
 from xpnet.nn import numerical_gradient
 
@@ -93,9 +94,9 @@ def test_the_command(run_lab, short):
     assert [line.split()[0] for line in lines[-3:]] == ["1", "8", "200"]
 
 
-def test_on_a_device(stand_in, short, capsys):
+def test_on_a_device(second, short, capsys):
     """The same numbers, and nothing crosses unasked."""
-    there, here = lab_on(stand_in), lab_on(CPU)
-    minibatch.run(there)
-    minibatch.run(here)
+    there, here = lab_on(second), lab_on(CPU)
+    for lab in (there, here):
+        conduct(minibatch.EXPERIMENT, lab)
     assert there.lines == here.lines

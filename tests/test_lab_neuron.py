@@ -10,6 +10,7 @@ from labs import lab_on
 
 from xpnet.core.device import CPU
 from xpnet.lab import neuron
+from xpnet.lab.experiment import conduct
 from xpnet.nn import BinaryCrossEntropy
 
 
@@ -86,9 +87,9 @@ def test_the_command(run_lab, short):
         assert int(counts[2]) >= int(counts[0]), "spare units help"
 
 
-def test_on_a_device(stand_in, short, capsys):
+def test_on_a_device(second, short, capsys):
     """The same numbers, and nothing crosses unasked."""
-    there, here = lab_on(stand_in), lab_on(CPU)
-    neuron.run(there)
-    neuron.run(here)
+    there, here = lab_on(second), lab_on(CPU)
+    for lab in (there, here):
+        conduct(neuron.EXPERIMENT, lab)
     assert there.lines == here.lines

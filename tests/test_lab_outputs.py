@@ -8,6 +8,7 @@ from labs import lab_on
 
 from xpnet.core.device import CPU
 from xpnet.lab import outputs
+from xpnet.lab.experiment import conduct
 from xpnet.lab.plane import clouds, mesh, moons
 
 
@@ -77,9 +78,9 @@ def test_the_command(run_lab):
         assert sum(map(int, line[-3:])) == outputs.ROWS
 
 
-def test_on_a_device(stand_in, capsys):
+def test_on_a_device(second, capsys):
     """The same numbers, and nothing crosses unasked."""
-    there, here = lab_on(stand_in), lab_on(CPU)
-    outputs.run(there)
-    outputs.run(here)
+    there, here = lab_on(second), lab_on(CPU)
+    for lab in (there, here):
+        conduct(outputs.EXPERIMENT, lab)
     assert there.lines == here.lines

@@ -13,7 +13,7 @@ from estimators import NAMES, X_LABELS, Y3, Y_LABELS, X, Y, classifier, hold, re
 from scipy import sparse
 from stand_in import StandIn
 
-from xpnet.core.device import Device
+from xpnet.core.device import Device, get_device
 from xpnet.core.errors import DeviceError
 from xpnet.sklearn import MLPClassifier
 
@@ -51,7 +51,7 @@ def to_device(device, value):
 
 @pytest.mark.parametrize("name", ON_DEVICE)
 @pytest.mark.parametrize("weighted", [False, True])
-def test_rows_stay_on_the_device(name, weighted, stand_in, monkeypatch):
+def test_rows_stay_on_the_device(name, weighted, second, monkeypatch):
     """Bytes are those of the CPU, predictions are arrays of the device, and the rows never come to the host."""
     kind, arguments, x, y = ON_DEVICE[name]
     w = np.linspace(0.5, 2.0, len(x)) if weighted else None
@@ -64,8 +64,8 @@ def test_rows_stay_on_the_device(name, weighted, stand_in, monkeypatch):
         return to_host(self, value)
 
     monkeypatch.setattr(StandIn, "asnumpy", spy)
-    there = [to_device(stand_in, one) for one in (x, y, w)]
-    model = kind(device=stand_in, **arguments).fit(*there)
+    there = [to_device(second, one) for one in (x, y, w)]
+    model = kind(device=second, **arguments).fit(*there)
     found = {"predict": model.predict(there[0]), "activations": model.activations(there[0])[0]}
     found |= {
         one: getattr(model, one)(there[0]) for one in ("predict_proba", "predict_log_proba") if hasattr(model, one)
@@ -80,28 +80,28 @@ def test_rows_stay_on_the_device(name, weighted, stand_in, monkeypatch):
         answer = getattr(expected, method)(x)
         answer = answer[0] if method == "activations" else answer
         numeric = answer.dtype.kind in "buif"
-        assert isinstance(values, stand_in.xp.ndarray if numeric else np.ndarray), method
+        assert isinstance(values, second.xp.ndarray if numeric else np.ndarray), method
         assert values.dtype == answer.dtype
-        np.testing.assert_array_equal(stand_in.to_host(values) if numeric else values, answer)
+        np.testing.assert_array_equal(second.to_host(values) if numeric else values, answer)
     assert isinstance(model.predict(x), np.ndarray)  # rows of the host give an answer on the host
 
 
-def test_validation_data_and_partial_fit_on_the_device(stand_in):
-    x, y = stand_in.asarray(X), stand_in.asarray(Y)
+def test_validation_data_and_partial_fit_on_the_device(second):
+    x, y = second.asarray(X), second.asarray(Y)
     expected = classifier().fit(X, Y, validation_data=(X, Y))
     for held in ((x, y), (X, Y)):
-        model = classifier(device=stand_in).fit(x, y, validation_data=held)
+        model = classifier(device=second).fit(x, y, validation_data=held)
         assert model.validation_loss_curve_ == expected.validation_loss_curve_
-    mine, there = classifier(), classifier(device=stand_in)
+    mine, there = classifier(), classifier(device=second)
     for _ in range(2):
         mine.partial_fit(X, Y, np.arange(150.0), classes=[0, 1, 2])
-        there.partial_fit(x, y, stand_in.asarray(np.arange(150.0)), classes=stand_in.asarray(np.arange(3)))
+        there.partial_fit(x, y, second.asarray(np.arange(150.0)), classes=second.asarray(np.arange(3)))
     assert same(mine, there)
 
 
-def test_rows_of_the_host_are_trained_on_a_device(stand_in):
+def test_rows_of_the_host_are_trained_on_a_device(second):
     for x in (X, sparse.csr_array(X), X.tolist()):
-        assert same(classifier(device=stand_in).fit(x, Y), classifier().fit(x, Y))
+        assert same(classifier(device=second).fit(x, Y), classifier().fit(x, Y))
 
 
 @pytest.mark.parametrize(
@@ -118,64 +118,77 @@ def test_rows_of_the_host_are_trained_on_a_device(stand_in):
     ],
 )
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_wrong_rows_of_a_device(x, y, message, stand_in):
+def test_wrong_rows_of_a_device(x, y, message, second):
     with pytest.raises(ValueError, match=message):
-        regressor(device=stand_in).fit(stand_in.asarray(x), to_device(stand_in, y))
+        regressor(device=second).fit(second.asarray(x), to_device(second, y))
 
 
-def test_wrong_rows_to_predict_on_a_device(stand_in):
-    model = classifier(device=stand_in).fit(X, Y)
-    single = classifier(device=stand_in).fit(X.astype(np.float32), Y)
+def test_wrong_rows_to_predict_on_a_device(second):
+    model = classifier(device=second).fit(X, Y)
+    single = classifier(device=second).fit(X.astype(np.float32), Y)
     with pytest.raises(ValueError, match="beyond float32"):
-        single.predict(stand_in.asarray(np.full((1, 4), 1e300)))
+        single.predict(second.asarray(np.full((1, 4), 1e300)))
     for x, message in ((X[:, :2], "2 features"), (X[:0], "no rows"), (X[0], "Expected 2D")):
         with pytest.raises(ValueError, match=message):
-            model.predict(stand_in.asarray(x))
+            model.predict(second.asarray(x))
 
 
-def test_files_and_scikit_learns_weights_on_a_device(stand_in, tmp_path):
-    x = stand_in.asarray(X)
-    model = classifier(device=stand_in).fit(x, NAMES)
+def test_files_and_scikit_learns_weights_on_a_device(second, tmp_path):
+    x = second.asarray(X)
+    model = classifier(device=second).fit(x, NAMES)
     model.save(tmp_path / "m")
     assert same(MLPClassifier.load(tmp_path / "m"), model)
-    again = MLPClassifier.load(tmp_path / "m", device=stand_in)
+    again = MLPClassifier.load(tmp_path / "m", device=second)
     assert same(again, model)
     assert again.predict(x).tolist() == model.predict(X).tolist()
     hold(model, model.to_sklearn(), X)
-    back = MLPClassifier.from_sklearn(model.to_sklearn(), device=stand_in)
+    back = MLPClassifier.from_sklearn(model.to_sklearn(), device=second)
     assert same(back, model)
-    back.coefs_[0] = stand_in.asarray(np.ones((4, 8)))
+    for number, array in ((1.0, np.ones((4, 8))), (2.0, second.asarray(np.full((4, 8), 2.0)))):
+        back.coefs_[0] = array
+        assert weights(back)[:32].tolist() == [number] * 32
     with pytest.raises(ValueError, match="shape"):
-        back.coefs_[0] = stand_in.asarray(np.ones((1, 8)))
-    assert weights(back)[:32].tolist() == [1.0] * 32
+        back.coefs_[0] = second.asarray(np.ones((1, 8)))
     model.coefs_ = [np.zeros(w.shape) for w in model.coefs_]
-    model.intercepts_ = [stand_in.asarray(np.zeros(b.shape)) for b in model.intercepts_]
+    model.intercepts_ = [second.asarray(np.zeros(b.shape)) for b in model.intercepts_]
     assert not weights(model).any()
 
 
 @pytest.mark.parametrize("only", ["only", 4])
-def test_one_class_is_all_there_is_to_predict(only, stand_in):
-    model = classifier(device=stand_in).fit(X, np.full(150, only))
-    model.intercepts_ = [0.0 * model.intercepts_[0], stand_in.asarray(np.array([99.0]))]
+def test_one_class_is_all_there_is_to_predict(only, second):
+    model = classifier(device=second).fit(X, np.full(150, only))
+    model.intercepts_ = [np.zeros(8), second.asarray(np.array([99.0]))]
     assert model.predict(X).tolist() == [only] * 150
-    assert model.predict(stand_in.asarray(X)).tolist() == [only] * 150
+    assert model.predict(second.asarray(X)).tolist() == [only] * 150
 
 
 @pytest.mark.parametrize("arguments", [{}, {"early_stopping": True}])
-def test_pickled_on_a_gpu_and_opened_without_one(arguments, stand_in, monkeypatch):
+def test_pickled_on_a_gpu_and_opened_without_one(arguments, second, monkeypatch):
     def none_there(request):
         if request == "cpu" or isinstance(request, Device):
             return get_device(request)
         raise DeviceError("no GPU")
 
-    from xpnet.core.device import get_device
-
     monkeypatch.setattr("xpnet.nn.network.get_device", none_there)
-    model = classifier(device=stand_in, warm_start=True, **arguments).fit(X, Y)
-    with pytest.warns(UserWarning, match="pickled on cuda:0, and is now on cpu"):
+    model = classifier(device=second, warm_start=True, **arguments).fit(X, Y)
+    with pytest.warns(UserWarning, match="pickled on cuda:1, and is now on cpu"):
         again = pickle.loads(pickle.dumps(model))
     assert same(again, model)
-    assert again.device == "cuda:0"
+    assert again.device == "cuda:1"
     assert same(again.fit(X, Y), model.fit(X, Y))
     if not arguments:
         assert same(again.partial_fit(X, Y), model.partial_fit(X, Y))
+
+
+@pytest.mark.cuda
+def test_on_the_second_gpu(cuda):
+    if cuda.xp.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("needs two GPUs")
+    second = get_device("cuda:1")
+    x = second.asarray(X)
+    model = classifier(device=second).fit(x, second.asarray(Y))
+    assert (second.to_host(model.predict(x)) == model.predict(X)).all()
+    np.testing.assert_array_equal(second.to_host(model.predict_log_proba(x)), model.predict_log_proba(X))
+    model.coefs_[0] = np.ones((4, 8))
+    assert weights(model)[:32].tolist() == [1.0] * 32
+    assert cuda.xp.cuda.runtime.getDevice() == 0

@@ -11,7 +11,7 @@ import pytest
 from stand_in import Array, StandIn
 from trainers import digits_model, fit, nan_at, without_seconds
 
-from xpnet import MLP, Adam, Device, Trainer, evaluate
+from xpnet import MLP, Adam, Trainer, evaluate
 
 
 @pytest.mark.parametrize("replicas", [None, 3])
@@ -73,9 +73,8 @@ def test_cpu_and_gpu_run_alike(cuda, digits, dtype, steps, tolerance):
     np.testing.assert_allclose(losses[1], losses[0], rtol=tolerance)
 
 
-def test_on_the_second_of_two_devices(eager, digits, tmp_path):
+def test_on_the_second_of_two_devices(second, digits, tmp_path):
     """Everything the library does on cuda:1 it does with that device current; the stand-in refuses anything else."""
-    second = Device("cuda:1", StandIn(), 1)
     model = digits_model(device=second, replicas=2, batch_norm=True, dropout=0.2)
     options = {"epochs": 2, "sample_weight": np.ones(len(digits.x_train))}
     history = fit(model, digits, **options)

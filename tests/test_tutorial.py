@@ -359,27 +359,27 @@ def test_bad_networks():
 # ---- devices and data
 
 
-def test_the_device_is_chosen_once(stand_in, monkeypatch, rng):
+def test_the_device_is_chosen_once(second, monkeypatch, rng):
     """Networks follow it, arrays of the host go in, losses are floats; and the numbers are NumPy's."""
     x, labels = rng.normal(size=(6, 4)), np.arange(6) % 3
     here = t.MultiLayerNet(4, [5], 3, seed=0, use_batchnorm=True)
-    monkeypatch.setattr(t, "get_device", lambda name: CPU if name == "cpu" else stand_in)
-    assert t.use("cuda") is stand_in
+    monkeypatch.setattr(t, "get_device", lambda name: CPU if name == "cpu" else second)
+    assert t.use("cuda") is second
     there = t.MultiLayerNet(4, [5], 3, seed=0, use_batchnorm=True)
     assert isinstance(there.params["W1"], Array)
-    for rows, truth in ((x, labels), (stand_in.asarray(x), stand_in.asarray(labels))):
+    for rows, truth in ((x, labels), (second.asarray(x), second.asarray(labels))):
         for net, rule in ((here, t.Adam()), (there, t.Adam())):
             rule.update(net.params, net.gradient(x if net is here else rows, labels if net is here else truth))
         assert isinstance(there.loss(rows, truth), float)
         assert there.loss(rows, truth) == here.loss(x, labels)
         assert there.accuracy(rows, truth) == here.accuracy(x, labels)
-    assert (stand_in.to_host(there.params["W1"]) == here.params["W1"]).all()
+    assert (second.to_host(there.params["W1"]) == here.params["W1"]).all()
     there.params["b1"] = np.ones(5)
-    assert stand_in.to_host(there.params["b1"]).tolist() == [1.0] * 5
-    start = stand_in.asarray(np.array([3.0, 4.0]))
+    assert second.to_host(there.params["b1"]).tolist() == [1.0] * 5
+    start = second.asarray(np.array([3.0, 4.0]))
     end = t.gradient_descent(lambda v: float((v * v).sum()), start, lr=0.1, step_num=3)
     assert isinstance(end, Array)
-    np.testing.assert_allclose(stand_in.to_host(end), np.array([3.0, 4.0]) * 0.8**3, atol=1e-9)
+    np.testing.assert_allclose(second.to_host(end), np.array([3.0, 4.0]) * 0.8**3, atol=1e-9)
 
 
 def test_the_environment_chooses_too(monkeypatch):

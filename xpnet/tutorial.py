@@ -57,9 +57,14 @@ _chosen: Device | None = None
 
 
 def use(device: str = "auto") -> Device:
-    """Choose the device of networks and data made from now on, and return it; raise DeviceError without it."""
+    """Choose the device of networks and data made from now on, and return it; raise DeviceError without it.
+
+    A GPU becomes CuPy's current device, since a program of the posts also computes with arrays of its own.
+    """
     global _chosen
     _chosen = get_device(device)
+    if _chosen.index is not None:
+        _chosen.xp.cuda.Device(_chosen.index).use()
     return _chosen
 
 

@@ -135,8 +135,8 @@ def _main(experiment: Experiment, arguments: Sequence[str] | None) -> int:
 
 
 def conduct(experiment: Experiment, lab: Lab) -> None:
-    """Run an experiment, on one BLAS thread: its networks are small, and a second would gain nothing."""
-    with limit_threads(1):
+    """Run an experiment on its device, on one BLAS thread: its networks are small, a second would gain nothing."""
+    with limit_threads(1), lab.device.activate():
         experiment.run(lab)
 
 

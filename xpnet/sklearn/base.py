@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..nn import ACTIVATIONS, Linear, Loss, MeanSquaredError
 from ..nn.activations import Sigmoid
 from .arguments import CONSTRAINTS
 from .fitting import Fitting
-from .inputs import lives_on, on_host
+from .inputs import on_host
 from .models import copy_values, with_biases
 from .rules import Summed
 
@@ -25,19 +26,24 @@ OUT_ACTIVATIONS = {"softmax": "softmax", "sigmoid": "logistic", "identity": "ide
 
 
 class Arrays(list[Any]):
-    """List of views of a network; assigning to an element writes into the view."""
+    """List of views of a network on a device; assigning an array of host or device to an element writes into it."""
+
+    def __init__(self, device: Device, arrays: Iterable[Array]) -> None:
+        super().__init__(arrays)
+        self._device = device
 
     def __setitem__(self, place: Any, value: Any) -> None:
         for array, one in zip(self[place], value, strict=True) if isinstance(place, slice) else [(self[place], value)]:
             shape = one.shape if hasattr(one, "shape") else np.shape(one)
             if shape != array.shape:
                 raise ValueError(f"an array of the shape {array.shape} cannot be given one of {shape}")
-            array[...] = one
+            with self._device.activate():
+                array[...] = self._device.asarray(one)
 
 
-def _no_intercept(layer: Linear) -> Array:
+def _no_intercept(layer: Linear, device: Device) -> Array:
     """Read-only zeros, for a layer without a bias."""
-    zeros = layer.xp.zeros(layer.out_features, dtype=layer.dtype)
+    zeros = device.zeros((layer.out_features,), layer.dtype)
     if isinstance(zeros, np.ndarray):
         zeros.flags.writeable = False
     return zeros
@@ -193,7 +199,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     @property
     def coefs_(self) -> list[Array]:
         """Weights of each layer, (I, O): views of the network; assigning writes into them."""
-        return Arrays(layer.W for layer in self._fitted_layers("coefs_"))
+        layers = self._fitted_layers("coefs_")
+        return Arrays(self._model.device, (layer.W for layer in layers))
 
     @coefs_.setter
     def coefs_(self, arrays: Any) -> None:
@@ -207,12 +214,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         A layer before batch normalization has no bias: it shows zeros, and accepts only zeros.
         """
         layers = self._fitted_layers("intercepts_")
-        return Arrays(layer.b[0] if layer.bias else _no_intercept(layer) for layer in layers)
+        device = self._model.device
+        return Arrays(device, (layer.b[0] if layer.bias else _no_intercept(layer, device) for layer in layers))
 
     @intercepts_.setter
     def intercepts_(self, arrays: Any) -> None:
         for place, (layer, given) in enumerate(zip(self._fitted_layers("intercepts_"), arrays, strict=True)):
-            b = (given if lives_on(self._model.device, given) else np.asarray(given)).reshape(1, -1)
+            b = np.asarray(self._on_host(given)).reshape(1, -1)
             if layer.bias:
                 layer.b = b
             elif b.any():

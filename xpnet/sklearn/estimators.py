@@ -220,12 +220,14 @@ class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMix
         if self.n_outputs_ > 1:
             return p
         xp = np if isinstance(p, np.ndarray) else self._model.device.xp
-        return xp.concatenate([1.0 - p, p], axis=1)
+        with self._model.device.activate():
+            return xp.concatenate([1.0 - p, p], axis=1)
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithm of `predict_proba`."""
         p = self.predict_proba(X)
-        return (np if isinstance(p, np.ndarray) else self._model.device.xp).log(p)
+        with self._model.device.activate():
+            return (np if isinstance(p, np.ndarray) else self._model.device.xp).log(p)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy on rows X with the classes y; for several labels, the share of rows with all labels right."""

@@ -35,5 +35,6 @@ def copy_values(source: MLP, target: MLP) -> None:
     """Copy the values of a model to another with the same layers, which may have another type."""
     of_target = target.network.arrays(target.network.values, target.network.buffers)
     of_source = source.network.arrays(source.network.values, source.network.buffers)
-    for (_, theirs), (_, ours) in zip(of_target, of_source, strict=True):
-        theirs[...] = ours
+    with target.device.activate():
+        for (_, theirs), (_, ours) in zip(of_target, of_source, strict=True):
+            theirs[...] = ours

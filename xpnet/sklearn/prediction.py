@@ -60,13 +60,14 @@ class PredictionMixin(BaseMLP):
         wrong = None if self._y_numeric else self._not_finite(p)
         if wrong is not None:
             raise ValueError(f"{wrong}, and stand for no class")
-        return self._decoded(self._warn_if_not_finite(p) if self._y_numeric else p)
+        with self._model.device.activate():
+            return self._decoded(self._warn_if_not_finite(p) if self._y_numeric else p)
 
     def _not_finite(self, p: Array) -> str | None:
         """Message about the rows of outputs p, (N, O), that are not finite; None where all are."""
         xp = np if isinstance(p, np.ndarray) else self._model.device.xp
-        finite = count_true(xp.isfinite(p)) == p.shape[1]
-        count = len(p) - int(count_true(finite))
+        with self._model.device.activate():
+            count = len(p) - int(count_true(count_true(xp.isfinite(p)) == p.shape[1]))
         where = "the fit diverged, or these rows are far too large"
         return f"the outputs of {count} of {len(p)} rows are not finite ({where})" if count else None
 
