@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.metadata
 import math
@@ -14,17 +15,24 @@ import numpy as np
 import pytest
 from stand_in import StandIn
 
-from xpnet import DeviceError, DeviceUnavailable, get_device
+from xpnet import MLP, DeviceError, DeviceMemoryError, DeviceUnavailable, Trainer, get_device
 from xpnet.core import device as device_module
+from xpnet.core.errors import DeviceBroken
 
 
 class CudaError(RuntimeError):
-    """What CuPy's runtime raises."""
+    """An error of CUDA."""
+
+
+def says_so():
+    """Expect the warning that `auto` is the CPU though there is a GPU, or CuPy."""
+    return pytest.warns(RuntimeWarning, match="auto is the CPU: ")
 
 
 @pytest.fixture
 def cupy(monkeypatch):
     """A module `cupy` that is the stand-in, and the only wheel installed."""
+    monkeypatch.setattr(device_module, "_cuda_process", None)
     module = StandIn()
     monkeypatch.setitem(sys.modules, "cupy", module)
     monkeypatch.setattr(device_module, "cupy_distributions", lambda: {"cupy-cuda13x": "14.2.0"})
@@ -105,15 +113,22 @@ def test_two_wheels_are_an_error(monkeypatch):
 def test_no_device(cupy, error, driver, words):
     cupy.cuda.runtime.getDeviceCount = raising(error)
     cupy.cuda.runtime.driverGetVersion = lambda: driver
+    with pytest.raises(DeviceUnavailable, match=words) as caught:
+        get_device("cuda")
+    with says_so() if isinstance(caught.value, DeviceBroken) else contextlib.nullcontext():
+        assert get_device("auto").name == "cpu"
+
+
+@pytest.mark.parametrize("error", [None, CudaError("cudaErrorNoDevice: no CUDA-capable device")])
+@pytest.mark.parametrize(("hidden", "words"), [("", "visible: CUDA_VISIBLE_DEVICES is ''; unset"), (None, "visible$")])
+def test_no_device_visible(cupy, error, hidden, words, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    cupy.cuda.runtime.getDeviceCount = raising(error) if error else lambda: 0
     with pytest.raises(DeviceUnavailable, match=words):
         get_device("cuda")
     assert get_device("auto").name == "cpu"
-
-
-def test_no_device_visible(cupy):
-    cupy.cuda.runtime.getDeviceCount = lambda: 0
-    with pytest.raises(DeviceUnavailable, match="CUDA_VISIBLE_DEVICES"):
-        get_device("cuda")
 
 
 @pytest.mark.parametrize(
@@ -128,9 +143,77 @@ def test_listed_is_not_enough(cupy, broken, words):
     """A device that is listed, but whose kernels do not run, or run wrong, is not usable."""
     for name, function in broken.items():
         setattr(cupy, name, function)
-    with pytest.raises(DeviceUnavailable, match=words):
+    with pytest.raises(DeviceBroken, match=words):
         get_device("cuda")
-    assert get_device("auto").name == "cpu"
+    with says_so():
+        assert get_device("auto").name == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("capability", "cuda", "old"), [("70", 13000, True), ("70", 12090, False), ("75", 13000, False)]
+)
+def test_a_gpu_older_than_cuda_13(cupy, capability, cuda, old, monkeypatch):
+    """NVRTC 13 refuses Volta and Pascal: the message names the other CuPy."""
+    monkeypatch.setattr("stand_in.CurrentDevice.compute_capability", capability, raising=False)
+    cupy.cuda.runtime.runtimeGetVersion = lambda: cuda
+    cupy.arange = raising(RuntimeError("invalid value for --gpu-architecture"))
+    words = "CUDA 13 .* cuda:0, of compute capability 7.0: .* 'xpnet.cuda12.'$" if old else "--gpu-architecture"
+    with pytest.raises(DeviceBroken, match=words):
+        get_device("cuda")
+
+
+def test_compiled_kernels_cannot_be_written(cupy, monkeypatch):
+    refusal = PermissionError(13, "Permission denied", "/root/.cupy")
+    words = r"\(/root/.cupy: Permission denied\); set CUPY_CACHE_DIR"
+    monkeypatch.setattr(cupy, "arange", raising(refusal))
+    with pytest.raises(DeviceBroken, match=words):
+        get_device("cuda")
+    monkeypatch.setattr(device_module.importlib, "import_module", raising(refusal))
+    with pytest.warns(RuntimeWarning, match=words):
+        assert get_device("auto").name == "cpu"
+
+
+class CupyError(RuntimeError):
+    """What CuPy's runtime raises."""
+
+    __module__ = "cupy_backends.cuda.api.runtime"
+
+
+class CupyMemoryError(MemoryError):
+    """What CuPy's pool raises."""
+
+    __module__ = "cupy.cuda.memory"
+
+
+def test_errors_of_cupy_are_ours(cupy):
+    freed = []
+    cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: freed.append(True))
+    cupy.cuda.runtime.memGetInfo = lambda: (2000, 8000)
+    device = get_device("cuda")
+    cupy.zeros = raising(CupyMemoryError("Out of memory allocating 4,000 bytes (allocated so far: 512 bytes)."))
+    with pytest.raises(
+        DeviceMemoryError, match="cuda:0 is out of memory: 4,000 bytes .* 2,000 of 8,000 bytes are free; lower"
+    ):
+        device.zeros((1000,), "float32")
+    assert freed == [True]
+    cupy.asnumpy = raising(CupyError("cudaErrorIllegalAddress: an illegal\nmemory access"))
+    with pytest.raises(
+        DeviceError, match="cuda:0 failed: CupyError: cudaErrorIllegalAddress: an illegal memory access"
+    ):
+        device.to_host(device.asarray(1.0))
+    with pytest.raises(KeyError), device.activate():  # others pass
+        raise KeyError
+    assert cupy.current == 0
+
+
+def test_a_fork_after_cuda_was_started(cupy, monkeypatch):
+    device = get_device("cuda")
+    monkeypatch.setattr(device_module, "_cuda_process", os.getpid() + 1)
+    for use in (lambda: get_device("cuda"), lambda: device.zeros((1,), "float32")):
+        with pytest.raises(DeviceBroken, match="before this process was forked.* spawn"):
+            use()
+    with says_so():
+        assert get_device("auto").name == "cpu"
 
 
 def test_copies_and_pickles():
@@ -147,7 +230,7 @@ def test_a_network_pickled_on_a_gpu_opens_without_one(cupy):
     pickled = pickle.dumps(net)
     assert pickle.loads(pickled).device.name == "cuda:0"
     cupy.cuda.runtime.getDeviceCount = lambda: 0
-    with pytest.warns(UserWarning, match="pickled on cuda:0, and is now on cpu: no CUDA device is visible"):
+    with pytest.warns(UserWarning, match="pickled on cuda:0, and is now on cpu: .* no CUDA device is visible"):
         again = pickle.loads(pickled)
     assert (again.values == net.device.to_host(net.values)).all()
 
@@ -168,6 +251,33 @@ def test_the_real_gpu(cuda):
     assert (cuda.to_host(x) == np.arange(6.0)).all()
     assert cuda.name.startswith("cuda:")
     cuda.synchronize()
+
+
+@pytest.mark.cuda
+def test_memory_of_the_real_gpu_is_full(cuda, digits):
+    with pytest.raises(DeviceMemoryError, match="cuda:0 is out of memory: .* needed, and [0-9,]+ of"):
+        cuda.zeros((2**44,), "float32")
+    with pytest.raises(DeviceMemoryError, match="cuda:0 is out of memory"):
+        MLP([2**22, 2**22], device=cuda)
+    Trainer(MLP([64, 10], device=cuda)).fit(digits.x_train, digits.y_train)  # the process goes on
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_on_the_real_gpu(cuda):
+    end, start = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            cuda.zeros((1,), "float32")
+        except BaseException as error:
+            os.write(start, repr(error).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(end, 1000).startswith(b"DeviceBroken('CUDA was started before this process was forked")
+    os.close(end)
+    os.close(start)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,15 @@ True
 __version__ = "0.1.0"
 
 from .core.device import Device, get_device
-from .core.errors import DataError, DeviceError, DeviceUnavailable, DivergedError, ModelFileError, XpnetError
+from .core.errors import (
+    DataError,
+    DeviceError,
+    DeviceMemoryError,
+    DeviceUnavailable,
+    DivergedError,
+    ModelFileError,
+    XpnetError,
+)
 from .data import (
     Dataset,
     load_digits,
@@ -54,6 +62,7 @@ __all__ = [
     "Dataset",
     "Device",
     "DeviceError",
+    "DeviceMemoryError",
     "DeviceUnavailable",
     "DivergedError",
     "Dropout",

@@ -15,6 +15,7 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -24,6 +25,7 @@ from ..core.device import CPU, Device, get_device
 from ..core.errors import (
     DataError,
     DeviceError,
+    DeviceMemoryError,
     DeviceUnavailable,
     DivergedError,
     ModelFileError,
@@ -95,7 +97,9 @@ def tell(message: object) -> None:
 def choose_device(request: str, *, require: bool = False) -> Device:
     """Return the device, or the CPU where no GPU is usable, saying why in one line; with `require`, raise instead."""
     try:
-        return get_device(request)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            device = get_device(request)
     except ValueError as error:
         raise UsageError(str(error)) from None
     except DeviceUnavailable as error:
@@ -103,6 +107,9 @@ def choose_device(request: str, *, require: bool = False) -> Device:
             raise
         tell(f"{request} cannot be used: {error}; going on with the CPU")
         return CPU
+    for warning in caught:
+        tell(warning.message)
+    return device
 
 
 def dispatch(
@@ -165,6 +172,8 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
         if error.filename is None:  # every file of ours names itself
             _drop(sys.stdout)
         tell(f"error: {error.filename or 'standard output'}: {error.strerror or error}")
+    except DeviceMemoryError as error:
+        tell(f"error: {error}")
     except NetworkMemoryError as error:
         tell(f"error: out of memory: {error}")
     except MemoryError as error:

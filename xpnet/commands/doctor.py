@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -18,7 +20,7 @@ from .. import __version__
 from ..compile import why_not_compiled
 from ..compile.cpu import blas
 from ..core.checks import path_of
-from ..core.device import cupy_distributions, get_device, processor_name, usable_processors
+from ..core.device import LEAST_CAPABILITY, cupy_distributions, get_device, processor_name, usable_processors
 from ..core.errors import DataError, DeviceError, one_line, printable
 from ..data.mnist import FILES, MNIST, cache_folder, find
 from ..training.config import most_threads
@@ -144,6 +146,15 @@ def driver_cuda_version() -> int | None:
     return None
 
 
+def least_capability() -> float:
+    """Least compute capability of the GPUs, such as 7.5; infinity where nvidia-smi does not say."""
+    ask = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+        answer = subprocess.run(ask, capture_output=True, text=True, timeout=30, check=True).stdout
+        return min(map(float, answer.split()), default=math.inf)
+    return math.inf
+
+
 def _cupy() -> Result:
     wheels = cupy_distributions()
     listed = ", ".join(f"{name} {version}" for name, version in wheels.items()) or "not installed"
@@ -151,7 +162,8 @@ def _cupy() -> Result:
         return listed, f"they break each other: pip uninstall {' '.join(wheels)}, then install the one that fits"
     version = driver_cuda_version()
     if not wheels and version is not None:
-        return listed, f"pip install 'xpnet[cuda{13 if version >= 13000 else 12}]'"
+        newest = version >= 13000 and least_capability() >= LEAST_CAPABILITY
+        return listed, f"pip install 'xpnet[cuda{13 if newest else 12}]'"
     return listed, None
 
 

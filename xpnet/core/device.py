@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,14 +25,25 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .errors import DeviceError, DeviceUnavailable, one_line
+from .errors import DeviceBroken, DeviceError, DeviceMemoryError, DeviceUnavailable, one_line
 
 # An array of whichever module is in use. A Protocol with every operator would be longer than the mathematics.
 Array: TypeAlias = Any
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector register of current processors
 
-CUPY_INSTALL = "pip install 'xpnet[cuda13]' (or 'xpnet[cuda12]', by the CUDA version that nvidia-smi shows)"
+CUPY_INSTALL = (
+    "pip install 'xpnet[cuda13]' ('xpnet[cuda12]' where nvidia-smi shows CUDA 12, or the GPU is older than Turing:"
+    " Volta, Pascal)"
+)
+MEMORY_ERRORS = re.compile("cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|CUBLAS_STATUS_ALLOC_FAILED")
+LEAST_CAPABILITY = 7.5  # least compute capability that CUDA 13 compiles kernels for
+FORKED = (
+    "CUDA was started before this process was forked, and does not work in it: start processes by the method spawn"
+    " (multiprocessing.set_start_method), or fork before a GPU is used"
+)
+
+_cuda_process: int | None = None  # process in which CUDA was started
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,8 +55,36 @@ class Device:
     index: int | None = None
 
     def activate(self) -> AbstractContextManager[Any]:
-        """Return a context in which new arrays are made on this device."""
-        return nullcontext() if self.index is None else self.xp.cuda.Device(self.index)
+        """Return a context in which new arrays are made on this device.
+
+        In it, CuPy's own errors become `DeviceMemoryError` or `DeviceError`.
+        """
+        return nullcontext() if self.index is None else self._current()
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        """Make this GPU the current device, and explain CuPy's errors."""
+        _refuse_fork()
+        try:
+            with self.xp.cuda.Device(self.index):
+                yield
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in ("cupy", "cupy_backends"):
+                raise
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> Exception:
+        """Error of ours for one of CuPy's; where memory is full, also release what CuPy's pool holds unused."""
+        if not isinstance(error, MemoryError) and not MEMORY_ERRORS.search(str(error)):
+            return DeviceError(f"{self.name} failed: {one_line(error)}")
+        with self.xp.cuda.Device(self.index):
+            self.xp.get_default_memory_pool().free_all_blocks()
+            free, total = self.xp.cuda.runtime.memGetInfo()
+        needed = re.search(r"allocating ([\d,]+) bytes", str(error))
+        return DeviceMemoryError(
+            f"{self.name} is out of memory: {f'{needed[1]} bytes are' if needed else 'more is'} needed, and {free:,} of"
+            f" {total:,} bytes are free; lower the batch size, the units, the replicas or the number of rows"
+        )
 
     def asarray(self, array: object, dtype: object = None) -> Array:
         """Return `array` (of the host, or already here) as an array of this device."""
@@ -53,7 +93,10 @@ class Device:
 
     def to_host(self, array: Array) -> np.ndarray[Any, Any]:
         """Return `array` as a NumPy array; waits for the device."""
-        return np.asarray(array) if self.index is None else np.asarray(self.xp.asnumpy(array))
+        if self.index is None:
+            return np.asarray(array)
+        with self.activate():
+            return np.asarray(self.xp.asnumpy(array))
 
     def zeros(self, shape: tuple[int, ...], dtype: object) -> Array:
         """Return zeros whose first byte is 64-byte aligned (CuPy's memory always is)."""
@@ -93,7 +136,8 @@ CPU = Device("cpu", np)
 def get_device(request: str | Device = "auto") -> Device:
     """Return the device for "auto", "cpu", "cuda" or "cuda:N".
 
-    "auto" is the first CUDA device where one is usable, and the CPU otherwise; "cuda" is "cuda:0".
+    "auto" is the first CUDA device where one is usable, and the CPU otherwise, with a RuntimeWarning where CuPy or a
+    GPU is there but fails; "cuda" is "cuda:0".
 
     Raises `DeviceUnavailable` where there is no usable GPU at all, `DeviceError` where something has to be put right
     (no GPU of that number; two CuPy wheels side by side), and ValueError for a name that is none of these.
@@ -106,7 +150,9 @@ def get_device(request: str | Device = "auto") -> Device:
     if request == "auto":
         try:
             return _cuda_device(0)
-        except DeviceUnavailable:
+        except DeviceUnavailable as error:
+            if isinstance(error, DeviceBroken):
+                warnings.warn(f"auto is the CPU: {error}", RuntimeWarning, stacklevel=2)
             return CPU
     return _cuda_device(int(request.partition(":")[2] or 0))
 
@@ -142,33 +188,72 @@ def import_cupy() -> Any:
     except ModuleNotFoundError as error:
         if error.name == "cupy":
             raise DeviceUnavailable(f"CuPy is not installed; to use an NVIDIA GPU: {CUPY_INSTALL}") from None
-        raise DeviceUnavailable(f"CuPy cannot be imported: {one_line(error)}") from error
+        raise DeviceBroken(f"CuPy cannot be imported: {one_line(error)}") from error
     except Exception as error:
-        raise DeviceUnavailable(f"CuPy cannot be imported: {one_line(error)}") from error
+        raise DeviceBroken(_cache_reason(error) or f"CuPy cannot be imported: {one_line(error)}") from error
 
 
 def _cuda_device(index: int) -> Device:
     """Return CUDA device `index` after it has run a kernel and a matrix product."""
+    global _cuda_process
     cupy = import_cupy()
+    _refuse_fork()
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
-        raise DeviceUnavailable(_no_device_reason(cupy, error)) from error
+        raise _no_device(cupy, error) from error
     if count == 0:
-        raise DeviceUnavailable("no CUDA device is visible (is CUDA_VISIBLE_DEVICES set, or empty?)")
+        raise _none_visible()
     if index >= count:
         last = f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0 alone"
         raise DeviceError(f"there is no device cuda:{index}: this machine has {last}")
-    device = Device(f"cuda:{index}", cupy, index)
+    device, _cuda_process = Device(f"cuda:{index}", cupy, index), os.getpid()
     try:
         probe(device)
     except Exception as error:
-        raise DeviceUnavailable(f"cuda:{index} is there, but would not run a kernel: {one_line(error)}") from error
+        raise DeviceBroken(_probe_reason(device, error)) from error
     return device
 
 
-def _no_device_reason(cupy: Any, error: Exception) -> str:
-    """Say in words why CUDA lists no device."""
+def _refuse_fork() -> None:
+    """Raise `DeviceBroken` in a process that was forked after CUDA was started: CUDA does not work there."""
+    if _cuda_process not in (None, os.getpid()):
+        raise DeviceBroken(FORKED)
+
+
+def _cache_reason(error: BaseException) -> str | None:
+    """Sentence about CuPy's folder of compiled kernels, where that is what failed."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    return (
+        f"CuPy cannot write its compiled kernels ({error.filename}: {error.strerror});"
+        " set CUPY_CACHE_DIR to a folder that can be written"
+    )
+
+
+def _probe_reason(device: Device, error: Exception) -> str:
+    """Sentence about a GPU that ran no kernel."""
+    if isinstance(error, DeviceMemoryError):
+        return str(error)
+    with contextlib.suppress(Exception):
+        capability = int(device.xp.cuda.Device(device.index).compute_capability) / 10
+        if capability < LEAST_CAPABILITY and device.xp.cuda.runtime.runtimeGetVersion() >= 13000:
+            return (
+                f"CUDA 13 has no kernels for {device.name}, of compute capability {capability}:"
+                " pip uninstall cupy-cuda13x, then pip install 'xpnet[cuda12]'"
+            )
+    cause = error.__cause__ or error  # CuPy's
+    return _cache_reason(cause) or f"{device.name} is there, but would not run a kernel: {one_line(cause)}"
+
+
+def _none_visible() -> DeviceUnavailable:
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    why = "" if hidden is None else f": CUDA_VISIBLE_DEVICES is {hidden!r}; unset it to use a GPU"
+    return DeviceUnavailable(f"CuPy is installed, but no CUDA device is visible{why}")
+
+
+def _no_device(cupy: Any, error: Exception) -> DeviceUnavailable:
+    """Error that says why CUDA lists no device."""
     text = one_line(error)
     if "cudaErrorInsufficientDriver" in text:
         try:
@@ -176,14 +261,16 @@ def _no_device_reason(cupy: Any, error: Exception) -> str:
         except Exception:
             driver = 0
         if driver == 0:
-            return "CuPy is installed, but this machine has no NVIDIA driver"
-        return (
+            return DeviceUnavailable("CuPy is installed, but this machine has no NVIDIA driver")
+        return DeviceBroken(
             f"the NVIDIA driver knows CUDA {driver // 1000}.{driver % 1000 // 10} at most, too old for this CuPy;"
             " update the driver, or install the CuPy of an older CUDA"
         )
     if "cudaErrorNoDevice" in text:
-        return "CuPy is installed, but no CUDA device is visible (is CUDA_VISIBLE_DEVICES set, or empty?)"
-    return f"CUDA cannot be used: {text}"
+        return _none_visible()
+    if "cudaErrorInitializationError" in text:
+        return DeviceBroken(FORKED)
+    return DeviceBroken(f"CUDA cannot be used: {text}")
 
 
 def probe(device: Device) -> None:

@@ -27,6 +27,14 @@ class DeviceUnavailable(DeviceError):
     """This machine has no usable GPU: a program that also runs on the CPU may go on there."""
 
 
+class DeviceBroken(DeviceUnavailable):
+    """CuPy or a GPU is there, but fails: `auto` says so before it takes the CPU."""
+
+
+class DeviceMemoryError(XpnetError, MemoryError):
+    """The memory of a GPU is full; the message has the bytes needed and free."""
+
+
 class NetworkMemoryError(XpnetError, MemoryError):
     """The parameters of a network do not fit into memory."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.checks import check_int, elements, float_type, plain_attributes, shown
 from ..core.device import Array, Device, get_device
-from ..core.errors import DeviceError, NetworkMemoryError
+from ..core.errors import DeviceError, DeviceMemoryError, NetworkMemoryError
 from ..core.rng import LARGEST_SEED, Purpose, check_seed, draw_seed, stream
 from .layers import Layer, Linear
 from .layout import Layout, ParameterSlot
@@ -64,6 +64,8 @@ class Sequential:
             self._allocate()
             if draw:
                 self._draw()
+        except DeviceMemoryError:  # it has the bytes needed and free
+            raise
         except MemoryError as error:
             count = self.layout.size * (self.replicas or 1)
             raise NetworkMemoryError(
