@@ -236,8 +236,8 @@ def test_a_network_of_its_own_class_runs_eagerly():
     class Residual(Sequential):
         """Adds the input of its second layer to the output."""
 
-        def forward(self, x, train=False, key=None):
-            return super().forward(2.0 * x, train, key)
+        def forward(self, x, train=False, keys=None):
+            return super().forward(2.0 * x, train, keys)
 
     def train(compile):
         trainer = Trainer(MLP.of(Residual([Linear(8, 3)])), Adam(0.01), batch_size=16, compile=compile)

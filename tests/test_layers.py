@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xpnet import MLP, SGD, Trainer
-from xpnet.core.rng import mask_keys
+from xpnet.core.rng import layer_keys, mask_keys
 from xpnet.nn import (
     ACTIVATIONS,
     LAYERS,
@@ -71,7 +71,7 @@ def test_layer_gradients(name, replicas, layout, device, rng):
     layer = MAKE[name]()
     network = Sequential([layer], replicas=replicas, dtype="float64", device=device)
     network.values = rng.normal(size=network.values.shape)
-    layer.key = network._first_key
+    layer.key = network._first_keys
     x_host = rng.normal(size=(*lead(replicas), B, I))
     x = put(device, x_host, layout)
     y = layer.forward(x, train=True)
@@ -426,7 +426,7 @@ def test_dropout_by_its_statistics():
     x = np.ones((400, 500), dtype=np.float32)
     masks = []
     for key in mask_keys(0, 0, 3):
-        y = network.forward(x, train=True, key=key.reshape(1, 1))
+        y = network.forward(x, train=True, keys=layer_keys([key], 1))
         assert (y == 0).mean() == pytest.approx(0.3, abs=0.005)
         assert set(np.unique(y)) == {0.0, np.float32(1 / 0.7)}
         masks.append(y != 0)
@@ -439,10 +439,10 @@ def test_dropout_by_its_statistics():
 
 
 def test_dropout_masks_are_the_same_on_every_device(device):
-    key = mask_keys(5, 7, 1).reshape(1, 1)
-    here = dropout(0.5).forward(np.ones((20, 30), np.float32), train=True, key=key)
+    key = layer_keys(mask_keys(5, 7, 1), 1)
+    here = dropout(0.5).forward(np.ones((20, 30), np.float32), train=True, keys=key)
     there = dropout(0.5, device=device).forward(
-        device.asarray(np.ones((20, 30), np.float32)), train=True, key=device.asarray(key)
+        device.asarray(np.ones((20, 30), np.float32)), train=True, keys=device.asarray(key)
     )
     assert (device.to_host(there) == here).all()
 
@@ -450,10 +450,10 @@ def test_dropout_masks_are_the_same_on_every_device(device):
 def test_layers_and_steps_draw_different_masks():
     network = Sequential([Dropout(0.5), Dropout(0.5)], dtype="float64")
     x = np.ones((50, 50))
-    network.forward(x, train=True, key=np.array([[1]], dtype=np.uint32))
+    network.forward(x, train=True, keys=layer_keys([1], 2))
     first, second = (layer.mask.copy() for layer in network.layers)
     assert (first != second).mean() == pytest.approx(0.5, abs=0.05)
-    network.forward(x, train=True, key=np.array([[2]], dtype=np.uint32))
+    network.forward(x, train=True, keys=layer_keys([2], 2))
     assert (network.layers[0].mask != first).mean() == pytest.approx(0.5, abs=0.05)
     keys = mask_keys(3, 0, 100)
     assert len(set(keys.tolist())) == 100

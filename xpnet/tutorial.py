@@ -23,7 +23,7 @@ from . import data, nn, optim
 from .core.checks import check_float, check_int, elements, shown
 from .core.device import Array, Device, count_true, get_device
 from .core.errors import did_you_mean
-from .core.rng import mask_keys
+from .core.rng import layer_keys, mask_keys
 from .data.arrays import check_labels
 from .model.metrics import most_probable
 from .nn.activations import sigmoid as _sigmoid
@@ -444,8 +444,8 @@ class MultiLayerNet:
 
     def predict(self, x: Any, train_flg: bool = False) -> Array:
         """Return the outputs before softmax, (B, C), for rows x, (B, I)."""
-        key = self._key() if train_flg and self.network.random else None
-        return self.network.forward(self._rows(x), train_flg, key)
+        keys = self._keys() if train_flg and self.network.random else None
+        return self.network.forward(self._rows(x), train_flg, keys)
 
     def loss(self, x: Any, t: Any, train_flg: bool = False) -> float:
         """Return the mean cross entropy, with the decay, for labels (B,) or one-hot rows (B, C)."""
@@ -489,10 +489,10 @@ class MultiLayerNet:
         weights = self.network.values[: self.network.layout.decayed]
         return 0.5 * self.weight_decay_lambda * float((weights * weights).sum())
 
-    def _key(self) -> Array:
-        """Return the key of dropout masks: a new one for each gradient."""
-        host = mask_keys(self.network.seeds[0], self._steps, 1).reshape(1, 1)
-        return self.network.device.asarray(host)
+    def _keys(self) -> Array:
+        """Return the keys of dropout masks: new ones for each gradient."""
+        host = mask_keys(self.network.seeds[0], self._steps, 1)  # (1,)
+        return self.network.device.asarray(layer_keys(host, len(self.network.layers)))
 
     def _rows(self, x: Any) -> Array:
         rows = self.network.device.asarray(x, dtype=self.network.dtype)

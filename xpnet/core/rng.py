@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checks import check_int
+from .device import Array
 
 LARGEST_SEED = 2**64 - 1
 
@@ -58,6 +59,23 @@ def mask_keys(seed: int, first_step: int, count: int) -> NDArray[np.uint32]:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return ((z ^ (z >> np.uint64(31))) >> np.uint64(32)).astype(np.uint32)
+
+
+def layer_keys(keys: Any, layers: int) -> NDArray[np.uint32]:
+    """Keys of (seed, step, layer), (..., layers), from those of (seed, step), (...); hashed here, not on the device."""
+    each: NDArray[np.uint32] = mix(np.asarray(keys, dtype=np.uint32)[..., None] + np.arange(layers, dtype=np.uint32))
+    return each
+
+
+def mix(x: Array) -> Array:
+    """Hash each element, uint32: every bit of the result depends on every bit of x.
+
+    Two rounds of xor-shift and multiply, with the constants that C. Wellons found by search for the least bias
+    ("Prospecting for hash functions", 2018: lowbias32).
+    """
+    x = (x ^ (x >> 16)) * 0x7FEB352D
+    x = (x ^ (x >> 15)) * 0x846CA68B
+    return x ^ (x >> 16)
 
 
 def permutation(seed: int, epoch: int, rows: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Dropout, and the hash that makes its masks."""
+"""Dropout."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from ..core.checks import check_floats
 from ..core.device import Array
+from ..core.rng import mix
 from .layers import Layer
 
 
@@ -13,7 +14,7 @@ class Dropout(Layer):
     """In training, y = x / (1 - rate) with probability 1 - rate, and 0 otherwise; in prediction, y = x.
 
     A mask is a function of (seed, step, layer, position in the batch), and so the same on every device: the network
-    sets the layer's `key`, a hash of seed and step, before each training forward. Srivastava et al., 2014.
+    sets the layer's `key`, a hash of seed, step and layer, before each training forward. Srivastava et al., 2014.
 
     Args:
         rate: probability of 0, at least 0 and below 1; a sequence has one rate per replica.
@@ -42,7 +43,7 @@ class Dropout(Layer):
             return x
         rows, features = x.shape[-2:]
         position = self.xp.arange(rows * features, dtype="uint32").reshape(rows, features)
-        drawn = mix(position ^ mix(self.key + self.index))  # (B, I) or (R, B, I)
+        drawn = mix(position ^ self.key)  # (B, I) or (R, B, I)
         self.mask = (drawn >= self.threshold).astype(x.dtype) * self.scale
         return x * self.mask
 
@@ -53,14 +54,3 @@ class Dropout(Layer):
     def settings(self) -> dict[str, Any]:
         """Argument rate."""
         return {"rate": self.rate}
-
-
-def mix(x: Array) -> Array:
-    """Hash each element, uint32: every bit of the result depends on every bit of x.
-
-    Two rounds of xor-shift and multiply, with the constants that C. Wellons found by search for the least bias
-    ("Prospecting for hash functions", 2018: lowbias32).
-    """
-    x = (x ^ (x >> 16)) * 0x7FEB352D
-    x = (x ^ (x >> 15)) * 0x846CA68B
-    return x ^ (x >> 16)

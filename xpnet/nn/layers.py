@@ -41,7 +41,7 @@ class Layer:
     index: int  # the layer's position in the network
     dtype: str  # of the network's arrays
     replicas: int | None  # R
-    key: Array  # hash of seed and step where `random`: uint32, (1, 1) or (R, 1, 1)
+    key: Array  # hash of seed, step and layer where `random`: uint32, (1, 1) or (R, 1, 1)
 
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Shape of each parameter and buffer, without replicas: (I, O) for a matrix, (1, O) for a row."""

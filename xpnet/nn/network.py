@@ -11,7 +11,7 @@ from typing import Any
 from ..core.checks import check_int, elements, float_type, plain_attributes, shown
 from ..core.device import Array, Device, get_device
 from ..core.errors import DeviceError, DeviceMemoryError, NetworkMemoryError
-from ..core.rng import LARGEST_SEED, Purpose, check_seed, draw_seed, stream
+from ..core.rng import LARGEST_SEED, Purpose, check_seed, draw_seed, layer_keys, stream
 from .layers import Layer, Linear
 from .layout import Layout, ParameterSlot
 from .parameters import Buffer, Parameter, Views
@@ -114,7 +114,8 @@ class Sequential:
         self._values = self.device.zeros(self._lead + (self.layout.size,), self.dtype)
         self._gradients = self.device.zeros(self._lead + (self.layout.size,), self.dtype)
         self._buffers = self.device.zeros(self._lead + (self.buffer_layout.size,), self.dtype)
-        self._first_key = self.device.zeros(self._lead + (1, 1), "uint32")
+        first = [0] if self.replicas is None else [[0]] * self.replicas
+        self._first_keys = self.device.asarray(layer_keys(first, len(self.layers)))
         with self.device.activate():
             self.bind(self.xp, self._values, self._gradients, self._buffers)
 
@@ -170,7 +171,7 @@ class Sequential:
 
     @property
     def random(self) -> bool:
-        """Whether a training forward draws random numbers, and so takes a `key`."""
+        """Whether a training forward draws random numbers, and so takes `keys`."""
         return any(layer.random for layer in self.layers)
 
     @cached_property
@@ -203,16 +204,16 @@ class Sequential:
             vars(layer).update(plain_attributes(origin))  # also those that were set after the layer was bound
         other.device = Device(self.device.name, xp)
         other._values, other._gradients, other._buffers = values, gradients, buffers
-        other._first_key = xp.zeros(self._lead + (1, 1), "uint32")
+        other._first_keys = xp.zeros(self._lead + (1, len(self.layers)), "uint32")
         other.bind(xp, values, gradients, buffers)
         return other
 
-    def forward(self, x: Array, train: bool = False, key: Array | None = None) -> Array:
+    def forward(self, x: Array, train: bool = False, keys: Array | None = None) -> Array:
         """Return the output of the last layer, (..., B, O), for x, (B, I) or (R, B, I), an array of this device.
 
         With `train`, the layers keep what `backward` needs, and update their buffers; without, a forward changes
-        nothing. Layers that draw random numbers draw them from `key`, uint32, (1, 1) or (R, 1, 1); without one, they
-        draw the same each time.
+        nothing. Layers that draw random numbers draw them from `keys`, as `layer_keys` makes them, uint32, (1, L) or
+        (R, 1, L); without, they draw the same each time.
         """
         if x.shape[:-2] not in ((), self._lead) or x.ndim < 2 or self.in_features not in (None, x.shape[-1]):
             raise ValueError(f"the input must have the shape (rows, {self.in_features or 'features'}), not {x.shape}")
@@ -223,7 +224,8 @@ class Sequential:
             try:
                 for layer in self.layers:
                     if layer.random and train:
-                        layer.key = self._first_key if key is None else key
+                        i = layer.index
+                        layer.key = (self._first_keys if keys is None else keys)[..., i : i + 1]
                     x = layer.forward(x, train)
             except ValueError as error:
                 self._check_returned_widths(given, error)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..compile import Executable, plan_for
 from ..core.device import Array
-from ..core.rng import mask_keys
+from ..core.rng import layer_keys, mask_keys
 from ..data.batches import Rows, spans
 from ..model.mlp import MLP
 from ..nn import Sequential
@@ -268,7 +268,7 @@ def step_table(network: Sequential, optimizer: Optimizer, schedule: Schedule, ta
     """Return the scalars of the `length` steps after `taken` steps: arrays (length,) or (length, R, 1), by name.
 
     They are computed in float64 on the host, cast once, and sent in one upload. A network that draws random numbers
-    also gets `mask_key`, uint32, (length, 1, 1) or (length, R, 1, 1).
+    also gets `mask_keys`, uint32, (length, 1, L) or (length, R, 1, L).
     """
     one = network.replicas is None
     numbers = range(taken, taken + length)
@@ -286,7 +286,8 @@ def step_table(network: Sequential, optimizer: Optimizer, schedule: Schedule, ta
     result = {name: arrays[k] for k, name in enumerate(table)}
     if network.random:
         host = np.stack([mask_keys(seed, taken, length) for seed in network.seeds], axis=1)  # (steps, R)
-        result["mask_key"] = network.device.asarray(host.reshape((length, 1, 1) if one else (length, -1, 1, 1)))
+        keys = layer_keys(host if one else host[..., None], len(network.layers))  # (steps, 1, L) or (steps, R, 1, L)
+        result["mask_keys"] = network.device.asarray(keys)
     return result
 
 

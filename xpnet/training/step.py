@@ -24,12 +24,12 @@ def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, sc
         optimizer: the update rule; its state is assigned.
         rows: the training rows.
         index: the numbers of the batch's rows.
-        scalars: learning rate and other numbers of this step, and the key of its random numbers.
+        scalars: learning rate and other numbers of this step, and the keys of its random numbers.
         sums: the epoch's sums.
     """
     network = model.network
     x, t, w = rows.batch(index)
-    z = network.forward(x, train=True, key=scalars.get("mask_key"))
+    z = network.forward(x, train=True, keys=scalars.get("mask_keys"))
     loss, weight, dz = model.loss(network.xp, z, t, w)
     network.backward(dz)
     optimizer.step(network.xp, network.values, network.gradients, optimizer.state, scalars)
