@@ -183,3 +183,9 @@ def test_doctor_survives_what_it_finds(monkeypatch):
     monkeypatch.setitem(doctor.CHECKS, "GPU", broken)
     (finding,) = [finding for finding in doctor.examine() if finding.name == "GPU"]
     assert finding.found == "could not be examined: RuntimeError: it hurts here"
+
+
+def test_a_gpus_precision_on_the_cpu_is_told(run):
+    code, out, err = run(train, "--dataset", "digits", "--steps", 5, "--device", "cpu", "--precision", "tf32")
+    assert code == 0 and "loss" in out
+    assert "precision tf32 is a GPU's: products on the CPU are in float32" in err

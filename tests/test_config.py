@@ -150,3 +150,12 @@ def test_default_threads(monkeypatch):
     assert default_threads([784, 100, 100, 10], 128, compiled=False) == 1, "small products gain nothing from threads"
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
     assert default_threads([784, 2048, 10], 1024, compiled=False) == 1
+
+
+def test_precision():
+    assert Config(precision="fp64").dtype == "float64"
+    assert Config(precision="tf32").dtype == "float32"
+    with pytest.raises(ValueError, match="precision bf16 is of float32, and dtype is float64"):
+        Config(precision="bf16", dtype="float64")
+    with pytest.raises(ValueError, match="unknown precision 'fp16': did you mean"):
+        Config(precision="fp16")

@@ -162,3 +162,16 @@ def test_bad_batch_size():
 def test_bad_models(options, error, words):
     with pytest.raises(error, match=words):
         MLP(**{"sizes": [4, 3]} | options)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "words"),
+    [
+        ("half", "float32", "unknown precision 'half'"),
+        ("tf32", "float64", "precision tf32 is of float32, and the model's type is float64"),
+        ("bf16", "float32", "precision bf16 is a GPU's, and the model is on the CPU"),
+    ],
+)
+def test_a_precision_that_a_model_has_not(precision, dtype, words):
+    with pytest.raises(ValueError, match=words):
+        Trainer(MLP([4, 3], dtype=dtype), precision=precision)

@@ -73,6 +73,7 @@ def add_options(parser: cli.Parser, without: Collection[str] = ()) -> None:
         help=f"behind the last layer (default: the task's own): {_names(OUTPUTS)} (which is for predictions alone)",
     )
     add("--dtype", metavar="|".join(DTYPES), help="(default: float32)")
+    add("--precision", metavar="fp32|tf32|bf16|fp64", help="of products on a GPU (default: fp32); fp64 is float64")
 
     add = group("training")
     add("--loss", metavar="NAME", help=f"(default: by task and output): {_names(LOSSES)}")

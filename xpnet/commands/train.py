@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..compile import PRECISIONS
 from ..compile.cuda.target import ARCHITECTURES, architecture_of
 from ..core.device import limit_threads
 from ..core.errors import DivergedError, printable
@@ -39,6 +40,8 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     device = cli.choose_device(config.device, require=options.require_device)
+    if config.precision in PRECISIONS[1:] and device.index is None:
+        cli.tell(f"precision {config.precision} is a GPU's: products on the CPU are in float32")
     plans = options.plan or options.plan_for is not None
     folder = None if options.out is None or plans else RunFolder(options.out, overwrite=options.overwrite)
     loaded = load_data(config, offline=options.offline, quiet=options.quiet)

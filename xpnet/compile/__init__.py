@@ -16,10 +16,12 @@ calls, where there is no LLVM. `api` chooses among them.
 """
 
 from .api import CompileError, Step, compile_step, plan_for, record, why_not_compiled
+from .cuda.target import PRECISIONS
 from .executable import Executable
 from .types import UntraceableError
 
 __all__ = [
+    "PRECISIONS",
     "CompileError",
     "Executable",
     "Step",

@@ -50,6 +50,7 @@ def compile_step(
     gathered: Collection[str] = (),
     per_step: Collection[str] = (),
     device: Device = CPU,
+    precision: str = "fp32",
     threads: int | None = None,
     steps_per_call: int | None = None,
 ) -> Executable:
@@ -65,6 +66,7 @@ def compile_step(
         per_step: names of arrays that are read only, and are others in each step: `run` takes them stacked along a new
             first axis.
         device: where the arrays are.
+        precision: of products on a GPU, one of `PRECISIONS`.
         threads: how many threads of the CPU there may be; by default as many as NumPy's BLAS may use.
         steps_per_call: steps that a call of `run` takes, where known: for a few small ones no thread is started.
 
@@ -85,7 +87,7 @@ def compile_step(
         )
     try:
         if device.index is not None:
-            return CudaProgram(trace, device)
+            return CudaProgram(trace, device, precision)
         if why_not_compiled() is not None:
             return Replay(trace)
         found = blas.find()

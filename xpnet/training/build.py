@@ -85,7 +85,15 @@ def build(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Tra
     options |= {name: _each(configs, name) for name in ("weight_decay", "l1")}
     options |= {"clip_norm": config.clip_norm, "clip_value": config.clip_value}
     optimizer = OPTIMIZERS[config.optimizer](**{name: value for name, value in options.items() if value is not None})
-    trainer = Trainer(model, optimizer, batch_size=config.batch_size, seed=config.seed, compile=config.compile)
+    rounded = device.index is not None and config.dtype == "float32"
+    trainer = Trainer(
+        model,
+        optimizer,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        compile=config.compile,
+        precision=config.precision if rounded else "fp32",
+    )
     total = config.total_steps(trainer.steps_in_epoch(len(data.x_train)))
     if config.warmup >= total:
         raise ValueError(f"warmup ({config.warmup}) must be shorter than the run, which has {total} steps")

@@ -123,11 +123,16 @@ def traceable_training_step(model: MLP, optimizer: Optimizer, arrays: StepArrays
 
 
 def compiled_training_step(
-    model: MLP, optimizer: Optimizer, arrays: StepArrays, steps_per_call: int, warn: Warn | None = None
+    model: MLP,
+    optimizer: Optimizer,
+    arrays: StepArrays,
+    steps_per_call: int,
+    warn: Warn | None = None,
+    precision: str = "fp32",
 ) -> Compiled:
     """Compile `training_step` for arrays of these shapes and types."""
     step = traceable_training_step(model, optimizer, arrays)
-    return _compiled(step, arrays, model.device, steps_per_call, warn or warn_of_failure)
+    return _compiled(step, arrays, model.device, steps_per_call, warn or warn_of_failure, precision)
 
 
 def compiled_evaluation_step(model: MLP, arrays: StepArrays, steps_per_call: int) -> Compiled:
@@ -176,7 +181,9 @@ def _over(model: MLP, xp: Any, a: StepArrays) -> MLP:
     return copied
 
 
-def _compiled(step: Step, arrays: StepArrays, device: Device, steps_per_call: int, warn: Warn) -> Compiled:
+def _compiled(
+    step: Step, arrays: StepArrays, device: Device, steps_per_call: int, warn: Warn, precision: str = "fp32"
+) -> Compiled:
     """Compile a step. A refusal to trace it is no error; `warn` gets other errors, or XPNET_STRICT=1 raises them."""
     try:
         executable = compile_step(
@@ -185,6 +192,7 @@ def _compiled(step: Step, arrays: StepArrays, device: Device, steps_per_call: in
             gathered=arrays.gathered,
             per_step=arrays.per_step,
             device=device,
+            precision=precision,
             steps_per_call=steps_per_call,
         )
     except UntraceableError as error:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compile import PRECISIONS
 from ..core.checks import check_float, check_int, elements, float_type, path_of, shown
 from ..core.device import check_request, usable_processors
 from ..core.errors import did_you_mean
@@ -89,8 +90,9 @@ class Config:
         early_stop: stop after this many epochs without a lower validation loss, and go back to the best one; without
             `validation`, a tenth of the training rows is held out.
         dtype: "float32" or "float64", or NumPy's type of the name.
+        precision: of matrix products on a GPU: "fp32", "tf32" or "bf16"; or "fp64", which is the type float64.
         threads: how many threads to use on the CPU; None for `default_threads()`.
-        compile: compile the training step where that can be done (on the CPU, with the extra `fast`).
+        compile: compile the training step where that can be done (with the extra `fast`).
         seed: of weights and of the order of rows.
     """
 
@@ -123,6 +125,7 @@ class Config:
     validation: float | None = None
     early_stop: int | None = None
     dtype: str = "float32"
+    precision: str = "fp32"
     threads: int | None = None
     compile: bool = True
     seed: int = 0
@@ -162,6 +165,10 @@ class Config:
             raise ValueError(f"momentum ({self.momentum}) goes with the optimizers momentum and nesterov")
         if self.epochs is not None and self.steps is not None:
             raise ValueError(f"epochs ({self.epochs}) and steps ({self.steps}) cannot both be given")
+        if self.precision == "fp64":
+            object.__setattr__(self, "dtype", "float64")
+        elif self.precision != "fp32" and self.dtype == "float64":
+            raise ValueError(f"precision {self.precision} is of float32, and dtype is float64")
         check_seed(self.seed)
 
     @property
@@ -184,6 +191,7 @@ class Config:
 
 _CHOICES: dict[str, typing.Iterable[str]] = {
     "task": ("auto", *TASKS),
+    "precision": (*PRECISIONS, "fp64"),
     "activation": ACTIVATIONS,
     "output": OUTPUTS,
     "loss": LOSSES,

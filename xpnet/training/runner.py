@@ -64,6 +64,7 @@ class StepRunner:
             counts alone, so that equal calls give equal bytes.
         expected: the number of steps to come; None for many.
         counts: those of an earlier runner, to go on as it would have.
+        precision: of products in compiled steps on a GPU.
     """
 
     def __init__(
@@ -75,8 +76,9 @@ class StepRunner:
         compiled: bool,
         expected: int | None = None,
         counts: dict[Any, float] | None = None,
+        precision: str = "fp32",
     ) -> None:
-        self.model, self.optimizer = model, optimizer
+        self.model, self.optimizer, self._precision = model, optimizer, precision
         self._why_eager = why_eager(model, compiled)  # None where steps may be compiled
         self.compiled: bool | str = self._why_eager or True
         self.use(rows)
@@ -189,7 +191,7 @@ class StepRunner:
         if kind not in self._executables:
             arrays = self._arrays(index, scalars, sums)
             executable, self.compiled = compiled_training_step(
-                self.model, self.optimizer, arrays, steps_per_call, self._failures.append
+                self.model, self.optimizer, arrays, steps_per_call, self._failures.append, self._precision
             )
             if executable is None:
                 self._why_eager = str(self.compiled)  # once eager, eager to the end

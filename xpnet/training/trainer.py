@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from ..compile import PRECISIONS
 from ..core.checks import check_int, flag, one_at_a_time, shown
-from ..core.errors import DivergedError
+from ..core.device import Device
+from ..core.errors import DivergedError, did_you_mean
 from ..core.interrupts import DeferredInterrupt
 from ..core.rng import check_seed, draw_seed, permutation
 from ..data.arrays import check_features, check_pair, check_rows, check_weights
@@ -44,8 +46,10 @@ class Trainer:
         schedule: a factor of the learning rate by the number of steps taken; None for a constant rate.
         batch_size: rows in a step. The last batch of an epoch holds what is left, and counts with its true size.
         seed: of the order of rows: epoch e sees `rng.permutation(seed, e, rows)`, whatever came before; None draws one.
-        compile: whether steps may be compiled: on the CPU, with the extra `fast`, if enough steps are asked for. Each
-            `fit` counts its own: in a loop of `fit(epochs=1)` on little data, steps are never compiled.
+        compile: whether steps may be compiled: with the extra `fast`, if enough steps are asked for. Each `fit` counts
+            its own: in a loop of `fit(epochs=1)` on little data, steps are never compiled.
+        precision: of matrix products in compiled steps on a GPU: "fp32", or with factors rounded to "tf32" or "bf16"
+            and sums in float32. Weights and the optimizer's state stay as they are; eager steps are always "fp32".
 
     Attributes:
         epoch, step: how many were taken.
@@ -64,6 +68,7 @@ class Trainer:
         batch_size: int = 128,
         seed: int | None = 0,
         compile: bool = True,
+        precision: str = "fp32",
     ) -> None:
         self.model = _checked_model(model)
         self.optimizer = Adam() if optimizer is None else optimizer
@@ -80,6 +85,7 @@ class Trainer:
         self.batch_size = check_int("batch_size", batch_size)
         self.seed = draw_seed() if seed is None else check_seed(seed)
         self.compile = flag("compile", compile)
+        self.precision = check_precision(precision, model.network.dtype, model.device)
         self.compiled: bool | str = "nothing was trained"
         self.epoch = self.step = 0
         self.history: list[HistoryRow] = []
@@ -164,7 +170,7 @@ class Trainer:
         """Train for `total` steps, and evaluate on rows held out after each epoch."""
         model, per_epoch = self.model, self.steps_in_epoch(len(rows))
         epochs = -(-total // per_epoch)
-        runner = StepRunner(model, self.optimizer, rows, compiled=self.compile, expected=total)
+        runner = self._runner(rows, expected=total)
         sums = EpochSums.zeros(model)
         evaluators = {
             name: Evaluator(model, some, compiled=self.compile, evaluations=epochs) for name, some in held_out.items()
@@ -238,8 +244,13 @@ class Trainer:
             batches = self._batches(len(rows))
             order = self.model.device.asarray(np.arange(batches[0].stop))
             table = step_table(self.model.network, self.optimizer, self.schedule, self.step, 1)
-            runner = StepRunner(self.model, self.optimizer, rows, compiled=self.compile)
+            runner = self._runner(rows)
             return runner.plan(order, table, EpochSums.zeros(self.model), len(batches), architecture)
+
+    def _runner(self, rows: Rows, expected: int | None = None) -> StepRunner:
+        """Return what runs the steps on rows."""
+        options: dict[str, Any] = {"compiled": self.compile, "precision": self.precision, "expected": expected}
+        return StepRunner(self.model, self.optimizer, rows, **options)
 
     def steps_in_epoch(self, rows: int) -> int:
         """Return the number of steps in an epoch of `rows` rows."""
@@ -298,7 +309,7 @@ class Trainer:
                 raise ValueError(f"learning_rate {rate} is out of the range of {self.model.network.dtype}")
 
     def __repr__(self) -> str:
-        names = ("schedule", "batch_size", "seed", "compile")
+        names = ("schedule", "batch_size", "seed", "compile", "precision")
         options = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return f"Trainer({self.model!r}, {self.optimizer!r}, {options})"
 
@@ -356,6 +367,17 @@ def _checked_model(model: Any) -> MLP:
     if not isinstance(model, MLP):
         raise TypeError(f"model must be an MLP, not {shown(model)}")
     return model
+
+
+def check_precision(precision: str, dtype: str, device: Device) -> str:
+    """Return the precision of products; raise ValueError where a model of this type, on this device, has no such."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}: {did_you_mean(str(precision), PRECISIONS)}")
+    if precision != "fp32" and dtype != "float32":
+        raise ValueError(f"precision {precision} is of float32, and the model's type is {dtype}")
+    if precision != "fp32" and device.index is None:
+        raise ValueError(f"precision {precision} is a GPU's, and the model is on the CPU")
+    return precision
 
 
 def _warn_of_steps(model: MLP) -> None:

@@ -15,7 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 WORKSPACE = 32 * 2**20  # bytes, as cuBLAS has on Hopper
-COMPUTE = {"float32": 68, "float64": 70}  # CUBLAS_COMPUTE_32F, _64F
+COMPUTE = {  # CUBLAS_COMPUTE_32F, _32F_FAST_TF32, _32F_FAST_16BF, _64F
+    ("float32", "fp32"): 68,
+    ("float32", "tf32"): 77,
+    ("float32", "bf16"): 75,
+    ("float64", "fp32"): 70,
+}
 TYPES = {"float32": 0, "float64": 1}  # CUDA_R_32F, _64F
 SCALARS = {"float32": c_float, "float64": c_double}
 TRANSPOSE_A, TRANSPOSE_B, EPILOGUE, BIAS, BIAS_STRIDE, SIGNS, SIGNS_LEADING, SIGNS_STRIDE = 3, 4, 7, 8, 10, 11, 12, 13
@@ -87,9 +92,11 @@ class Blas:
         if status:
             raise RuntimeError(f"cublasLt{name} failed with status {status}")
 
-    def product(self, dtype: np.dtype[Any], replicas: int, a: Matrix, b: Matrix, c: Matrix, work: Work) -> Product:
+    def product(
+        self, precision: str, dtype: np.dtype[Any], replicas: int, a: Matrix, b: Matrix, c: Matrix, work: Work
+    ) -> Product:
         """Return the product C = A B; raises RuntimeError where there is no algorithm for it."""
-        return Product(self, self._handle, dtype, replicas, a, b, c, work)
+        return Product(self, self._handle, COMPUTE[dtype.name, precision], dtype, replicas, a, b, c, work)
 
 
 class Product:
@@ -105,6 +112,7 @@ class Product:
         self,
         blas: Blas,
         handle: c_void_p,
+        compute: int,
         dtype: np.dtype[Any],
         replicas: int,
         a: Matrix,
@@ -116,7 +124,7 @@ class Product:
         scalar, kind = SCALARS[dtype.name], TYPES[dtype.name]
         self._one, self._zero = scalar(1.0), scalar(0.0)
         self._description = c_void_p()
-        blas.call("MatmulDescCreate", byref(self._description), COMPUTE[dtype.name], kind)
+        blas.call("MatmulDescCreate", byref(self._description), compute, kind)
         for attribute, matrix in ((TRANSPOSE_A, b), (TRANSPOSE_B, a)):
             self._set(attribute, c_int32(int(matrix.transposed)))
         self._set(EPILOGUE, c_int32(work.code))

@@ -58,13 +58,18 @@ class Program:
     Attributes:
         plan: its plan.
         why_no_graph: the reason why kernels are launched one by one; None where they are one graph.
+
+    Args:
+        trace: the trace.
+        device: the GPU.
+        precision: of products, one of `PRECISIONS`.
     """
 
     compiled = True
     asynchronous = True
 
-    def __init__(self, trace: Trace, device: Device) -> None:
-        self._device = device
+    def __init__(self, trace: Trace, device: Device, precision: str = "fp32") -> None:
+        self._device, self._precision = device, precision
         self.why_no_graph: str | None = None
         self._products: dict[Product, blas.Product] = {}
         with device.activate():
@@ -102,7 +107,7 @@ class Program:
     def _supports(self, product: Product) -> bool:
         """Whether cuBLASLt has a product with its epilogue; keep it then."""
         try:
-            self._products[product] = blas.find(self._device.index or 0).product(*shapes_of(product))
+            self._products[product] = blas.find(self._device.index or 0).product(self._precision, *shapes_of(product))
         except Exception:
             return False
         return True
@@ -112,7 +117,7 @@ class Program:
         for one in self.plan.instructions:
             if isinstance(one, Product) and one not in self._products:
                 try:
-                    self._products[one] = blas.find(self._device.index or 0).product(*shapes_of(one))
+                    self._products[one] = blas.find(self._device.index or 0).product(self._precision, *shapes_of(one))
                 except Exception as error:
                     self.why_no_graph = f"products are CuPy's, which no graph can hold: {one_line(error)}"
                     self._products = {}

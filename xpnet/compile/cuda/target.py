@@ -14,6 +14,9 @@ ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 PTX for one of them is taken by every later device, too: the driver makes its machine code.
 """
 
+PRECISIONS = ("fp32", "tf32", "bf16")
+"""What the factors of a product of float32 are rounded to. Its sums are float32."""
+
 COSTS = Costs(
     slow=frozenset({"exp", "expm1", "log", "log1p", "tanh", "sqrt", "divide"}),
     cheap=3,
