@@ -172,10 +172,10 @@ def test_grids():
         "rows": ((3, 128, 100), 12, (32, 32)),
     }
     for along, (domain, blocks, threads) in shapes.items():
-        grid = grid_of(Loop(domain, along))
+        grid = grid_of(Loop(domain, along), None)
         assert (grid.blocks, grid.threads) == (blocks, threads)
-    assert grid_of(Loop((1, 1, 100_000), "columns")).threads == (1024, 1)
-    assert grid_of(Loop((1, 4096, 1), "rows")).threads == (1, 1024)
+    assert grid_of(Loop((1, 1, 100_000), "columns"), None).threads == (1024, 1)
+    assert grid_of(Loop((1, 4096, 1), "rows"), None).threads == (1, 1024)
 
 
 @needs_llvm
@@ -185,6 +185,23 @@ def test_a_text_is_the_same_for_all_widths():
         for hidden, rows in (((30, 30), 64), ((50, 40), 32))
     )
     assert first == second
+
+
+@needs_llvm
+def test_large_loops_move_four_elements_at_a_time(ptx):
+    """Adam's of 1.3 million parameters does; that of rows which do not begin at multiples of four does not."""
+    plan = launch_plan(trainers_trace(MLP([400, 1000, 900, 4]), Adam()), documented)
+    (adam,) = [text for text in texts(plan) if "sqrt" in text]
+    code = ptx(adam, 90)
+    assert code.count("ld.global.v4") == 4 and code.count("st.global.v4") == 3
+
+    def step(xp, a):
+        a["y"][...] = a["x"] * 2.0
+
+    for columns, found in ((512, True), (514, False)):
+        x = np.ones((600, columns), np.float32)
+        (text,) = texts(launch_plan(recorded(step, {"x": x, "y": x}), documented))
+        assert ("v4" in ptx(text, 90)) == found
 
 
 @needs_llvm

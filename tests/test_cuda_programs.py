@@ -7,7 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from programs import GPU, OnGPU, check, code_folder, copied, recorded  # noqa: F401
+from random_programs import build, formulas, quick, sizes
 
 from xpnet import MLP, Adam, Trainer
 from xpnet.compile import record
@@ -210,6 +213,19 @@ def test_long_sums(shape, dtype):
     arrays = {"x": x, "softmax": np.zeros(shape, dtype), "any": np.zeros(rows, bool)}
     arrays |= {"rows": np.zeros(rows, dtype), "columns": np.zeros(columns, dtype), "most": np.zeros(rows, dtype)}
     check(step, arrays, ways=["cuda"], rtol=1e-13 if dtype == "float64" else 1e-5)
+
+
+def test_random_programs_four_elements_at_a_time(monkeypatch):
+    """As large loops are done: with small ones."""
+    monkeypatch.setattr("xpnet.compile.cuda.mapping.LARGE", 1)
+
+    @quick(30)
+    @given(formula=formulas, dtype=st.sampled_from(["float64", "float32"]), size=sizes())
+    def run(formula, dtype, size):
+        step, arrays = build(formula, dtype, size)
+        check(step, arrays, ways=["cuda"], rtol=1e-11 if dtype == "float64" else 5e-3)
+
+    run()
 
 
 # Training

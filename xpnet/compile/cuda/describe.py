@@ -31,7 +31,7 @@ def describe_launches(plan: LaunchPlan, target: str, why_no_graph: str | None = 
     for launch in plan.launches:
         for one in launch:
             if isinstance(one, Loop):
-                grid = grid_of(one)
+                grid = grid_of(one, plan.inlining)
                 blocks = f"{grid.blocks:,} block{'s' * (grid.blocks > 1)}"
                 beside = ", in the same kernel as the one above" if one is not launch[0] else ""
                 shares[one] = f"{blocks} of {' x '.join(str(n) for n in grid.threads if n > 1)} threads{beside}"

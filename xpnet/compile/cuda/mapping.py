@@ -7,7 +7,7 @@ value, has sizes, strides, addresses and numbers. There are no atomic operations
 the grid: equal inputs give equal bytes on equal devices.
 
     the loop's reductions   a thread has                         threads that meet
-    none                    one element                          none
+    none                    one element, or four side by side    none
     over columns            columns of one row                   a warp, or a block where rows are long and few
     over rows               rows of one column                   a block, of up to 32 columns
 """
@@ -15,13 +15,14 @@ the grid: equal inputs give equal bytes on equal devices.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ..ir import Operation, View
-from ..llvm.builder import BOOL, UINT8, Builder, Value, memory_type
+from ..ir import Iota, Operation, Scalar, View
+from ..llvm.builder import BOOL, INT64, UINT8, Builder, Value, memory_type
 from ..llvm.functions import combine
 from ..llvm.values import BODY, COLUMNS, ENTRY, REPLICAS, ROWS, Entry, LoopValues
 from ..passes.inline import Inlining
@@ -34,6 +35,7 @@ BLOCK = 1024  # the most threads of a block
 TEAMS = 4  # warps of a block, each with a row
 LONG = 512  # columns from which a row is a block's
 MANY = 1024  # rows from which there are enough of them for a warp each
+LANES, LARGE = 4, 2**18  # elements of a thread in a loop of as many as fill a GPU
 NARROW = 4  # columns up to which a block has no thread for a 32nd one
 SHARED = "addrspacecast (ptr addrspace(3) @shared to ptr)"
 INT32 = np.dtype(np.int32)
@@ -47,11 +49,11 @@ class Grid:
     threads: tuple[int, int]
 
 
-def grid_of(loop: Loop) -> Grid:
+def grid_of(loop: Loop, inlining: Inlining) -> Grid:
     """Return the threads of a loop."""
     replicas, rows, columns = loop.domain
     if loop.along is None:
-        return Grid(-(-math.prod(loop.domain) // ELEMENTS), (ELEMENTS, 1))
+        return Grid(-(-math.prod(loop.domain) // (ELEMENTS * lanes_of(loop, inlining))), (ELEMENTS, 1))
     if loop.along == "columns":
         if _by_warps(loop):
             return Grid(-(-replicas * rows // TEAMS), (WARP, TEAMS))
@@ -64,6 +66,31 @@ def _by_warps(loop: Loop) -> bool:
     """Whether a warp has a row; else a block has."""
     replicas, rows, columns = loop.domain
     return columns < LONG or replicas * rows >= MANY
+
+
+def lanes_of(loop: Loop, inlining: Inlining) -> int:
+    """Number of neighbouring columns that a thread has: of a large loop without reductions four, where that can be.
+
+    Each row must begin at a multiple of four elements. Rows that are gathered are the user's, and may begin anywhere.
+    """
+    large = loop.along is None and math.prod(loop.domain) >= LARGE and loop.domain[COLUMNS] % LANES == 0
+    return LANES if large and all(map(_in_fours, _views(loop, inlining))) else 1
+
+
+def _views(loop: Loop, inlining: Inlining) -> Iterator[View]:
+    """Yield the views that a loop reads and writes."""
+    for operation in loop.operations:
+        yield from inlining.reads(operation)
+        yield operation.result if operation.target is None else operation.target
+
+
+def _in_fours(view: View) -> bool:
+    """Whether a view is the same along columns, or has them side by side, each row from a multiple of four on."""
+    if isinstance(view.source, Iota) or view.ndim == 0 or view.shape[-1] == 1 or view.strides[-1] == 0:
+        return view.gather is None
+    rows = zip(view.shape[:-1], view.strides[:-1], strict=True)
+    whole = not view.offset % LANES and not any(n > 1 and stride % LANES for n, stride in rows)
+    return view.gather is None and view.strides[-1] == 1 and whole
 
 
 def special_register(w: Builder, name: str) -> str:
@@ -84,7 +111,7 @@ class Kernel:
 
     def __init__(self, loops: Sequence[Loop], inlining: Inlining) -> None:
         parts = [Part(f"part{number}", loop, inlining) for number, loop in enumerate(loops)]
-        grids = [grid_of(loop) for loop in loops]
+        grids = [grid_of(loop, inlining) for loop in loops]
         self.grid = Grid(sum(one.blocks for one in grids), grids[0].threads)
         self.table: list[Entry] = [entry for part in parts for entry in part.table]
         w = Builder()
@@ -114,9 +141,13 @@ class Part(LoopValues):
     """
 
     def __init__(self, name: str, loop: Loop, inlining: Inlining) -> None:
-        super().__init__(loop, inlining, lanes=1, lane_axis=None)
+        lanes = lanes_of(loop, inlining)
+        super().__init__(loop, inlining, lanes, COLUMNS if lanes > 1 else None)
+        self.unit_axis = COLUMNS
         w, self.name = self.w, name
+        w.aligned = True
         self.domain = ["1" if n == 1 else self.entry_of(n) for n in loop.domain]
+        self._column_blocks = grid_of(loop, inlining).blocks // loop.domain[REPLICAS]
         self._leader: str | None = None  # whether this thread stores what its team has in common; None without teams
         self._team: tuple[str, str, str] | None = None  # this thread's number, how many there are, and their distance
         self._begin, self._end, self._step = "0", "0", "1"  # of the innermost loop
@@ -134,12 +165,22 @@ class Part(LoopValues):
         last = self.w.op("sub", self.entry_of(rows), 1)
         return self.w.greatest(self.w.least(number, last), 0)
 
+    def number(self, number: Scalar, dtype: np.dtype[Any]) -> Value:
+        """One of Python's numbers, in a type: a float by its bits, since float64 is slow on many GPUs."""
+        if dtype.kind != "f":
+            return super().number(number, dtype)
+        bits = np.dtype(f"i{dtype.itemsize}")
+        entry = self.entry_of(int(np.array(number, dtype).view(bits)))
+        return self.w.from_bits(self.w.cast(Value(entry, INT64), bits), dtype)
+
     # Threads
 
     def _by_element(self) -> None:
-        """Write a thread for each element."""
+        """Write a thread for each element, or for as many as there are lanes."""
         w = self.w
         number = w.op("add", w.op("mul", "%block", ELEMENTS), special_register(w, "tid.x"))
+        if w.lanes > 1:
+            number = w.op("mul", number, w.lanes)
         with w.when(w.op("icmp slt", number, self.entry_of(math.prod(self.loop.domain)))):
             number, self.indices[COLUMNS] = self._split(number, COLUMNS)
             self.indices[REPLICAS], self.indices[ROWS] = self._split(number, ROWS)
@@ -164,7 +205,7 @@ class Part(LoopValues):
         wide, lane, columns = special_register(w, "ntid.x"), special_register(w, "tid.y"), self.domain[COLUMNS]
         replica, block = "0", "%block"
         if self.loop.domain[REPLICAS] > 1:
-            blocks = self.entry_of(grid_of(self.loop).blocks // self.loop.domain[REPLICAS])
+            blocks = self.entry_of(self._column_blocks)
             replica, block = w.op("udiv", block, blocks), w.op("urem", block, blocks)
         column = w.op("add", w.op("mul", block, wide), special_register(w, "tid.x"))
         there = w.op("icmp slt", column, columns)

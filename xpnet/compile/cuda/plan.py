@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..ir import Source, Trace, View, overlap
 from ..passes.epilogues import fuse_epilogues
+from ..passes.inline import Inlining
 from ..passes.instructions import Barrier, Instruction, Loop, Product
 from ..passes.memory import Access, accessed, plan_memory
 from ..passes.plan import Plan, make_plan
@@ -34,7 +35,7 @@ def launch_plan(trace: Trace, supports: Callable[[Product], bool]) -> LaunchPlan
     instructions = [one for one in plan.instructions if not isinstance(one, Barrier)]
     instructions = fuse_epilogues(instructions, plan.inlining, supports)
     uses = {one: list(accessed(one, plan.inlining)) for one in instructions}
-    launches = _grouped(instructions, uses)
+    launches = _grouped(instructions, uses, plan.inlining)
     order: list[Instruction | Barrier] = [one for launch in launches for one in (*launch, Barrier())]
     # What runs side by side shares no memory; a result may replace an operand of its own loop.
     owned = {one: [Access(view, writes, one) for view, writes in of_one] for one, of_one in uses.items()}
@@ -49,7 +50,7 @@ def documented(product: Product) -> bool:
 
 
 def _grouped(
-    instructions: Sequence[Instruction], uses: dict[Instruction, list[tuple[View, bool]]]
+    instructions: Sequence[Instruction], uses: dict[Instruction, list[tuple[View, bool]]], inlining: Inlining
 ) -> list[list[Instruction]]:
     """Put each loop into a later launch, where nothing before that needs it and the shape of blocks is the same."""
     launches: list[list[Instruction]] = []  # from the last one
@@ -64,7 +65,7 @@ def _grouped(
                 if any(_conflict(of_one, sources[other]) for other in launch):
                     break
                 first = launch[0]
-                alike = isinstance(first, Loop) and grid_of(first).threads == grid_of(one).threads
+                alike = isinstance(first, Loop) and grid_of(first, inlining).threads == grid_of(one, inlining).threads
                 if alike and len(launch) < MOST_LOOPS:
                     found = launch
                     break

@@ -57,6 +57,7 @@ class Builder:
 
     Attributes:
         lanes: the number of elements of a vector.
+        aligned: whether vectors in memory begin at multiples of their size.
         lines: the text so far.
         variables: the text that allocates variables, for the begin of the function.
         functions: those that are complete.
@@ -65,6 +66,7 @@ class Builder:
 
     def __init__(self, lanes: int = 1) -> None:
         self.lanes = lanes
+        self.aligned = False
         self.lines: list[str] = []
         self.variables: list[str] = []
         self.functions: list[str] = []
@@ -227,7 +229,7 @@ class Builder:
         """Load neighbouring elements."""
         kind = self.vector(dtype)
         if mask is None:
-            return self.emit(f"load {kind}, ptr {address}, align {dtype.itemsize}", dtype, self.lanes)
+            return self.emit(f"load {kind}, ptr {address}, align {self._alignment(dtype)}", dtype, self.lanes)
         name = f"@llvm.masked.load.{self._suffix(dtype)}.p0"
         self.declared.add(f"declare {kind} {name}(ptr, i32, {self._mask}, {kind})")
         return self.emit(
@@ -245,7 +247,7 @@ class Builder:
         """Store a vector's elements side by side."""
         size = value.dtype.itemsize
         if mask is None:
-            self.line(f"store {value.type} {value.name}, ptr {address}, align {size}")
+            self.line(f"store {value.type} {value.name}, ptr {address}, align {self._alignment(value.dtype)}")
             return
         name = f"@llvm.masked.store.{self._suffix(value.dtype)}.p0"
         self.declared.add(f"declare void {name}({value.type}, ptr, i32, {self._mask})")
@@ -299,6 +301,9 @@ class Builder:
         if not value.wide:
             return value
         return self.emit(f"extractelement {value.type} {value.name}, i64 0", value.dtype, 1)
+
+    def _alignment(self, dtype: np.dtype[Any]) -> int:
+        return dtype.itemsize * (self.lanes if self.aligned else 1)
 
     @property
     def _mask(self) -> str:

@@ -79,6 +79,7 @@ class LoopValues:
         loop: the loop.
         inner: the axis of the innermost loop.
         lane_axis: the axis of the lanes; None for single elements.
+        unit_axis: the axis along which a stride of one is part of the text.
         w: the builder.
         table: what the function reads from its table.
         entry: text that runs once.
@@ -92,6 +93,7 @@ class LoopValues:
 
     def __init__(self, loop: Loop, inlining: Inlining, lanes: int, lane_axis: int | None) -> None:
         self.loop, self.inner, self.lane_axis = loop, loop.inner, lane_axis
+        self.unit_axis = lane_axis
         self.w = Builder(lanes)
         self.table: list[Entry] = []
         self.entry = self.w.lines
@@ -154,7 +156,7 @@ class LoopValues:
         yield self.w
         self.w.lines = lines
 
-    def _number(self, number: Scalar, dtype: np.dtype[Any]) -> Value:
+    def number(self, number: Scalar, dtype: np.dtype[Any]) -> Value:
         """One of Python's numbers, in a type."""
         if dtype == BOOL:
             return Value(str(int(bool(number))), BOOL)
@@ -169,7 +171,7 @@ class LoopValues:
     def value(self, argument: View | Scalar, dtype: np.dtype[Any]) -> Value:
         """An argument's value, in the type that an operation takes it in."""
         if not isinstance(argument, View):
-            return self.once(ENTRY, ("number", repr(argument), dtype), lambda: self._number(argument, dtype))
+            return self.once(ENTRY, ("number", repr(argument), dtype), lambda: self.number(argument, dtype))
         scope, source = self._scope_of(argument), argument.source
         if isinstance(source, Operation) and (source in self.loop.stage or source in self._inlined):
             value = self.result(source, scope)
@@ -217,7 +219,7 @@ class LoopValues:
                 elif n == 1 or stride == 0:
                     strides.append("0")
                 else:
-                    strides.append("1" if stride == 1 and axis == self.lane_axis else self.entry_of(stride))
+                    strides.append("1" if stride == 1 and axis == self.unit_axis else self.entry_of(stride))
             a, b, c = strides
             rows = 0 if view.gather is None else rows_of(view)
             self._operands[view.key] = Operand(base, (a, b, c), gather, isinstance(view.source, Iota), rows)
