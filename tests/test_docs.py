@@ -10,10 +10,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from programs import needs_llvm
 
 import xpnet
 from xpnet.commands import predict, train
+from xpnet.compile import record
+from xpnet.compile.cuda.compiler import Compiler
+from xpnet.compile.cuda.mapping import Kernel
+from xpnet.compile.cuda.plan import launch_plan
+from xpnet.compile.llvm.cache import CodeCache
 from xpnet.compile.tracer import FUNCTIONS, TracingModule
 from xpnet.lab.__main__ import EXPERIMENTS, TOOLS
 
@@ -69,6 +76,32 @@ def test_the_page_on_the_compiler_quotes_the_plan():
     assert all(block in plan for block in quoted)
     assert re.search(r"has (\d+) instructions", text)[1] == plan.split()[0]
     assert re.search(r"`(min\(where.*\))`", text)[1].removesuffix(")") in plan
+
+
+@needs_llvm
+def test_the_page_on_gpus_quotes_plans_and_ptx(capsys):
+    plans, texts = [], blocks(ROOT / "docs" / "gpu.md", "text")
+    for options in ((), ("--dtype", "float64")):
+        assert train.main(["--dataset", "digits", "--hidden", "100", "--plan-for", "sm_90", *options]) == 0
+        plans.append(capsys.readouterr().out)
+    quoted = [block for block in texts if block.startswith(("product", "loop"))]
+    assert len(quoted) == 2
+    assert all(block in plan for block, plan in zip(quoted, plans, strict=True))
+
+    def layer(xp, a):
+        a["y"][...] = xp.maximum(a["x"] @ a["W"] + a["b"], 0.0)
+
+    shapes = {"x": (128, 64), "W": (64, 100), "b": (1, 100), "y": (128, 100)}
+    plan = launch_plan(record(layer, {name: np.ones(shape) for name, shape in shapes.items()}), lambda product: False)
+    kernel = Kernel(plan.launches[1], plan.inlining)
+    ptx = Compiler(90, CodeCache(None)).ptx(kernel.text).decode()
+    (quote,) = [block for block in texts if block.startswith("ld.global")]
+
+    def instructions(text):
+        """Without their registers; what loads and moves bits is named by its type in some versions of LLVM."""
+        return [re.sub(r"\.[bf]64$", "", line.split()[0]) for line in text.splitlines() if line.split()]
+
+    assert " ".join(instructions(quote)) in " ".join(instructions(ptx))
 
 
 def test_options_exist(capsys):
