@@ -2,7 +2,8 @@
 
 A contender is made from a `Problem`, and has two methods:
 
-    take(batches)   take a step on each of these batches of rows, (steps, B), and wait until the last one is done
+    take(batches)   take a step on each of these batches of rows, (steps, B), and wait until the last one is done:
+                    a GPU is waited for once, behind all steps
     weights()       the weights and biases of each layer, W (I, O) and b (O,), or None where nothing is trained
 
 Its file calls `main`, and so serves the race (`host.py`) as a worker, or times its steps by itself:
@@ -22,7 +23,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,12 +75,12 @@ class Problem:
         np.savez(file, x=self.x, t=self.t, settings=json.dumps(settings), **_flat(self.weights))
 
     @classmethod
-    def load(cls, file: Path) -> Problem:
-        """Read what `save` wrote."""
+    def load(cls, file: Path, device: str = "cpu") -> Problem:
+        """Read a saved problem, for one device."""
         with np.load(file) as arrays:
             settings = json.loads(str(arrays["settings"]))
             settings["sizes"] = tuple(settings["sizes"])
-            return cls(**settings, x=arrays["x"], t=arrays["t"], weights=_layers(arrays))
+            return cls(**settings, x=arrays["x"], t=arrays["t"], weights=_layers(arrays), device=device)
 
 
 class Contender(Protocol):
@@ -142,9 +143,9 @@ class Worker:
         self.make = make
         self.piece = self.next = 0
 
-    def start(self, problem: str) -> dict[str, Any]:
+    def start(self, problem: str, device: str) -> dict[str, Any]:
         """Read the problem, and make the contender."""
-        self.begin(Problem.load(Path(problem)))
+        self.begin(Problem.load(Path(problem), device))
         return {}
 
     def begin(self, problem: Problem) -> None:
@@ -158,9 +159,9 @@ class Worker:
         self.contender.take(self.order[:count])
         return {"libraries": _libraries()}
 
-    def turn(self, seconds: float) -> dict[str, Any]:
-        """Take steps for so long; the first turn also finds out how many make a piece."""
-        self.piece = self.piece or self._choose_piece()
+    def turn(self, seconds: float, piece: int = 0) -> dict[str, Any]:
+        """Take steps for so long, `piece` in a call; the first turn finds out how many where none is given."""
+        self.piece = min(piece, len(self.order)) or self.piece or self._choose_piece()
         taken, start = 0, time.perf_counter()
         while (spent := time.perf_counter() - start) < seconds:
             self._take_piece(self.piece)
@@ -236,10 +237,9 @@ def main(contenders: Mapping[str, Make], devices: Sequence[str] = ("cpu",)) -> N
 
 
 def _time_alone(make: Make, network: str, optimizer: str, device: str) -> dict[str, Any]:
-    problem = made_problem(*NETWORKS[network], optimizer)
     worker = Worker(make)
     try:
-        worker.begin(Problem(**vars(problem) | {"device": device}))
+        worker.begin(replace(made_problem(*NETWORKS[network], optimizer), device=device))
         turns = [worker.turn(seconds=SECONDS / 8) for _ in range(9)]
     except LeftOut as reason:
         return {"left out": str(reason)}

@@ -11,10 +11,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event, Timer
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ from xpnet.core.device import processor_name, usable_processors
 PEERS = Path(__file__).resolve().parent
 CLEARED = (*BLAS_VARIABLES, *THREAD_VARIABLES)  # they hold a library below what the processor has
 PACKAGES = ("numpy", "xpnet", "llvmlite", "torch", "jax", "jaxlib", "scikit-learn", "scipy", "threadpoolctl")
+CUDA_PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "nvidia-cublas", "nvidia-cublas-cu12", "triton")
+PATIENCE = 600.0  # seconds for an answer: compiling may take minutes
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Entry:
         file, inner: where it is, and its name there.
         module: what it cannot do without.
         epsilon_first: where its Adam adds epsilon, as `reference` has it.
+        device: where it trains.
+        tolerance: of its loss after the first steps, relative.
     """
 
     name: str
@@ -44,6 +50,8 @@ class Entry:
     inner: str
     module: str
     epsilon_first: bool = False
+    device: str = "cpu"
+    tolerance: float = 2e-3
 
 
 BASE = "xpnet, compiled"  # what all others are compared with
@@ -56,6 +64,24 @@ CONTENDERS = (
     Entry("JAX, a step", "jax_steps.py", "step", "jax"),
     Entry("JAX, scan", "jax_steps.py", "scan", "jax"),
     Entry("scikit-learn", "sklearn_steps.py", "fit", "sklearn", epsilon_first=True),
+)
+_on_cuda = partial(Entry, device="cuda")
+_in_tf32 = partial(_on_cuda, tolerance=0.01)  # of its products' inputs: 2^-11
+_in_bf16 = partial(_on_cuda, tolerance=0.03)  # 2^-9
+CUDA_CONTENDERS = (
+    _on_cuda(BASE, "xpnet_steps.py", "compiled", "cupy"),
+    _in_tf32("xpnet, compiled, tf32", "xpnet_steps.py", "compiled, tf32", "cupy"),
+    _in_bf16("xpnet, compiled, bf16", "xpnet_steps.py", "compiled, bf16", "cupy"),
+    _on_cuda("xpnet, compiled, fp64", "xpnet_steps.py", "compiled, fp64", "cupy"),
+    _on_cuda("xpnet, eager", "xpnet_steps.py", "eager", "cupy"),
+    _on_cuda("PyTorch, eager", "torch_steps.py", "eager", "torch"),
+    _on_cuda("PyTorch, compiled", "torch_steps.py", "compiled", "torch"),
+    _on_cuda("PyTorch, graph", "torch_steps.py", "graph", "torch"),
+    _in_tf32("PyTorch, graph, tf32", "torch_steps.py", "graph, tf32", "torch"),
+    _in_bf16("PyTorch, graph, bf16", "torch_steps.py", "graph, bf16", "torch"),
+    _on_cuda("JAX, scan", "jax_steps.py", "scan", "jax"),
+    _in_tf32("JAX, scan, tf32", "jax_steps.py", "scan, tf32", "jax"),
+    Entry("xpnet, on the CPU", "xpnet_steps.py", "compiled", "numpy"),
 )
 FLOORS = (
     Entry("products, divided", "floor.py", "divided", "llvmlite"),
@@ -72,12 +98,19 @@ class FailedError(Exception):
 
 
 class Remote:
-    """A contender in a process of its own, which sleeps while nothing is asked of it."""
+    """A contender in a process of its own, which sleeps between commands.
 
-    def __init__(self, entry: Entry, folder: Path) -> None:
+    Args:
+        entry: the contender.
+        folder: for its log and its weights.
+        patience: the longest time for an answer, in seconds.
+    """
+
+    def __init__(self, entry: Entry, folder: Path, patience: float = PATIENCE) -> None:
         if find_spec(entry.module) is None:
             raise LeftOutError(f"{entry.module} is not installed")
-        self.folder, self.log = folder, folder / f"{entry.name}.log"
+        self.patience = patience
+        self.log, self.weights_file = folder / f"{entry.name}.log", folder / f"{entry.name}.npz"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, str(PEERS / entry.file), "--serve", entry.inner],
@@ -88,17 +121,27 @@ class Remote:
                 env={name: value for name, value in os.environ.items() if name not in CLEARED},
             )
 
-    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        """Tell it what to do, and wait for what it says."""
+    def tell(self, command: str, **arguments: Any) -> None:
+        """Send a command; `hear` returns the answers in the order of the commands."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):  # `hear` says how it ended
             print(json.dumps({"command": command} | arguments), file=self.process.stdin, flush=True)
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+
+    def hear(self) -> dict[str, Any]:
+        """Wait for an answer; the process is killed where there is none in time."""
+        assert self.process.stdout is not None
+        late = Event()
+
+        def give_up() -> None:
+            late.set()
+            self.process.kill()
+
+        timer = Timer(self.patience, give_up)
+        timer.start()
+        line = self.process.stdout.readline()
+        timer.cancel()
         if not line:
-            raise FailedError(self._last_words())
+            raise FailedError(f"no answer in {self.patience:g} s" if late.is_set() else self._last_words())
         answer: dict[str, Any] = json.loads(line)
         if "left out" in answer:
             raise LeftOutError(answer["left out"])
@@ -106,10 +149,22 @@ class Remote:
             raise FailedError(answer["failed"])
         return answer
 
-    def weights(self) -> Weights | None:
-        """Return its weights as they are now; None where it has none."""
-        file = self.folder / "weights.npz"
-        return read_weights(file) if self.ask("weights", file=str(file))["written"] else None
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Send a command, and return the answer."""
+        self.tell(command, **arguments)
+        return self.hear()
+
+    def tell_weights(self) -> None:
+        """Send the command for weights; `hear_weights` returns them."""
+        self.tell("weights", file=str(self.weights_file))
+
+    def hear_weights(self) -> Weights | None:
+        """Return the weights as they were at the command; None where there are none."""
+        if not self.hear()["written"]:
+            return None
+        weights = read_weights(self.weights_file)
+        self.weights_file.unlink()
+        return weights
 
     def close(self) -> None:
         """End it."""
@@ -141,18 +196,20 @@ def accuracy(weights: Weights, x: Array, t: Array) -> float:
     return float((logits(weights, x).argmax(axis=1) == t).mean())
 
 
-def surroundings() -> dict[str, Any]:
+def surroundings(device: str = "cpu") -> dict[str, Any]:
     """Return the surroundings of a measurement: machine, versions, commit."""
+    on_cuda = device != "cpu"
     return {
+        "gpu": _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader") if on_cuda else None,
         "processor": processor_name(),
         "usable_processors": usable_processors(),
         "memory_gib": _memory_gib(),
         "load_before": os.getloadavg() if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
-        "commit": _git("rev-parse", "HEAD"),
-        "changed_since": bool(_git("status", "--porcelain")),
+        "versions": {name: _version(name) for name in PACKAGES + (CUDA_PACKAGES if on_cuda else ())},
+        "commit": _output("git", "-C", str(PEERS), "rev-parse", "HEAD"),
+        "changed_since": bool(_output("git", "-C", str(PEERS), "status", "--porcelain")),
         "cleared_variables": {name: os.environ[name] for name in CLEARED if name in os.environ},
     }
 
@@ -161,8 +218,9 @@ def in_words(found: dict[str, Any]) -> str:
     """Return the gist of `surroundings()`."""
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items() if version)
     commit = f"{found['commit'] or 'unknown'}{', with changes' if found['changed_since'] else ''}"
+    gpu = f"{'; '.join(found['gpu'].splitlines())}; " if found.get("gpu") else ""
     return (
-        f"{found['processor']}, {found['usable_processors']} processors usable, {found['memory_gib']:.0f} GiB;"
+        f"{gpu}{found['processor']}, {found['usable_processors']} processors usable, {found['memory_gib']:.0f} GiB;"
         f" Python {found['python']}, {versions}; commit {commit}"
     )
 
@@ -194,9 +252,9 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git(*arguments: str) -> str:
+def _output(*command: str) -> str:
+    """Return what a program prints, or nothing where it is missing or fails."""
     try:
-        command = ["git", "-C", str(PEERS), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
         return ""

@@ -1,16 +1,20 @@
-"""Steps of JAX: `jit` of one step, and `jit` of a `lax.scan` over all that are asked for; the state is donated."""
+"""Steps of JAX: `jit` of one step, and `jit` of a `lax.scan` over all of a call; the state is donated.
+
+Products on a GPU are in float32, or in TF32 (JAX's default there) where the name says so.
+"""
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from contest import Array, Problem, Weights, main
+from contest import Array, LeftOut, Problem, Weights, main
 
-jax.config.update("jax_platforms", "cpu")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # other contenders share the GPU's memory
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # PyTorch's and xpnet's
 
@@ -18,7 +22,13 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # PyTorch's and xpnet's
 class JaxSteps:
     """The parameters, the optimizer's moments, and how many steps were taken, in one tree."""
 
-    def __init__(self, problem: Problem, scan: bool) -> None:
+    def __init__(self, problem: Problem, scan: bool, precision: str = "float32") -> None:
+        jax.config.update("jax_platforms", problem.device)
+        jax.config.update("jax_default_matmul_precision", precision)
+        try:
+            jax.devices()
+        except RuntimeError as error:
+            raise LeftOut(f"JAX {jax.__version__} has no device of the kind {problem.device}: {error}") from None
         parameters = [(jnp.asarray(w), jnp.asarray(b)) for w, b in problem.weights]
         moments = [jax.tree.map(jnp.zeros_like, parameters) for _ in range(2)] if problem.optimizer == "adam" else []
         self.state = parameters, moments, jnp.float32(0.0)
@@ -75,4 +85,11 @@ def _step(learning_rate: float, state: Any, x: Any, t: Any, index: Any) -> tuple
 
 
 if __name__ == "__main__":
-    main({"step": partial(JaxSteps, scan=False), "scan": partial(JaxSteps, scan=True)})
+    main(
+        {
+            "step": partial(JaxSteps, scan=False),
+            "scan": partial(JaxSteps, scan=True),
+            "scan, tf32": partial(JaxSteps, scan=True, precision="tensorfloat32"),
+        },
+        devices=("cpu", "cuda"),
+    )

@@ -1,13 +1,15 @@
 """Whole training steps, xpnet against its peers, interleaved in one run.
 
-    python bench/peers/race.py [--networks NAME ...] [--optimizers adam sgd] [--contenders NAME ...]
-                               [--rounds 7] [--seconds 0.7] [--json FILE] [--picture FILE]
+    python bench/peers/race.py [--device cpu|cuda] [--networks NAME ...] [--optimizers adam sgd]
+                               [--contenders NAME ...] [--rounds 7] [--seconds 0.7] [--json FILE] [--picture FILE]
 
-Each contender is a process of its own, with its own defaults, and only one of them computes at a time. In each round
+Each contender is a process of its own, with its own defaults, and only one of them is timed at a time. In each round
 all have a turn; a comparison is the median over rounds of two times of the same round, which what else the machine does
-disturbs least. All start from the same weights, and train in float32 on the same batches in the same order; the loss
-after the first steps is held against that of `reference.py`. Where it is another, or a contender fails, the exit code
-is 1.
+disturbs least. All start from the same weights, and train in float32, unless their names say otherwise, on the same
+batches in the same order; the loss after the first steps is held against that of `reference.py`. Where it is another,
+or a contender fails, the exit code is 1.
+
+On a GPU, a turn is calls of `--piece` steps each, and the device is waited for at the end of each call.
 
 Peers that are not installed are left out, and named. Variables that hold a BLAS back are cleared, and named.
 """
@@ -19,7 +21,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,9 @@ from contest import LEARNING_RATES, Problem, epoch_order, made_problem
 from host import (
     BASE,
     CONTENDERS,
+    CUDA_CONTENDERS,
     FLOORS,
+    PATIENCE,
     Entry,
     FailedError,
     LeftOutError,
@@ -43,22 +47,34 @@ from host import (
 from networks import NETWORKS
 from reference import reference
 
-ENTRIES = CONTENDERS + FLOORS
+ENTRIES = {"cpu": CONTENDERS + FLOORS, "cuda": CUDA_CONTENDERS}
 FLOOR = "the floor"
+ORDER = list(dict.fromkeys([*(entry.name for entries in ENTRIES.values() for entry in entries), FLOOR]))
 CHECKED_STEPS = 20  # after which all must have the reference's loss
 EVALUATION_ROWS = 1024
-TOLERANCE = 2e-3  # relative
-PAUSE = 0.2  # seconds between turns: the threads of the last contender spin a while before they sleep
+PAUSE = 0.2  # seconds behind a turn on the CPU: threads spin a while before they sleep
+CUDA_PIECE = 256  # steps in a call on a GPU, as many as fit into the data
 
 Result = dict[str, Any]
 
 
 class Heat:
-    """One network, one optimizer, all contenders."""
+    """One network, one optimizer, all contenders.
 
-    def __init__(self, network: str, optimizer: str, wanted: list[str]) -> None:
+    Args:
+        network, optimizer: their names.
+        entries: the contenders.
+        checked: the number of steps after which losses are compared.
+        piece: steps in a call on a GPU.
+        patience: seconds for an answer.
+    """
+
+    def __init__(
+        self, network: str, optimizer: str, entries: list[Entry], checked: int, piece: int, patience: float
+    ) -> None:
         self.network, self.optimizer = network, optimizer
-        self.wanted = wanted
+        self.entries = {entry.name: entry for entry in entries}
+        self.checked, self.piece, self.patience = checked, piece, patience
         self.troubles: dict[str, dict[str, str]] = {"left_out": {}, "failed": {}, "wrong": {}}
         self.libraries: dict[str, list[str]] = {}
         self.losses: dict[str, float] = {}
@@ -75,15 +91,19 @@ class Heat:
                 names = list(workers)
                 first = number % max(1, len(names))  # nobody is always the first
                 for name in names[first:] + names[:first]:
+                    on_cpu = self.entries[name].device == "cpu"
                     with self._noted(name):
-                        times[name] = workers[name].ask("turn", seconds=seconds)["microseconds"]
+                        turn = workers[name].ask("turn", seconds=seconds, piece=0 if on_cpu else self.piece)
+                        times[name] = turn["microseconds"]
                     if name not in times:
                         del workers[name]
-                    time.sleep(PAUSE)
+                    if on_cpu:
+                        time.sleep(PAUSE)
                 if number:  # the first round is to warm up
                     self.rounds.append(times)
             for name, worker in workers.items():
-                self.memory[name] = worker.ask("memory")["peak_mib"]
+                with self._noted(name):
+                    self.memory[name] = worker.ask("memory")["peak_mib"]
         return self._result()
 
     @contextmanager
@@ -97,59 +117,58 @@ class Heat:
             self.troubles["failed"][name] = str(reason)
 
     def _start(self, folder: Path, stack: ExitStack) -> dict[str, Remote]:
-        """Start the contenders, and let each take the first steps."""
+        """Start the contenders, and let all take the first steps at once: many compile in them."""
         problem = made_problem(*NETWORKS[self.network], self.optimizer)
         file = folder / "problem.npz"
         problem.save(file)
         x, t = problem.x[:EVALUATION_ROWS], problem.t[:EVALUATION_ROWS]
         self.loss_before = mean_loss(problem.weights, x, t)
-        workers: dict[str, Remote] = {}
-        for entry in ENTRIES:
-            if entry.name not in self.wanted:
-                continue
-            with self._noted(entry.name):
-                remote = Remote(entry, folder)
+        started: dict[str, Remote] = {}
+        for name, entry in self.entries.items():
+            with self._noted(name):
+                started[name] = remote = Remote(entry, folder, self.patience)
                 stack.callback(remote.close)
-                remote.ask("start", problem=str(file))
-                self.libraries[entry.name] = remote.ask("steps", count=CHECKED_STEPS)["libraries"]
-                weights = remote.weights()
+                remote.tell("start", problem=str(file), device=entry.device)
+                remote.tell("steps", count=self.checked)
+                remote.tell_weights()
+                if entry.device != "cpu":
+                    remote.tell("steps", count=self.piece)  # JAX compiles for each number of steps
+        workers: dict[str, Remote] = {}
+        for name, remote in started.items():
+            with self._noted(name):
+                remote.hear()
+                self.libraries[name] = remote.hear()["libraries"]
+                weights = remote.hear_weights()
+                if self.entries[name].device != "cpu":
+                    remote.hear()
                 if weights is not None:
-                    self.losses[entry.name] = mean_loss(weights, x, t)
-                    self._compare(entry, problem)
-                workers[entry.name] = remote
+                    self.losses[name] = mean_loss(weights, x, t)
+                    self._compare(self.entries[name], problem)
+                workers[name] = remote
         return workers
 
     def _compare(self, entry: Entry, problem: Problem) -> None:
         """Hold a loss against the reference's."""
         first = entry.epsilon_first and self.optimizer == "adam"
         if first not in self.right:
-            batches = epoch_order(len(problem.x), problem.batch_size, 0)[:CHECKED_STEPS]
+            batches = epoch_order(len(problem.x), problem.batch_size, 0)[: self.checked]
             x, t = problem.x[:EVALUATION_ROWS], problem.t[:EVALUATION_ROWS]
             self.right[first] = mean_loss(reference(problem, batches, first), x, t)
         loss, right = self.losses[entry.name], self.right[first]
-        if not abs(loss - right) <= TOLERANCE * right:  # NaN is wrong
-            self.troubles["wrong"][entry.name] = f"loss {loss:.5f} after {CHECKED_STEPS} steps, and not {right:.5f}"
+        if not abs(loss - right) <= entry.tolerance * right:  # NaN is wrong
+            self.troubles["wrong"][entry.name] = f"loss {loss:.5f} after {self.checked} steps, and not {right:.5f}"
 
     def _result(self) -> Result:
         floors = [entry.name for entry in FLOORS]
         for times in self.rounds:
             if any(name in times for name in floors):
                 times[FLOOR] = min(times[name] for name in floors if name in times)
-        names = [name for name in (*[entry.name for entry in ENTRIES], FLOOR) if name in self.rounds[-1]]
-        times_of = {name: [times[name] for times in self.rounds] for name in names}
-        ratios_of = {
-            name: [own / base for own, base in zip(times, times_of[BASE], strict=True)]
-            for name, times in times_of.items()
-            if BASE in times_of
-        }
         return {
             "network": self.network,
             "optimizer": self.optimizer,
-            "step_us": {name: statistics.median(times) for name, times in times_of.items()},
-            "ratio": {name: statistics.median(ratios) for name, ratios in ratios_of.items()},
-            "ratio_range": {name: (min(ratios), max(ratios)) for name, ratios in ratios_of.items()},
-            "rounds_us": times_of,
+            **compared(self.rounds),
             "peak_mib": self.memory,
+            "checked_steps": self.checked,
             "loss_before": self.loss_before,
             "loss": self.losses,
             "loss_of_reference": self.right.get(False),
@@ -158,8 +177,33 @@ class Heat:
         } | self.troubles
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return names of contenders, each once, in the order of the tables."""
+    return sorted(set(names), key=ORDER.index)
+
+
+def compared(rounds: list[dict[str, float]]) -> Result:
+    """Return the times of those who took part in every round, and their ratios to the base, of the same round.
+
+    The base is the first of the table, which xpnet's compiled step is where there is one.
+    """
+    names = in_order(name for name in rounds[-1] if all(name in times for times in rounds))
+    times_of = {name: [times[name] for times in rounds] for name in names}
+    ratios_of = {
+        name: [own / base for own, base in zip(times, times_of[names[0]], strict=True)]
+        for name, times in times_of.items()
+    }
+    return {
+        "base": names[0] if names else None,
+        "step_us": {name: statistics.median(times) for name, times in times_of.items()},
+        "ratio": {name: statistics.median(ratios) for name, ratios in ratios_of.items()},
+        "ratio_range": {name: (min(ratios), max(ratios)) for name, ratios in ratios_of.items()},
+        "rounds_us": times_of,
+    }
+
+
 def table(results: list[Result], optimizer: str) -> str:
-    """Return microseconds per step, and in brackets how many times xpnet's compiled step that is."""
+    """Return microseconds per step, and in brackets the ratio to the base."""
     heats = [result for result in results if result["optimizer"] == optimizer]
 
     def cell(result: Result, name: str) -> str:
@@ -169,16 +213,40 @@ def table(results: list[Result], optimizer: str) -> str:
         wrong = " **wrong**" if name in result["wrong"] else ""
         return f"{result['step_us'][name]:,.0f}{ratio}{wrong}"
 
-    names = [name for name in (*[entry.name for entry in ENTRIES], FLOOR) if any(name in r["step_us"] for r in heats)]
-    rows = [[name, *[cell(result, name) for result in heats]] for name in names]
+    rows = [
+        [name, *[cell(result, name) for result in heats]] for name in in_order(n for r in heats for n in r["step_us"])
+    ]
     return markdown([f"{optimizer}: µs per step", *[result["network"] for result in heats]], rows)
 
 
 def other_table(results: list[Result], title: str, key: str, form: str) -> str:
     """Return another number of each contender, a column a network and optimizer."""
-    names = [entry.name for entry in ENTRIES if any(entry.name in result[key] for result in results)]
+    names = in_order(name for result in results for name in result[key])
     rows = [[name, *[format(r[key][name], form) if name in r[key] else "-" for r in results]] for name in names]
     return markdown([title, *[f"{result['network']}, {result['optimizer']}" for result in results]], rows)
+
+
+def tables(content: Result) -> str:
+    """Return the tables of step times, a paragraph of explanation, and those who are missing, from a race's JSON."""
+    results = content["results"]
+    words = (
+        f"Microseconds a step, median of {content['rounds']} rounds; in brackets, times {BASE}"
+        " (where it is missing, times the first row), median of the rounds' ratios."
+    )
+    return "\n\n".join(
+        [words, *[table(results, o) for o in dict.fromkeys(r["optimizer"] for r in results)], missing(results)]
+    )
+
+
+def missing(results: list[Result]) -> str:
+    """Return a line for each contender that was left out, failed or was wrong, and why."""
+    lines = {
+        f"- {trouble.replace('_', ' ')}: {name}: {text}": None
+        for trouble in ("left_out", "failed", "wrong")
+        for result in results
+        for name, text in result[trouble].items()
+    }
+    return "\n".join(lines)
 
 
 def draw(results: list[Result], words: str) -> bytes:
@@ -198,7 +266,8 @@ def draw(results: list[Result], words: str) -> bytes:
     for result in results:
         one = axes[optimizers.index(result["optimizer"]), networks.index(result["network"])]
         step = result["step_us"]
-        names = [entry.name for entry in CONTENDERS if entry.name in step][::-1]
+        floors = [FLOOR, *(entry.name for entry in FLOORS)]
+        names = [name for name in in_order(step) if name not in floors][::-1]
         one.barh(names, [step[name] for name in names], color=[colors[name.partition(",")[0]] for name in names])
         for row, name in enumerate(names):
             ratio = f", {result['ratio'][name]:.2f} times" if name in result["ratio"] else ""
@@ -241,40 +310,41 @@ def draw(results: list[Result], words: str) -> bytes:
 def main() -> int:
     """Run the heats, print the tables, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [entry.name for entry in ENTRIES]
+    names = [name for name in ORDER if name != FLOOR]
+    parser.add_argument("--device", choices=ENTRIES, default="cpu")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--optimizers", nargs="+", choices=LEARNING_RATES, default=list(LEARNING_RATES))
     parser.add_argument("--contenders", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.7, help="of a turn")
+    parser.add_argument("--checked", type=int, default=CHECKED_STEPS, help="steps after which losses are compared")
+    parser.add_argument("--piece", type=int, default=CUDA_PIECE, help="steps in a call on a GPU")
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds for an answer")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="write a picture (needs matplotlib)")
     options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    for name in ("rounds", "checked", "piece"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1")
     if options.picture:
         check_modules(parser, "matplotlib")
-    found = surroundings()
+    entries = [entry for entry in ENTRIES[options.device] if entry.name in options.contenders]
+    found = surroundings(options.device)
     results: list[Result] = []
+    content: Result = found | {"rounds": options.rounds, "seconds": options.seconds, "results": results}
     for optimizer in options.optimizers:
         for network in options.networks:
             print(f"{network}, {optimizer} ...", file=sys.stderr, flush=True)
-            results.append(Heat(network, optimizer, options.contenders).run(options.rounds, options.seconds))
+            heat = Heat(network, optimizer, entries, options.checked, options.piece, options.patience)
+            results.append(heat.run(options.rounds, options.seconds))
             if options.json:  # what is there already is kept, whatever comes
-                content = found | {"rounds": options.rounds, "seconds": options.seconds, "results": results}
                 options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     words = in_words(found)
-    print(f"{words}\n\nMedians of {options.rounds} rounds; in brackets, times {BASE}:\n")
-    for optimizer in options.optimizers:
-        print(table(results, optimizer), end="\n\n")
-    print(other_table(results, f"loss after {CHECKED_STEPS} steps", "loss", ".5f"), end="\n\n")
+    print(words, tables(content), sep="\n\n", end="\n\n")
+    print(other_table(results, f"loss after {options.checked} steps", "loss", ".5f"), end="\n\n")
     print(other_table(results, "peak memory, MiB", "peak_mib", ",.0f"), end="\n\n")
     for name, value in found["cleared_variables"].items():
         print(f"cleared: {name}={value}")
-    for trouble in ("left_out", "failed", "wrong"):
-        lines = dict.fromkeys(f"{name}: {text}" for r in results for name, text in r[trouble].items())
-        for line in lines:
-            print(f"{trouble.replace('_', ' ')}: {line}")
     if options.picture:
         options.picture.write_bytes(draw(results, words))
     return int(any(result["failed"] or result["wrong"] for result in results))

@@ -50,12 +50,13 @@ def train(entry: Entry, problem: Path, folder: Path, x: Array, t: Array, epochs:
     not_counted = 0.0
     remote = Remote(entry, folder)
     try:
-        remote.ask("start", problem=str(problem))
+        remote.ask("start", problem=str(problem), device=entry.device)
         rows: list[dict[str, float]] = []
         while len(rows) < epochs and not (len(rows) >= LEAST_EPOCHS and rows[-1]["best"] >= GOALS[-1]):
             seconds = remote.ask("epoch", number=len(rows) + 1)["seconds"]
             done = time.perf_counter()
-            weights = remote.weights()
+            remote.tell_weights()
+            weights = remote.hear_weights()
             assert weights is not None
             score = accuracy(weights, x, t)
             best = max([score, *(row["best"] for row in rows)])
