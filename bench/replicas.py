@@ -1,0 +1,85 @@
+"""Many networks at once: the time of a step of 1, 8, 32 and 128 replicas.
+
+    python bench/replicas.py [--device cpu|cuda] [--counts 1 8 32 128] [--rounds 5] [--seconds 0.2] [--json FILE]
+
+The network is 784-100x4-10 at batch 128, with Adam, and replicas see the same batches. Eager and compiled steps of all
+counts take turns; a ratio is the median over rounds of the time of a step over that of one network of the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parent / "peers"))  # last: tests/ has an `estimators` too
+from contest import LeftOut, Worker, made_problem
+from host import markdown
+from networks import NETWORKS
+from xpnet_steps import XpnetSteps
+
+NETWORK = next(iter(NETWORKS))
+PIECE = 32  # steps in a call
+WAYS = ("compiled", "eager")
+
+
+def table(content: dict[str, Any]) -> str:
+    """Return microseconds a step by way and count, with the ratio to one network; and who is missing."""
+    rows = [
+        [way, *[f"{one['step_us']:,.0f} ({one['ratio']:.2f})" for one in found.values()]]
+        for way, found in content["results"].items()
+    ]
+    header = ["µs a step of R replicas (times one network's)", *[f"R = {count}" for count in content["counts"]]]
+    return "\n".join(
+        [markdown(header, rows), *[f"\n- left out: {w}: {text}" for w, text in content["left_out"].items()]]
+    )
+
+
+def compared(rounds: list[list[float]], counts: list[int]) -> dict[str, dict[str, float]]:
+    """Return the median time for each count, and the median ratio to the first, from rows of times by count."""
+    return {
+        str(count): {
+            "step_us": statistics.median(times[k] for times in rounds),
+            "ratio": statistics.median(times[k] / times[0] for times in rounds),
+        }
+        for k, count in enumerate(counts)
+    }
+
+
+def main() -> None:
+    """Time all counts, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--counts", type=int, nargs="+", default=[1, 8, 32, 128])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.2, help="of a turn")
+    parser.add_argument("--piece", type=int, default=PIECE, help="steps in a call")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers")
+    options = parser.parse_args()
+    problem = replace(made_problem(*NETWORKS[NETWORK], "adam"), device=options.device)
+    content: dict[str, Any] = {"network": NETWORK, "counts": options.counts, "results": {}, "left_out": {}}
+    for way in WAYS:
+        try:
+            workers = []
+            for count in options.counts:
+                workers.append(Worker(partial(XpnetSteps, way=way, replicas=count)))
+                workers[-1].begin(problem)
+                workers[-1].steps(options.piece)
+            rounds = [
+                [w.turn(options.seconds, options.piece)["microseconds"] for w in workers] for _ in range(options.rounds)
+            ]
+            content["results"][way] = compared(rounds, options.counts)
+        except LeftOut as reason:
+            content["left_out"][way] = str(reason)
+        if options.json:
+            options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(table(content))
+
+
+if __name__ == "__main__":
+    main()
