@@ -213,13 +213,17 @@ class Worker:
             except LeftOut as reason:
                 answer = {"left out": str(reason)}
             except Exception as error:
-                traceback.print_exc()
-                answer = {"failed": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+                answer = _failed(error)
             print(json.dumps(answer), file=answers, flush=True)
 
 
+def _failed(error: Exception) -> dict[str, Any]:
+    traceback.print_exc()
+    return {"failed": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+
+
 def main(contenders: Mapping[str, Make], devices: Sequence[str] = ("cpu",)) -> None:
-    """Serve the race, or time the contenders of this file."""
+    """Serve the race, or time the contenders of this file; one that fails is an exit code of 1."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--serve", metavar="NAME", choices=contenders, help="take commands on standard input")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
@@ -229,11 +233,14 @@ def main(contenders: Mapping[str, Make], devices: Sequence[str] = ("cpu",)) -> N
     if options.serve:
         Worker(contenders[options.serve]).serve()
         return
+    failed = False
     for network in options.networks:
         for name, make in contenders.items():
             found = _time_alone(make, network, options.optimizer, options.device)
+            failed = failed or "failed" in found
             about = {"contender": name, "network": network, "optimizer": options.optimizer, "device": options.device}
             print(json.dumps(about | found), flush=True)
+    sys.exit(failed)
 
 
 def _time_alone(make: Make, network: str, optimizer: str, device: str) -> dict[str, Any]:
@@ -243,6 +250,8 @@ def _time_alone(make: Make, network: str, optimizer: str, device: str) -> dict[s
         turns = [worker.turn(seconds=SECONDS / 8) for _ in range(9)]
     except LeftOut as reason:
         return {"left out": str(reason)}
+    except Exception as error:
+        return _failed(error)
     return {"step_us": statistics.median(turn["microseconds"] for turn in turns[1:])}
 
 

@@ -28,7 +28,6 @@ from typing import Any
 
 from contest import LEARNING_RATES, Problem, epoch_order, made_problem
 from host import (
-    BASE,
     CONTENDERS,
     CUDA_CONTENDERS,
     FLOORS,
@@ -230,8 +229,8 @@ def tables(content: Result) -> str:
     """Return the tables of step times, a paragraph of explanation, and those who are missing, from a race's JSON."""
     results = content["results"]
     words = (
-        f"Microseconds a step, median of {content['rounds']} rounds; in brackets, times {BASE}"
-        " (where it is missing, times the first row), median of the rounds' ratios."
+        f"Microseconds a step, median of {content['rounds']} rounds; in brackets, the ratio to the first row of the"
+        " column, median of the rounds' ratios."
     )
     return "\n\n".join(
         [words, *[table(results, o) for o in dict.fromkeys(r["optimizer"] for r in results)], missing(results)]
