@@ -1,4 +1,4 @@
-"""Deselect tests and benchmarks that need a GPU where there is none, and refuse `-m cuda` there."""
+"""Deselect tests and benchmarks that need a GPU where there is none, and refuse `-m cuda` there, or if all skip."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def pytest_collection_modifyitems(config, items):
         config.stash[NOTES] = f"deselected {len(on_cuda)} that need a GPU: {error}"
         config.hook.pytest_deselected(items=on_cuda)
         items[:] = [item for item in items if not item.get_closest_marker("cuda")]
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Let a run on the GPU in which every test was skipped end as one without tests: nothing was tested."""
+    if exitstatus == pytest.ExitCode.OK and session.config.option.markexpr == "cuda" and session.testscollected:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if len(reporter.stats.get("skipped", [])) == session.testscollected:
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def pytest_report_collectionfinish(config):
