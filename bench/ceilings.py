@@ -1,6 +1,6 @@
 """The ceilings of a GPU: copy bandwidth, matrix products by cuBLAS in fp32, TF32 and bf16, and the cost of a launch.
 
-    python bench/ceilings.py [--size 8192] [--bytes 1073741824] [--repeat 20] [--json FILE]
+    python bench/ceilings.py [--size N] [--bytes 1073741824] [--repeat 20] [--json FILE]
 
 No training step of as many bytes and products can be faster. Each time is that between two CUDA events around
 `--repeat` calls, after as many to warm up; the best of five. Operands are random: zeros would draw less power.
@@ -88,14 +88,16 @@ def launch_seconds(cupy: Any, repeat: int) -> tuple[float, float]:
         return eager, seconds(cupy, lambda: graph.launch(stream), repeat) / NODES
 
 
-def measure(size: int, size_in_bytes: int, repeat: int) -> dict[str, Any]:
+def measure(size: int | None, size_in_bytes: int, repeat: int) -> dict[str, Any]:
     """Measure all ceilings; an error takes the place of a number."""
     import cupy
 
     device = cupy.cuda.Device()
     properties = cupy.cuda.runtime.getDeviceProperties(device.id)
+    size = size or (8192 if properties["multiProcessorCount"] >= 80 else 4096)  # seconds, on small devices
     size_in_bytes = min(size_in_bytes, device.mem_info[0] // 4)
     found: dict[str, Any] = {
+        "size": size,
         "gpu": properties["name"].decode(),
         "compute_capability": device.compute_capability,
         "multiprocessors": properties["multiProcessorCount"],
@@ -135,7 +137,7 @@ def table(found: dict[str, Any]) -> str:
 def main() -> int:
     """Measure, print a table, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=8192, help="rows and columns of a product")
+    parser.add_argument("--size", type=int, help="rows and columns of a product (default: 4096 or 8192, by the device)")
     parser.add_argument("--bytes", type=int, default=2**30, help="of a copy, a quarter of the free memory at most")
     parser.add_argument("--repeat", type=int, default=20, help="calls between two events")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers")

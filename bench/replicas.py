@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent / "peers"))  # last: tests/ has an `estimators` too
 from contest import LeftOut, Worker, made_problem
-from host import markdown
+from host import markdown, missing
 from networks import NETWORKS
 from xpnet_steps import XpnetSteps
 
@@ -35,9 +35,7 @@ def table(content: dict[str, Any]) -> str:
         for way, found in content["results"].items()
     ]
     header = ["µs a step of R replicas (times one network's)", *[f"R = {count}" for count in content["counts"]]]
-    return "\n".join(
-        [markdown(header, rows), *[f"\n- left out: {w}: {text}" for w, text in content["left_out"].items()]]
-    )
+    return f"{markdown(header, rows)}\n\n{missing(content)}"
 
 
 def compared(rounds: list[list[float]], counts: list[int]) -> dict[str, dict[str, float]]:
@@ -51,8 +49,8 @@ def compared(rounds: list[list[float]], counts: list[int]) -> dict[str, dict[str
     }
 
 
-def main() -> None:
-    """Time all counts, and print a table."""
+def main() -> int:
+    """Time all counts, print a table, and return the exit code: 1 where one failed or nothing was timed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 8, 32, 128])
@@ -62,7 +60,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers")
     options = parser.parse_args()
     problem = replace(made_problem(*NETWORKS[NETWORK], "adam"), device=options.device)
-    content: dict[str, Any] = {"network": NETWORK, "counts": options.counts, "results": {}, "left_out": {}}
+    content: dict[str, Any] = {
+        "network": NETWORK,
+        "counts": options.counts,
+        "results": {},
+        "left_out": {},
+        "failed": {},
+    }
     for way in WAYS:
         try:
             workers = []
@@ -76,10 +80,13 @@ def main() -> None:
             content["results"][way] = compared(rounds, options.counts)
         except LeftOut as reason:
             content["left_out"][way] = str(reason)
+        except Exception as error:  # memory, say
+            content["failed"][way] = f"{type(error).__name__}: {error}"
         if options.json:
             options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(table(content))
+    return int(bool(content["failed"]) or not content["results"])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,7 +7,7 @@ Each contender is a process of its own, with its own defaults, and only one of t
 all have a turn; a comparison is the median over rounds of two times of the same round, which what else the machine does
 disturbs least. All start from the same weights, and train in float32, unless their names say otherwise, on the same
 batches in the same order; the loss after the first steps is held against that of `reference.py`. Where it is another,
-or a contender fails, the exit code is 1.
+a contender fails, or nobody trains on the device, the exit code is 1.
 
 On a GPU, a turn is calls of `--piece` steps each, and the device is waited for at the end of each call.
 
@@ -40,6 +40,8 @@ from host import (
     in_words,
     markdown,
     mean_loss,
+    missing,
+    nobody_ran,
     scratch,
     surroundings,
 )
@@ -233,19 +235,8 @@ def tables(content: Result) -> str:
         " column, median of the rounds' ratios."
     )
     return "\n\n".join(
-        [words, *[table(results, o) for o in dict.fromkeys(r["optimizer"] for r in results)], missing(results)]
+        [words, *[table(results, o) for o in dict.fromkeys(r["optimizer"] for r in results)], missing(*results)]
     )
-
-
-def missing(results: list[Result]) -> str:
-    """Return a line for each contender that was left out, failed or was wrong, and why."""
-    lines = {
-        f"- {trouble.replace('_', ' ')}: {name}: {text}": None
-        for trouble in ("left_out", "failed", "wrong")
-        for result in results
-        for name, text in result[trouble].items()
-    }
-    return "\n".join(lines)
 
 
 def draw(results: list[Result], words: str) -> bytes:
@@ -346,7 +337,11 @@ def main() -> int:
         print(f"cleared: {name}={value}")
     if options.picture:
         options.picture.write_bytes(draw(results, words))
-    return int(any(result["failed"] or result["wrong"] for result in results))
+    bad = in_order(name for result in results for trouble in ("failed", "wrong") for name in result[trouble])
+    if bad:
+        print(f"failed or wrong: {'; '.join(bad)}", file=sys.stderr)
+    timed = {name for result in results for name in result["step_us"]}
+    return int(bool(bad) or nobody_ran(entries, timed, options.device))
 
 
 if __name__ == "__main__":

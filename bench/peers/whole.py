@@ -37,6 +37,8 @@ from host import (
     accuracy,
     in_words,
     markdown,
+    missing,
+    nobody_ran,
     scratch,
     surroundings,
 )
@@ -143,10 +145,10 @@ def main() -> int:
             if options.json:  # what is there already is kept, whatever comes
                 options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(f"{in_words(found)}\n\n{table(results, options.goals)}\n")
-    for trouble, texts in troubles.items():
-        for name, text in texts.items():
-            print(f"{trouble.replace('_', ' ')}: {name}: {text}")
-    return int(bool(troubles["failed"]))
+    print(missing(troubles))
+    if troubles["failed"]:
+        print(f"failed: {'; '.join(troubles['failed'])}", file=sys.stderr)
+    return int(bool(troubles["failed"]) or nobody_ran(ENTRIES[options.device], results, options.device))
 
 
 if __name__ == "__main__":

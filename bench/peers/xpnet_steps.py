@@ -37,12 +37,18 @@ class XpnetSteps:
         threads = default_threads(problem.sizes, problem.batch_size, compiled=way == "compiled")
         threadpool_limits(threads, user_api="blas")
         takers = [one for one in (MLP, Trainer, StepRunner) if "precision" in inspect.signature(one).parameters]
-        if precision is not None and not takers:
+        if precision is not None and not {MLP, StepRunner} & set(takers):  # a Trainer's alone would not reach the steps
             raise LeftOut(f"not available: this xpnet has no precision {precision}")
 
         def make(kind: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-            chosen = {} if precision is None or kind not in takers else {"precision": precision}
-            return kind(*arguments, **options, **chosen)
+            if precision is not None and kind in takers:
+                options["precision"] = precision
+            try:
+                return kind(*arguments, **options)
+            except ValueError as reason:
+                if "precision" not in options:
+                    raise
+                raise LeftOut(f"not available: {reason}") from None
 
         with self.device.activate():
             settings = {"input_scale": 255.0, "init": "zeros", "replicas": replicas}
