@@ -45,7 +45,8 @@ def test_random_networks():
     def run(network, rule, batch, weighted):
         options = dict(network)
         sizes, (name, settings) = options.pop("sizes"), rule
-        batch = max(batch, 2) if options["batch_norm"] else batch
+        # The variance of a few rows may be nearly zero: what is divided by its root is rounding.
+        batch = max(batch, 16) if options["batch_norm"] else batch
         rows = min(2 * batch + batch // 2, 400)
         rng = np.random.default_rng(0)
         x, y = rng.normal(size=(rows, sizes[0])), targets(rng, options["task"], rows, sizes[-1])

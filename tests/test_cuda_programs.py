@@ -242,7 +242,7 @@ def losses(device, dtype, steps, **options):
     return np.array([row["train_loss"] for row in history]), model.device.to_host(model.network.values)
 
 
-OPTIONS = [{}, {"replicas": 3}, {"batch_norm": True}, {"dropout": 0.2, "replicas": 2}, {"activation": "gelu"}]
+OPTIONS = [{}, {"replicas": 1}, {"replicas": 3}, {"batch_norm": True}, {"dropout": 0.2, "replicas": 2}, {"activation": "gelu"}]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -317,9 +317,10 @@ def counter_that_stays(monkeypatch):
 
 def memory_that_is_freed(monkeypatch):
     def capture(self, memory, steps):
-        graph = right(self, memory, steps)
+        graph, size = right(self, memory, steps), self._workspace.shape
         self._workspace = None
-        self._others = [GPU.xp.full(100, 255, "uint8") for _ in range(3)]
+        self.others = [*vars(self).get("others", []), GPU.xp.full(size, 255, "uint8")]
+        self._workspace = GPU.zeros(size, "uint8")
         return graph
 
     right = program.Program._capture
@@ -338,3 +339,5 @@ def test_faults_are_found(fault, monkeypatch):
         found = copied(arrays)
         run.run(found, 20)
         assert_right(found, arrays)
+        for other in vars(run).get("others", []):
+            assert (GPU.to_host(other) == 255).all()
