@@ -242,7 +242,14 @@ def losses(device, dtype, steps, **options):
     return np.array([row["train_loss"] for row in history]), model.device.to_host(model.network.values)
 
 
-OPTIONS = [{}, {"replicas": 1}, {"replicas": 3}, {"batch_norm": True}, {"dropout": 0.2, "replicas": 2}, {"activation": "gelu"}]
+OPTIONS = [
+    {},
+    {"replicas": 1},
+    {"replicas": 3},
+    {"batch_norm": True},
+    {"dropout": 0.2, "replicas": 2},
+    {"activation": "gelu"},
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

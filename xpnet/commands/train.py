@@ -13,13 +13,14 @@ from typing import Any
 
 from ..compile import PRECISIONS
 from ..compile.cuda.target import ARCHITECTURES, architecture_of
-from ..core.device import limit_threads
+from ..core.device import Device, limit_threads
 from ..core.errors import DivergedError, printable
 from ..core.interrupts import DeferredInterrupt
 from ..data import Dataset
 from ..model.metrics import TITLES
 from ..training import Config, Trainer
-from ..training.build import threads_for
+from ..training.build import network_sizes, threads_for
+from ..training.choice import faster_device
 from ..training.compiled_step import CANNOT_TRACE
 from ..training.run_folder import RunFolder, finite
 from . import cli
@@ -48,6 +49,8 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     with folder or contextlib.nullcontext():
         # All that can be wrong with the data is found before the folder's old run makes way.
         data = prepare_data(config, loaded)
+        if config.device == "auto" and device.index is not None:
+            device = _faster(config, data, device, quiet=options.quiet)
         trainer, arguments = build_trainer([config], data, device)
         threads = threads_for(config, data, device)
         if plans:
@@ -67,6 +70,15 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     result = _result(config, data, trainer, folder, time.perf_counter() - started)
     print(json.dumps(finite(result)) if options.json else printable(_sentence(result)))
     return 0
+
+
+def _faster(config: Config, data: Dataset, gpu: Device, *, quiet: bool) -> Device:
+    """Return the device that takes a step of this network and batch sooner, and say so in one line."""
+    steps = config.total_steps(-(-len(data.x_train) // config.batch_size))
+    device, why = faster_device(gpu, network_sizes(config, data), config.batch_size, steps, dtype=config.dtype)
+    if not quiet:
+        cli.tell(f"auto is {why}")
+    return device
 
 
 def _fit(trainer: Trainer, arguments: dict[str, Any], folder: RunFolder | None, *, quiet: bool) -> None:

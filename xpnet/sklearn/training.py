@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 
 from ..core.checks import one_at_a_time
-from ..core.device import all_true, get_device
+from ..core.device import Device, all_true, get_device
 from ..core.interrupts import DeferredInterrupt
 from ..data.arrays import check_pair
 from ..data.batches import spans
@@ -23,6 +23,7 @@ from ..data.dataset import HostArray
 from ..model.mlp import PREDICT_ROWS
 from ..optim import OPTIMIZERS, SCHEDULES, Optimizer
 from ..optim.schedules import constant
+from ..training.choice import faster_device
 from ..training.early_stopping import asks_to_stop
 from .base import BaseMLP
 from .distribution_shift import warn_if_elsewhere
@@ -31,6 +32,7 @@ from .inputs import check_outputs, check_x_y, lives_on, on_host
 from .models import copy_values, in_dtype
 from .rules import SGD, Adam, Gather
 
+TYPICAL_OUTPUTS = 10  # of a network whose targets have not been read yet, for its time
 LEAST_RATE = 1e-6  # at which the adaptive learning rate stops
 
 Data = tuple[Any, Any]
@@ -72,7 +74,7 @@ class TrainingMixin(BaseMLP):
     ) -> Self:
         hidden = self._hidden()
         first = not hasattr(self, "_model") or not (self.warm_start or incremental)
-        device = get_device(self.device) if first else self._model.device
+        device = self._chosen_device(x, hidden) if first else self._model.device
         with device.activate(), np.errstate(all="ignore"):
             checked = functools.partial(check_x_y, self, reset=first)
             x, y = interrupt.call(checked, x, y, device)  # no state has changed yet, and it may take long
@@ -97,6 +99,19 @@ class TrainingMixin(BaseMLP):
                     " to be preprocessed."
                 )
         return self
+
+    def _chosen_device(self, x: Any, hidden: list[int]) -> Device:
+        """Return the estimator's device: of "auto", for rows of the host, the one that takes a step sooner."""
+        device, shape = get_device(self.device), np.shape(x) if isinstance(x, np.ndarray) else ()
+        if self.device != "auto" or device.index is None or len(shape) != 2 or self._whole_batch or 0 in shape:
+            return device
+        batch_size = min(200 if self.batch_size == "auto" else self.batch_size, shape[0])
+        steps = self.max_iter * -(-shape[0] // batch_size)
+        sizes, dtype = [shape[1], *hidden, TYPICAL_OUTPUTS], "float32" if x.dtype == np.float32 else "float64"
+        faster, why = faster_device(device, sizes, batch_size, steps, dtype=dtype)
+        if self.verbose:
+            print(f"auto is {why}")
+        return faster
 
     def _fit_whole(
         self,

@@ -199,6 +199,8 @@ def _compiled(
         return None, f"{CANNOT_TRACE}the step: {error}"
     except DeviceError as error:
         return None, str(error)
+    except MemoryError:
+        raise
     except Exception as error:
         if os.environ.get("XPNET_STRICT", "0") not in ("", "0"):
             raise

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-WORKSPACE = 32 * 2**20  # bytes, as cuBLAS has on Hopper
+WORKSPACE = 32 * 2**20  # bytes that a product may ask for, as in cuBLAS on Hopper
 COMPUTE = {  # CUBLAS_COMPUTE_32F, _32F_FAST_TF32, _32F_FAST_16BF, _64F
     ("float32", "fp32"): 68,
     ("float32", "tf32"): 77,
@@ -106,6 +106,7 @@ class Product:
 
     Attributes:
         signs: bytes of the bits that its work writes or reads.
+        workspace: bytes of memory that it needs.
     """
 
     def __init__(
@@ -139,7 +140,8 @@ class Product:
             self._set(SIGNS_STRIDE, c_int64(leading * c.rows))
             self.signs = replicas * c.rows * leading // 8
         self._layouts = [self._layout(kind, replicas, matrix) for matrix in (b, a, c, c)]
-        self._algorithm = self._proposed([one.alignment for one in (b, a, c, c)])
+        proposed = self._proposed([one.alignment for one in (b, a, c, c)])
+        self._algorithm, self.workspace = proposed.algorithm, int(proposed.workspace)
 
     def _set(self, attribute: int, value: Any) -> None:
         size = c_size_t(ctypes.sizeof(value))
@@ -205,9 +207,9 @@ class Product:
             before,
             c_void_p(c),
             after,
-            byref(self._algorithm.algorithm),
+            byref(self._algorithm),
             c_void_p(workspace),
-            c_size_t(WORKSPACE),
+            c_size_t(self.workspace),
             c_void_p(stream),
         )
 

@@ -83,7 +83,8 @@ class Program:
             self._inputs = run_inputs(self.plan.trace)
             self._own = [one for one in self._inputs if one.per_step]
             self._workspace = device.zeros((max(self.plan.size, 1),), "uint8")
-            self._scratch = device.zeros((blas.WORKSPACE if self._products else 1,), "uint8")
+            scratch = max((one.workspace for one in self._products.values()), default=0)
+            self._scratch = device.zeros((max(scratch, 1),), "uint8")
             self._signs = {
                 one: device.zeros((made.signs,), "uint8") for one, made in self._products.items() if made.signs
             }
