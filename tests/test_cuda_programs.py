@@ -267,6 +267,18 @@ def test_two_runs_are_equal_in_bytes(options):
     assert values.tobytes() == others.tobytes()
 
 
+def test_rows_in_any_order():
+    """Of the device, in C order, by columns, and every other column; and of the host."""
+    x, y = np.random.default_rng(0).integers(0, 256, (64, 20)).astype("uint8"), np.arange(64) % 4
+    by_columns, wide = GPU.asarray(x.T.copy()).T, GPU.asarray(np.repeat(x, 2, axis=1))
+    found = []
+    for rows in (GPU.asarray(x), by_columns, wide[:, ::2], x):
+        trainer = Trainer(MLP([20, 30, 4], device="cuda"))
+        found.append(trainer.fit(rows, y, epochs=2)[-1]["train_loss"])
+        assert trainer.compiled is True
+    assert len(set(found)) == 1
+
+
 @pytest.mark.parametrize(("precision", "error"), [("tf32", 2e-3), ("bf16", 2e-2)])
 def test_precision(precision, error):
     """Factors lose 13 or 16 bits of 24, the sums none."""

@@ -33,10 +33,18 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(params=["compiled", "eager"], autouse=True)
+DEVICE = {"device": "cpu"}  # our estimators'
+
+
+@pytest.fixture(params=["compiled", "eager", pytest.param("cuda", marks=pytest.mark.cuda)], autouse=True)
 def many(request, monkeypatch):
     """Small fits are compiled, which they would not be, or run eagerly, as all do where steps are few."""
-    monkeypatch.setattr("xpnet.training.runner.BREAK_EVEN_ELEMENTS", 0 if request.param == "compiled" else 10**9)
+    monkeypatch.setattr("xpnet.training.runner.BREAK_EVEN_ELEMENTS", 10**9 if request.param == "eager" else 0)
+    monkeypatch.setitem(DEVICE, "device", "cuda" if request.param == "cuda" else "cpu")
+
+
+def on_host(array):
+    return array.get() if hasattr(array, "get") else array
 
 
 LISTS = ("loss_curve_", "validation_scores_")
@@ -63,8 +71,8 @@ def classes(name):
 
 def pair(kind, **arguments):
     """Return scikit-learn's estimator and ours."""
-    both = getattr(neural_network, kind), getattr(xpnet.sklearn, kind)
-    return [one(random_state=3, **arguments) for one in both]
+    theirs = getattr(neural_network, kind)(random_state=3, **arguments)
+    return theirs, getattr(xpnet.sklearn, kind)(random_state=3, **DEVICE, **arguments)
 
 
 def hold(theirs, ours, rtol):
@@ -84,7 +92,7 @@ def hold(theirs, ours, rtol):
     for name in ("coefs_", "intercepts_"):
         for mine, expected in zip(getattr(ours, name), getattr(theirs, name), strict=True):
             assert mine.dtype == expected.dtype
-            np.testing.assert_allclose(mine, expected, rtol=rtol, atol=rtol, err_msg=name)
+            np.testing.assert_allclose(on_host(mine), expected, rtol=rtol, atol=rtol, err_msg=name)
 
 
 CLASSIFIERS = {
@@ -233,7 +241,7 @@ def test_first_iterations_of_lbfgs(kind):
     assert ours.n_iter_ == theirs.n_iter_
     np.testing.assert_allclose(ours.loss_, theirs.loss_, rtol=1e-6)
     for mine, expected in zip(ours.coefs_, theirs.coefs_, strict=True):
-        np.testing.assert_allclose(mine, expected, atol=1e-6)
+        np.testing.assert_allclose(on_host(mine), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3])

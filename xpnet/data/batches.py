@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
-
-import numpy as np
 
 from ..core.device import Array
 
@@ -38,12 +35,10 @@ class Rows:
         return {"x": self.x, "t": self.t} | ({} if self.w is None else {"w": self.w})
 
     def in_order(self) -> Rows:
-        """Return rows whose arrays, where they are the host's, lie in C order."""
-        host = {name: array for name, array in self.arrays().items() if isinstance(array, np.ndarray)}
-        if all(array.flags.c_contiguous for array in host.values()):
-            return self
-        ordered: dict[str, Any] = {name: np.ascontiguousarray(array) for name, array in host.items()}
-        return replace(self, **ordered)
+        """Return rows whose arrays, but for sparse ones, lie in C order."""
+        dense = {name: array for name, array in self.arrays().items() if hasattr(array, "flags")}
+        turned = {name: array.copy(order="C") for name, array in dense.items() if not array.flags.c_contiguous}
+        return replace(self, **turned) if turned else self
 
     def batch(self, index: Array) -> tuple[Array, Array, Array | None]:
         """Gather the rows `index`, (B,): inputs (B, I), targets (B,) or (B, O), and weights (B,) or (R, B)."""
