@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from programs import GPU, OnGPU, check, code_folder, copied, recorded  # noqa: F
 from random_programs import build, formulas, quick, sizes
 
 from xpnet import MLP, Adam, Trainer
+from xpnet.commands import train
 from xpnet.compile import record
 from xpnet.compile.cuda import blas, program
 from xpnet.compile.cuda.mapping import Part
@@ -306,6 +308,23 @@ def test_precision_of_a_trainer():
     first, second = (run.fit(x, y, epochs=3)[-1]["train_loss"] for run in runs)
     assert first != second
     assert first == pytest.approx(second, rel=0.05)
+
+
+def test_a_gpu_without_a_precision(monkeypatch, run):
+    """An older GPU has no bf16: steps run eagerly, in fp32, and the command says so."""
+    right = blas.Blas.product
+
+    def product(self, precision, *given):
+        if precision == "bf16":
+            raise RuntimeError("cublasLtMatmulAlgoGetHeuristic failed with status 15")
+        return right(self, precision, *given)
+
+    monkeypatch.setattr(blas.Blas, "product", product)
+    arguments = ["--dataset", "digits", "--hidden", 10, "--steps", 30, "--device", "cuda", "--precision", "bf16"]
+    code, out, err = run(train, *arguments, "--json")
+    reason = "cuda:0 has no products in bf16: RuntimeError: cublasLtMatmulAlgoGetHeuristic failed with status 15"
+    assert (code, json.loads(out)["compiled"]) == (0, reason)
+    assert f"steps run eagerly, and slower: {reason}" in err
 
 
 # Faults that are put in must be found

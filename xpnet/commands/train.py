@@ -21,8 +21,9 @@ from ..model.metrics import TITLES
 from ..training import Config, Trainer
 from ..training.build import network_sizes, threads_for
 from ..training.choice import faster_device
-from ..training.compiled_step import CANNOT_TRACE
+from ..training.compiled_step import CANNOT_TRACE, SWITCHED_OFF
 from ..training.run_folder import RunFolder, finite
+from ..training.runner import TOO_FEW
 from . import cli
 from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence
 
@@ -81,6 +82,14 @@ def _faster(config: Config, data: Dataset, gpu: Device, *, quiet: bool) -> Devic
     return device
 
 
+def _slower(trainer: Trainer) -> bool:
+    """Whether steps run eagerly for a reason that its user did not choose; without LLVM, the CPU replays them."""
+    reason = trainer.compiled
+    if not isinstance(reason, str) or reason.startswith((SWITCHED_OFF, TOO_FEW)):
+        return False
+    return trainer.model.device.index is not None or reason.startswith(CANNOT_TRACE)
+
+
 def _fit(trainer: Trainer, arguments: dict[str, Any], folder: RunFolder | None, *, quiet: bool) -> None:
     """Train, showing progress and writing the run folder; whatever ends it, the folder is whole."""
     progress = Progress(trainer, len(arguments["x"]), arguments["steps"], quiet=quiet)
@@ -92,7 +101,7 @@ def _fit(trainer: Trainer, arguments: dict[str, Any], folder: RunFolder | None, 
 
     def on_epoch(row: dict[str, Any]) -> None:
         progress.epoch(row)
-        if row["epoch"] == 1 and str(trainer.compiled).startswith(CANNOT_TRACE):
+        if row["epoch"] == 1 and _slower(trainer):
             progress.note(f"steps run eagerly, and slower: {trainer.compiled}")
         if folder is not None:
             folder.add(row)

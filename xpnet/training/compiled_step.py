@@ -19,6 +19,7 @@ from ..nn import Sequential
 from ..optim import Optimizer, State
 from .step import EpochSums, evaluation_step, training_step
 
+SWITCHED_OFF = "it was switched off"
 CANNOT_TRACE = "cannot trace "
 """How every reason begins that is a refusal to trace."""
 
@@ -148,7 +149,7 @@ def compiled_evaluation_step(model: MLP, arrays: StepArrays, steps_per_call: int
 def why_eager(model: MLP, compiled: bool) -> str | None:
     """Return why steps run eagerly, as far as is known before they are traced; None where they may be compiled."""
     if not compiled:
-        return "it was switched off"
+        return SWITCHED_OFF
     if model.device.index is not None and (reason := why_not_compiled(model.device)) is not None:
         return reason
     for owner, known in ((model, MLP), (model.network, Sequential)):

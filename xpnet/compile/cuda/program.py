@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...core.device import ALIGNMENT, Array, Device
-from ...core.errors import one_line
+from ...core.errors import DeviceError, one_line
 from ..executable import check_arrays, run_inputs
 from ..ir import Input, Operation, Source, Trace, View, matrix_layout
 from ..llvm.values import Entry, Pointer, Rows
@@ -120,6 +120,9 @@ class Program:
                 try:
                     self._products[one] = blas.find(self._device.index or 0).product(self._precision, *shapes_of(one))
                 except Exception as error:
+                    if self._precision != "fp32":
+                        reason = f"has no products in {self._precision}: {one_line(error)}"
+                        raise DeviceError(f"{self._device.name} {reason}") from error
                     self.why_no_graph = f"products are CuPy's, which no graph can hold: {one_line(error)}"
                     self._products = {}
                     return
