@@ -15,12 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 WORKSPACE = 32 * 2**20  # bytes that a product may ask for, as in cuBLAS on Hopper
-COMPUTE = {  # CUBLAS_COMPUTE_32F, _32F_FAST_TF32, _32F_FAST_16BF, _64F
-    ("float32", "fp32"): 68,
-    ("float32", "tf32"): 77,
-    ("float32", "bf16"): 75,
-    ("float64", "fp32"): 70,
-}
+COMPUTE = {"fp32": 68, "tf32": 77, "bf16": 75}  # CUBLAS_COMPUTE_32F, _32F_FAST_TF32, _32F_FAST_16BF
+COMPUTE_FLOAT64 = 70  # CUBLAS_COMPUTE_64F; a precision is of products of float32
 TYPES = {"float32": 0, "float64": 1}  # CUDA_R_32F, _64F
 SCALARS = {"float32": c_float, "float64": c_double}
 TRANSPOSE_A, TRANSPOSE_B, EPILOGUE, BIAS, BIAS_STRIDE, SIGNS, SIGNS_LEADING, SIGNS_STRIDE = 3, 4, 7, 8, 10, 11, 12, 13
@@ -96,7 +92,8 @@ class Blas:
         self, precision: str, dtype: np.dtype[Any], replicas: int, a: Matrix, b: Matrix, c: Matrix, work: Work
     ) -> Product:
         """Return the product C = A B; raises RuntimeError where there is no algorithm for it."""
-        return Product(self, self._handle, COMPUTE[dtype.name, precision], dtype, replicas, a, b, c, work)
+        compute = COMPUTE_FLOAT64 if dtype.name == "float64" else COMPUTE[precision]
+        return Product(self, self._handle, compute, dtype, replicas, a, b, c, work)
 
 
 class Product:

@@ -74,12 +74,14 @@ class Program:
         self._products: dict[Product, blas.Product] = {}
         with device.activate():
             self.plan = launch_plan(trace, self._supports)
+            self._find_products()
+            if self.why_no_graph is not None:  # CuPy's products have no epilogues
+                self.plan = launch_plan(trace, lambda product: False)
             self._kernels = {
                 one[0]: Kernel([loop for loop in one if isinstance(loop, Loop)], self.plan.inlining)
                 for one in self.plan.launches
                 if isinstance(one[0], Loop)
             }
-            self._find_products()
             self._inputs = run_inputs(self.plan.trace)
             self._own = [one for one in self._inputs if one.per_step]
             self._workspace = device.zeros((max(self.plan.size, 1),), "uint8")
