@@ -100,6 +100,35 @@ def test_loops_that_need_each_other_are_launched_one_after_the_other():
     assert place["other"] in (place["y"], place["z"])
 
 
+@needs_llvm
+def test_the_loops_of_a_launch_have_a_table_of_4_kb():
+    """Eight loops of 250 entries each are no one launch."""
+
+    def long(xp, a):
+        for name in a:
+            z = a[name]
+            for j in range(60):
+                z = z * (1.0 + j / 3.0) + 0.5 * j
+            a[name][...] = z
+
+    plan = launch_plan(recorded(long, {str(n): np.ones((4, n), np.float32) for n in range(2, 10)}), documented)
+    tables = [len(Kernel(loops(launch), plan.inlining).table) for launch in plan.launches]
+    assert max(tables) <= 512 and len(tables) > 1
+
+
+@needs_llvm
+def test_a_large_block_has_registers_for_all_its_threads(ptx):
+    """ptxas gives a thread up to 255, and a block has 65,536."""
+
+    def normalized(xp, a):
+        a["y"][...] = a["x"] - a["x"].sum(axis=-1, keepdims=True)
+
+    for columns, limited in ((5000, True), (50, False)):
+        x = np.ones((3, columns), np.float32)
+        (text,) = texts(launch_plan(recorded(normalized, {"x": x, "y": x}), documented))
+        assert (".maxntid 1024" in ptx(text, 90)) == limited
+
+
 # Epilogues
 
 

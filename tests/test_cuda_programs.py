@@ -171,6 +171,52 @@ def test_without_cublaslt_products_are_cupys(monkeypatch):
     assert run.why_no_graph.endswith("libcublasLt.so.13: not found")
 
 
+def test_one_product_without_an_algorithm(monkeypatch):
+    """All products are CuPy's then, and none leaves a bias or a ReLU to an epilogue."""
+    product = blas.Blas.product
+
+    def limited(self, precision, dtype, replicas, a, *others):
+        if a.transposed:
+            raise RuntimeError("no algorithm")
+        return product(self, precision, dtype, replicas, a, *others)
+
+    monkeypatch.setattr(blas.Blas, "product", limited)
+    arrays = descent_arrays(dtype="float32")
+    run = OnGPU(recorded(descent, arrays))
+    assert "no algorithm" in run.why_no_graph
+    found = copied(arrays)
+    run.run(found, 3)
+    right = copied(arrays)
+    for _ in range(3):
+        descent(np, right)
+    for name in right:
+        np.testing.assert_allclose(found[name], right[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_vector_in_memory_begins_where_it_may():
+    def double(xp, a):
+        a["y"][...] = a["x"] * 2.0
+
+    shape = (600, 512)
+    run = program.Program(recorded(double, {name: np.ones(shape, np.float32) for name in "xy"}), GPU)
+    there = GPU.zeros((shape[0] * shape[1] + 1,), "float32")
+    arrays = {"x": there[1:].reshape(shape), "y": GPU.zeros(shape, "float32")}
+    with pytest.raises(ValueError, match="x must begin at a multiple of 64 bytes"):
+        run.run(arrays)
+
+
+def test_rows_of_a_trainer_in_any_order():
+    xp, found = GPU.xp, []
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 6)), rng.integers(0, 3, 60)
+    for given in (xp.asarray(x), xp.asarray(x.T.copy()).T, xp.asarray(np.repeat(x, 2, axis=0))[::2]):
+        trainer = Trainer(MLP([6, 5, 3], device=GPU), batch_size=16)
+        trainer.fit(given, y, epochs=60, test=(given, y))
+        assert trainer.compiled is True
+        found.append(GPU.to_host(trainer.model.network.values))
+    np.testing.assert_array_equal(found, found[:1] * 3)
+
+
 def test_without_epilogues(monkeypatch):
     monkeypatch.setattr(program.Program, "_supports", lambda self, product: False)
     arrays = descent_arrays(steps=20, dtype="float32")

@@ -30,6 +30,11 @@ from ..passes.instructions import Loop
 from .target import LAYOUT, TRIPLE, WARP
 
 HEADER = f'target datalayout = "{LAYOUT}"\ntarget triple = "{TRIPLE}"\n'
+LIMITS = """
+!nvvm.annotations = !{!0, !1}
+!0 = !{ptr @loop, !"maxntidx", i32 1024}
+!1 = !{ptr @loop, !"minctasm", i32 1}
+"""
 ELEMENTS = 128  # threads of a block in a loop without reductions
 BLOCK = 1024  # the most threads of a block
 TEAMS = 4  # warps of a block, each with a row
@@ -63,9 +68,9 @@ def grid_of(loop: Loop, inlining: Inlining) -> Grid:
 
 
 def _by_warps(loop: Loop) -> bool:
-    """Whether a warp has a row; else a block has."""
+    """Whether a warp has a row; else a block has a row, or columns."""
     replicas, rows, columns = loop.domain
-    return columns < LONG or replicas * rows >= MANY
+    return loop.along == "columns" and (columns < LONG or replicas * rows >= MANY)
 
 
 def lanes_of(loop: Loop, inlining: Inlining) -> int:
@@ -131,6 +136,10 @@ class Kernel:
                 block = w.op("sub", block, blocks)
         w.declared.update(*(part.w.declared for part in parts))
         self.text = HEADER + "\n".join(function for part in parts for function in part.w.functions) + "\n" + w.text
+        # Where a row or a column is a block's, blocks are of up to 1024 threads, which may have 64 registers each:
+        # without the limit, a long loop gets up to 255, and cannot be launched.
+        if any(loop.along is not None and not _by_warps(loop) for loop in loops):
+            self.text += LIMITS
 
 
 class Part(LoopValues):
@@ -321,6 +330,11 @@ class Part(LoopValues):
         result = get("0")
         self._meet()  # before the next one writes there
         return result
+
+
+def entries_of(loop: Loop, inlining: Inlining) -> int:
+    """Number of entries that a loop has in its kernel's table."""
+    return len(Part("part", loop, inlining).table)
 
 
 def _power(number: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from ..ir import Source, Trace, View, overlap
 from ..passes.epilogues import fuse_epilogues
@@ -11,10 +12,11 @@ from ..passes.inline import Inlining
 from ..passes.instructions import Barrier, Instruction, Loop, Product
 from ..passes.memory import Access, accessed, plan_memory
 from ..passes.plan import Plan, make_plan
-from .mapping import grid_of
+from .mapping import entries_of, grid_of
 from .target import COSTS, KINDS
 
-MOST_LOOPS = 8  # loops in one launch: a kernel's parameters are 4 KB
+MOST_LOOPS = 8  # loops in one launch
+MOST_ENTRIES = 512 - MOST_LOOPS  # of their tables, of 8 bytes each: a kernel's parameters are 4 KB
 
 
 @dataclass
@@ -54,6 +56,7 @@ def _grouped(
 ) -> list[list[Instruction]]:
     """Put each loop into a later launch, where nothing before that needs it and the shape of blocks is the same."""
     launches: list[list[Instruction]] = []  # from the last one
+    entries = cache(lambda loop: entries_of(loop, inlining))
     sources: dict[Instruction, dict[Source, list[tuple[View, bool]]]] = {}
     for one in reversed(instructions):
         of_one = sources[one] = {}
@@ -66,7 +69,7 @@ def _grouped(
                     break
                 first = launch[0]
                 alike = isinstance(first, Loop) and grid_of(first, inlining).threads == grid_of(one, inlining).threads
-                if alike and len(launch) < MOST_LOOPS:
+                if alike and len(launch) < MOST_LOOPS and sum(map(entries, [one, *launch])) <= MOST_ENTRIES:
                     found = launch
                     break
         if found is None:

@@ -25,10 +25,11 @@ from ..executable import check_arrays, run_inputs
 from ..ir import Input, Operation, Source, Trace, View, matrix_layout
 from ..llvm.values import Entry, Pointer, Rows
 from ..passes.instructions import Loop, Product
+from ..passes.memory import accessed
 from . import blas
 from .compiler import kernels
 from .describe import describe_launches
-from .mapping import Grid, Kernel
+from .mapping import Grid, Kernel, lanes_of
 from .plan import launch_plan
 from .position import THREADS, Advance, Fetch, Start
 
@@ -83,6 +84,7 @@ class Program:
                 if isinstance(one[0], Loop)
             }
             self._inputs = run_inputs(self.plan.trace)
+            self._aligned = self._aligned_inputs()
             self._own = [one for one in self._inputs if one.per_step]
             self._workspace = device.zeros((max(self.plan.size, 1),), "uint8")
             scratch = max((one.workspace for one in self._products.values()), default=0)
@@ -156,11 +158,18 @@ class Program:
                 steps -= count
 
     def _check_alignment(self, memory: Mapping[Source, Array]) -> None:
-        """Raise ValueError for a factor or result of a product that begins where cuBLASLt was not told."""
-        for product in self._products:
-            for view in product.matrices:
-                if isinstance(view.source, Input) and memory[view.source].data.ptr % ALIGNMENT:
-                    raise ValueError(f"{view.source.name} must begin at a multiple of {ALIGNMENT} bytes")
+        """Raise ValueError for an array that begins where a product or a vector in memory must not."""
+        for source in self._aligned:
+            if memory[source].data.ptr % ALIGNMENT:
+                raise ValueError(f"{source.name} must begin at a multiple of {ALIGNMENT} bytes")
+
+    def _aligned_inputs(self) -> list[Input]:
+        """The inputs that products read or write, or loops in vectors."""
+        views = [view for product in self._products for view in product.matrices]
+        for one in self.plan.instructions:
+            if isinstance(one, Loop) and lanes_of(one, self.plan.inlining) > 1:
+                views += [view for view, _ in accessed(one, self.plan.inlining)]
+        return list(dict.fromkeys(view.source for view in views if isinstance(view.source, Input)))
 
     def _capture(self, memory: Mapping[Source, Array], steps: int) -> Any:
         """Return the graph of some steps."""
