@@ -257,6 +257,19 @@ def test_a_patched_layer_runs_eagerly():
     assert "cannot trace layer 1: its forward was replaced" in trainer.compiled
 
 
+def test_an_attribute_that_an_update_makes_is_refused():
+    """It would be the recorded step's, in all steps."""
+
+    class Counts(Adam):
+        def update(self, xp, p, g, state, scalars):
+            self.count = getattr(self, "count", 0) + 1
+            super().update(xp, p, g / self.count, state, scalars)
+
+    trainer = Trainer(MLP([8, 3]), Counts(), batch_size=16)
+    trainer.fit(X, Y)
+    assert "Counts.count, which a step makes" in trainer.compiled
+
+
 @pytest.mark.parametrize("change", ["before", "on_epoch", "on_progress", "decay"])
 def test_attributes_that_are_changed_count(change):
     """A layer's, an optimizer's: what was recorded with another number is recorded anew."""

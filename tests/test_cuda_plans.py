@@ -217,6 +217,20 @@ def test_a_text_is_the_same_for_all_widths():
 
 
 @needs_llvm
+def test_a_loop_of_more_numbers_than_a_kernel_takes():
+    def step(xp, a):
+        total = a["y"]
+        for number in range(180):
+            total = total + a[f"x{number}"]
+        a["y"][...] = total
+
+    arrays = {f"x{number}": np.ones((4, 4)) for number in range(180)} | {"y": np.ones((4, 4))}
+    plan = launch_plan(recorded(step, arrays), documented)
+    with pytest.raises(ValueError, match="a loop of 5.. sizes, strides and numbers, and a kernel takes 512"):
+        texts(plan)
+
+
+@needs_llvm
 def test_large_loops_move_four_elements_at_a_time(ptx):
     """Adam's of 1.3 million parameters does; that of rows which do not begin at multiples of four does not."""
     plan = launch_plan(trainers_trace(MLP([400, 1000, 900, 4]), Adam()), documented)

@@ -9,7 +9,7 @@ import gpu_check
 import pytest
 import replicas
 from gpu_check import REPORT_SECONDS, STATED, Part, parts, report, run_part, seconds_to
-from host import CUDA_CONTENDERS, Entry, FailedError, Remote, nobody_ran
+from host import CUDA_CONTENDERS, Entry, FailedError, Remote, none_trained
 from race import compared
 
 
@@ -114,8 +114,8 @@ def test_a_contender_that_dropped_out_is_not_compared():
 @pytest.mark.parametrize(
     ("names", "nobody"), [([], True), (["xpnet, on the CPU"], True), (["xpnet, on the CPU", "JAX, scan"], False)]
 )
-def test_a_race_in_which_nobody_ran_on_the_device_is_none(names, nobody):
-    assert nobody_ran(CUDA_CONTENDERS, names, "cuda") is nobody
+def test_a_race_in_which_none_trained_on_the_device_is_none(names, nobody):
+    assert none_trained(CUDA_CONTENDERS, names, "cuda") is nobody
 
 
 def test_ratios_of_replicas_are_to_the_first_count():

@@ -177,7 +177,7 @@ class Remote:
         return f"ended with code {code}: {lines[-1]}"
 
 
-def nobody_ran(entries: Iterable[Entry], names: Collection[str], device: str) -> bool:
+def none_trained(entries: Iterable[Entry], names: Collection[str], device: str) -> bool:
     """Return whether none of these names trained on the device, and say so."""
     nobody = not any(entry.name in names for entry in entries if entry.device == device)
     if nobody:

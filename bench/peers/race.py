@@ -7,7 +7,7 @@ Each contender is a process of its own, with its own defaults, and only one of t
 all have a turn; a comparison is the median over rounds of two times of the same round, which what else the machine does
 disturbs least. All start from the same weights, and train in float32, unless their names say otherwise, on the same
 batches in the same order; the loss after the first steps is held against that of `reference.py`. Where it is another,
-a contender fails, or nobody trains on the device, the exit code is 1.
+a contender fails, or none trains on the device, the exit code is 1.
 
 On a GPU, a turn is calls of `--piece` steps each, and the device is waited for at the end of each call.
 
@@ -41,7 +41,7 @@ from host import (
     markdown,
     mean_loss,
     missing,
-    nobody_ran,
+    none_trained,
     scratch,
     surroundings,
 )
@@ -90,7 +90,7 @@ class Heat:
             for number in range(rounds + 1):
                 times: dict[str, float] = {}
                 names = list(workers)
-                first = number % max(1, len(names))  # nobody is always the first
+                first = number % max(1, len(names))  # each is the first in turn
                 for name in names[first:] + names[:first]:
                     on_cpu = self.entries[name].device == "cpu"
                     with self._noted(name):
@@ -341,7 +341,7 @@ def main() -> int:
     if bad:
         print(f"failed or wrong: {'; '.join(bad)}", file=sys.stderr)
     timed = {name for result in results for name in result["step_us"]}
-    return int(bool(bad) or nobody_ran(entries, timed, options.device))
+    return int(bool(bad) or none_trained(entries, timed, options.device))
 
 
 if __name__ == "__main__":

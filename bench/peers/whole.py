@@ -38,7 +38,7 @@ from host import (
     in_words,
     markdown,
     missing,
-    nobody_ran,
+    none_trained,
     scratch,
     surroundings,
 )
@@ -148,7 +148,7 @@ def main() -> int:
     print(missing(troubles))
     if troubles["failed"]:
         print(f"failed: {'; '.join(troubles['failed'])}", file=sys.stderr)
-    return int(bool(troubles["failed"]) or nobody_ran(ENTRIES[options.device], results, options.device))
+    return int(bool(troubles["failed"]) or none_trained(ENTRIES[options.device], results, options.device))
 
 
 if __name__ == "__main__":

@@ -114,11 +114,15 @@ def traceable_training_step(model: MLP, optimizer: Optimizer, arrays: StepArrays
         rule.state = a.state
         owners = owners_of_settings(copied, rule)
         before = [dict(vars(owner)) for owner in owners]
+        known = set(vars(rule))
         training_step(copied, rule, a.rows, a.index, a.scalars, a.sums)
         for owner, attributes in zip(owners, before, strict=True):
             for name, value in attributes.items():
                 if vars(owner).get(name) is not value:
                     raise UntraceableError(f"{type(owner).__name__}.{name}, which changes from step to step")
+
+        if made := plain_attributes(rule).keys() - known:
+            raise UntraceableError(f"{type(rule).__name__}.{min(made)}, which a step makes: declare it in __init__")
 
     return step
 

@@ -248,7 +248,7 @@ class Trainer:
             return runner.plan(order, table, EpochSums.zeros(self.model), len(batches), architecture)
 
     def _runner(self, rows: Rows, expected: int | None = None) -> StepRunner:
-        """Return what runs the steps on rows."""
+        """Return a runner of steps on rows."""
         options: dict[str, Any] = {"compiled": self.compile, "precision": self.precision, "expected": expected}
         return StepRunner(self.model, self.optimizer, rows, **options)
 

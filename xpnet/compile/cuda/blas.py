@@ -19,14 +19,15 @@ COMPUTE = {"fp32": 68, "tf32": 77, "bf16": 75}  # CUBLAS_COMPUTE_32F, _32F_FAST_
 COMPUTE_FLOAT64 = 70  # CUBLAS_COMPUTE_64F; a precision is of products of float32
 TYPES = {"float32": 0, "float64": 1}  # CUDA_R_32F, _64F
 SCALARS = {"float32": c_float, "float64": c_double}
-TRANSPOSE_A, TRANSPOSE_B, EPILOGUE, BIAS, BIAS_STRIDE, SIGNS, SIGNS_LEADING, SIGNS_STRIDE = 3, 4, 7, 8, 10, 11, 12, 13
+# Attributes of a product.
+TRANSPOSE_A, TRANSPOSE_B, EPILOGUE, BIAS, BIAS_STRIDE, MASK, MASK_LEADING, MASK_STRIDE = 3, 4, 7, 8, 10, 11, 12, 13
 BATCH_COUNT, BATCH_STRIDE = 5, 6  # of a layout
 MAX_WORKSPACE, REDUCTION_SCHEMES, ALIGNMENTS = 1, 3, (5, 6, 7, 8)  # of a preference
 IN_ORDER = 2 | 4  # ways to add up parts of a sum without atomic operations, whose order is another each time
 
 
 class Algorithm(ctypes.Structure):
-    """What cuBLASLt proposes for a product."""
+    """An algorithm for a product: cublasLtMatmulHeuristicResult_t."""
 
     _fields_ = (
         ("algorithm", c_uint64 * 8),
@@ -37,21 +38,21 @@ class Algorithm(ctypes.Structure):
     )
 
 
-class Work(NamedTuple):
-    """What a product does to its elements before it writes them.
+class Epilogue(NamedTuple):
+    """An epilogue of cuBLASLt: work on a product's elements before they are written.
 
     Attributes:
-        code: cuBLASLt's number of it.
+        code: its number.
         bias_stride: elements from the bias of one replica to the next.
-        signs: whether it writes or reads a bit for each element, whether it was positive.
+        mask: whether it writes or reads the mask of a ReLU, a bit for each element that was positive.
     """
 
     code: int
     bias_stride: int = 0
-    signs: bool = False
+    mask: bool = False
 
 
-NOTHING, BIAS_ADDED, RELU_OF_BIAS, RELU_OF_BIAS_KEPT, RELU_DERIVATIVE = 1, 4, 6, 134, 136  # codes
+EPILOGUE_DEFAULT, EPILOGUE_BIAS, EPILOGUE_RELU_BIAS, EPILOGUE_RELU_AUX_BIAS, EPILOGUE_DRELU = 1, 4, 6, 134, 136
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,11 @@ class Blas:
             raise RuntimeError(f"cublasLt{name} failed with status {status}")
 
     def product(
-        self, precision: str, dtype: np.dtype[Any], replicas: int, a: Matrix, b: Matrix, c: Matrix, work: Work
+        self, precision: str, dtype: np.dtype[Any], replicas: int, a: Matrix, b: Matrix, c: Matrix, epilogue: Epilogue
     ) -> Product:
         """Return the product C = A B; raises RuntimeError where there is no algorithm for it."""
         compute = COMPUTE_FLOAT64 if dtype.name == "float64" else COMPUTE[precision]
-        return Product(self, self._handle, compute, dtype, replicas, a, b, c, work)
+        return Product(self, self._handle, compute, dtype, replicas, a, b, c, epilogue)
 
 
 class Product:
@@ -102,7 +103,7 @@ class Product:
     cuBLASLt takes matrices by columns. A matrix in C order is its transpose there, and C' = B' A'.
 
     Attributes:
-        signs: bytes of the bits that its work writes or reads.
+        mask: bytes of the mask of its ReLU.
         workspace: bytes of memory that it needs.
     """
 
@@ -116,7 +117,7 @@ class Product:
         a: Matrix,
         b: Matrix,
         c: Matrix,
-        work: Work,
+        epilogue: Epilogue,
     ) -> None:
         self._blas, self._handle = blas, handle
         scalar, kind = SCALARS[dtype.name], TYPES[dtype.name]
@@ -125,17 +126,17 @@ class Product:
         blas.call("MatmulDescCreate", byref(self._description), compute, kind)
         for attribute, matrix in ((TRANSPOSE_A, b), (TRANSPOSE_B, a)):
             self._set(attribute, c_int32(int(matrix.transposed)))
-        self._set(EPILOGUE, c_int32(work.code))
-        self.signs = 0
-        if work.code in (BIAS_ADDED, RELU_OF_BIAS, RELU_OF_BIAS_KEPT):
+        self._set(EPILOGUE, c_int32(epilogue.code))
+        self.mask = 0
+        if epilogue.code in (EPILOGUE_BIAS, EPILOGUE_RELU_BIAS, EPILOGUE_RELU_AUX_BIAS):
             self._set(BIAS, c_void_p(WORKSPACE))  # any, for the question below
-            self._set(BIAS_STRIDE, c_int64(work.bias_stride))
-        if work.signs:
+            self._set(BIAS_STRIDE, c_int64(epilogue.bias_stride))
+        if epilogue.mask:
             leading = -(-c.columns // 128) * 128
-            self._set(SIGNS, c_void_p(WORKSPACE))
-            self._set(SIGNS_LEADING, c_int64(leading))
-            self._set(SIGNS_STRIDE, c_int64(leading * c.rows))
-            self.signs = replicas * c.rows * leading // 8
+            self._set(MASK, c_void_p(WORKSPACE))
+            self._set(MASK_LEADING, c_int64(leading))
+            self._set(MASK_STRIDE, c_int64(leading * c.rows))
+            self.mask = replicas * c.rows * leading // 8
         self._layouts = [self._layout(kind, replicas, matrix) for matrix in (b, a, c, c)]
         proposed = self._proposed([one.alignment for one in (b, a, c, c)])
         self._algorithm, self.workspace = proposed.algorithm, int(proposed.workspace)
@@ -160,33 +161,27 @@ class Product:
     def _proposed(self, alignments: Sequence[int]) -> Algorithm:
         """Ask for an algorithm, which cannot be done while a graph is captured."""
         call, preference = self._blas.call, c_void_p()
-        call("MatmulPreferenceCreate", byref(preference))
-        workspace, schemes = c_uint64(WORKSPACE), c_uint32(IN_ORDER)
-        call("MatmulPreferenceSetAttribute", preference, MAX_WORKSPACE, byref(workspace), c_size_t(8))
-        call("MatmulPreferenceSetAttribute", preference, REDUCTION_SCHEMES, byref(schemes), c_size_t(4))
-        for attribute, alignment in zip(ALIGNMENTS, alignments, strict=True):
-            call("MatmulPreferenceSetAttribute", preference, attribute, byref(c_uint32(alignment)), c_size_t(4))
         found, count = Algorithm(), c_int()
-        call(
-            "MatmulAlgoGetHeuristic",
-            self._handle,
-            self._description,
-            *self._layouts,
-            preference,
-            c_int(1),
-            byref(found),
-            byref(count),
-        )
-        call("MatmulPreferenceDestroy", preference)
-        if not count.value:
+        call("MatmulPreferenceCreate", byref(preference))
+        try:
+            values = [(MAX_WORKSPACE, c_uint64(WORKSPACE)), (REDUCTION_SCHEMES, c_uint32(IN_ORDER))]
+            values += [(name, c_uint32(one)) for name, one in zip(ALIGNMENTS, alignments, strict=True)]
+            for name, value in values:
+                size = c_size_t(ctypes.sizeof(value))
+                call("MatmulPreferenceSetAttribute", preference, name, byref(value), size)
+            problem = self._handle, self._description, *self._layouts, preference
+            call("MatmulAlgoGetHeuristic", *problem, c_int(1), byref(found), byref(count))
+        finally:
+            call("MatmulPreferenceDestroy", preference)
+        if not count.value or found.status:
             raise RuntimeError("cuBLASLt has no algorithm for a product")
         return found
 
     def launch(
-        self, a: int, b: int, c: int, workspace: int, stream: int, bias: int | None = None, signs: int | None = None
+        self, a: int, b: int, c: int, workspace: int, stream: int, bias: int | None = None, mask: int | None = None
     ) -> None:
         """Multiply matrices at these addresses."""
-        for attribute, address in ((BIAS, bias), (SIGNS, signs)):
+        for attribute, address in ((BIAS, bias), (MASK, mask)):
             if address is not None:
                 self._set(attribute, c_void_p(address))
         first, second, before, after = self._layouts
@@ -218,8 +213,8 @@ class Product:
 
 
 @cache
-def find(index: int) -> Blas:
-    """Return cuBLASLt for a device; raises an error where it cannot be loaded."""
+def find(device: int) -> Blas:
+    """Return cuBLASLt for the device of this number, the current one; raises an error where it cannot be loaded."""
     from cuda.pathfinder import load_nvidia_dynamic_lib
 
     return Blas(ctypes.CDLL(load_nvidia_dynamic_lib("cublasLt").abs_path))

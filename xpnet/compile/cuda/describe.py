@@ -15,6 +15,7 @@ from .plan import LaunchPlan
 NODE = 1.2e-6  # seconds of a small kernel in a graph: https://github.com/pytorch/pytorch/issues/161104
 PRODUCT = 1.5e-6  # more of a small product, and for each column of its left factor, so that one of 128 x 128 x 128
 COLUMN = 8e-9  # takes 4 us: https://github.com/JuliaGPU/GemmKernels.jl/pull/169
+PROCESSORS = 132  # which have a block each, or several
 BANDWIDTH = 4.3e12  # bytes a second
 RATES = {"float32": 67e12, "float64": 67e12}  # operations a second; float64 by tensor cores
 
@@ -51,7 +52,8 @@ def estimated_seconds(plan: LaunchPlan) -> float:
     for launch in plan.launches:
         for one in launch:
             views: set[View] = {view for view, _ in accessed(one, plan.inlining)}
-            seconds += sum(view.size * view.dtype.itemsize for view in views) / BANDWIDTH
+            busy = min(1.0, grid_of(one, plan.inlining).blocks / PROCESSORS) if isinstance(one, Loop) else 1.0
+            seconds += sum(view.size * view.dtype.itemsize for view in views) / (BANDWIDTH * busy)
             if isinstance(one, Product):
                 inner = one.matrices[0].shape[-1]
                 operations = 2 * math.prod(one.operation.shape) * inner

@@ -6,7 +6,7 @@ A kernel runs one loop, or several that need nothing of each other, each with bl
 value, has sizes, strides, addresses and numbers. There are no atomic operations, and the order of every sum is that of
 the grid: equal inputs give equal bytes on equal devices.
 
-    the loop's reductions   a thread has                         threads that meet
+    the loop's reductions   a thread has                         a barrier is among
     none                    one element, or four side by side    none
     over columns            columns of one row                   a warp, or a block where rows are long and few
     over rows               rows of one column                   a block, of up to 32 columns
@@ -37,10 +37,12 @@ LIMITS = """
 """
 ELEMENTS = 128  # threads of a block in a loop without reductions
 BLOCK = 1024  # the most threads of a block
+MOST_ENTRIES = 512  # of a kernel's table: 4 KB
 TEAMS = 4  # warps of a block, each with a row
 LONG = 512  # columns from which a row is a block's
 MANY = 1024  # rows from which there are enough of them for a warp each
 LANES, LARGE = 4, 2**18  # elements of a thread in a loop of as many as fill a GPU
+# The numbers above and below are guesses, which no measurement on a GPU has confirmed yet.
 NARROW = 4  # columns up to which a block has no thread for a 32nd one
 SHARED = "addrspacecast (ptr addrspace(3) @shared to ptr)"
 INT32 = np.dtype(np.int32)
@@ -134,6 +136,10 @@ class Kernel:
                 with w.when(w.op("icmp ult", block, blocks)):  # negative behind a part's own blocks: very large
                     w.line(call.format(block))
                 block = w.op("sub", block, blocks)
+        if len(self.table) > MOST_ENTRIES:
+            raise ValueError(
+                f"a loop of {len(self.table)} sizes, strides and numbers, and a kernel takes {MOST_ENTRIES}"
+            )
         w.declared.update(*(part.w.declared for part in parts))
         self.text = HEADER + "\n".join(function for part in parts for function in part.w.functions) + "\n" + w.text
         # Where a row or a column is a block's, blocks are of up to 1024 threads, which may have 64 registers each:
@@ -259,13 +265,13 @@ class Part(LoopValues):
             super().store(view, value, scope)
             return
         self.address_of(view, scope)  # not only where the branch below is taken
-        self._meet()
+        self._barrier()
         with self.w.when(self._leader):
             super().store(view, value, scope)
-        self._meet()
+        self._barrier()
 
-    def _meet(self) -> None:
-        """Wait for the other threads of the team, and see what they have stored."""
+    def _barrier(self) -> None:
+        """Write a barrier: threads of the team wait for each other, and see what the others have stored."""
         if self._team is None:
             self.w.declared.add("declare void @llvm.nvvm.bar.warp.sync(i32)")
             self.w.line("call void @llvm.nvvm.bar.warp.sync(i32 -1)")
@@ -309,15 +315,15 @@ class Part(LoopValues):
         column = "0" if distance == "1" else self.once(ENTRY, "column", lambda: special_register(w, "tid.x"))
 
         def at(thread: str) -> str:
-            place = thread if distance == "1" else w.op("add", w.op("mul", thread, distance), column)
-            return w.at(memory_type(dtype), SHARED, place)
+            index = thread if distance == "1" else w.op("add", w.op("mul", thread, distance), column)
+            return w.at(memory_type(dtype), SHARED, index)
 
         def get(thread: str) -> Value:
             return w.cast(w.load(at(thread), dtype), total.dtype)
 
         own = at(number)
         w.store(own, w.cast(total, dtype))
-        self._meet()
+        self._barrier()
         half = w.variable()
         w.set(half, w.op("lshr", size, 1))
         with w.repeat(lambda: w.op("icmp sgt", w.get(half), 0)):
@@ -325,10 +331,10 @@ class Part(LoopValues):
             with w.when(w.op("icmp slt", number, width)):
                 both = combine(w, name, get(number), get(w.op("add", number, width)))
                 w.store(own, w.cast(both, dtype))
-            self._meet()
+            self._barrier()
             w.set(half, w.op("lshr", width, 1))
         result = get("0")
-        self._meet()  # before the next one writes there
+        self._barrier()  # before the next one writes there
         return result
 
 

@@ -12,11 +12,12 @@ from ..passes.inline import Inlining
 from ..passes.instructions import Barrier, Instruction, Loop, Product
 from ..passes.memory import Access, accessed, plan_memory
 from ..passes.plan import Plan, make_plan
-from .mapping import entries_of, grid_of
+from ..passes.split import split_reductions
+from .mapping import MOST_ENTRIES, entries_of, grid_of
 from .target import COSTS, KINDS
 
+FEW, LONG = 64, 2**14  # rows, too few to fill a GPU with a block each, and columns, too many for one block
 MOST_LOOPS = 8  # loops in one launch
-MOST_ENTRIES = 512 - MOST_LOOPS  # of their tables, of 8 bytes each: a kernel's parameters are 4 KB
 
 
 @dataclass
@@ -33,7 +34,7 @@ def launch_plan(trace: Trace, supports: Callable[[Product], bool]) -> LaunchPlan
         trace: the trace.
         supports: whether the GPU has a product with its epilogue.
     """
-    plan = make_plan(trace, COSTS, KINDS)
+    plan = make_plan(split_reductions(trace, COSTS.slow, FEW, LONG), COSTS, KINDS)
     instructions = [one for one in plan.instructions if not isinstance(one, Barrier)]
     instructions = fuse_epilogues(instructions, plan.inlining, supports)
     uses = {one: list(accessed(one, plan.inlining)) for one in instructions}
@@ -47,7 +48,7 @@ def launch_plan(trace: Trace, supports: Callable[[Product], bool]) -> LaunchPlan
 
 
 def documented(product: Product) -> bool:
-    """Whether cuBLASLt's documentation has a product with its epilogue: what is known of a GPU that is not here."""
+    """Whether a product has its epilogue by the documentation of cuBLASLt, which a plan without a GPU goes by."""
     return product.operation.dtype.name == "float32"
 
 
@@ -58,24 +59,32 @@ def _grouped(
     launches: list[list[Instruction]] = []  # from the last one
     entries = cache(lambda loop: entries_of(loop, inlining))
     sources: dict[Instruction, dict[Source, list[tuple[View, bool]]]] = {}
+
+    def joins(loop: Loop, launch: list[Instruction]) -> bool:
+        """Whether a launch has room for a loop."""
+        loops = [one for one in launch if isinstance(one, Loop)]
+        alike = loops and grid_of(loops[0], inlining).threads == grid_of(loop, inlining).threads
+        room = len(loops) < MOST_LOOPS and sum(map(entries, [loop, *loops])) <= MOST_ENTRIES - MOST_LOOPS
+        return bool(alike) and room
+
+    def launch_for(loop: Loop) -> list[Instruction] | None:
+        """The next launch that a loop can wait for, and join."""
+        for launch in reversed(launches):
+            if any(_conflict(sources[loop], sources[other]) for other in launch):
+                return None
+            if joins(loop, launch):
+                return launch
+        return None
+
     for one in reversed(instructions):
-        of_one = sources[one] = {}
+        sources[one] = {}
         for view, writes in uses[one]:
-            of_one.setdefault(view.source, []).append((view, writes))
-        found = None
-        if isinstance(one, Loop):
-            for launch in reversed(launches):
-                if any(_conflict(of_one, sources[other]) for other in launch):
-                    break
-                first = launch[0]
-                alike = isinstance(first, Loop) and grid_of(first, inlining).threads == grid_of(one, inlining).threads
-                if alike and len(launch) < MOST_LOOPS and sum(map(entries, [one, *launch])) <= MOST_ENTRIES:
-                    found = launch
-                    break
-        if found is None:
+            sources[one].setdefault(view.source, []).append((view, writes))
+        launch = launch_for(one) if isinstance(one, Loop) else None
+        if launch is None:
             launches.append([one])
         else:
-            found.insert(0, one)
+            launch.insert(0, one)
     return launches[::-1]
 
 

@@ -19,7 +19,7 @@ class StepKernels(Builder):
     def __init__(self, entries: int) -> None:
         super().__init__()
         with self.define(f"ptx_kernel void @loop(ptr byval([{entries} x i64]) align 8 %table)"):
-            self.place = self.as_pointer(self.field("%table", 0))
+            self.position = self.as_pointer(self.field("%table", 0))
             self.write(entries)
         self.kernel = HEADER + self.text
 
@@ -33,14 +33,14 @@ class Start(StepKernels):
 
     def write(self, entries: int) -> None:  # noqa: D102
         for number in range(1, entries):
-            self.set(self.at("i64", self.place, str(number - 1)), self.field("%table", number))
+            self.set(self.at("i64", self.position, str(number - 1)), self.field("%table", number))
 
 
 class Advance(StepKernels):
     """Goes on to the next step, by one thread."""
 
     def write(self, entries: int) -> None:  # noqa: D102
-        self.set(self.place, self.op("add", self.get(self.place), 1))
+        self.set(self.position, self.op("add", self.get(self.position), 1))
 
 
 class Fetch(StepKernels):
@@ -58,7 +58,7 @@ class Fetch(StepKernels):
         super().__init__(1 + 2 * len(sizes))
 
     def write(self, entries: int) -> None:  # noqa: D102
-        step = self.get(self.place)
+        step = self.get(self.position)
         width = special_register(self, "ntid.x")
         thread = self.op(
             "add", self.op("mul", special_register(self, "ctaid.x"), width), special_register(self, "tid.x")
@@ -67,7 +67,7 @@ class Fetch(StepKernels):
         for number, size in enumerate(self.sizes):
             target = self.as_pointer(self.field("%table", 1 + 2 * number))
             count = self.field("%table", 2 + 2 * number)
-            stacked = self.as_pointer(self.field(self.place, 1 + number))
+            stacked = self.as_pointer(self.field(self.position, 1 + number))
             kind = f"i{8 * size}"
             source = self.at(kind, stacked, self.op("mul", step, count))
             with self.loop(count, begin=thread, step=threads) as index:
@@ -76,4 +76,4 @@ class Fetch(StepKernels):
             self.declared.add("declare void @llvm.nvvm.barrier0()")
             self.line("call void @llvm.nvvm.barrier0()")
             with self.when(self.op("icmp eq", thread, 0)):
-                self.set(self.place, self.op("add", step, 1))
+                self.set(self.position, self.op("add", step, 1))

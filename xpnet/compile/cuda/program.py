@@ -1,8 +1,8 @@
 """A plan on a GPU: a kernel for each loop, a product of cuBLASLt for each product, and all of them in one CUDA graph.
 
 Nothing of a step comes from the host. The number of the step is on the device, as are the inputs that each step has its
-own of, and the graph's first kernel fetches them. So a run of many steps is as many launches of the graph, and the host
-never waits.
+own of, and the graph's first kernel fetches them. So a run of many steps is a number of launches, and the
+host never waits.
 
 The first step on given memory is launched kernel by kernel, which loads what CUDA loads lazily. The second one is
 captured.
@@ -14,7 +14,8 @@ import math
 import struct
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,21 @@ class Launch:
         self.function((self.grid.blocks,), self.grid.threads, (words.view(f"V{words.nbytes}")[0],))
 
 
+@dataclass
+class Graphs:
+    """The graphs of a step on given memory.
+
+    Attributes:
+        memory: the inputs, which must stay as long as the graphs.
+        loaded: whether the kernels have been launched one by one: CUDA loads them then, which no capture allows.
+        by_steps: the graphs, by their number of steps.
+    """
+
+    memory: Mapping[Source, Array]
+    loaded: bool = False
+    by_steps: dict[int, Any] = field(default_factory=dict)
+
+
 class Program:
     """An executable on a GPU; arguments and errors are those of `Executable`.
 
@@ -89,8 +105,8 @@ class Program:
             self._workspace = device.zeros((max(self.plan.size, 1),), "uint8")
             scratch = max((one.workspace for one in self._products.values()), default=0)
             self._scratch = device.zeros((max(scratch, 1),), "uint8")
-            self._signs = {
-                one: device.zeros((made.signs,), "uint8") for one, made in self._products.items() if made.signs
+            self._masks = {
+                one: device.zeros((made.mask,), "uint8") for one, made in self._products.items() if made.mask
             }
             self._position = device.zeros((1 + len(self._own),), "int64")
             self._fixed: dict[Source, Array] = {one: device.zeros(one.shape, one.dtype) for one in self._own}
@@ -105,9 +121,7 @@ class Program:
             self._fetch = functions.function(Fetch(sizes, advances=self._fetch_blocks == 1).kernel)
             self._advance = functions.function(Advance(1).kernel)
         self._lock = threading.Lock()
-        # By the addresses of the inputs: their memory, which must stay as long as the graphs, and the graphs, by the
-        # number of their steps.
-        self._graphs: dict[Any, tuple[Mapping[Source, Array], dict[int, Any]]] = {}
+        self._graphs: dict[Any, Graphs] = {}  # by the addresses of the inputs
 
     def _supports(self, product: Product) -> bool:
         """Whether cuBLASLt has a product with its epilogue; keep it then."""
@@ -118,7 +132,7 @@ class Program:
         return True
 
     def _find_products(self) -> None:
-        """Have a product of cuBLASLt for each that has none yet; none at all where one cannot be had."""
+        """Make the products of cuBLASLt that have no epilogue; where one cannot be made, all products are CuPy's."""
         for one in self.plan.instructions:
             if isinstance(one, Product) and one not in self._products:
                 try:
@@ -135,27 +149,31 @@ class Program:
         """Run the plan `steps` times."""
         with self._lock, self._device.activate():
             check_arrays(self._inputs, arrays, steps)
-            memory = self._fixed | {one: arrays[one.name] for one in self._inputs if not one.per_step}
-            key = tuple((array.data.ptr, array.shape) for array in memory.values())
-            if key not in self._graphs:
-                self._check_alignment(memory)
+            graphs = self._graphs_on(self._fixed | {one: arrays[one.name] for one in self._inputs if not one.per_step})
             stacked = [arrays[one.name].data.ptr for one in self._own]
             Launch(self._start, ONE_THREAD, [self._position.data.ptr, 0, *stacked])()
-            if key not in self._graphs and steps:
-                self._graphs = dict([*self._graphs.items(), (key, (memory, {}))][-GRAPHS:])
-                self._launch_all(memory)
-                steps -= 1
             while steps:
-                count = STEPS if steps >= STEPS else 1
-                if self.why_no_graph is not None:
-                    self._launch_all(memory)
-                    steps -= 1
-                    continue
-                _, graphs = self._graphs[key]
-                if count not in graphs:
-                    graphs[count] = self._capture(memory, count)
-                graphs[count].launch()
-                steps -= count
+                steps -= self._launch_some(graphs, steps)
+
+    def _graphs_on(self, memory: Mapping[Source, Array]) -> Graphs:
+        """Return the graphs for this memory, which there may be none of yet."""
+        key = tuple((array.data.ptr, array.shape) for array in memory.values())
+        if key not in self._graphs:
+            self._check_alignment(memory)
+            self._graphs = dict([*self._graphs.items(), (key, Graphs(memory))][-GRAPHS:])
+        return self._graphs[key]
+
+    def _launch_some(self, graphs: Graphs, steps: int) -> int:
+        """Launch up to `steps` steps, and return how many."""
+        if self.why_no_graph is not None or not graphs.loaded:
+            self._launch_all(graphs.memory)
+            graphs.loaded = True
+            return 1
+        count = STEPS if steps >= STEPS else 1
+        if count not in graphs.by_steps:
+            graphs.by_steps[count] = self._capture(graphs.memory, count)
+        graphs.by_steps[count].launch()
+        return count
 
     def _check_alignment(self, memory: Mapping[Source, Array]) -> None:
         """Raise ValueError for an array that begins where a product or a vector in memory must not."""
@@ -179,9 +197,11 @@ class Program:
             try:
                 for _ in range(steps):
                     self._launch_all(memory)
-            finally:
-                graph = stream.end_capture()
-        return graph
+            except BaseException:
+                with suppress(Exception):  # the capture is void
+                    stream.end_capture()
+                raise
+            return stream.end_capture()
 
     def _launch_all(self, memory: Mapping[Source, Array]) -> None:
         """Launch a step's kernels and products on the current stream."""
@@ -209,12 +229,12 @@ class Program:
             self._device.xp.matmul(a, b, out=c)
             return
         a_at, b_at, c_at = (self._start_of(view, memory) for view in product.matrices)
-        epilogue, bias, signs = product.epilogue, None, None
+        epilogue, bias, mask = product.epilogue, None, None
         if epilogue is not None:
             bias = None if epilogue.bias is None else self._start_of(epilogue.bias, memory)
-            kept = self._signs.get(product if epilogue.relu_of is None else epilogue.relu_of)
-            signs = None if kept is None else kept.data.ptr
-        self._products[product].launch(a_at, b_at, c_at, self._scratch.data.ptr, stream, bias, signs)
+            kept = self._masks.get(product if epilogue.relu_of is None else epilogue.relu_of)
+            mask = None if kept is None else kept.data.ptr
+        self._products[product].launch(a_at, b_at, c_at, self._scratch.data.ptr, stream, bias, mask)
 
     def _start_of(self, view: View, memory: Mapping[Source, Array]) -> int:
         return self._address(view.source, memory) + view.offset * view.dtype.itemsize
@@ -249,26 +269,27 @@ class Program:
 
     def release(self) -> None:
         """Keep none of the arrays that it ran on."""
-        self._graphs.clear()
+        with self._lock:
+            self._graphs.clear()
 
     def __str__(self) -> str:
         return describe_launches(self.plan, self._device.name, self.why_no_graph)
 
 
-def shapes_of(product: Product) -> tuple[np.dtype[Any], int, blas.Matrix, blas.Matrix, blas.Matrix, blas.Work]:
+def shapes_of(product: Product) -> tuple[np.dtype[Any], int, blas.Matrix, blas.Matrix, blas.Matrix, blas.Epilogue]:
     """Return a product as cuBLASLt takes it: type, number of replicas, matrices, and what its epilogue does."""
     operation, epilogue = product.operation, product.epilogue
     replicas = operation.shape[0] if len(operation.shape) == 3 else 1
-    work = blas.Work(blas.NOTHING)
+    own = blas.Epilogue(blas.EPILOGUE_DEFAULT)
     if epilogue is not None and epilogue.relu_of is not None:
-        work = blas.Work(blas.RELU_DERIVATIVE, signs=True)
+        own = blas.Epilogue(blas.EPILOGUE_DRELU, mask=True)
     elif epilogue is not None and epilogue.bias is not None:
-        code = blas.BIAS_ADDED
+        code = blas.EPILOGUE_BIAS
         if epilogue.relu:
-            code = blas.RELU_OF_BIAS_KEPT if epilogue.kept else blas.RELU_OF_BIAS
-        work = blas.Work(code, _replica_stride(epilogue.bias), epilogue.kept)
+            code = blas.EPILOGUE_RELU_AUX_BIAS if epilogue.kept else blas.EPILOGUE_RELU_BIAS
+        own = blas.Epilogue(code, _replica_stride(epilogue.bias), epilogue.kept)
     a, b, c = (_matrix(view) for view in product.matrices)
-    return operation.dtype, replicas, a, b, c, work
+    return operation.dtype, replicas, a, b, c, own
 
 
 def _matrix(view: View) -> blas.Matrix:

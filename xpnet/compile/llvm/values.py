@@ -238,7 +238,7 @@ class LoopValues:
         return self.w.get(self.w.at("ptr", "%memory", pointer), "ptr")
 
     def bounded(self, number: str, rows: Entry) -> str:
-        """The number of a row that is gathered, kept among the rows that there are where nothing else sees to it."""
+        """The number of a gathered row, within bounds: here as it is, since the indices are checked before a run."""
         return number
 
     def _only_row(self, view: View, base: str) -> str:

@@ -52,7 +52,7 @@ class Loop:
 
 @dataclass(eq=False)
 class Epilogue:
-    """What a product does to its elements before it writes them.
+    """Work on the elements of a product before they are written.
 
     Attributes:
         result: the operation whose result that is.
