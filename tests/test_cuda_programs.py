@@ -17,8 +17,10 @@ from xpnet import MLP, Adam, Trainer
 from xpnet.commands import train
 from xpnet.compile import record
 from xpnet.compile.cuda import blas, program
+from xpnet.compile.cuda.compiler import Compiler, Kernels
 from xpnet.compile.cuda.mapping import Part
 from xpnet.compile.cuda.position import Fetch
+from xpnet.compile.llvm.cache import CodeCache
 
 pytestmark = pytest.mark.cuda
 
@@ -359,6 +361,28 @@ def test_a_gpu_without_a_precision(monkeypatch, run):
     reason = "cuda:0 has no products in bf16: RuntimeError: cublasLtMatmulAlgoGetHeuristic failed with status 15"
     assert (code, json.loads(out)["compiled"]) == (0, reason)
     assert f"steps run eagerly, and slower: {reason}" in err
+
+
+def test_a_driver_that_is_too_old(monkeypatch):
+    def refuse(self, ptx):
+        raise RuntimeError("CUDA_ERROR_UNSUPPORTED_PTX_VERSION: the provided PTX is of a later toolchain")
+
+    monkeypatch.setattr(Kernels, "_loaded", refuse)
+    monkeypatch.setattr(program, "kernels", lambda device: Kernels(device))
+    trainer = Trainer(MLP([20, 30, 4], device="cuda"))
+    trainer.fit(np.ones((32, 20)), np.arange(32) % 4)
+    assert trainer.compiled == "the NVIDIA driver is too old for compiled steps: update it"
+
+
+def test_ptx_that_cannot_be_stored(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("where the folder would be", encoding="utf-8")
+    made = Kernels(GPU)
+    monkeypatch.setattr(made, "_compiler", Compiler(90, CodeCache(tmp_path / "file" / "code")))
+    monkeypatch.setattr(program, "kernels", lambda device: made)
+    run, arrays = prepared()
+    found = copied(arrays)
+    run.run(found, 20)
+    assert_right(found, arrays)
 
 
 # Faults that are put in must be found

@@ -62,15 +62,20 @@ class Kernels:
     def function(self, text: str) -> Any:
         """Return the function of the one kernel, `loop`, that a text defines; the device is the current one."""
         if text not in self._functions:
-            module = self._device.xp.cuda.function.Module()
             try:
-                module.load(self._compiler.ptx(text))
+                module = self._loaded(self._compiler.ptx(text))
             except Exception as error:
                 if "UNSUPPORTED_PTX_VERSION" in str(error):
                     raise DeviceError("the NVIDIA driver is too old for compiled steps: update it") from error
                 raise
             self._functions[text] = module.get_function("loop")
         return self._functions[text]
+
+    def _loaded(self, ptx: bytes) -> Any:
+        """Module of PTX, which the driver has turned into machine code."""
+        module = self._device.xp.cuda.function.Module()
+        module.load(ptx)
+        return module
 
 
 @cache
