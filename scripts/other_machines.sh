@@ -24,7 +24,10 @@ while :; do
         *) break ;;
     esac
 done
-if [ -n "$short" ]; then set -- tests/test_search.py tests/test_commands*.py tests/test_compile_*.py "$@"; fi
+if [ -n "$short" ]; then
+    compiled=(tests/test_compile_{functions,programs,runs,sparse,split,training}.py)
+    set -- tests/test_search.py tests/test_commands_{train,device}.py "${compiled[@]}" "$@"
+fi
 
 # The vector features that NumPy was built with, has found here, and that begin with one of these names: those of 2.0 to
 # 2.3 are single ones (AVX2, AVX512F), those of 2.4 are levels (X86_V3).
