@@ -16,10 +16,11 @@ from random_programs import build, formulas, quick, sizes
 from xpnet import MLP, Adam, Trainer
 from xpnet.commands import train
 from xpnet.compile import record
-from xpnet.compile.cuda import blas, program
+from xpnet.compile.cuda import blas, products, program
 from xpnet.compile.cuda.compiler import Compiler, Kernels
 from xpnet.compile.cuda.mapping import Part
 from xpnet.compile.cuda.position import Fetch
+from xpnet.compile.cuda.products import Products
 from xpnet.compile.llvm.cache import CodeCache
 
 pytestmark = pytest.mark.cuda
@@ -170,7 +171,7 @@ def test_without_cublaslt_products_are_cupys(monkeypatch):
     run.run(found, 20)
     assert_right(found, arrays)
     assert "launched one by one: products are CuPy's, which no graph can hold: " in str(run)
-    assert run.why_no_graph.endswith("libcublasLt.so.13: not found")
+    assert run._products.why_cupys.endswith("libcublasLt.so.13: not found")
 
 
 def test_one_product_without_an_algorithm(monkeypatch):
@@ -185,7 +186,7 @@ def test_one_product_without_an_algorithm(monkeypatch):
     monkeypatch.setattr(blas.Blas, "product", limited)
     arrays = descent_arrays(dtype="float32")
     run = OnGPU(recorded(descent, arrays))
-    assert "no algorithm" in run.why_no_graph
+    assert "no algorithm" in run._products.why_cupys
     found = copied(arrays)
     run.run(found, 3)
     right = copied(arrays)
@@ -220,7 +221,7 @@ def test_rows_of_a_trainer_in_any_order():
 
 
 def test_without_epilogues(monkeypatch):
-    monkeypatch.setattr(program.Program, "_supports", lambda self, product: False)
+    monkeypatch.setattr(Products, "supports", lambda self, product: False)
     arrays = descent_arrays(steps=20, dtype="float32")
     run = OnGPU(recorded(descent, descent_arrays(dtype="float32"), per_step=OWN))
     found = copied(arrays)
@@ -389,8 +390,8 @@ def test_ptx_that_cannot_be_stored(tmp_path, monkeypatch):
 
 
 def wrong_leading_dimension(monkeypatch):
-    right = program._matrix
-    monkeypatch.setattr(program, "_matrix", lambda view: replace(right(view), leading=40))
+    right = products._matrix
+    monkeypatch.setattr(products, "_matrix", lambda view: replace(right(view), leading=40))
 
 
 def missing_barrier(monkeypatch):

@@ -1,10 +1,10 @@
 """A plan on a GPU: a kernel for each loop, a product of cuBLASLt for each product, and all of them in one CUDA graph.
 
 Nothing of a step comes from the host. The number of the step is on the device, as are the inputs that each step has its
-own of, and the graph's first kernel fetches them. So a run of many steps is a number of launches, and the
-host never waits.
+own of, and the graph's first kernel fetches them. So a run of many steps is a number of launches, and the host never
+waits.
 
-The first step on given memory is launched kernel by kernel, which loads what CUDA loads lazily. The second one is
+The first step on given memory is launched kernel by kernel, which loads what CUDA loads lazily. The next ones are
 captured.
 """
 
@@ -16,23 +16,23 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...core.device import ALIGNMENT, Array, Device
-from ...core.errors import DeviceError, one_line
 from ..executable import check_arrays, run_inputs
-from ..ir import Input, Operation, Source, Trace, View, matrix_layout
+from ..ir import Input, Operation, Source, Trace, View
 from ..llvm.values import Entry, Pointer, Rows
 from ..passes.instructions import Loop, Product
 from ..passes.memory import accessed
-from . import blas
 from .compiler import kernels
 from .describe import describe_launches
 from .mapping import Grid, Kernel, lanes_of
 from .plan import launch_plan
 from .position import THREADS, Advance, Fetch, Start
+from .products import Products
 
 GRAPHS = 4  # graphs that are kept, each for other memory
 STEPS = 8  # steps of a graph, where there are as many: a launch has a fixed cost, and so has its capture
@@ -74,76 +74,55 @@ class Program:
 
     Attributes:
         plan: its plan.
-        why_no_graph: the reason why kernels are launched one by one; None where they are one graph.
 
     Args:
         trace: the trace.
         device: the GPU.
-        precision: of products, one of `PRECISIONS`.
+        precision: of products of float32, one of `PRECISIONS`.
     """
 
     compiled = True
     asynchronous = True
 
     def __init__(self, trace: Trace, device: Device, precision: str = "fp32") -> None:
-        self._device, self._precision = device, precision
-        self.why_no_graph: str | None = None
-        self._products: dict[Product, blas.Product] = {}
-        with device.activate():
-            self.plan = launch_plan(trace, self._supports)
-            self._find_products()
-            if self.why_no_graph is not None:  # CuPy's products have no epilogues
-                self.plan = launch_plan(trace, lambda product: False)
-            self._kernels = {
-                one[0]: Kernel([loop for loop in one if isinstance(loop, Loop)], self.plan.inlining)
-                for one in self.plan.launches
-                if isinstance(one[0], Loop)
-            }
-            self._inputs = run_inputs(self.plan.trace)
-            self._aligned = self._aligned_inputs()
-            self._own = [one for one in self._inputs if one.per_step]
-            self._workspace = device.zeros((max(self.plan.size, 1),), "uint8")
-            scratch = max((one.workspace for one in self._products.values()), default=0)
-            self._scratch = device.zeros((max(scratch, 1),), "uint8")
-            self._masks = {
-                one: device.zeros((made.mask,), "uint8") for one, made in self._products.items() if made.mask
-            }
-            self._position = device.zeros((1 + len(self._own),), "int64")
-            self._fixed: dict[Source, Array] = {one: device.zeros(one.shape, one.dtype) for one in self._own}
-            for one in self.plan.trace.inputs:
-                if one.constant is not None:
-                    self._fixed[one] = device.asarray(one.constant)
-            functions = kernels(device)
-            self._functions = {one: functions.function(kernel.text) for one, kernel in self._kernels.items()}
-            self._fetch_blocks = -(-max((math.prod(one.shape) for one in self._own), default=1) // ALONE)
-            sizes = [one.dtype.itemsize for one in self._own]
-            self._start = functions.function(Start(2 + len(self._own)).kernel)
-            self._fetch = functions.function(Fetch(sizes, advances=self._fetch_blocks == 1).kernel)
-            self._advance = functions.function(Advance(1).kernel)
+        self._device = device
         self._lock = threading.Lock()
         self._graphs: dict[Any, Graphs] = {}  # by the addresses of the inputs
+        with device.activate():
+            self._products = Products(device, precision)
+            self.plan = launch_plan(trace, self._products.supports)
+            self._products.complete(one for one in self.plan.instructions if isinstance(one, Product))
+            if self._products.why_cupys is not None:
+                self.plan = launch_plan(trace, lambda product: False)
+            self._inputs = run_inputs(self.plan.trace)
+            self._own = [one for one in self._inputs if one.per_step]
+            self._aligned = self._aligned_inputs()
+            self._make_memory()
+            self._make_kernels()
 
-    def _supports(self, product: Product) -> bool:
-        """Whether cuBLASLt has a product with its epilogue; keep it then."""
-        try:
-            self._products[product] = blas.find(self._device.index or 0).product(self._precision, *shapes_of(product))
-        except Exception:
-            return False
-        return True
+    def _make_memory(self) -> None:
+        """Make the memory of results, of a step's own inputs, of constants, and of the position."""
+        zeros = self._device.zeros
+        self._workspace = zeros((max(self.plan.size, 1),), "uint8")
+        self._position = zeros((1 + len(self._own),), "int64")
+        self._fixed: dict[Source, Array] = {one: zeros(one.shape, one.dtype) for one in self._own}
+        for one in self.plan.trace.inputs:
+            if one.constant is not None:
+                self._fixed[one] = self._device.asarray(one.constant)
 
-    def _find_products(self) -> None:
-        """Make the products of cuBLASLt that have no epilogue; where one cannot be made, all products are CuPy's."""
-        for one in self.plan.instructions:
-            if isinstance(one, Product) and one not in self._products:
-                try:
-                    self._products[one] = blas.find(self._device.index or 0).product(self._precision, *shapes_of(one))
-                except Exception as error:
-                    if self._precision != "fp32":
-                        reason = f"has no products in {self._precision}: {one_line(error)}"
-                        raise DeviceError(f"{self._device.name} {reason}") from error
-                    self.why_no_graph = f"products are CuPy's, which no graph can hold: {one_line(error)}"
-                    self._products = {}
-                    return
+    def _make_kernels(self) -> None:
+        """Compile the kernels of loops, and those that go from step to step."""
+        function = kernels(self._device).function
+        self._kernels = {}
+        for launch in self.plan.launches:
+            if loops := [one for one in launch if isinstance(one, Loop)]:
+                kernel = Kernel(loops, self.plan.inlining)
+                self._kernels[launch[0]] = kernel, function(kernel.text)
+        self._fetch_blocks = -(-max((math.prod(one.shape) for one in self._own), default=1) // ALONE)
+        sizes = [one.dtype.itemsize for one in self._own]
+        self._start = function(Start(2 + len(self._own)).kernel)
+        self._fetch = function(Fetch(sizes, advances=self._fetch_blocks == 1).kernel)
+        self._advance = function(Advance(1).kernel)
 
     def run(self, arrays: Mapping[str, Array], steps: int = 1) -> None:
         """Run the plan `steps` times."""
@@ -165,7 +144,7 @@ class Program:
 
     def _launch_some(self, graphs: Graphs, steps: int) -> int:
         """Launch up to `steps` steps, and return how many."""
-        if self.why_no_graph is not None or not graphs.loaded:
+        if self._products.why_cupys is not None or not graphs.loaded:
             self._launch_all(graphs.memory)
             graphs.loaded = True
             return 1
@@ -183,9 +162,9 @@ class Program:
 
     def _aligned_inputs(self) -> list[Input]:
         """The inputs that products read or write, or loops in vectors."""
-        views = [view for product in self._products for view in product.matrices]
-        for one in self.plan.instructions:
-            if isinstance(one, Loop) and lanes_of(one, self.plan.inlining) > 1:
+        views: list[View] = []
+        for one in (one for launch in self.plan.launches for one in launch):
+            if isinstance(one, Product) or lanes_of(one, self.plan.inlining) > 1:
                 views += [view for view, _ in accessed(one, self.plan.inlining)]
         return list(dict.fromkeys(view.source for view in views if isinstance(view.source, Input)))
 
@@ -206,13 +185,12 @@ class Program:
     def _launch_all(self, memory: Mapping[Source, Array]) -> None:
         """Launch a step's kernels and products on the current stream."""
         self._launch_fetch()
-        stream = self._device.xp.cuda.get_current_stream().ptr
         for first, *_ in self.plan.launches:
             if isinstance(first, Product):
-                self._multiply(first, memory, stream)
+                self._products.launch(first, partial(self._start_of, memory), partial(self._array, memory))
             else:
-                kernel = self._kernels[first]
-                Launch(self._functions[first], kernel.grid, [self._number(one, memory) for one in kernel.table])()
+                kernel, function = self._kernels[first]
+                Launch(function, kernel.grid, [self._number(one, memory) for one in kernel.table])()
         if self._fetch_blocks > 1:
             Launch(self._advance, ONE_THREAD, [self._position.data.ptr])()
 
@@ -223,20 +201,8 @@ class Program:
             table += [self._fixed[one].data.ptr, math.prod(one.shape)]
         Launch(self._fetch, Grid(self._fetch_blocks, (THREADS, 1)), table)()
 
-    def _multiply(self, product: Product, memory: Mapping[Source, Array], stream: int) -> None:
-        if self.why_no_graph is not None:
-            a, b, c = (self._array(view, memory) for view in product.matrices)
-            self._device.xp.matmul(a, b, out=c)
-            return
-        a_at, b_at, c_at = (self._start_of(view, memory) for view in product.matrices)
-        epilogue, bias, mask = product.epilogue, None, None
-        if epilogue is not None:
-            bias = None if epilogue.bias is None else self._start_of(epilogue.bias, memory)
-            kept = self._masks.get(product if epilogue.relu_of is None else epilogue.relu_of)
-            mask = None if kept is None else kept.data.ptr
-        self._products[product].launch(a_at, b_at, c_at, self._scratch.data.ptr, stream, bias, mask)
-
-    def _start_of(self, view: View, memory: Mapping[Source, Array]) -> int:
+    def _start_of(self, memory: Mapping[Source, Array], view: View) -> int:
+        """Address of a view's first element."""
         return self._address(view.source, memory) + view.offset * view.dtype.itemsize
 
     def _address(self, source: Source, memory: Mapping[Source, Array]) -> int:
@@ -253,7 +219,7 @@ class Program:
             return int(struct.unpack("<q", struct.pack("<d", entry))[0])
         return entry
 
-    def _array(self, view: View, memory: Mapping[Source, Array]) -> Array:
+    def _array(self, memory: Mapping[Source, Array], view: View) -> Array:
         """A view as an array of CuPy."""
         xp, source = self._device.xp, view.source
         start = view.offset * view.dtype.itemsize
@@ -273,34 +239,4 @@ class Program:
             self._graphs.clear()
 
     def __str__(self) -> str:
-        return describe_launches(self.plan, self._device.name, self.why_no_graph)
-
-
-def shapes_of(product: Product) -> tuple[np.dtype[Any], int, blas.Matrix, blas.Matrix, blas.Matrix, blas.Epilogue]:
-    """Return a product as cuBLASLt takes it: type, number of replicas, matrices, and what its epilogue does."""
-    operation, epilogue = product.operation, product.epilogue
-    replicas = operation.shape[0] if len(operation.shape) == 3 else 1
-    own = blas.Epilogue(blas.EPILOGUE_DEFAULT)
-    if epilogue is not None and epilogue.relu_of is not None:
-        own = blas.Epilogue(blas.EPILOGUE_DRELU, mask=True)
-    elif epilogue is not None and epilogue.bias is not None:
-        code = blas.EPILOGUE_BIAS
-        if epilogue.relu:
-            code = blas.EPILOGUE_RELU_AUX_BIAS if epilogue.kept else blas.EPILOGUE_RELU_BIAS
-        own = blas.Epilogue(code, _replica_stride(epilogue.bias), epilogue.kept)
-    a, b, c = (_matrix(view) for view in product.matrices)
-    return operation.dtype, replicas, a, b, c, own
-
-
-def _matrix(view: View) -> blas.Matrix:
-    layout = matrix_layout(view)
-    assert layout is not None
-    transposed, leading = layout
-    size, stride = view.dtype.itemsize, _replica_stride(view)
-    # Inputs and results begin at multiples of ALIGNMENT.
-    alignment = math.gcd(ALIGNMENT, view.offset * size, stride * size)
-    return blas.Matrix(view.shape[-2], view.shape[-1], leading, transposed, stride, alignment)
-
-
-def _replica_stride(view: View) -> int:
-    return view.strides[0] if view.ndim == 3 and view.shape[0] > 1 else 0
+        return describe_launches(self.plan, self._device.name, self._products.why_cupys)
