@@ -35,14 +35,13 @@ LIMITS = """
 !0 = !{ptr @loop, !"maxntidx", i32 1024}
 !1 = !{ptr @loop, !"minctasm", i32 1}
 """
-ELEMENTS = 128  # threads of a block in a loop without reductions
 BLOCK = 1024  # the most threads of a block
 MOST_ENTRIES = 512  # of a kernel's table: 4 KB
-TEAMS = 4  # warps of a block, each with a row
-LONG = 512  # columns from which a row is a block's
-MANY = 1024  # rows from which there are enough of them for a warp each
+# What follows are guesses, which no measurement on a GPU has confirmed yet.
+ELEMENTS = 128  # threads of a block in a loop without reductions
 LANES, LARGE = 4, 2**18  # elements of a thread in a loop of as many as fill a GPU
-# The numbers above and below are guesses, which no measurement on a GPU has confirmed yet.
+TEAMS = 4  # warps of a block, each with a row
+LONG, MANY = 512, 1024  # columns from which a row is a block's, and rows from which there are enough for a warp each
 NARROW = 4  # columns up to which a block has no thread for a 32nd one
 SHARED = "addrspacecast (ptr addrspace(3) @shared to ptr)"
 INT32 = np.dtype(np.int32)
@@ -142,8 +141,8 @@ class Kernel:
             )
         w.declared.update(*(part.w.declared for part in parts))
         self.text = HEADER + "\n".join(function for part in parts for function in part.w.functions) + "\n" + w.text
-        # Where a row or a column is a block's, blocks are of up to 1024 threads, which may have 64 registers each:
-        # without the limit, a long loop gets up to 255, and cannot be launched.
+        # Where a row or a column is a block's, blocks have up to 1024 threads, so that each may have 64 registers.
+        # Without the limit a long loop gets up to 255, and cannot be launched.
         if any(loop.along is not None and not _by_warps(loop) for loop in loops):
             self.text += LIMITS
 
