@@ -500,9 +500,8 @@ def test_rules_of_a_users_own():
 def test_networks_and_trainers_can_be_read():
     model = MLP([2, 3, 2])
     trainer = Trainer(model, Adam(0.5), schedule=schedules.cosine(3), batch_size=4)
-    assert repr(trainer) == (
-        f"Trainer({model!r}, Adam(learning_rate=0.5), schedule=cosine(3, 0.0), batch_size=4, seed=0, compile=True)"
-    )
+    options = "schedule=cosine(3, 0.0), batch_size=4, seed=0, compile=True, precision='fp32'"
+    assert repr(trainer) == f"Trainer({model!r}, Adam(learning_rate=0.5), {options})"
     assert " at 0x" not in repr(trainer)
     assert "x_train=uint8[1437, 8, 8]" in repr(load_digits())
     for one in (tutorial.Adam(), tutorial.MultiLayerNet(3, 4, 2), trainer.model.network.layout):

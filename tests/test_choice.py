@@ -9,7 +9,7 @@ import pytest
 from stand_in import StandIn
 
 from xpnet.commands import train
-from xpnet.core.device import CPU, Device
+from xpnet.core.device import CPU, Device, gpu_properties
 from xpnet.training import choice
 
 GPU = Device("cuda:0", StandIn(), 0)
@@ -20,7 +20,7 @@ LONG = {"sizes": [100, 200, 10], "batch_size": 128, "steps": 10_000}
 def file(monkeypatch, tmp_path):
     path = tmp_path / "cache" / "devices.json"
     monkeypatch.setattr(choice, "_cache", lambda: path)
-    monkeypatch.setattr(choice, "_name", lambda gpu: ["stand-in", 1])
+    monkeypatch.setattr(choice, "machine", lambda gpu: [gpu.name])
     return path
 
 
@@ -113,7 +113,7 @@ def test_the_command_says_what_auto_is(monkeypatch, run):
 def test_both_devices_are_measured(monkeypatch, cuda):
     monkeypatch.undo()
     monkeypatch.setattr(choice, "SECONDS", 0.01)
-    assert choice._name(cuda)[1] > 0
+    assert gpu_properties(cuda)["memory"] > 0
     times = [choice.seconds_a_step(device, [20, 30, 3], 32, "float32") for device in (CPU, cuda)]
     assert all(1e-6 < time < 10.0 for time in times)
 

@@ -19,8 +19,16 @@ import numpy as np
 from .. import __version__
 from ..compile import why_not_compiled
 from ..compile.cpu import blas
+from ..compile.cuda import blas as cublaslt
 from ..core.checks import path_of
-from ..core.device import LEAST_CAPABILITY, cupy_distributions, get_device, processor_name, usable_processors
+from ..core.device import (
+    LEAST_CAPABILITY,
+    cupy_distributions,
+    get_device,
+    gpu_properties,
+    processor_name,
+    usable_processors,
+)
 from ..core.errors import DataError, DeviceError, one_line, printable
 from ..data.mnist import FILES, MNIST, cache_folder, find
 from ..training.config import most_threads
@@ -172,8 +180,15 @@ def _gpu() -> Result:
         device = get_device("cuda")
     except DeviceError as error:
         return f"none: {error}", None
-    properties = device.xp.cuda.runtime.getDeviceProperties(device.index)
-    return f"{device.name}, {properties['name'].decode()}; a kernel and a matrix product ran on it", None
+    ran = f"{device.name}, {gpu_properties(device)['name']}; a kernel and a matrix product ran on it"
+    reason = why_not_compiled(device)
+    if reason is None:
+        with device.activate():
+            try:
+                cublaslt.find(device.index or 0)
+            except Exception as error:
+                return f"{ran}; compiled steps are no CUDA graph: {one_line(error)}", None
+    return f"{ran}; {'training steps are compiled for it' if reason is None else reason}", None
 
 
 def _compiler() -> Result:

@@ -360,6 +360,19 @@ def blas_kernels() -> dict[str, str]:
     }
 
 
+def gpu_properties(device: Device) -> dict[str, Any]:
+    """Return what a run on a GPU depends on: its name, memory in bytes and compute capability, driver and runtime."""
+    runtime = device.xp.cuda.runtime
+    found = runtime.getDeviceProperties(device.index)
+    return {
+        "name": found["name"].decode(),
+        "memory": int(found["totalGlobalMem"]),
+        "capability": f"{found['major']}.{found['minor']}",
+        "driver": runtime.driverGetVersion(),
+        "runtime": runtime.runtimeGetVersion(),
+    }
+
+
 def processor_name() -> str:
     """Name of the processor; its architecture where the system has no name."""
     try:

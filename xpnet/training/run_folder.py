@@ -16,7 +16,7 @@ import numpy as np
 from .. import __version__
 from ..compile import why_not_compiled
 from ..compile.cpu.compiler import compiler
-from ..core.device import Device, blas_kernels, cupy_distributions, processor_name
+from ..core.device import CPU, Device, blas_kernels, cupy_distributions, gpu_properties, processor_name
 from ..core.errors import DataError
 from ..core.files import try_writing, write_atomically
 from ..data import Dataset
@@ -58,7 +58,7 @@ class RunFolder:
         content = {
             "options": config.as_dict() | {"threads": threads, "dataset": data.name},
             "device": device.name,
-            "machine": machine(),
+            "machine": machine(device),
             "versions": versions(),
             "data": {"source": data.source, "rows": len(data.x_train), "sha256": data.fingerprint()},
         }
@@ -127,9 +127,11 @@ def lock_file(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def machine() -> dict[str, Any]:
-    """Return the parts of this machine that a run's bytes depend on: processor, BLAS kernels, LLVM's target."""
+def machine(device: Device = CPU) -> dict[str, Any]:
+    """Return the parts of this machine that a run's bytes depend on: processor, BLAS kernels, LLVM's target, GPU."""
     found: dict[str, Any] = {"processor": processor_name(), "blas": blas_kernels()}
+    if device.index is not None:
+        found["gpu"] = gpu_properties(device)
     return found if why_not_compiled() is not None else found | {"llvm": compiler().processor}
 
 
