@@ -154,8 +154,9 @@ def test_steps_that_cannot_be_traced_are_told_of(run, untraceable):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_run_that_is_interrupted(tmp_path, number, code):
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_run_that_is_interrupted(tmp_path, name, code):
+    number = getattr(signal, name)
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "xpnet.train", *DIGITS, "--epochs", "100000", "--out", str(folder)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -169,9 +170,9 @@ def test_a_run_that_is_interrupted(tmp_path, number, code):
     assert process.returncode == code
     assert out == ""
     last = err.splitlines()[-1]
-    said = re.fullmatch(r"interrupted: the model is as after epoch (\d+), and in (.*)", last)
+    said = re.fullmatch(r"interrupted: the model is as after epoch (\d+), and in (.*); go on with --resume (.*)", last)
     assert said
-    assert said[2] == str(folder / "model.safetensors")
+    assert said.groups()[1:] == (str(folder / "model.safetensors"), str(folder))
     assert "Traceback" not in err
     assert history.read_text().count("\n") == int(said[1])
     MLP.load(folder / "model.safetensors")

@@ -85,6 +85,7 @@ def test_run_folder(run, tmp_path):
     code, out, err = run(train, *SHORT, "--out", folder, "--json", "--seed", 4)
     assert code == 0, err
     assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoint.safetensors",
         "config.json",
         *(["curves.png"] if PLOTS else []),
         "history.jsonl",

@@ -1,7 +1,7 @@
 """Common parts of the commands: one-line errors, exit codes, the fall-back to the CPU, and numbers as people type them.
 
 Exit codes: 0; 1 where the run failed (diverged, disk, memory); 2 for arguments, data, model files and devices; 130
-after Ctrl-C, and 143 after a request to terminate.
+after Ctrl-C, and 143 (129) after a request to terminate (a terminal that is gone).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ..core.errors import (
     one_line,
     printable,
 )
-from ..core.interrupts import Terminated, terminate
+from ..core.interrupts import ENDINGS, Terminated, terminate
 
 
 class UsageError(Exception):
@@ -153,7 +153,9 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
         if hasattr(stream, "reconfigure"):  # a name that the terminal has no letters for must not end the run
             stream.reconfigure(errors="backslashreplace")
     main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, terminate) if main_thread else None
+    # One that is ignored stays so: nohup ignores SIGHUP.
+    heeded = [number for number in ENDINGS if main_thread and signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, terminate) for number in heeded}
     try:
         code = command(arguments)
         sys.stdout.flush()
@@ -165,7 +167,7 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
         tell(f"error: {error}")
     except KeyboardInterrupt as error:
         tell(f"interrupted{f': {error}' if str(error) else ''}")
-        return 143 if isinstance(error, Terminated) else 130
+        return 128 + error.number if isinstance(error, Terminated) else 130
     except BrokenPipeError:  # whoever read the output has seen enough
         _drop(sys.stdout)
     except OSError as error:
@@ -179,8 +181,8 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
     except MemoryError as error:
         tell(f"error: out of memory{f' ({one_line(error)})' if str(error) else ''}; try a smaller --batch-size")
     finally:
-        if main_thread:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 1
 
 

@@ -8,24 +8,29 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..compile import PRECISIONS
 from ..compile.cuda.target import ARCHITECTURES, architecture_of
 from ..core.device import Device, limit_threads
-from ..core.errors import DivergedError, printable
+from ..core.errors import DataError, DivergedError, printable
 from ..core.interrupts import DeferredInterrupt
 from ..data import Dataset
 from ..model.metrics import TITLES
 from ..training import Config, Trainer
 from ..training.build import network_sizes, threads_for
+from ..training.checkpoint import Checkpoints, parse_every
 from ..training.choice import faster_device
 from ..training.compiled_step import CANNOT_TRACE, SWITCHED_OFF
+from ..training.config import read_options
 from ..training.run_folder import RunFolder, finite
 from ..training.runner import TOO_FEW
 from . import cli
 from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence
+
+EVERY = "write the state into DIR (default: each epoch, at most every 30 s)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +42,34 @@ def _main(arguments: Sequence[str] | None) -> int:
     started = time.perf_counter()
     parser = _parser()
     options = parser.parse_args(arguments)
-    return _train(config_of(parser, options), options, started)
+    _check_resume(parser, options)
+    config = config_of(parser, options)
+    if options.resume is not None:
+        _check_unchanged(parser, config, options.resume)
+    return _train(config, options, started)
+
+
+def _check_resume(parser: cli.Parser, options: argparse.Namespace) -> None:
+    """Take the options of the run that is gone on with; end the command where others do not go with that."""
+    if options.resume is not None:
+        for name in ("out", "config"):
+            if vars(options).get(name) is not None:
+                parser.error(f"--resume goes on with a run as it was: --{name} cannot be given")
+        options.config, options.out = options.resume / "config.json", options.resume
+        if not options.config.is_file():
+            raise DataError(f"{options.resume} holds no run to go on with: there is no config.json")
+    if options.checkpoint_every is not None and options.out is None:
+        parser.error("--checkpoint-every needs --out, a folder for the checkpoints")
+
+
+def _check_unchanged(parser: cli.Parser, config: Config, run: Path) -> None:
+    """End the command where an option differs from the run's, but for where and how long it trains."""
+    kept = Config(**read_options(run / "config.json"))
+    names = [one.name for one in fields(Config) if one.name not in ("device", "data_dir", "epochs", "steps")]
+    for name in names:
+        if getattr(config, name) != getattr(kept, name):
+            option = name.replace("_", "-")
+            parser.error(f"--{option} {getattr(config, name)} is not the run's, which has {getattr(kept, name)}")
 
 
 def _train(config: Config, options: argparse.Namespace, started: float) -> int:
@@ -45,7 +77,7 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
     if config.precision in PRECISIONS[1:] and device.index is None:
         cli.tell(f"precision {config.precision} is a GPU's: products on the CPU are in float32")
     plans = options.plan or options.plan_for is not None
-    folder = None if options.out is None or plans else RunFolder(options.out, overwrite=options.overwrite)
+    folder = None if options.out is None or plans else _folder(options)
     loaded = load_data(config, offline=options.offline, quiet=options.quiet)
     with folder or contextlib.nullcontext():
         # All that can be wrong with the data is found before the folder's old run makes way.
@@ -59,18 +91,39 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
                 plan = trainer.plan(arguments["x"], None, architecture=options.plan_for)
             print(json.dumps({"plan": plan}) if options.json else plan)
             return 0
+        checkpoints = None
         if folder is not None:
-            folder.start(config, device, threads, loaded)
+            checkpoints = folder.checkpoints(options.checkpoint_every)
+            if options.resume is None:
+                folder.start(config, device, threads, loaded)
+            else:
+                _resume(trainer, folder, checkpoints, loaded)
         if not options.quiet:
             threads_too = f", threads: {threads}" if device.index is None else ""
             cli.tell(sentence(config, data))
             cli.tell(f"training on {device.name}{threads_too}, {arguments['steps']} steps")
         with limit_threads(threads):
-            _fit(trainer, arguments, folder, quiet=options.quiet)
+            _fit(trainer, arguments | {"checkpoints": checkpoints}, folder, quiet=options.quiet)
 
     result = _result(config, data, trainer, folder, time.perf_counter() - started)
     print(json.dumps(finite(result)) if options.json else printable(_sentence(result)))
     return 0
+
+
+def _folder(options: argparse.Namespace) -> RunFolder:
+    return RunFolder(options.out, overwrite=options.overwrite, resume=options.resume is not None)
+
+
+def _resume(trainer: Trainer, folder: RunFolder, checkpoints: Checkpoints, data: Dataset) -> None:
+    """Take the state of the last checkpoint, and say from where the run goes on."""
+    try:
+        note = trainer.resume(checkpoints)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    if note is not None:
+        cli.tell(note)
+    folder.go_on(data, trainer.history)
+    cli.tell(f"going on after step {trainer.step}, in epoch {trainer.epoch + 1}")
 
 
 def _faster(config: Config, data: Dataset, gpu: Device, *, quiet: bool) -> Device:
@@ -114,7 +167,8 @@ def _fit(trainer: Trainer, arguments: dict[str, Any], folder: RunFolder | None, 
             raise
         folder.finish(trainer.model, trainer.history)
         state = str(error) or f"the model is as after epoch {_epoch_of(trainer)}"
-        raise type(error)(f"{state}, and in {folder.model_path}") from None
+        how = "" if isinstance(error, DivergedError) else f"; go on with --resume {folder.path}"
+        raise type(error)(f"{state}, and in {folder.model_path}{how}") from None
     except OSError as error:  # the history could not be written; perhaps the model can
         if folder is None:
             raise
@@ -222,11 +276,21 @@ def _parser() -> cli.Parser:
     add = parser.add_argument_group("output").add_argument
     add("--out", type=folder, default=None, metavar="DIR", help="write config, history, model and curves into DIR")
     add("--overwrite", action="store_true", default=False, help="let DIR hold a run already, and replace it")
+    add("--checkpoint-every", type=_every, default=None, metavar="1epoch|100steps|5minutes", help=EVERY)
+    add("--resume", type=folder, default=None, metavar="DIR", help="go on with the run in DIR from its last checkpoint")
     add("--json", action="store_true", default=False, help="print one JSON object on stdout")
     add("--plan", action="store_true", default=False, help="print what the compiled step does, and train nothing")
     add("--plan-for", type=_architecture, default=None, metavar="sm_90", help="print it for a GPU of an architecture")
     add("--quiet", action="store_true", default=False, help="no progress on stderr")
     return parser
+
+
+def _every(text: str) -> str:
+    try:
+        parse_every(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("checkpoint_every ")) from None
+    return text
 
 
 def _architecture(text: str) -> int:

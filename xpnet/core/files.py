@@ -9,8 +9,11 @@ import secrets
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | str, *, previous: Path | None = None) -> None:
     """Write `content` (text as UTF-8) to a temporary file beside `path`, and rename it: all of it, or nothing.
+
+    With `previous`, the file that was there before is kept under that name. The folder is flushed to disk as well, so
+    that the new name outlasts a loss of power.
 
     Raises OSError where it cannot be written; a file that was there before is then still there. A device or a pipe is
     refused, since the new file would take its place.
@@ -24,13 +27,26 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            path.replace(previous)
         temporary.replace(path)
+        _flush(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
             error.filename = str(path)  # not the temporary one, or, of a write, none
         raise
+
+
+def _flush(folder: Path) -> None:
+    """Flush a folder to disk, where the system can."""
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def try_writing(folder: Path) -> None:

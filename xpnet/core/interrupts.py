@@ -1,4 +1,4 @@
-"""Ctrl-C, and a command's SIGTERM, between steps and not in the middle of one."""
+"""Ctrl-C, and a command's SIGTERM and SIGHUP, between steps and not in the middle of one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,28 @@ Result = TypeVar("Result")
 
 
 class Terminated(KeyboardInterrupt):
-    """The system asked a command to end (SIGTERM); it ends as after Ctrl-C, with another exit code."""
+    """The system asked a command to end (SIGTERM), or its terminal is gone (SIGHUP); it ends as after Ctrl-C."""
+
+    number = int(signal.SIGTERM)
+
+
+class HungUp(Terminated):
+    """The terminal is gone (SIGHUP)."""
+
+    number = int(getattr(signal, "SIGHUP", 1))
+
+
+ENDINGS = {one.number: one for one in (Terminated, HungUp) if one is Terminated or hasattr(signal, "SIGHUP")}
+"""The signals that ask a command to end, each with its error."""
 
 
 def terminate(number: int, frame: object) -> NoReturn:
-    """Raise `Terminated`: the handler of SIGTERM in commands."""
-    raise Terminated
+    """Raise the error of a signal: the handler of `ENDINGS` in commands."""
+    raise ENDINGS[number]
 
 
 class DeferredInterrupt:
-    """Context in which Ctrl-C waits until `check` is called, or until the end; in a command, SIGTERM too.
+    """Context in which Ctrl-C waits until `check` is called, or until the end; in a command, `ENDINGS` too.
 
     Python raises KeyboardInterrupt between any two instructions of the main thread: while arrays are half written, or
     between taking a lock and entering the block that returns it. Other handlers are left alone, an outer context's
@@ -34,7 +46,7 @@ class DeferredInterrupt:
 
     def __enter__(self) -> DeferredInterrupt:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (*ENDINGS, signal.SIGINT):
                 handler = signal.getsignal(number)
                 outer = getattr(handler, "__self__", None)
                 in_callback = isinstance(outer, DeferredInterrupt) and outer._open
@@ -57,11 +69,16 @@ class DeferredInterrupt:
             for other in self._before:
                 signal.signal(other, signal.SIG_DFL)
 
+    @property
+    def pending(self) -> bool:
+        """Whether a signal waits."""
+        return self._pending is not None
+
     def check(self) -> None:
-        """Raise KeyboardInterrupt if Ctrl-C was pressed, and `Terminated` after SIGTERM."""
+        """Raise KeyboardInterrupt if Ctrl-C was pressed, and after another signal its error in `ENDINGS`."""
         number, self._pending = self._pending, None
         if number is not None:
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+            raise ENDINGS.get(number, KeyboardInterrupt)
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call a function of the user's, which Ctrl-C ends at once."""

@@ -2,7 +2,8 @@
 
 from ..model import metrics
 from ..model.mlp import MLP
+from .checkpoint import Checkpoints
 from .config import Config
 from .trainer import Trainer, evaluate
 
-__all__ = ["MLP", "Config", "Trainer", "evaluate", "metrics"]
+__all__ = ["MLP", "Checkpoints", "Config", "Trainer", "evaluate", "metrics"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,18 @@ class BestCheckpoint:
         """Restore the arrays of the best epoch, where there is one; return its number (for each replica)."""
         self._copy(self.epoch >= 0, self._kept, self._arrays)
         return None if (self.epoch < 0).all() else self.epoch.tolist()
+
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Return the kept arrays by name, and the numbers as JSON values."""
+        numbers = {name: getattr(self, name).tolist() for name in ("loss", "epoch", "waited", "stopped")}
+        return {f"best {number}": array for number, array in enumerate(self._kept)}, numbers
+
+    def load(self, arrays: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+        for number, array in enumerate(self._kept):
+            array[...] = self._device.asarray(arrays[f"best {number}"])
+        for name, value in numbers.items():
+            setattr(self, name, np.array(value, dtype=getattr(self, name).dtype))
 
     def _copy(self, which: Any, source: list[Array], target: list[Array]) -> None:
         pick = self._device.asarray(np.asarray(which)[..., None])  # (1,) or (R, 1)

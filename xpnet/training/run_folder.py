@@ -1,4 +1,4 @@
-"""The folder of a run: config.json, history.jsonl, model.safetensors, curves.png."""
+"""The folder of a run: config.json, history.jsonl, model.safetensors, curves.png, and checkpoints."""
 
 from __future__ import annotations
 
@@ -21,9 +21,18 @@ from ..core.errors import DataError
 from ..core.files import try_writing, write_atomically
 from ..data import Dataset
 from ..model.mlp import MLP
+from .checkpoint import Checkpoints
 from .config import Config
 
-FILES = ("config.json", "history.jsonl", "model.safetensors", "curves.png")
+CHECKPOINT = "checkpoint.safetensors"
+FILES = (
+    "config.json",
+    "history.jsonl",
+    "model.safetensors",
+    "curves.png",
+    CHECKPOINT,
+    "checkpoint-previous.safetensors",
+)
 
 
 class RunFolder:
@@ -31,15 +40,15 @@ class RunFolder:
 
     Raises `DataError` where the folder holds a run already (unless `overwrite`), where another process is writing one
     into it, or where it cannot be written: all before any work is done. With `overwrite`, the old run stays until
-    `start`, and of its files nothing but those of a run is removed.
+    `start`, and of its files nothing but those of a run is removed. With `resume`, the folder must hold one.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
         self.path = path
         self._config: IO[bytes] | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any((path / name).exists() for name in FILES) and not overwrite:
+            if any((path / name).exists() for name in FILES) and not (overwrite or resume):
                 raise DataError(f"{path} already holds a run; choose another folder, or give --overwrite")
             if (path / FILES[0]).exists():
                 with (path / FILES[0]).open("rb") as file:
@@ -82,6 +91,21 @@ class RunFolder:
             lock_file(file)
         except OSError:
             raise DataError(f"{self.path} is being written by another run") from None
+
+    def checkpoints(self, every: str | None) -> Checkpoints:
+        """Return the checkpoints of this run."""
+        return Checkpoints(self.path / CHECKPOINT, every)
+
+    def go_on(self, data: Dataset, history: list[dict[str, Any]]) -> None:
+        """Take the folder again, with the history up to a checkpoint; raise `DataError` where the data have changed."""
+        self._config = (self.path / FILES[0]).open("a+b")
+        self._lock(self._config)
+        self._config.seek(0)
+        kept = json.loads(self._config.read())["data"]
+        if kept["sha256"] != data.fingerprint():
+            raise DataError(f"the data from {data.source} are not those of the run in {self.path}")
+        lines = [json.dumps(finite(row)) + "\n" for row in history]
+        write_atomically(self.path / FILES[1], "".join(lines))
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add an epoch's row to history.jsonl: all of it, or (raising OSError) nothing."""

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -104,8 +104,23 @@ class StepRunner:
         for executable in self._executables.values():
             executable.release()
 
+    def counts_by_size(self) -> dict[str, float | None]:
+        """Return the counts by batch size, as JSON values: None for steps that are compiled."""
+        return {str(kind[0]): None if steps == math.inf else steps for kind, steps in self.counts.items()}
+
+    def count_by_size(self, counts: Mapping[str, float | None]) -> None:
+        """Count on from what `counts_by_size` returned."""
+        self.counts.update((self._kind(int(size)), math.inf if n is None else n) for size, n in counts.items())
+
     def run(
-        self, order: Array, batches: Sequence[slice], table: State, sums: EpochSums, max_steps: int
+        self,
+        order: Array,
+        batches: Sequence[slice],
+        table: State,
+        sums: EpochSums,
+        max_steps: int,
+        done: int = 0,
+        pause: int | None = None,
     ) -> Iterator[int]:
         """Run a step for each batch; yield the number of steps after each eager one, or call of a compiled one.
 
@@ -115,25 +130,28 @@ class StepRunner:
             table: the steps' scalars, as `step_table` makes them.
             sums: the epoch's sums.
             max_steps: the largest number of steps before the next yield.
+            done: the number of batches whose steps were taken, and counted, before a checkpoint.
+            pause: another such number, which results do not depend on.
         """
-        done = 0
         alike = _alike_from(batches)
         sizes = Counter(batch.stop - batch.start for batch in batches)
-        compiled = {size: self._count(size, count, len(batches)) for size, count in sizes.items()}
+        taken = done > 0
+        compiled = {size: self._count(size, 0 if taken else count, len(batches)) for size, count in sizes.items()}
         if self.compiled is True and not any(compiled.values()) and not self._executables:
             size = batches[0].stop - batches[0].start
             self.compiled = f"{TOO_FEW}: it pays from {break_even_steps(self.model, size)} steps of {size} rows"
         while done < len(batches):
             first, size = batches[done].start, batches[done].stop - batches[done].start
             index, scalars = order[batches[done]], table_row(table, done)
-            longest = min(alike[done], max_steps)
-            executable = self._executable(index, scalars, sums, longest) if compiled[size] else None
+            usual = min(sizes[size], max_steps)  # and not those that are left, so that a resumed run is the same
+            executable = self._executable(index, scalars, sums, usual) if compiled[size] else None
             if executable is None:
                 training_step(self.model, self.optimizer, self.rows, index, scalars, sums)
                 self._warn_of_failures()  # not before: a plain error of a layer is raised by the eager step
                 done += 1
                 yield 1
                 continue
+            longest = min(alike[done], max_steps, pause or max_steps)
             count = longest if executable.asynchronous else min(longest, self._steps_per_call.get(size, 1))
             indices = order[first : first + count * size].reshape(count, size)
             scalars = {name: values[done : done + count] for name, values in table.items()}

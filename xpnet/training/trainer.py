@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,8 +21,10 @@ from ..core.rng import check_seed, draw_seed, permutation
 from ..data.arrays import check_features, check_pair, check_rows, check_weights
 from ..data.batches import Rows, batch_spans
 from ..model.mlp import MLP
+from ..model.model_file import description
 from ..optim import Adam, Optimizer, Schedule
 from ..optim.schedules import constant
+from .checkpoint import Checkpoints, TrainingState
 from .early_stopping import BestCheckpoint, asks_to_stop
 from .runner import Evaluator, StepRunner, step_table
 from .step import EpochSums
@@ -90,6 +93,7 @@ class Trainer:
         self.epoch = self.step = 0
         self.history: list[HistoryRow] = []
         self.best_epoch: int | list[int] | None = None
+        self._resumed: TrainingState | None = None
 
     def fit(
         self,
@@ -106,6 +110,7 @@ class Trainer:
         on_epoch: OnEpoch | None = None,
         on_step: OnStep | None = None,
         on_progress: OnStep | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> list[HistoryRow]:
         """Train, and return the history so far: a row per epoch.
 
@@ -132,6 +137,7 @@ class Trainer:
             on_epoch: called with each row of the history; training ends where it returns True.
             on_step: called after each step with the number of steps this trainer has taken; the device may lag behind.
             on_progress: called likewise, but after several steps where they are compiled.
+            checkpoints: where to write the state of the training, and how often; also at its end, and after Ctrl-C.
 
         Raises:
             TypeError, ValueError: an argument is wrong; nothing was trained.
@@ -161,31 +167,95 @@ class Trainer:
             rows = interrupt.call(checked_rows, self.model, x, y, sample_weight, class_weight)
             held_out = {name: interrupt.call(checked_rows, self.model, *pair) for name, pair in pairs.items()}
             total = _total_steps(self.steps_in_epoch(len(rows)), epochs, steps)
-            self._fit(rows, held_out, total, early_stop, callbacks)
+            self._fit(rows, held_out, total, early_stop, callbacks, checkpoints)
         return self.history
 
+    def resume(self, checkpoints: Checkpoints) -> str | None:
+        """Go on from the last checkpoint, in the next `fit`; return a note where it is the one before the last.
+
+        This trainer must be made as the one that wrote it, and `fit` called with the same rows and options; `epochs`
+        may be more, and counts from the interrupted fit's beginning.
+
+        Raises:
+            DataError: there is no checkpoint that is whole.
+            ValueError: it is of another model or trainer; the text names what differs.
+        """
+        state, note = checkpoints.read()
+        theirs, ours = state.numbers["trainer"], self._identity()
+        differing = [name for name in ours if json.loads(json.dumps(ours[name])) != theirs.get(name)]
+        if differing:
+            raise ValueError(f"{checkpoints.path} is of a training with another {', '.join(differing)}")
+        arrays, to_device = state.arrays, self.model.device.asarray
+        with self.model.device.activate():
+            self.model.network.restore((to_device(arrays["values"]), to_device(arrays["buffers"])))
+            for name, array in self.optimizer.state.items():
+                array[...] = to_device(arrays[f"state {name}"])
+        self.step, self.epoch, self.history = (state.numbers[name] for name in ("step", "epoch", "history"))
+        self._resumed = state
+        return note
+
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint and the trainer that goes on from it have in common."""
+        described = description(self.model.network, self.model.loss)
+        options = {name: getattr(self, name) for name in ("batch_size", "seed", "precision")}
+        return described | {"optimizer": repr(self.optimizer)} | options
+
+    def _write(self, checkpoints: Checkpoints, run: _Run) -> None:
+        """Write a checkpoint."""
+        checkpoints.write(self._state(run), self.epoch, self.step)
+
+    def _state(self, run: _Run) -> TrainingState:
+        """Return the state after a step."""
+        network, to_host = self.model.network, self.model.device.to_host
+        arrays = {"values": network.values, "buffers": network.buffers}
+        arrays |= {f"state {name}": array for name, array in self.optimizer.state.items()}
+        arrays |= {f"sums {name}": array for name, array in run.sums.arrays().items()}
+        numbers: dict[str, Any] = {name: getattr(self, name) for name in ("step", "epoch", "history")}
+        numbers |= {name: getattr(run, name) for name in ("begin", "within", "seconds")}
+        numbers |= {"trainer": self._identity(), "counts": run.runner.counts_by_size(), "best": None}
+        if run.best is not None:
+            kept, numbers["best"] = run.best.state()
+            arrays |= kept
+        return TrainingState({name: to_host(array) for name, array in arrays.items()}, numbers)
+
     def _fit(
-        self, rows: Rows, held_out: dict[str, Rows], total: int, early_stop: int | None, callbacks: _Callbacks
+        self,
+        rows: Rows,
+        held_out: dict[str, Rows],
+        total: int,
+        early_stop: int | None,
+        callbacks: _Callbacks,
+        checkpoints: Checkpoints | None,
     ) -> None:
         """Train for `total` steps, and evaluate on rows held out after each epoch."""
         model, per_epoch = self.model, self.steps_in_epoch(len(rows))
         epochs = -(-total // per_epoch)
-        runner = self._runner(rows, expected=total)
-        sums = EpochSums.zeros(model)
+        resumed, self._resumed = self._resumed, None
+        run = _Run(self._runner(rows, expected=total), EpochSums.zeros(model), self.step)
+        if checkpoints is not None:
+            checkpoints.begin(self.epoch, self.step)
         evaluators = {
             name: Evaluator(model, some, compiled=self.compile, evaluations=epochs) for name, some in held_out.items()
         }
         with self._best_checkpoint(early_stop) as best:
-            if best is not None and self.epoch:  # the model as it is may stay the best
+            run.best = best
+            if resumed is not None:
+                run.load(resumed)
+            elif best is not None and self.epoch:  # the model as it is may stay the best
                 best.update(self.epoch, evaluators["validation"].means()[0])
             good = self._snapshot()
-            for done in range(0, total, per_epoch):
+            begin = self.step - run.begin - run.within
+            if best is not None and best.stopped.all():  # before the checkpoint was written
+                begin = total
+            for done in range(begin, total, per_epoch):
                 try:
-                    row = self._train_epoch(runner, sums, min(per_epoch, total - done), callbacks)
+                    row = self._train_epoch(run, min(per_epoch, total - done), callbacks, checkpoints)
                     for name, evaluator in evaluators.items():
                         row[f"{name}_loss"], row[f"{name}_{model.task.metric}"] = evaluator.means()
                     divergence = self._divergence(row)
-                except BaseException:  # Ctrl-C, or an error in a callback: the epoch's steps do not count
+                except BaseException as error:  # Ctrl-C, or an error in a callback: the epoch's steps do not count
+                    if checkpoints is not None and isinstance(error, KeyboardInterrupt):
+                        self._write(checkpoints, run)  # before they are lost
                     self._restore(good)
                     raise
                 if divergence is not None:
@@ -201,21 +271,36 @@ class Trainer:
                 self.history.append(row)
                 if best is not None:  # before the callback, which may raise
                     best.update(row["epoch"], row["validation_loss"])
-                if callbacks.epoch(row) or (best is not None and best.stopped.all()):
+                stops = best is not None and best.stopped.all()
+                if checkpoints is not None:
+                    last = stops or done + per_epoch >= total or callbacks.interrupt.pending
+                    if last or checkpoints.due(self.epoch, self.step):
+                        self._write(checkpoints, run)
+                if callbacks.epoch(row) or stops:
                     break
 
-    def _train_epoch(self, runner: StepRunner, sums: EpochSums, length: int, callbacks: _Callbacks) -> HistoryRow:
+    def _train_epoch(
+        self, run: _Run, length: int, callbacks: _Callbacks, checkpoints: Checkpoints | None
+    ) -> HistoryRow:
         """Train for an epoch of `length` steps, and return its row of the history."""
-        model, rows = self.model, runner.rows
-        start = time.perf_counter()
+        model, runner, sums = self.model, run.runner, run.sums
+        rows, start = runner.rows, time.perf_counter() - run.seconds
         order = model.device.asarray(permutation(self.seed, self.epoch + 1, len(rows)))
-        sums.clear()
+        begin = self.step - run.within
+        if not run.within:
+            sums.clear()
         batches = self._batches(len(rows))[:length]
-        rate = self._rates(self.step + length - 1)
-        table = step_table(model.network, self.optimizer, self.schedule, self.step, length)
-        for taken in runner.run(order, batches, table, sums, max_steps=length if callbacks.on_step is None else 1):
+        rate = self._rates(begin + length - 1)
+        table = step_table(model.network, self.optimizer, self.schedule, begin, length)
+        longest = length if callbacks.on_step is None else 1
+        pause = None if checkpoints is None else checkpoints.steps
+        for taken in runner.run(order, batches, table, sums, longest, run.within, pause):
             self.step += taken
+            run.within, run.seconds = run.within + taken, time.perf_counter() - start
             callbacks.steps(self.step)
+            if checkpoints is not None and checkpoints.due(self.epoch, self.step):
+                self._write(checkpoints, run)
+        run.within, run.seconds = 0, 0.0
         self.compiled = runner.compiled
         loss, score = sums.means(model, rows.t.take(order[: batches[-1].stop], axis=0))
         return {
@@ -325,6 +410,34 @@ class Trainer:
             self.optimizer.state[name] = self.model.device.zeros(array.shape, array.dtype)
             with self.model.device.activate():
                 self.optimizer.state[name][...] = self.model.device.asarray(array)
+
+
+@dataclass
+class _Run:
+    """A fit in progress.
+
+    Attributes:
+        runner, sums, best: of its steps, of its epoch, and of early stopping.
+        begin: number of steps that the trainer had taken before.
+        within, seconds: steps of this epoch, and their time.
+    """
+
+    runner: StepRunner
+    sums: EpochSums
+    begin: int
+    best: BestCheckpoint | None = None
+    within: int = 0
+    seconds: float = 0.0
+
+    def load(self, state: TrainingState) -> None:
+        """Go on from a state."""
+        numbers, to_device = state.numbers, self.runner.model.device.asarray
+        self.begin, self.within, self.seconds = (numbers[name] for name in ("begin", "within", "seconds"))
+        self.runner.count_by_size(numbers["counts"])
+        for name, array in self.sums.arrays().items():
+            array[...] = to_device(state.arrays[f"sums {name}"])
+        if self.best is not None and numbers["best"] is not None:
+            self.best.load(state.arrays, numbers["best"])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,236 @@
+"""Checkpoints: a training that was interrupted, or killed, ends as one that was not; and files that are damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpnet import MLP, Adam, DataError, Trainer
+from xpnet.commands import train
+from xpnet.core import files
+from xpnet.training.checkpoint import Checkpoints, TrainingState, parse_every
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(100, 12)), RNG.integers(0, 4, 100)
+PER_EPOCH, EPOCHS = 4, 4  # the last batch is a part of one
+
+
+def trainer(seed=1, hidden=9, rate=0.01, **options):
+    model = MLP([12, hidden, 4], seed=seed, batch_norm=True, dropout=0.2, **options)
+    return Trainer(model, Adam(rate), batch_size=32, compile=seed != 7)
+
+
+def fit(one, checkpoints=None, stop=None, **options):
+    """Fit, up to a step at which it is interrupted."""
+
+    def on_step(step):
+        if step == stop:
+            raise KeyboardInterrupt
+
+    given = {"epochs": EPOCHS, "validation": (X[:40], Y[:40]), "early_stop": 3} | options
+    try:
+        one.fit(X, Y, checkpoints=checkpoints, on_step=on_step, **given)
+    except KeyboardInterrupt:
+        assert stop is not None
+    return one
+
+
+def result(one):
+    """What a training leaves, but for its time."""
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in one.history]
+    network = one.model.network
+    state = {name: array.tobytes() for name, array in one.optimizer.state.items()}
+    return network.values.tobytes(), network.buffers.tobytes(), state, rows, one.step, one.best_epoch
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    return Checkpoints(tmp_path / "checkpoint.safetensors", "1epoch")
+
+
+@pytest.mark.parametrize("options", [{}, {"replicas": 3}, {"seed": 7}], ids=["one", "replicas", "eager"])
+def test_interrupted_at_any_step(options, checkpoints):
+    whole = result(fit(trainer(**options)))
+    for stop in range(1, PER_EPOCH * EPOCHS):
+        fit(trainer(**options), checkpoints, stop)
+        again = trainer(**options)
+        assert again.resume(checkpoints) is None
+        assert again.step == stop
+        assert result(fit(again, checkpoints)) == whole, stop
+
+
+def test_interrupted_many_times(checkpoints):
+    whole = result(fit(trainer()))
+    one = fit(trainer(), checkpoints, 1)
+    for stop in range(2, PER_EPOCH * EPOCHS):
+        one = trainer()
+        one.resume(checkpoints)
+        fit(one, checkpoints, stop)
+    one = trainer()
+    one.resume(checkpoints)
+    assert result(fit(one, checkpoints)) == whole
+
+
+def test_more_epochs(checkpoints):
+    whole = result(fit(trainer(), epochs=6))
+    fit(trainer(), checkpoints)
+    again = trainer()
+    again.resume(checkpoints)
+    assert result(fit(again, checkpoints, epochs=6)) == whole
+
+
+def test_a_training_that_has_ended_stays_as_it_was(checkpoints):
+    """By its epochs, and by early stopping."""
+    for options in ({}, {"epochs": 50, "early_stop": 1}):
+        ended = result(fit(trainer(), checkpoints, **options))
+        again = trainer()
+        again.resume(checkpoints)
+        assert result(fit(again, checkpoints, **options)) == ended
+
+
+@pytest.mark.parametrize("lost", ["state m", "buffers", "sums loss", "best 0"])
+def test_each_part_of_the_state_counts(lost, checkpoints):
+    """At a rate at which the second epoch is the best."""
+    whole = result(fit(trainer(rate=0.3, seed=2)))
+    assert whole[-1] < EPOCHS
+    fit(trainer(rate=0.3, seed=2), checkpoints, 14)
+    state, _ = checkpoints.read()
+    arrays = state.arrays | {lost: np.zeros_like(state.arrays[lost])}
+    checkpoints.write(TrainingState(arrays, state.numbers), 0, 14)
+    again = trainer(rate=0.3, seed=2)
+    again.resume(checkpoints)
+    assert result(fit(again, checkpoints)) != whole
+
+
+def test_another_trainer_is_refused(checkpoints):
+    fit(trainer(), checkpoints, 5)
+    with pytest.raises(ValueError, match="a training with another layers$"):
+        trainer(hidden=8).resume(checkpoints)
+    other = Trainer(trainer().model, Adam(0.02), batch_size=16)
+    with pytest.raises(ValueError, match="with another optimizer, batch_size$"):
+        other.resume(checkpoints)
+
+
+# Files
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(checkpoints):
+    fit(trainer(), checkpoints)
+    content = checkpoints.path.read_bytes()
+    for damaged in (content[:-1], content[:100], b"", content[:-9] + bytes([content[-9] ^ 1]) + content[-8:], None):
+        if damaged is None:
+            checkpoints.path.unlink()
+        else:
+            checkpoints.path.write_bytes(damaged)
+        again = trainer()
+        assert "going on from" in again.resume(checkpoints)
+        assert again.epoch == EPOCHS - 1
+    checkpoints.previous.write_bytes(b"{}")
+    with pytest.raises(DataError, match=r"there is no checkpoint .*; .* cannot be read as a checkpoint"):
+        trainer().resume(checkpoints)
+
+
+@pytest.mark.parametrize("part", ["fsync", "replace"])
+def test_a_disk_that_is_full(part, checkpoints, monkeypatch):
+    """Whatever fails, a checkpoint is left, and no temporary file."""
+
+    def fail(*given, **named):
+        raise OSError(28, "No space left on device")
+
+    fit(trainer(), checkpoints, 6)
+    with monkeypatch.context() as patch:
+        patch.setattr(*{"fsync": (files.os, "fsync"), "replace": (Path, "replace")}[part], fail)
+        with pytest.raises(OSError, match="No space left"):
+            fit(trainer(), checkpoints)
+    again = trainer()
+    again.resume(checkpoints)
+    assert again.step == 6
+    assert not list(checkpoints.path.parent.glob(".xpnet-*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("1epoch", (1, "epochs")), ("100steps", (100, "steps")), ("0.5 minutes", (0.5, "minutes"))]
+)
+def test_how_often(text, found):
+    assert parse_every(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "1", "epoch", "0epochs", "-1steps", "1.5steps", "1e3steps", "2 days"])
+def test_how_often_is_refused(text):
+    with pytest.raises(ValueError, match="checkpoint_every must be like 1epoch, 100steps or 5minutes"):
+        parse_every(text)
+
+
+def test_when_one_is_due(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    usual, steps, minutes = (Checkpoints(tmp_path / "x.safetensors", one) for one in (None, "10steps", "2minutes"))
+    assert steps.due(0, 10) and not steps.due(5, 9)
+    assert not usual.due(1, 50), "30 seconds have not passed"
+    now[0] = 31.0
+    assert usual.due(1, 50) and not usual.due(0, 50)
+    assert not minutes.due(9, 999)
+    now[0] = 120.0
+    assert minutes.due(0, 0)
+
+
+# The command
+
+LONG = ["--dataset", "digits", "--hidden", "40", "--dropout", "0.2", "--epochs", "60", "--quiet"]
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "xpnet.train", *map(str, arguments)]
+
+
+def written(folder):
+    """When the last checkpoint was written; None without one."""
+    with contextlib.suppress(FileNotFoundError):
+        return (folder / "checkpoint.safetensors").stat().st_mtime_ns
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_killed_again_and_again(tmp_path):
+    """The model file is that of a run that nothing happened to, byte for byte."""
+    subprocess.run(command(*LONG, "--out", tmp_path / "whole"), check=True, capture_output=True)
+    killed, kills, last = tmp_path / "killed", 0, None
+    run = command(*LONG, "--out", killed, "--checkpoint-every", "3steps")
+    for wait in (0.05, 0.2, 0.4):
+        process = subprocess.Popen(run, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and written(killed) == last:
+            time.sleep(0.005)
+        time.sleep(wait)
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+        last = written(killed)
+        run = command("--resume", killed, "--checkpoint-every", "3steps", "--quiet")
+    assert kills
+    subprocess.run(run, check=True, capture_output=True)
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed"))
+    assert one == other
+    rows = [json.loads(line) for line in (killed / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(1, 61))
+
+
+def test_what_cannot_be_resumed(run, tmp_path):
+    short = ["--dataset", "digits", "--hidden", 10, "--steps", 30, "--quiet"]
+    assert run(train, *short, "--out", tmp_path / "run")[0] == 0
+    resume = ["--resume", tmp_path / "run", "--quiet"]
+    assert run(train, *resume, "--lr", 0.5)[:2] == (2, "")
+    assert "--lr 0.5 is not the run's, which has None" in run(train, *resume, "--lr", 0.5)[2]
+    assert "--out cannot be given" in run(train, *resume, "--out", tmp_path / "other")[2]
+    assert "needs --out" in run(train, *short, "--checkpoint-every", "1epoch")[2]
+    assert "must be like 1epoch" in run(train, *short, "--checkpoint-every", "often")[2]
+    assert "holds no run to go on with" in run(train, "--resume", tmp_path / "none")[2]
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace('"sha256": "', '"sha256": "0'), encoding="utf-8")
+    code, out, err = run(train, *resume)
+    assert (code, out) == (2, "") and "are not those of the run in" in err
