@@ -56,7 +56,10 @@ def checkpoints(tmp_path):
     return Checkpoints(tmp_path / "checkpoint.safetensors", "1epoch")
 
 
-@pytest.mark.parametrize("options", [{}, {"replicas": 3}, {"seed": 7}], ids=["one", "replicas", "eager"])
+GPU = pytest.param({"device": "cuda"}, marks=pytest.mark.cuda)
+
+
+@pytest.mark.parametrize("options", [{}, {"replicas": 3}, {"seed": 7}, GPU], ids=["one", "replicas", "eager", "gpu"])
 def test_interrupted_at_any_step(options, checkpoints):
     whole = result(fit(trainer(**options)))
     for stop in range(1, PER_EPOCH * EPOCHS):
