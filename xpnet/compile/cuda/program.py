@@ -51,7 +51,8 @@ class Launch:
     def __call__(self) -> None:
         """Launch the kernel on the current stream."""
         words = np.array(self.table, np.int64)
-        self.function((self.grid.blocks,), self.grid.threads, (words.view(f"V{words.nbytes}")[0],))
+        parameter = words.view(f"V{words.nbytes}")  # an array of one: as a scalar, CuPy 14.0 takes 32 bytes at most
+        self.function((self.grid.blocks,), self.grid.threads, (parameter,))
 
 
 @dataclass
