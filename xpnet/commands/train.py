@@ -231,7 +231,8 @@ class Progress:
         if not quiet and not self.plain:
             from tqdm import tqdm
 
-            self.bar = tqdm(total=total, unit=" steps", desc=f"epoch 1/{self.epochs}", dynamic_ncols=True)
+            first = f"epoch {min(trainer.epoch + 1, self.epochs)}/{self.epochs}"
+            self.bar = tqdm(total=total, initial=trainer.step, unit=" steps", desc=first, dynamic_ncols=True)
 
     def __enter__(self) -> Progress:
         return self
