@@ -266,7 +266,7 @@ class Trainer:
                         f"{divergence} in epoch {row['epoch']}, at a learning rate of {row['learning_rate']}: try a"
                         f" lower one, or scale the inputs; the model is as after {kept}"
                     )
-                self.epoch = row["epoch"]
+                self.epoch, run.within, run.seconds = row["epoch"], 0, 0.0
                 good = self._snapshot()
                 self.history.append(row)
                 if best is not None:  # before the callback, which may raise
@@ -300,7 +300,6 @@ class Trainer:
             callbacks.steps(self.step)
             if checkpoints is not None and checkpoints.due(self.epoch, self.step):
                 self._write(checkpoints, run)
-        run.within, run.seconds = 0, 0.0
         self.compiled = runner.compiled
         loss, score = sums.means(model, rows.t.take(order[: batches[-1].stop], axis=0))
         return {
