@@ -88,6 +88,12 @@ def test_an_array_of_objects_is_named(tmp_path):
         load_npz(path)
 
 
+def test_labels_that_are_no_text(tmp_path):
+    path = save(tmp_path / "a.npz", x=np.zeros((4, 2)), y=np.array(["\ud800", "b"] * 2))
+    with pytest.raises(DataError, match="a.npz: classes must be text, and '.ud800' holds half of a surrogate pair"):
+        load_npz(path)
+
+
 def test_labels_in_bytes_are_text(tmp_path):
     data = load_npz(save(tmp_path / "a.npz", x=np.zeros((4, 2)), y=np.array([b"cat", b"dog"] * 2)), test_share=0.5)
     assert data.class_names == ("cat", "dog")

@@ -7,10 +7,12 @@ import struct
 
 import numpy as np
 import pytest
+from limits import limited
 from old_files import OLD, OLD_P, OLD_X
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from xpnet import MLP, Adam, Layer, Linear, ModelFileError, Sequential, Trainer, XpnetError, evaluate, load_digits
+from xpnet import MLP, Adam, Layer, Linear, ModelFileError, ReLU, Sequential, Trainer, XpnetError, evaluate, load_digits
 
 
 def trained(replicas=None, **options):
@@ -136,10 +138,16 @@ CHANGES = {
         lambda m, t: m["layers"].__setitem__(1, {"type": "Conv"}),
         "has 'Conv', which is none of xpnet's layers",
     ),
-    "layers do not fit": (lambda m, t: m["layers"][2].update(in_features=4), "takes 4 features, and would get 3"),
-    "other shape": (lambda m, t: m["layers"][2].update(out_features=5), "W has the shape"),
-    "tensor missing": (lambda m, t: t.pop("2.bias"), "its layers have .*2.bias.* and its tensors are"),
-    "tensor of other shape": (lambda m, t: t.update({"0.bias": np.zeros(4, np.float32)}), "b has the shape"),
+    "layers do not fit": (
+        lambda m, t: (m["layers"][2].update(in_features=4), t.update({"2.weight": np.zeros((2, 4), np.float32)})),
+        "takes 4 features, and would get 3",
+    ),
+    "other shape": (lambda m, t: m["layers"][2].update(out_features=5), r"2.weight .* \(2, 3\), and .* \(5, 3\)"),
+    "tensor missing": (lambda m, t: t.pop("2.bias"), "its layers and its tensors differ in 2.bias"),
+    "tensor of other shape": (lambda m, t: t.update({"0.bias": np.zeros(4, np.float32)}), "0.bias is float32 of shape"),
+    "tensor of other type": (lambda m, t: t.update({"0.bias": np.zeros(3)}), "0.bias is float64 .* have float32"),
+    "a tensor of one number": (lambda m, t: t.update({"0.bias": np.zeros((), np.float32)}), r"0.bias .* shape \(\),"),
+    "a type that is no name": (lambda m, t: m["layers"][1].update(type=[1]), "does not describe a model"),
     "no layers": (lambda m, t: m.pop("layers"), "does not describe a model"),
     "dtype": (lambda m, t: m.update(dtype="float16"), "dtype must be float32 or float64"),
     "names": (lambda m, t: m.update(class_names=["a"]), "class_names has 1 names"),
@@ -154,6 +162,57 @@ def test_what_does_not_fit_together(kind, tmp_path):
     rewritten(tmp_path / "m", change)
     with pytest.raises(ModelFileError, match=words):
         MLP.load(tmp_path / "m")
+
+
+def without_parameters(m, t, **changes):
+    t.clear()
+    m.update({"layers": [{"type": "ReLU"}], "input_shape": [2], **changes})
+
+
+def wide(size):
+    return lambda m, t: (m["layers"][0].update(out_features=size), m["layers"][2].update(in_features=size))
+
+
+HOSTILE = {  # what a description claims, with the digest that fits, and no tensor bears out
+    "replicas": lambda m, t: m.update(replicas=2**63),
+    "replicas without parameters": lambda m, t: without_parameters(m, t, replicas=2**40),
+    "terabytes of weights": wide(2**40),
+    "more than there are addresses": wide(2**62),
+    "4,001 digits": wide(10**4000),
+    "features without parameters": lambda m, t: without_parameters(m, t, input_shape=[2**20, 2**20], class_names=None),
+    "a product of long numbers": lambda m, t: m.update(input_shape=[10**4000] * 1000),
+    "100,000 layers": lambda m, t: m.update(layers=[m["layers"][0]] * 100_000),
+    "a name that is no text": lambda m, t: m.update(class_names=["\ud800", "b"]),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_description_costs_no_more_than_its_file(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr("xpnet.model.model_file._digest", lambda metadata, tensors: "fits")
+    path = tmp_path / "m"
+    MLP([2, 3, 2]).save(path)
+    tensors = load_file(path)
+    with safe_open(path, "np") as file:
+        metadata = json.loads(file.metadata()["xpnet"])
+    HOSTILE[kind](metadata, tensors)
+    save_file(tensors, path, metadata={"xpnet": json.dumps(metadata)})
+    with limited(), pytest.raises(ModelFileError, match="does not describe a model") as caught:
+        MLP.load(path)
+    assert len(str(caught.value)) < 1500
+
+
+def test_many_layers_of_many_replicas(tmp_path):
+    """Memory is that of layers and of replicas, and not of their product."""
+    layers = [Linear(1, 1), *(ReLU() for _ in range(10_000))]
+    MLP.of(Sequential(layers, replicas=10_000, draw=False), loss="binary-cross-entropy").save(tmp_path / "m")
+    with limited():
+        assert MLP.load(tmp_path / "m").replicas == 10_000
+
+
+def test_class_names_that_no_file_can_hold():
+    """They are refused before a training."""
+    with pytest.raises(ValueError, match="class_names must be text, and '.ud800' holds half of a surrogate pair"):
+        MLP([2, 3, 2], class_names=["\ud800", "b"])
 
 
 def test_what_is_no_model_file(tmp_path):

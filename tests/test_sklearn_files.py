@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import pickle
 
 import numpy as np
@@ -10,6 +12,9 @@ import pytest
 pytest.importorskip("sklearn")
 
 from estimators import NAMES, X_LABELS, Y3, Y_LABELS, X, Y, classifier, regressor, round_trip, same
+from limits import limited
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -131,3 +136,26 @@ def test_classes_that_no_file_can_hold(tmp_path):
     with pytest.raises(ValueError, match="numbers or strings"):
         model.save(tmp_path / "m")
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes_dtype": "<U268435455"},
+        {"classes_dtype": "(100000000,)f8"},
+        {"classes": list(range(30_000))},
+        {"parameters": {"hidden_layer_sizes": {"pairs": 3}}},
+    ],
+    ids=str,
+)
+def test_a_description_costs_no_more_than_its_file(change, tmp_path, monkeypatch):
+    monkeypatch.setattr("xpnet.model.model_file._digest", lambda metadata, tensors: "fits")
+    path = tmp_path / "m"
+    labels = Y3 > 0 if "classes" in change else NAMES
+    classifier().fit(X, labels).save(path)
+    with safe_open(path, "np") as file:
+        metadata = json.loads(file.metadata()["xpnet"])
+    metadata["estimator"] |= change
+    save_file(load_file(path), path, metadata={"xpnet": json.dumps(metadata)})
+    with limited(), contextlib.suppress(ModelFileError):
+        assert MLPClassifier.load(path).classes_.dtype.itemsize < 100

@@ -131,6 +131,20 @@ def check_float(
     return result
 
 
+def check_text(name: str, text: str) -> str:
+    """Return `text`; raise ValueError where UTF-8, and so a model file, cannot hold it.
+
+    >>> check_text("class_names", "\\ud800")
+    Traceback (most recent call last):
+    ValueError: class_names must be text, and '\\ud800' holds half of a surrogate pair
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must be text, and {shown(text)} holds half of a surrogate pair") from None
+    return text
+
+
 def check_floats(name: str, value: Any, **bounds: float) -> float | list[float]:
     """Return `value` as a float, or, of a sequence, a list of floats; each as `check_float` checks it.
 

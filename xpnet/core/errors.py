@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from unicodedata import category
 
+LONGEST = 1000  # characters of an error that is quoted in another
+
 
 class XpnetError(Exception):
     """The base of every error that xpnet raises itself, apart from plain ValueError and TypeError for arguments."""
@@ -72,5 +74,6 @@ def printable(text: object) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's class and message on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    """Return an error's class and message on one line, which is cut off where it is long."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

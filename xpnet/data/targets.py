@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..core.checks import check_text
 from .arrays import is_one_hot
 from .dataset import HostArray
 
@@ -63,7 +64,7 @@ def encode(parts: Sequence[HostArray], task: str) -> tuple[list[HostArray], tupl
     if len(classes) < 2:
         raise ValueError(f"there is one class alone, {str(classes[0])!r}: nothing is to be learnt")
     ends = np.cumsum([len(part) for part in parts])[:-1]
-    return np.split(labels, ends), tuple(str(one) for one in classes)
+    return np.split(labels, ends), tuple(check_text("classes", str(one)) for one in classes)
 
 
 def _whole(y: HostArray) -> bool:

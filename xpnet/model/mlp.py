@@ -20,7 +20,7 @@ from ..nn import ACTIVATIONS, BatchNorm, Dropout, Layer, Linear, Loss, Sequentia
 from ..nn.activations import unit_step
 from ..nn.initializers import suitable
 from ..nn.losses import loss_name
-from .model_file import HostArrays, build_network, building, read_model_file, write_model_file
+from .model_file import MOST_AXES, HostArrays, build_network, building, read_model_file, write_model_file
 from .tasks import choose_loss, make_task
 
 PREDICT_ROWS = 1024  # rows per piece of a long prediction: enough to fill a device, little memory
@@ -179,6 +179,8 @@ class MLP:
             raise ValueError("input_shape must be given: the network's layers do not say how many features come in")
         given = [network.in_features] if input_shape is None else input_shape
         every = elements(given)
+        if every is not None and len(every) > MOST_AXES:
+            raise ValueError(f"input_shape must have at most {MOST_AXES} axes, not {len(every)}")
         shape = tuple(check_int("input_shape", size) for size in ([given] if every is None else every))
         self.in_features = math.prod(shape)
         if network.in_features not in (None, self.in_features):

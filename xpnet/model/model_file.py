@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,15 +21,21 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_int
+from ..core.checks import check_int, float_type, shown
 from ..core.device import Device
-from ..core.errors import ModelFileError, one_line
+from ..core.errors import ModelFileError, XpnetError, one_line
 from ..core.files import write_atomically
 from ..nn import LAYERS, LOSSES, Layer, Loss, Sequential
+from ..nn.layout import Layout, ParameterSlot
 from ..nn.losses import loss_name
+from ..nn.network import DTYPES
+from ..nn.parameters import Buffer, Parameter
 
 FORMAT = 2  # 1 had classification only
 EARLIER_NAMES = {"inputs": "in_features", "outputs": "out_features"}  # of Linear's arguments, in older files
+MOST_AXES = 63  # of a row: NumPy's limit is 64
+MOST_WITHOUT = 2**16  # replicas, and features, of a network without parameters: no tensor bounds them
+HOSTILE = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
 HostArrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -82,19 +89,20 @@ def read_model_file(path: Path) -> tuple[dict[str, Any], HostArrays]:
         with safe_open(path, framework="np") as file:
             metadata = json.loads((file.metadata() or {}).get("xpnet", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        if not isinstance(metadata, dict):
+            raise ModelFileError(f"{path} is a safetensors file, but none that xpnet wrote")
+        if metadata.get("format") != FORMAT:
+            found = shown(metadata.get("format"))
+            raise ModelFileError(f"{path} has the format {found}, and this version reads {FORMAT}")
+        if metadata.get("sha256") != _digest(metadata, tensors):
+            raise ModelFileError(f"{path} is damaged: its contents do not match the SHA-256 it holds")
+        return metadata, tensors
     except ModelFileError:
         raise
     except FileNotFoundError:
         raise ModelFileError(f"{path} does not exist") from None
-    except (SafetensorError, OSError, MemoryError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, *HOSTILE) as error:
         raise ModelFileError(f"{path} cannot be read as a model: {one_line(error)}") from error
-    if not isinstance(metadata, dict):
-        raise ModelFileError(f"{path} is a safetensors file, but none that xpnet wrote")
-    if metadata.get("format") != FORMAT:
-        raise ModelFileError(f"{path} has the format {metadata.get('format')!r}, and this version reads {FORMAT}")
-    if metadata.get("sha256") != _digest(metadata, tensors):
-        raise ModelFileError(f"{path} is damaged: its contents do not match the SHA-256 it holds")
-    return metadata, tensors
 
 
 def build_network(
@@ -107,14 +115,32 @@ def build_network(
     """Build the network and the loss that a file holds; `layers` and `losses` are classes besides xpnet's."""
     made = [_made(settings, LAYERS | dict(layers), "layers") for settings in metadata["layers"]]
     loss = _made(metadata["loss"], LOSSES | dict(losses), "losses")
-    network = Sequential(made, replicas=metadata["replicas"], dtype=metadata["dtype"], device=device, draw=False)
-    slots = network.layout.slots + network.buffer_layout.slots
-    names = sorted(slot.torch_name for slot in slots)
-    if names != sorted(tensors):
-        raise ValueError(f"its layers have {', '.join(names)}, and its tensors are {', '.join(sorted(tensors))}")
+    replicas, dtype = metadata["replicas"], float_type("dtype", metadata["dtype"])
+    slots = [slot for kind in (Parameter, Buffer) for slot in Layout.of(made, DTYPES[dtype], kind).slots]
+    _check_tensors(slots, replicas, dtype, tensors)
+    if not slots:
+        check_int("replicas", replicas or 1, most=MOST_WITHOUT)
+        check_int("the number of features", math.prod(metadata["input_shape"][:MOST_AXES]), most=MOST_WITHOUT)
+    network = Sequential(made, replicas=replicas, dtype=dtype, device=device, draw=False)
     for slot in slots:
         setattr(network.layers[slot.layer], slot.parameter.name, slot.parameter.from_torch(tensors[slot.torch_name]))
     return network, loss
+
+
+def _check_tensors(slots: list[ParameterSlot], replicas: Any, dtype: str, tensors: HostArrays) -> None:
+    """Raise unless the tensors are those of `slots`: the sizes in a description are untrue until a tensor has them."""
+    unlike = tensors.keys() ^ {slot.torch_name for slot in slots}
+    if unlike:
+        raise ValueError(f"its layers and its tensors differ in {', '.join(sorted(unlike)[:10])}")
+    lead = () if replicas is None else (check_int("replicas", replicas),)
+    for slot in slots:
+        wanted = slot.parameter.to_torch(np.empty((0, *slot.shape), dtype))  # of no replicas: it takes no memory
+        tensor, shape = tensors[slot.torch_name], lead + wanted.shape[1:]
+        if (tensor.shape, tensor.dtype) != (shape, wanted.dtype):
+            raise ValueError(
+                f"{slot.torch_name} is {tensor.dtype} of shape {tensor.shape}, and its layers have {wanted.dtype} of"
+                f" shape {shape}"
+            )
 
 
 @contextmanager
@@ -122,7 +148,9 @@ def building(path: Path, kind: str) -> Iterator[None]:
     """Turn errors in building a `kind` from the contents of `path` into `ModelFileError`."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except XpnetError:
+        raise
+    except HOSTILE as error:
         raise ModelFileError(f"{path} does not describe {kind}: {one_line(error)}") from error
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import elements, shown
+from ..core.checks import check_text, elements, shown
 from ..core.device import Array, Device, count_true
 from ..core.errors import did_you_mean
 from ..data.arrays import check_labels, check_targets
@@ -197,7 +197,7 @@ def make_task(name: str, outputs: int, loss: Loss, class_names: Sequence[str] | 
     given = elements(range(classes) if class_names is None else class_names)
     if given is None:
         raise TypeError(f"class_names must be a sequence of names, not {shown(class_names)}")
-    names = tuple(one.decode() if isinstance(one, bytes) else str(one) for one in given)
+    names = tuple(check_text("class_names", one.decode() if isinstance(one, bytes) else str(one)) for one in given)
     if len(names) != classes:
         raise ValueError(f"class_names has {len(names)} names, and there are {classes} classes")
     return Classification(names, single) if name == "classification" else Multilabel(names)

@@ -114,8 +114,6 @@ class Sequential:
         self._values = self.device.zeros(self._lead + (self.layout.size,), self.dtype)
         self._gradients = self.device.zeros(self._lead + (self.layout.size,), self.dtype)
         self._buffers = self.device.zeros(self._lead + (self.buffer_layout.size,), self.dtype)
-        first = [0] if self.replicas is None else [[0]] * self.replicas
-        self._first_keys = self.device.asarray(layer_keys(first, len(self.layers)))
         with self.device.activate():
             self.bind(self.xp, self._values, self._gradients, self._buffers)
 
@@ -127,6 +125,12 @@ class Sequential:
                         view = getattr(layer, name)
                         view = view if self.replicas is None else view[r]
                         view[...] = self.device.asarray(value, dtype=self.dtype)
+
+    @cached_property
+    def _first_keys(self) -> Array:
+        """Keys of masks where `forward` is given none, (1, L) or (R, 1, L)."""
+        first = [0] if self.replicas is None else [[0]] * self.replicas
+        return self.device.asarray(layer_keys(first, len(self.layers)))
 
     @property
     def _lead(self) -> tuple[int, ...]:

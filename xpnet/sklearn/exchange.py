@@ -79,14 +79,14 @@ class ExchangeMixin(BaseMLP):
         about = metadata.get("estimator")
         if not isinstance(about, dict) or about.get("class") != cls.__name__:
             found = about.get("class") if isinstance(about, dict) else "a model"
-            raise ModelFileError(f"{path} holds no {cls.__name__}: it holds {found}")
+            raise ModelFileError(f"{path} holds no {cls.__name__}: it holds {found!s:.80}")
         model = build_model(path, metadata, tensors, device, {}, {})
         with building(path, "an estimator"):
             arguments = {name: _from_plain(value) for name, value in about["parameters"].items()}
             if isinstance(arguments["hidden_layer_sizes"], list):
                 arguments["hidden_layer_sizes"] = tuple(arguments["hidden_layer_sizes"])
             estimator = cls(**arguments, device=get_device(device).name)
-            classes = np.array(about["classes"], dtype=about["classes_dtype"]) if "classes" in about else None
+            classes = _classes(about, len(model.class_names)) if "classes" in about else None
             _restore(estimator, model, classes)
             fitted = {name: about["fitted"][name] for name in FITTED if name in about["fitted"]}
             fitted |= {name: _float64(fitted[name]) for name in LOSSES if name in fitted}
@@ -152,6 +152,14 @@ def _float64(value: Any) -> Any:
     return None if value is None else np.float64(value)
 
 
+def _classes(about: dict[str, Any], count: int) -> Any:
+    """Classes of a file, at most `count`; strings are as wide as they need to be, whatever the file says."""
+    classes, kind = about["classes"], np.dtype(about["classes_dtype"])
+    if len(classes) > count or kind.kind not in "biufUO":
+        raise ValueError(f"it has {len(classes)} classes of type {kind}, and its model has {count}")
+    return np.array(classes, dtype="U" if kind.kind == "U" else kind)
+
+
 def _restore(estimator: BaseMLP, model: MLP, classes: Any) -> None:
     """Set the model of an estimator to one that was loaded."""
     _set_classes(estimator, classes, multilabel=model.task.name == "multilabel")
@@ -165,8 +173,7 @@ def _set_classes(estimator: BaseMLP, classes: Any, *, multilabel: bool) -> None:
     """Set the classes of an estimator, where it has some."""
     if classes is None:
         return
-    every = np.eye(len(classes), dtype=int)
-    shown = np.concatenate([every, 1 - every]) if multilabel else classes
+    shown = np.eye(2, len(classes), dtype=int) if multilabel else classes  # two rows of 0 and 1 are several labels
     estimator._label_binarizer = LabelBinarizer().fit(shown)
     estimator.classes_ = np.asarray(classes) if not multilabel else estimator._label_binarizer.classes_
 
