@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 from data_files import X, Y, save
+from limits import limited
 
 from xpnet.core.errors import DataError
 from xpnet.data import load_named, load_npz
@@ -27,7 +28,7 @@ def test_npz_round_trip_and_damage(tmp_path):
             read_npz(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("y", b"no array")
-    with pytest.raises(DataError, match="holds y, which is no array"):
+    with pytest.raises(DataError, match="holds 'y', which is no array"):
         read_npz(path)
     np.savez(path, x=np.array([object()], dtype=object))
     with pytest.raises(DataError, match=r"a\.npz holds 'x' as an array of Python objects, which is a pickle"):
@@ -39,6 +40,47 @@ def test_npz_bomb(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("x.npy", bytes(64 * 2**20))
     with pytest.raises(DataError, match="claims 67108864 bytes"):
+        read_npz(path)
+
+
+def npy(descr, shape, elements=b""):
+    header = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode()
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + elements
+
+
+HOSTILE = {
+    "gigabytes": (
+        npy("|u1", (2**33,), bytes(10)),
+        "type uint8 and shape .8589934592,., which is 8589934592 bytes, in 10",
+    ),
+    "strings of no letters": (npy("<U0", (2**40,)), "type <U0 and shape .1099511627776,., which is 0 bytes, in 0"),
+    "elements of no bytes": (npy([("a", "<f4", (0,))], (2**50,)), "which is 0 bytes, in 0"),
+    "fewer than there are": (npy("|u1", (2,), b"abc"), "which is 2 bytes, in 3"),
+    "a negative size": (npy("|u1", (-1,), b"a"), "which is -1 bytes, in 1"),
+    "two of them": (npy("|u1", (-1, -2), b"ab"), "no npz file that can be read"),
+    "an escape of Python's": (npy("|u1", (1,), b"a").replace(b"|u1", rb"\d1"), "no npz file that can be read"),
+    "another version": (npy("|u1", (1,), b"a").replace(b"\1\0", b"\x09\0"), "a.npz "),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_an_array_that_its_header_makes_up(kind, tmp_path):
+    content, words = HOSTILE[kind]
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", content)
+    with limited(), pytest.raises(DataError, match=words):
+        read_npz(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_only_what_numpy_compresses_is_unpacked(kind, tmp_path):
+    """Of bzip2, 4 kB may hold gigabytes, and zipfile unpacks as much at once, whatever size is claimed."""
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        archive.writestr("x.npy", npy("|u1", (1,), bytes(2**20)))
+    content = path.read_bytes().replace((2**20 + len(npy("|u1", (1,)))).to_bytes(4, "little"), bytes([200, 0, 0, 0]))
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="a.npz holds 'x' compressed as NumPy does not"):
         read_npz(path)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import math
 import os
 import stat
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -56,34 +57,46 @@ def read_npz(path: Path | str) -> dict[str, HostArray]:
     path = path_of(path)
     with open_regular(path) as (file, size):
         try:
-            with zipfile.ZipFile(file) as archive:
-                claimed = sum(member.file_size for member in archive.infolist())
-            if claimed > min(MOST_BYTES, size * DEFLATE_MOST):
-                raise DataError(f"{path} claims {claimed} bytes of arrays, which its {size} bytes cannot hold")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: _array(path, archive, name) for name in archive.files}
-            for name, array in arrays.items():
-                if not isinstance(array, np.ndarray):
-                    raise DataError(f"{path} holds {name}, which is no array")
-            return arrays
+            with zipfile.ZipFile(file) as archive, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of Python's parser, and of NumPy about headers
+                members = archive.infolist()
+                claimed = sum(member.file_size for member in members)
+                if claimed > min(MOST_BYTES, size * DEFLATE_MOST):
+                    raise DataError(f"{path} claims {claimed} bytes of arrays, which its {size} bytes cannot hold")
+                return {member.filename.removesuffix(".npy"): _array(path, archive, member) for member in members}
         except (DataError, OSError, MemoryError):
             raise
         except Exception as error:  # zipfile and NumPy's parser raise many types: BadZipFile, TokenError, ...
             raise DataError(f"{path} is no npz file that can be read: {one_line(error)}") from error
 
 
-def _array(path: Path, archive: Any, name: str) -> HostArray:
-    """Read an array of an npz file; raise `DataError`, naming it, for an array of objects, which is a pickle."""
-    try:
-        array: HostArray = archive[name]
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise
-        raise DataError(
-            f"{path} holds {name!r} as an array of Python objects, which is a pickle and is not loaded: save numbers or"
-            f" strings, such as {name}.astype(float) or {name}.astype(str)"
-        ) from None
+def _array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> HostArray:
+    """Read an array of an npz file; raise `DataError`, naming it, where it is none.
+
+    NumPy allocates what a header claims, so the claim is compared with the size of the member first.
+    """
+    name = member.filename.removesuffix(".npy")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others have no largest ratio
+        raise DataError(f"{path} holds {name!r} compressed as NumPy does not: save it by numpy.savez_compressed")
+    with archive.open(member) as file:
+        try:
+            version = np.lib.format.read_magic(file)
+        except ValueError:
+            raise DataError(f"{path} holds {name!r}, which is no array") from None
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+        if dtype.hasobject:
+            raise DataError(
+                f"{path} holds {name!r} as an array of Python objects, which is a pickle and is not loaded: save"
+                f" numbers or strings, such as {name}.astype(float) or {name}.astype(str)"
+            )
+        needed, there = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
+        if dtype.itemsize == 0 or needed != there:
+            raise DataError(
+                f"{path} holds {name!r} of type {dtype} and shape {shape}, which is {needed} bytes, in {there} bytes"
+            )
+    with archive.open(member) as file:  # from the start: a member that has been sought in is not checked by its CRC
+        array: HostArray = np.lib.format.read_array(file, allow_pickle=False)
     return array
 
 
