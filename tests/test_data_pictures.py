@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
+from limits import limited
 
 from xpnet.core.errors import DataError
 from xpnet.data.pictures import read_picture
@@ -45,3 +49,59 @@ def test_levels_in_no_range(tmp_path, level):
     image.fromarray(levels).save(tmp_path / "a.tiff")
     with pytest.raises(DataError, match="a.tiff: its levels of grey go from .* to .*: make them 0 to 255"):
         read_picture(tmp_path / "a.tiff", (8, 8))
+
+
+def png(width, height, rows=b"", *, depth=1, color=0):
+    """A PNG file of a size, with the given rows (of which most may be missing)."""
+    chunks = b"\x89PNG\r\n\x1a\n"
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    for kind, content in ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b"")):
+        chunks += struct.pack(">I", len(content)) + kind + content
+        chunks += struct.pack(">I", zlib.crc32(kind + content))
+    return chunks
+
+
+@pytest.mark.parametrize("size", [(13_000, 13_000), (1, 2**26), (2**31 - 1, 2**31 - 1)], ids=str)
+def test_a_picture_is_bounded_before_it_is_decoded(tmp_path, size):
+    pytest.importorskip("PIL")
+    path = tmp_path / "a.png"
+    rows = bytes(13_000 * 1626) if size == (13_000, 13_000) else b""  # of a file of 21 kB
+    path.write_bytes(png(*size, rows))
+    with limited(memory=2**26), pytest.raises(DataError, match="pixels, and 50000000 can be read|exceeds limit of"):
+        read_picture(path, (8, 8))
+
+
+def test_memory_of_a_large_picture(tmp_path):
+    """16 bytes a pixel, at the most."""
+    pytest.importorskip("PIL")
+    (tmp_path / "a.png").write_bytes(png(4000, 4000, bytes(4000 * 16_001), depth=8, color=6))
+    with limited(memory=17 * 4000 * 4000):
+        read_picture(tmp_path / "a.png", (8, 8))
+
+
+def test_only_pictures_are_opened(tmp_path):
+    """Pillow would start Ghostscript for the first, from the PATH."""
+    pytest.importorskip("PIL")
+    for content in (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", b"<svg></svg>"):
+        (tmp_path / "a.png").write_bytes(content)
+        with pytest.raises(DataError, match="a.png is no picture in PNG, JPEG, WEBP, GIF, BMP, TIFF or PPM"):
+            read_picture(tmp_path / "a.png", (8, 8))
+
+
+def test_warnings_of_pillow_are_not_shown(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    image.new("L", (8, 8)).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")
+    with pytest.warns(UserWarning, match="Corrupt EXIF"), image.open(tmp_path / "a.jpg"):
+        pass
+    assert read_picture(tmp_path / "a.jpg", (8, 8))[0].shape == (8, 8)
+
+
+def test_transparent_parts_are_white(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    picture = image.new("LA", (8, 8), (0, 0))
+    picture.putpixel((3, 3), (0, 255))
+    for mode in ("LA", "RGBA"):
+        picture.convert(mode).save(tmp_path / "a.png")
+        pixels, inverted = read_picture(tmp_path / "a.png", (8, 8))
+        assert inverted
+        assert pixels[3, 3] == pixels.sum() == 255

@@ -1,7 +1,8 @@
-"""Pictures of any format that Pillow reads, as rows for a model that was trained on light figures on a dark ground."""
+"""Pictures in the common formats, as rows for a model that was trained on light figures on a dark ground."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from ..core.errors import DataError, one_line
 from .dataset import HostArray
 from .files import open_regular
 
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # Pillow starts Ghostscript for others
+MOST_PIXELS = 50_000_000  # a telephone's camera has 48 million; a PNG file of 21 kB can hold 170
 TOPS = (1.0, 255.0, 65535.0, 2.0**31)  # white in floats, bytes, 16 and 32 bits
 LIGHT = 127.5  # mean of the border above which it is paper
 
@@ -32,23 +35,31 @@ def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None
     """
     path = path_of(path)
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
         raise DataError(f"{path}: reading pictures needs Pillow: pip install 'xpnet[plot]'") from None
     with open_regular(path) as (file, _):
         try:
-            with Image.open(file) as opened:
-                turned = ImageOps.exif_transpose(opened)
-                if turned.mode.startswith(("I", "F")):  # Pillow's conversion keeps only their lower 8 bits
-                    tops = (65535.0,) if turned.mode.startswith("I;16") else TOPS[turned.mode == "I" :]
-                    turned = Image.fromarray(_as_bytes(np.asarray(turned, dtype=np.float64), tops))
-                picture = turned.convert("RGBA")
-        except Unscalable as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's, of damage that it passes over, would be lines on stderr
+                opened = Image.open(file, formats=FORMATS)
+                if opened.width * opened.height > MOST_PIXELS:  # nothing is decoded yet
+                    raise Unusable(f"it has {opened.width}x{opened.height} pixels, and {MOST_PIXELS} can be read")
+                ImageOps.exif_transpose(opened, in_place=True)
+                if opened.mode.startswith(("I", "F")):  # Pillow's conversion keeps only their lower 8 bits
+                    tops = (65535.0,) if opened.mode.startswith("I;16") else TOPS[opened.mode == "I" :]
+                    grey = Image.fromarray(_as_bytes(np.array(opened, dtype=np.float32), tops))
+                elif opened.has_transparency_data:
+                    paper = Image.new("RGBA", opened.size, "white")
+                    grey = Image.alpha_composite(paper, opened.convert("RGBA")).convert("L")
+                else:
+                    grey = opened.convert("L")
+        except Unusable as error:
             raise DataError(f"{path}: {error}") from None
+        except UnidentifiedImageError:
+            raise DataError(f"{path} is no picture in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
         except Exception as error:  # Pillow's readers raise exceptions of any type
             raise DataError(f"{path} is no picture that can be read: {one_line(error)}") from error
-    paper = Image.new("RGBA", picture.size, "white")
-    grey = Image.alpha_composite(paper, picture).convert("L")
     border = _border(np.asarray(grey))
     inverted = border > LIGHT if invert is None else invert
     height, width = size
@@ -57,20 +68,22 @@ def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None
     return 255 - pixels if inverted else pixels, inverted
 
 
-class Unscalable(Exception):
-    """Levels of grey are in no known range."""
+class Unusable(Exception):
+    """The picture is too large, or its levels of grey are in no known range."""
 
 
 def _as_bytes(levels: HostArray, tops: Sequence[float]) -> HostArray:
-    """Scale levels of grey to bytes: white is the smallest of `tops` that they exceed by at most a tenth.
+    """Scale levels of grey, in place, to bytes: white is the smallest of `tops` that they exceed by at most a tenth.
 
-    Raises `Unscalable` where none fits, or levels are below 0 by more than a tenth.
+    Raises `Unusable` where none fits, or levels are below 0 by more than a tenth.
     """
     low, high = float(levels.min()), float(levels.max())
     top = next((top for top in tops if high <= 1.1 * top), None)  # false for NaN
     if top is None or low < -0.1 * top:
-        raise Unscalable(f"its levels of grey go from {low:g} to {high:g}: make them 0 to 255")
-    return np.rint(levels.clip(0.0, top) * (255.0 / top)).astype(np.uint8)
+        raise Unusable(f"its levels of grey go from {low:g} to {high:g}: make them 0 to 255")
+    np.clip(levels, 0.0, top, out=levels)
+    levels *= 255.0 / top
+    return np.rint(levels, out=levels).astype(np.uint8)
 
 
 def _border(pixels: HostArray) -> float:
