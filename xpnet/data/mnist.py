@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,12 @@ import numpy as np
 from ..core.checks import path_of
 from ..core.errors import DataError
 from .dataset import Dataset, HostArray
+from .download import fetch
 from .idx import ARRAYS, idx_files, idx_places, plain_name, read_idx
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 FILES_OF = dict(zip(ARRAYS.values(), FILES, strict=True))
 PROBE_SECONDS = 4  # for all mirrors together
-READ_SECONDS = 10  # for each piece of a download
 ANSWERED = "answered"
 
 
@@ -157,7 +158,7 @@ def _download(source: Source, folder: Path, progress: bool) -> dict[str, Path]:
     import pooch
 
     pooch.get_logger().setLevel(logging.ERROR)
-    fetch = pooch.HTTPDownloader(progressbar=progress and sys.stderr.isatty(), timeout=(PROBE_SECONDS, READ_SECONDS))
+    downloader = partial(fetch, progress=progress and sys.stderr.isatty())
     answers = _probe(source.mirrors)
     reasons = [f"{mirror.split('/')[2]}: {answer}" for mirror, answer in answers.items() if answer != ANSWERED]
     paths = {}
@@ -166,7 +167,9 @@ def _download(source: Source, folder: Path, progress: bool) -> dict[str, Path]:
             try:
                 # To a temporary file, then checked, then renamed.
                 paths[array] = Path(
-                    pooch.retrieve(f"{mirror}{name}.gz", known_hash, fname=f"{name}.gz", path=folder, downloader=fetch)
+                    pooch.retrieve(
+                        f"{mirror}{name}.gz", known_hash, fname=f"{name}.gz", path=folder, downloader=downloader
+                    )
                 )
                 break
             except Exception as error:  # network, status, length or digest: try the next mirror
