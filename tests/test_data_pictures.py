@@ -71,6 +71,16 @@ def test_a_picture_is_bounded_before_it_is_decoded(tmp_path, size):
         read_picture(path, (8, 8))
 
 
+def test_a_piece_of_a_picture_is_bounded_by_its_file(tmp_path):
+    """Pillow reads what the length of a chunk claims, and a file allocates what is read."""
+    pytest.importorskip("PIL")
+    content = png(8, 8, bytes(16))
+    start = content.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(content[:start] + struct.pack(">I", 2**31 - 1) + content[start + 4 :])
+    with limited(memory=2**26):
+        assert not read_picture(tmp_path / "a.png", (8, 8))[0].any()
+
+
 def test_memory_of_a_large_picture(tmp_path):
     """16 bytes a pixel, at the most."""
     pytest.importorskip("PIL")

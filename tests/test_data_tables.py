@@ -72,6 +72,17 @@ def test_an_array_that_its_header_makes_up(kind, tmp_path):
         read_npz(tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_characters_that_do_not_exist(order, tmp_path):
+    """NumPy reads them, and str() of them is a SystemError."""
+    names = np.array([[0x61, 0x10FFFF], [0x61, 0x110000]], dtype=order + "u4").view(order + "U2").reshape(2)
+    path = save(tmp_path / "a.npz", x=X[:2], y=names)
+    with pytest.raises(DataError, match="a.npz holds 'y', whose strings have characters that do not exist"):
+        read_npz(path)
+    assert read_npz(save(path, y=names[:1]))["y"].tolist() == ["a\U0010ffff"]
+    assert read_npz(save(path, y=np.array("ab")))["y"] == "ab"
+
+
 @pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_only_what_numpy_compresses_is_unpacked(kind, tmp_path):
     """Of bzip2, 4 kB may hold gigabytes, and zipfile unpacks as much at once, whatever size is claimed."""

@@ -8,6 +8,7 @@ import io
 import math
 import os
 import stat
+import sys
 import warnings
 import zipfile
 import zlib
@@ -97,6 +98,8 @@ def _array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Hos
             )
     with archive.open(member) as file:  # from the start: a member that has been sought in is not checked by its CRC
         array: HostArray = np.lib.format.read_array(file, allow_pickle=False)
+    if dtype.kind == "U" and (array.ravel("K").view(dtype.byteorder + "u4") > sys.maxunicode).any():
+        raise DataError(f"{path} holds {name!r}, whose strings have characters that do not exist")  # str() would fail
     return array
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from .files import open_regular
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # Pillow starts Ghostscript for others
 MOST_PIXELS = 50_000_000  # a telephone's camera has 48 million; a PNG file of 21 kB can hold 170
+MOST_FILE = 8 * MOST_PIXELS  # bytes
 TOPS = (1.0, 255.0, 65535.0, 2.0**31)  # white in floats, bytes, 16 and 32 bits
 LIGHT = 127.5  # mean of the border above which it is paper
 
@@ -38,11 +40,13 @@ def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
         raise DataError(f"{path}: reading pictures needs Pillow: pip install 'xpnet[plot]'") from None
-    with open_regular(path) as (file, _):
+    with open_regular(path) as (file, length):
+        if length > MOST_FILE:
+            raise DataError(f"{path} has {length} bytes, and pictures of {MOST_FILE} can be read")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's, of damage that it passes over, would be lines on stderr
-                opened = Image.open(file, formats=FORMATS)
+                opened = Image.open(io.BytesIO(file.read(length)), formats=FORMATS)  # a file allocates what is read
                 if opened.width * opened.height > MOST_PIXELS:  # nothing is decoded yet
                     raise Unusable(f"it has {opened.width}x{opened.height} pixels, and {MOST_PIXELS} can be read")
                 ImageOps.exif_transpose(opened, in_place=True)
