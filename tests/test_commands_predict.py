@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command_line import SHORT
 from data_files import idx_bytes
+from limits import limited
 
 from xpnet import MLP, load_digits
 from xpnet.commands import predict, train
@@ -257,3 +258,25 @@ def test_a_class_name_does_not_break_a_line(run, tmp_path):
 def test_no_rows_give_no_lines(run, trained, tmp_path):
     np.savez(tmp_path / "x.npz", x=np.zeros((0, 64)))
     assert run(predict, trained, tmp_path / "x.npz") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("task", "y"),
+    [("classification", np.zeros(3, np.float16)), ("regression", np.array([[0.0], [0.0], [1e200]]))],
+    ids=["labels of float16", "targets whose squares are infinite"],
+)
+def test_targets_of_any_type_and_size_give_no_warning(run, tmp_path, task, y):
+    MLP([2, 3 if task == "classification" else 1], task=task).save(tmp_path / "m")
+    np.savez(tmp_path / "a.npz", x=np.ones((3, 2)), y=y)
+    assert run(predict, tmp_path / "m", tmp_path / "a.npz", "--labels", tmp_path / "a.npz")[0] == 0
+
+
+def test_a_confusion_matrix_of_many_classes(run, tmp_path):
+    """A file of 1 MB can have 100,000, whose matrix has 80 GB."""
+    MLP([1, 20_000], init="zeros").save(tmp_path / "m")
+    np.savez(tmp_path / "a.npz", x=np.ones((3, 1)), y=np.array([0, 0, 19_999]))
+    with limited(memory=2**31):
+        code, _, err = run(predict, tmp_path / "m", tmp_path / "a.npz", "--labels", tmp_path / "a.npz")
+    assert code == 0
+    assert err.splitlines()[0] == "accuracy 0.6667 (2 of 3)"
+    assert err.endswith("no confusion matrix is shown of more than 1000 classes, and there are 20000\n")

@@ -31,6 +31,7 @@ from ..training.run_folder import finite
 from . import cli
 
 TOP = 5  # classes of top-k accuracy, reported where there are more
+MOST_COLUMNS = 1000  # of a confusion matrix, which has their square in memory
 MISTAKES = 40  # maximum in a picture
 LEAST_PIXELS = 5  # per side; smaller arrays are rows of a table
 
@@ -71,7 +72,9 @@ def _main(arguments: Sequence[str] | None) -> int:
     elif targets is not None:
         report = {"classification": _report_classes, "multilabel": _report_labels, "regression": _report_numbers}
         names = [printable(name) for name in model.class_names]
-        print("\n".join(report[model.task.name](targets, predictions, names)), file=sys.stderr)
+        with np.errstate(over="ignore", invalid="ignore"):  # targets beyond 1e154: squares are infinite
+            lines = report[model.task.name](targets, predictions, names)
+        print("\n".join(lines), file=sys.stderr)
     if size is not None and targets is not None:
         pictures = [np.asarray(row).reshape(size) for part in rows for row in part]
         _draw_mistakes(options.mistakes, pictures, targets, predictions, model.class_names)
@@ -190,7 +193,9 @@ def _class_numbers(labels: HostArray, rows: int, names: Sequence[str]) -> HostAr
         raise ValueError(f"it has labels of shape {labels.shape}, and there are {rows} rows")
     labels = labels.reshape(rows)
     if labels.dtype.kind == "b" or (
-        labels.dtype.kind == "f" and (labels == np.floor(labels)).all() and (np.abs(labels) < 2.0**53).all()
+        labels.dtype.kind == "f"
+        and (labels == np.floor(labels)).all()
+        and (np.abs(labels.astype(np.float64)) < 2.0**53).all()
     ):
         labels = labels.astype(np.int64)
     codes = {name: code for code, name in enumerate(names)}
@@ -212,6 +217,8 @@ def _report_classes(labels: HostArray, predictions: HostArray, names: list[str])
     if len(names) > TOP:
         among = metrics.top_k_accuracy(labels, predictions, TOP)
         lines.append(f"top-{TOP} accuracy {among:.4f}: the true class is among the {TOP} most probable")
+    if len(names) > MOST_COLUMNS:
+        return [*lines, f"no confusion matrix is shown of more than {MOST_COLUMNS} classes, and there are {len(names)}"]
     confusion = metrics.confusion_matrix(labels, predicted, len(names))
     rows = np.bincount(labels, minlength=len(names))
     hits = confusion.diagonal()
