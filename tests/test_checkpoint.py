@@ -166,7 +166,9 @@ def test_how_often(text, found):
     assert parse_every(text) == found
 
 
-@pytest.mark.parametrize("text", ["", "1", "epoch", "0epochs", "-1steps", "1.5steps", "1e3steps", "2 days"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "epoch", "0epochs", "-1steps", "1.5steps", "1e3steps", "2 days", "9" * 400 + "steps"]
+)
 def test_how_often_is_refused(text):
     with pytest.raises(ValueError, match="checkpoint_every must be like 1epoch, 100steps or 5minutes"):
         parse_every(text)
@@ -237,3 +239,125 @@ def test_what_cannot_be_resumed(run, tmp_path):
     config.write_text(config.read_text().replace('"sha256": "', '"sha256": "0'), encoding="utf-8")
     code, out, err = run(train, *resume)
     assert (code, out) == (2, "") and "are not those of the run in" in err
+
+
+def test_what_cannot_be_resumed_in_python(checkpoints):
+    """Other rows, fewer epochs, and early stopping where there was none."""
+    fit(trainer(), checkpoints, 7)
+    one = trainer()
+    one.resume(checkpoints)
+    with pytest.raises(ValueError, match="of a training on 100 rows, not 50"):
+        one.fit(X[:50], Y[:50], epochs=EPOCHS)
+    with pytest.raises(ValueError, match="after 7 steps, and only 4"):
+        fit(one, epochs=1)
+    with pytest.raises(ValueError, match="of a training with early_stop"):
+        one.fit(X, Y, epochs=EPOCHS)
+    assert result(fit(one)) == result(fit(trainer())), "it may still be called as it should have been"
+    with pytest.raises(TypeError, match="checkpoints must be Checkpoints"):
+        one.fit(X, Y, checkpoints="checkpoint.safetensors")
+    eager = Trainer(trainer().model, Adam(0.01), batch_size=32, compile=False)
+    with pytest.raises(ValueError, match="with another compile$"):
+        eager.resume(checkpoints)
+    other = Trainer(MLP([12, 9, 4], seed=2, batch_norm=True, dropout=0.2), Adam(0.01), batch_size=32)
+    with pytest.raises(ValueError, match="with another network seeds$"):
+        other.resume(checkpoints)
+
+
+def test_an_interrupt_in_the_middle_of_a_step_writes_nothing(checkpoints, monkeypatch):
+    """One of a handler of the user's own, in an evaluation: the state is between two epochs."""
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xpnet.training.runner.Evaluator.means", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        trainer().fit(X, Y, checkpoints=checkpoints, validation=(X, Y))
+    assert not checkpoints.path.exists()
+
+
+@pytest.mark.parametrize("ends", ["stop", "interrupt"])
+def test_a_callback_that_ends_the_training(ends, tmp_path):
+    checkpoints = Checkpoints(str(tmp_path / "checkpoint.safetensors"))
+
+    def on_epoch(row):
+        if row["epoch"] == 2 and ends == "interrupt":
+            raise KeyboardInterrupt
+        return row["epoch"] == 2
+
+    one = trainer(rate=np.float32(0.01))
+    with pytest.raises(KeyboardInterrupt) if ends == "interrupt" else contextlib.nullcontext():
+        one.fit(X, Y, epochs=EPOCHS, checkpoints=checkpoints, on_epoch=on_epoch)
+    again = trainer(rate=np.float32(0.01))
+    again.resume(checkpoints)
+    assert (again.epoch, again.step) == (2, 2 * PER_EPOCH)
+
+
+def test_a_disk_that_is_full_at_an_interrupt(checkpoints, monkeypatch):
+    def fail(*given):
+        raise OSError(28, "No space left on device")
+
+    one = trainer()
+    one.fit(X, Y, epochs=1)
+    before = one.model.network.values.tobytes()
+    monkeypatch.setattr(checkpoints, "write", fail)
+    with pytest.raises(OSError, match="No space left"):
+        fit(one, checkpoints, PER_EPOCH + 2, epochs=2, early_stop=None)
+    assert (one.model.network.values.tobytes(), one.step) == (before, PER_EPOCH)
+
+
+def test_a_damaged_checkpoint_does_not_take_the_place_of_the_one_before(checkpoints, monkeypatch):
+    """Where the next one cannot be written, either."""
+    fit(trainer(), checkpoints)
+    checkpoints.path.write_bytes(b"damaged")
+    state, _ = checkpoints.read()
+    replace, renamed = Path.replace, []
+
+    def killed(self, target):
+        renamed.append(target)
+        if target == checkpoints.path:
+            raise SystemExit
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(SystemExit):
+            checkpoints.write(state, 0, 0)
+    assert renamed == [checkpoints.path]
+    assert "going on from" in checkpoints.read()[1]
+
+
+def _without(name):
+    return lambda arrays, numbers: (arrays.pop(name, None), numbers.pop(name, None))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        *map(_without, ("begin", "best", "counts", "epoch", "history", "rows", "seconds", "step", "trainer", "within")),
+        *map(_without, ("values", "buffers", "state m", "sums loss", "best 0")),
+        lambda arrays, numbers: arrays.update(values=np.zeros(1, np.float32)),
+        lambda arrays, numbers: arrays.update(values=arrays["values"].astype(bool)),
+        lambda arrays, numbers: arrays.update({"best 0": np.zeros(3, np.float32)}),
+        lambda arrays, numbers: numbers.update(step="x"),
+        lambda arrays, numbers: numbers.update(epoch=10**40),
+        lambda arrays, numbers: numbers.update(within=-1),
+        lambda arrays, numbers: numbers.update(history=[{}]),
+        lambda arrays, numbers: numbers.update(history=[]),
+        lambda arrays, numbers: numbers.update(counts={"x": 1}),
+        lambda arrays, numbers: numbers.update(trainer=5),
+        lambda arrays, numbers: numbers["best"].update(stopped=[True, False]),
+    ],
+)
+def test_a_state_that_is_not_a_training(edit, checkpoints):
+    """A file whose digest is right."""
+    fit(trainer(), checkpoints, 6)
+    state, _ = checkpoints.read()
+    arrays, numbers = dict(state.arrays), json.loads(json.dumps(state.numbers))
+    edit(arrays, numbers)
+    checkpoints.write(TrainingState(arrays, numbers), 0, 0)
+    checkpoints.previous.unlink()
+    one = trainer()
+    before = one.model.network.values.tobytes()
+    with pytest.raises(DataError, match=r"is no checkpoint of (a|this) training"):
+        one.resume(checkpoints)
+    assert one.model.network.values.tobytes() == before

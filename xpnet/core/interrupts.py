@@ -69,11 +69,6 @@ class DeferredInterrupt:
             for other in self._before:
                 signal.signal(other, signal.SIG_DFL)
 
-    @property
-    def pending(self) -> bool:
-        """Whether a signal waits."""
-        return self._pending is not None
-
     def check(self) -> None:
         """Raise KeyboardInterrupt if Ctrl-C was pressed, and after another signal its error in `ENDINGS`."""
         number, self._pending = self._pending, None

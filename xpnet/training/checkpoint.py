@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..core.checks import path_of, shown
 from ..core.errors import DataError, one_line
 from ..core.files import write_atomically
 from ..data.dataset import HostArray
@@ -43,9 +45,10 @@ class Checkpoints:
         every: "1epoch", "100steps" or "5minutes"; None for each epoch, but at most every 30 seconds.
     """
 
-    def __init__(self, path: Path, every: str | None = None) -> None:
-        self.path = path
-        self.previous = path.with_stem(f"{path.stem}-previous")
+    def __init__(self, path: Path | str, every: str | None = None) -> None:
+        self.path = path_of(path)
+        self.previous = self.path.with_stem(f"{self.path.stem}-previous")
+        self._damaged = False  # whether the last file cannot be read, and the previous one is the only whole one
         self._number, self._unit = (1.0, "epochs") if every is None else parse_every(every)
         self._least = LEAST_SECONDS if every is None else 0.0
         self._time = time.monotonic()
@@ -71,9 +74,10 @@ class Checkpoints:
         from safetensors.numpy import save
 
         arrays = {name: np.asarray(array, order="C") for name, array in state.arrays.items()}
-        text = json.dumps({"format": FORMAT} | dict(state.numbers), sort_keys=True)
+        text = json.dumps({"format": FORMAT} | dict(state.numbers), sort_keys=True, default=_plain)
         content = save(arrays, metadata={"checkpoint": text, "sha256": _digest(text, arrays)})
-        write_atomically(self.path, content, previous=self.previous)
+        write_atomically(self.path, content, previous=None if self._damaged else self.previous)
+        self._damaged = False
         self.begin(epoch, step)
 
     def read(self) -> tuple[TrainingState, str | None]:
@@ -85,9 +89,12 @@ class Checkpoints:
         reasons: list[str] = []
         for path in (self.path, self.previous):
             try:
-                return _read(path), None if path == self.path else f"{reasons[0]}; going on from {path}"
+                state = _read(path)
             except DataError as error:
                 reasons.append(str(error))
+                continue
+            self._damaged = path != self.path
+            return state, f"{reasons[0]}; going on from {path}" if self._damaged else None
         raise DataError("; ".join(reasons))
 
 
@@ -95,9 +102,16 @@ def parse_every(text: str) -> tuple[float, str]:
     """Return the number and the unit of "1epoch", "100steps" or "5minutes"; raise ValueError for anything else."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(epoch|step|minute)s?", text, re.ASCII)
     number = float(found[1]) if found else 0.0
-    if found is None or number <= 0 or (found[2] != "minute" and number != int(number)):
+    if found is None or not 0.0 < number < math.inf or (found[2] != "minute" and number != int(number)):
         raise ValueError(f"checkpoint_every must be like 1epoch, 100steps or 5minutes, not {text!r}")
     return number, UNITS[found[2]]
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy, as of a learning rate or a callback's row, as a JSON value."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"a checkpoint cannot hold {shown(value)}")
 
 
 def _read(path: Path) -> TrainingState:
@@ -109,15 +123,59 @@ def _read(path: Path) -> TrainingState:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError:
         raise DataError(f"there is no checkpoint {path}") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, MemoryError) as error:
         raise DataError(f"{path} cannot be read as a checkpoint: {one_line(error)}") from error
     text = metadata.get("checkpoint", "")
     if metadata.get("sha256") != _digest(text, arrays):
         raise DataError(f"{path} is damaged: its contents do not match the SHA-256 it holds")
-    numbers = json.loads(text)
-    if numbers.pop("format") != FORMAT:
+    try:
+        numbers = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as a checkpoint: {one_line(error)}") from error
+    if not isinstance(numbers, dict) or numbers.pop("format", None) != FORMAT:
         raise DataError(f"{path} is a checkpoint of another version of xpnet")
+    wrong = [name for name, valid in VALID.items() if name not in numbers or not valid(numbers[name])]
+    if not wrong and len(numbers["history"]) != numbers["epoch"]:
+        wrong = ["history"]
+    if wrong:
+        raise DataError(f"{path} is no checkpoint of a training: {', '.join(wrong)} missing or wrong")
     return TrainingState(arrays, numbers)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_history(value: Any) -> bool:
+    names = {"epoch", "step", "seconds", "train_loss"}
+    return isinstance(value, list) and all(isinstance(row, dict) and names <= row.keys() for row in value)
+
+
+def _are_counts(value: Any) -> bool:
+    """Whether these are steps by batch size; None for steps that are compiled."""
+    return isinstance(value, dict) and all(
+        size.isdecimal() and (steps is None or _is_count(steps)) for size, steps in value.items()
+    )
+
+
+def _is_best(value: Any) -> bool:
+    names = {"loss", "epoch", "waited", "stopped"}
+    return value is None or (isinstance(value, dict) and value.keys() == names)
+
+
+VALID: dict[str, Callable[[Any], bool]] = {
+    "rows": _is_count,
+    "begin": _is_count,
+    "within": _is_count,
+    "step": _is_count,
+    "epoch": _is_count,
+    "seconds": lambda value: type(value) is float,
+    "history": _is_history,
+    "counts": _are_counts,
+    "best": _is_best,
+    "trainer": lambda value: isinstance(value, dict),
+}
+"""Checks of the numbers of a state, by name."""
 
 
 def _digest(text: str, arrays: Mapping[str, HostArray]) -> str:

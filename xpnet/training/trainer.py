@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from ..compile import PRECISIONS
 from ..core.checks import check_int, flag, one_at_a_time, shown
 from ..core.device import Device
-from ..core.errors import DivergedError, did_you_mean
+from ..core.errors import DataError, DivergedError, did_you_mean
 from ..core.interrupts import DeferredInterrupt
 from ..core.rng import check_seed, draw_seed, permutation
 from ..data.arrays import check_features, check_pair, check_rows, check_weights
@@ -157,6 +158,8 @@ class Trainer:
                 raise ValueError("early_stop needs validation data to watch")
         interrupt = DeferredInterrupt()
         callbacks = _Callbacks(on_epoch, on_step, on_progress, interrupt)
+        if checkpoints is not None:
+            _check_checkpoints(checkpoints)
         with (
             interrupt,
             self.model.device.activate(),
@@ -180,11 +183,12 @@ class Trainer:
             DataError: there is no checkpoint that is whole.
             ValueError: it is of another model or trainer; the text names what differs.
         """
-        state, note = checkpoints.read()
+        state, note = _check_checkpoints(checkpoints).read()
         theirs, ours = state.numbers["trainer"], self._identity()
         differing = [name for name in ours if json.loads(json.dumps(ours[name])) != theirs.get(name)]
         if differing:
             raise ValueError(f"{checkpoints.path} is of a training with another {', '.join(differing)}")
+        self._check_arrays(checkpoints.path, state)
         arrays, to_device = state.arrays, self.model.device.asarray
         with self.model.device.activate():
             self.model.network.restore((to_device(arrays["values"]), to_device(arrays["buffers"])))
@@ -197,22 +201,63 @@ class Trainer:
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint and the trainer that goes on from it have in common."""
         described = description(self.model.network, self.model.loss)
-        options = {name: getattr(self, name) for name in ("batch_size", "seed", "precision")}
-        return described | {"optimizer": repr(self.optimizer)} | options
+        options = {name: getattr(self, name) for name in ("batch_size", "seed", "precision", "compile")}
+        seeds = self.model.network.seeds if self.model.network.random else None  # of masks
+        return described | {"optimizer": repr(self.optimizer), "network seeds": seeds} | options
+
+    @contextlib.contextmanager
+    def _written_if_interrupted(self, checkpoints: Checkpoints | None, run: _Run) -> Iterator[None]:
+        """Context between two steps, in which Ctrl-C writes a checkpoint; elsewhere the state may be half written."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if checkpoints is not None:
+                self._write(checkpoints, run)
+            raise
 
     def _write(self, checkpoints: Checkpoints, run: _Run) -> None:
         """Write a checkpoint."""
         checkpoints.write(self._state(run), self.epoch, self.step)
 
+    def _arrays(self, sums: EpochSums) -> dict[str, Any]:
+        """Return the arrays of a state by name, but for those of early stopping."""
+        arrays = {"values": self.model.network.values, "buffers": self.model.network.buffers}
+        arrays |= {f"state {name}": array for name, array in self.optimizer.state.items()}
+        return arrays | {f"sums {name}": array for name, array in sums.arrays().items()}
+
+    def _check_arrays(self, path: Path, state: TrainingState) -> None:
+        """Raise DataError where the arrays of a state are not those of this trainer."""
+        with self.model.device.activate():
+            expected = self._arrays(EpochSums.zeros(self.model))
+        best = state.numbers["best"]
+        if best is not None:
+            kept = [array for name, array in expected.items() if not name.startswith("sums ")]
+            expected |= {f"best {number}": array for number, array in enumerate(kept)}
+        wrong = [
+            name
+            for name, array in expected.items()
+            if name not in state.arrays
+            or (state.arrays[name].shape, state.arrays[name].dtype) != (array.shape, array.dtype)
+        ]
+        replicas = self.model.replicas
+        shape = () if replicas is None else (replicas,)
+        if best is not None:
+            wrong += [f"best {name}" for name, value in best.items() if np.shape(value) != shape]
+        if wrong:
+            raise DataError(f"{path} is no checkpoint of this training: {', '.join(wrong)} missing or of another shape")
+
     def _state(self, run: _Run) -> TrainingState:
         """Return the state after a step."""
-        network, to_host = self.model.network, self.model.device.to_host
-        arrays = {"values": network.values, "buffers": network.buffers}
-        arrays |= {f"state {name}": array for name, array in self.optimizer.state.items()}
-        arrays |= {f"sums {name}": array for name, array in run.sums.arrays().items()}
+        to_host = self.model.device.to_host
+        arrays = self._arrays(run.sums)
         numbers: dict[str, Any] = {name: getattr(self, name) for name in ("step", "epoch", "history")}
         numbers |= {name: getattr(run, name) for name in ("begin", "within", "seconds")}
-        numbers |= {"trainer": self._identity(), "counts": run.runner.counts_by_size(), "best": None}
+        numbers |= {
+            "trainer": self._identity(),
+            "rows": len(run.runner.rows),
+            "counts": run.runner.counts_by_size(),
+            "best": None,
+        }
         if run.best is not None:
             kept, numbers["best"] = run.best.state()
             arrays |= kept
@@ -230,6 +275,8 @@ class Trainer:
         """Train for `total` steps, and evaluate on rows held out after each epoch."""
         model, per_epoch = self.model, self.steps_in_epoch(len(rows))
         epochs = -(-total // per_epoch)
+        if self._resumed is not None:
+            _check_going_on(self._resumed, len(rows), total, early_stop)
         resumed, self._resumed = self._resumed, None
         run = _Run(self._runner(rows, expected=total), EpochSums.zeros(model), self.step)
         if checkpoints is not None:
@@ -253,9 +300,7 @@ class Trainer:
                     for name, evaluator in evaluators.items():
                         row[f"{name}_loss"], row[f"{name}_{model.task.metric}"] = evaluator.means()
                     divergence = self._divergence(row)
-                except BaseException as error:  # Ctrl-C, or an error in a callback: the epoch's steps do not count
-                    if checkpoints is not None and isinstance(error, KeyboardInterrupt):
-                        self._write(checkpoints, run)  # before they are lost
+                except BaseException:  # Ctrl-C, or an error in a callback: the epoch's steps do not count
                     self._restore(good)
                     raise
                 if divergence is not None:
@@ -273,10 +318,15 @@ class Trainer:
                     best.update(row["epoch"], row["validation_loss"])
                 stops = best is not None and best.stopped.all()
                 if checkpoints is not None:
-                    last = stops or done + per_epoch >= total or callbacks.interrupt.pending
+                    last = stops or done + per_epoch >= total
                     if last or checkpoints.due(self.epoch, self.step):
                         self._write(checkpoints, run)
-                if callbacks.epoch(row) or stops:
+                asked = False
+                with self._written_if_interrupted(checkpoints, run):
+                    asked = callbacks.epoch(row)
+                if asked and checkpoints is not None:
+                    self._write(checkpoints, run)
+                if asked or stops:
                     break
 
     def _train_epoch(
@@ -297,7 +347,8 @@ class Trainer:
         for taken in runner.run(order, batches, table, sums, longest, run.within, pause):
             self.step += taken
             run.within, run.seconds = run.within + taken, time.perf_counter() - start
-            callbacks.steps(self.step)
+            with self._written_if_interrupted(checkpoints, run):
+                callbacks.steps(self.step)
             if checkpoints is not None and checkpoints.due(self.epoch, self.step):
                 self._write(checkpoints, run)
         self.compiled = runner.compiled
@@ -403,6 +454,7 @@ class Trainer:
         return vars(self) | {"_optimizer_state": state}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
+        self._resumed = None  # which pickles of earlier versions do not have
         state = kept.pop("_optimizer_state")
         vars(self).update(kept)
         for name, array in state.items():
@@ -479,6 +531,24 @@ def _checked_model(model: Any) -> MLP:
     if not isinstance(model, MLP):
         raise TypeError(f"model must be an MLP, not {shown(model)}")
     return model
+
+
+def _check_checkpoints(checkpoints: Any) -> Checkpoints:
+    if not isinstance(checkpoints, Checkpoints):
+        raise TypeError(f"checkpoints must be Checkpoints, such as Checkpoints(path), not {shown(checkpoints)}")
+    return checkpoints
+
+
+def _check_going_on(state: TrainingState, rows: int, total: int, early_stop: int | None) -> None:
+    """Raise ValueError where the arguments of `fit` are not those of the training that wrote a checkpoint."""
+    numbers = state.numbers
+    if rows != numbers["rows"]:
+        raise ValueError(f"the checkpoint is of a training on {numbers['rows']} rows, not {rows}")
+    taken = numbers["step"] - numbers["begin"]
+    if taken > total:
+        raise ValueError(f"the checkpoint is after {taken} steps, and only {total} are to be taken")
+    if (early_stop is None) != (numbers["best"] is None):
+        raise ValueError(f"the checkpoint is of a training with{'out' * (early_stop is not None)} early_stop")
 
 
 def check_precision(precision: str, dtype: str, device: Device) -> str:
