@@ -361,3 +361,25 @@ def test_a_state_that_is_not_a_training(edit, checkpoints):
     with pytest.raises(DataError, match=r"is no checkpoint of (a|this) training"):
         one.resume(checkpoints)
     assert one.model.network.values.tobytes() == before
+
+
+def test_a_run_that_is_made_longer(run, tmp_path):
+    """Its config.json says how long it is, for the next time; and what a killed run left is removed."""
+    folder, config = tmp_path / "run", tmp_path / "run" / "config.json"
+    short = ["--dataset", "digits", "--hidden", 10, "--epochs", 2, "--schedule", "cosine", "--quiet"]
+    assert run(train, *short, "--out", folder)[0] == 0
+    (folder / ".xpnet-1234.tmp").touch()
+    code, _, err = run(train, "--resume", folder, "--epochs", 3, "--quiet")
+    assert code == 0 and "the schedule cosine is from here on that of 36 steps" in err
+    assert not list(folder.glob(".xpnet-*"))
+    assert json.loads(config.read_text(encoding="utf-8"))["options"]["epochs"] == 3
+    code, _, err = run(train, "--resume", folder, "--epochs", 1)
+    assert code == 2 and "has taken 36 steps, more than the 12 that are to be taken" in err
+    content = json.loads(config.read_text(encoding="utf-8"))
+    for text in (content | {"data": 5}, {name: content[name] for name in content if name != "data"}):
+        config.write_text(json.dumps(text), encoding="utf-8")
+        assert run(train, "--resume", folder)[0] == 2
+    content["options"]["lr"] = -1
+    config.write_text(json.dumps(content), encoding="utf-8")
+    code, _, err = run(train, "--resume", folder, "--lr", 0.1)
+    assert code == 2 and "lr must be finite and above 0" in err

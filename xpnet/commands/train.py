@@ -64,7 +64,10 @@ def _check_resume(parser: cli.Parser, options: argparse.Namespace) -> None:
 
 def _check_unchanged(parser: cli.Parser, config: Config, run: Path) -> None:
     """End the command where an option differs from the run's, but for where and how long it trains."""
-    kept = Config(**read_options(run / "config.json"))
+    try:
+        kept = Config(**read_options(run / "config.json"))
+    except (TypeError, ValueError) as error:  # of an option that is given
+        parser.error(str(error))
     names = [one.name for one in fields(Config) if one.name not in ("device", "data_dir", "epochs", "steps")]
     for name in names:
         if getattr(config, name) != getattr(kept, name):
@@ -97,7 +100,8 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
             if options.resume is None:
                 folder.start(config, device, threads, loaded)
             else:
-                _resume(trainer, folder, checkpoints, loaded)
+                folder.take_again(loaded)
+                _resume(trainer, folder, checkpoints, config, arguments["steps"])
         if not options.quiet:
             threads_too = f", threads: {threads}" if device.index is None else ""
             cli.tell(sentence(config, data))
@@ -114,7 +118,7 @@ def _folder(options: argparse.Namespace) -> RunFolder:
     return RunFolder(options.out, overwrite=options.overwrite, resume=options.resume is not None)
 
 
-def _resume(trainer: Trainer, folder: RunFolder, checkpoints: Checkpoints, data: Dataset) -> None:
+def _resume(trainer: Trainer, folder: RunFolder, checkpoints: Checkpoints, config: Config, total: int) -> None:
     """Take the state of the last checkpoint, and say from where the run goes on."""
     try:
         note = trainer.resume(checkpoints)
@@ -122,7 +126,14 @@ def _resume(trainer: Trainer, folder: RunFolder, checkpoints: Checkpoints, data:
         raise DataError(str(error)) from error
     if note is not None:
         cli.tell(note)
-    folder.go_on(data, trainer.history)
+    if trainer.step > total:
+        raise cli.UsageError(
+            f"{folder.path} has taken {trainer.step} steps, more than the {total} that are to be taken"
+        )
+    kept = read_options(folder.path / "config.json")
+    if config.schedule != "constant" and (config.epochs, config.steps) != (kept.get("epochs"), kept.get("steps")):
+        cli.tell(f"the schedule {config.schedule} is from here on that of {total} steps")
+    folder.go_on(config, trainer.history)
     cli.tell(f"going on after step {trainer.step}, in epoch {trainer.epoch + 1}")
 
 

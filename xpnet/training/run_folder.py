@@ -75,8 +75,7 @@ class RunFolder:
         self._lock(self._config)
         for name in FILES[1:]:
             (self.path / name).unlink(missing_ok=True)
-        for left in self.path.glob(".xpnet-*.tmp"):  # of a run that was killed while it wrote
-            left.unlink()
+        self._remove_temporary()
         try:
             self._config.truncate(0)
             self._config.write((json.dumps(content, indent=2) + "\n").encode())
@@ -96,16 +95,35 @@ class RunFolder:
         """Return the checkpoints of this run."""
         return Checkpoints(self.path / CHECKPOINT, every)
 
-    def go_on(self, data: Dataset, history: list[dict[str, Any]]) -> None:
-        """Take the folder again, with the history up to a checkpoint; raise `DataError` where the data have changed."""
-        self._config = (self.path / FILES[0]).open("a+b")
+    def take_again(self, data: Dataset) -> None:
+        """Lock the folder of a run to resume; raise `DataError` where the data have changed."""
+        self._config = (self.path / FILES[0]).open("r+b")
         self._lock(self._config)
-        self._config.seek(0)
-        kept = json.loads(self._config.read())["data"]
-        if kept["sha256"] != data.fingerprint():
+        kept = json.loads(self._config.read()).get("data")
+        if not isinstance(kept, dict) or kept.get("sha256") != data.fingerprint():
             raise DataError(f"the data from {data.source} are not those of the run in {self.path}")
+
+    def go_on(self, config: Config, history: list[dict[str, Any]]) -> None:
+        """Write the history up to a checkpoint, and into config.json how long the run is now."""
+        self._remove_temporary()
         lines = [json.dumps(finite(row)) + "\n" for row in history]
         write_atomically(self.path / FILES[1], "".join(lines))
+        assert self._config is not None
+        self._config.seek(0)
+        before = self._config.read()
+        content = json.loads(before)
+        length = {"epochs": config.epochs, "steps": config.steps}
+        if content["options"] != content["options"] | length:
+            content["options"] |= length
+            # In place, for the lock, and never shorter, so that the file is whole if the run is killed here.
+            self._config.seek(0)
+            self._config.write((json.dumps(content, indent=2) + "\n").encode().ljust(len(before)))
+            self._config.flush()
+
+    def _remove_temporary(self) -> None:
+        """Remove the temporary files of a run that was killed while it wrote."""
+        for left in self.path.glob(".xpnet-*.tmp"):
+            left.unlink()
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add an epoch's row to history.jsonl: all of it, or (raising OSError) nothing."""
