@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -383,3 +384,10 @@ def test_a_run_that_is_made_longer(run, tmp_path):
     config.write_text(json.dumps(content), encoding="utf-8")
     code, _, err = run(train, "--resume", folder, "--lr", 0.1)
     assert code == 2 and "lr must be finite and above 0" in err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX pipes")
+def test_a_pipe_is_no_checkpoint(checkpoints):
+    os.mkfifo(checkpoints.path)
+    with pytest.raises(DataError, match="is no regular file, and no checkpoint; there is no checkpoint"):
+        checkpoints.read()

@@ -117,6 +117,8 @@ def _plain(value: Any) -> Any:
 def _read(path: Path) -> TrainingState:
     from safetensors import SafetensorError, safe_open
 
+    if path.exists() and not path.is_file():  # reading a pipe would wait for a writer
+        raise DataError(f"{path} is no regular file, and no checkpoint")
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
