@@ -196,7 +196,8 @@ def test_a_description_costs_no_more_than_its_file(kind, tmp_path, monkeypatch):
         metadata = json.loads(file.metadata()["xpnet"])
     HOSTILE[kind](metadata, tensors)
     save_file(tensors, path, metadata={"xpnet": json.dumps(metadata)})
-    with limited(), pytest.raises(ModelFileError, match="does not describe a model") as caught:
+    # Old versions of safetensors read no file without tensors.
+    with limited(), pytest.raises(ModelFileError, match="does not describe|cannot be read as") as caught:
         MLP.load(path)
     assert len(str(caught.value)) < 1500
 
