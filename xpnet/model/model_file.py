@@ -170,8 +170,13 @@ def _json(value: object) -> str:
 
 
 def _digest(metadata: dict[str, Any], tensors: HostArrays) -> str:
-    """SHA-256 over the metadata without its digest, and over every tensor with its name, type and shape."""
-    digest = hashlib.sha256(_json({k: v for k, v in metadata.items() if k != "sha256"}).encode())
+    """SHA-256 over the metadata without its digest, and over every tensor."""
+    return digest_of(_json({key: value for key, value in metadata.items() if key != "sha256"}), tensors)
+
+
+def digest_of(text: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """SHA-256 over a text, and over every tensor with its name, type and shape."""
+    digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -18,6 +17,7 @@ from ..core.checks import path_of, shown
 from ..core.errors import DataError, one_line
 from ..core.files import write_atomically
 from ..data.dataset import HostArray
+from ..model.model_file import digest_of
 
 FORMAT = 1
 LEAST_SECONDS = 30.0  # between two checkpoints where nobody has said how often
@@ -75,7 +75,7 @@ class Checkpoints:
 
         arrays = {name: np.asarray(array, order="C") for name, array in state.arrays.items()}
         text = json.dumps({"format": FORMAT} | dict(state.numbers), sort_keys=True, default=_plain)
-        content = save(arrays, metadata={"checkpoint": text, "sha256": _digest(text, arrays)})
+        content = save(arrays, metadata={"checkpoint": text, "sha256": digest_of(text, arrays)})
         write_atomically(self.path, content, previous=None if self._damaged else self.previous)
         self._damaged = False
         self.begin(epoch, step)
@@ -128,7 +128,7 @@ def _read(path: Path) -> TrainingState:
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, MemoryError) as error:
         raise DataError(f"{path} cannot be read as a checkpoint: {one_line(error)}") from error
     text = metadata.get("checkpoint", "")
-    if metadata.get("sha256") != _digest(text, arrays):
+    if metadata.get("sha256") != digest_of(text, arrays):
         raise DataError(f"{path} is damaged: its contents do not match the SHA-256 it holds")
     try:
         numbers = json.loads(text)
@@ -178,11 +178,3 @@ VALID: dict[str, Callable[[Any], bool]] = {
     "trainer": lambda value: isinstance(value, dict),
 }
 """Checks of the numbers of a state, by name."""
-
-
-def _digest(text: str, arrays: Mapping[str, HostArray]) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(arrays):
-        digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}".encode())
-        digest.update(np.asarray(arrays[name], order="C").data)
-    return digest.hexdigest()
