@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from pathlib import Path
 
-from ..llvm.cache import CodeCache, user_folder
+from ..llvm.cache import CodeCache, key_of, user_folder
 from ..llvm.optimize import optimized
 from ..once import Once
 from .target import TARGET, level_features, registers
@@ -56,7 +55,7 @@ class Compiler:
         """Return the address of the one function that `text`, in LLVM's language, defines."""
         with self._lock:
             if text not in self._addresses:
-                digest = hashlib.sha256(f"{self._made_for}\n{text}".encode()).hexdigest()[:32]
+                digest = key_of(self._made_for, text)
                 name = text.partition("@")[2].partition("(")[0]
                 unique = f"{name}_{digest}"
                 code = self.cache.load(digest)

@@ -18,10 +18,11 @@ from itertools import groupby
 from typing import Literal, TypeAlias
 
 from ..ir import Overlaps, Shape, Source, Trace, View, overlap, three_axes
+from ..llvm.functions import KINDS
 from ..passes.instructions import Barrier, Instruction, Product
 from ..passes.memory import Access, accessed, plan_memory
 from ..passes.plan import Plan, make_plan
-from .target import COSTS, KINDS
+from .target import COSTS
 
 WORTH_A_THREAD = 500_000  # multiplications in a step
 WORTH_A_START = 10_000_000  # multiplications in a call: a thread takes 0.2 ms to start and to end

@@ -6,7 +6,6 @@ import platform
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..llvm.functions import PRIMITIVES
 from ..passes.inline import Costs
 
 LANES = 16  # elements of a vector, which LLVM cuts into the registers that there are: one of float32 with AVX-512
@@ -14,8 +13,6 @@ COSTS = Costs(
     slow=frozenset({"exp", "expm1", "log", "log1p", "tanh", "sqrt", "divide"}),
     cheap=3,
 )
-KINDS = {name: kinds for name, (kinds, _) in PRIMITIVES.items()}
-"""The kinds of types on which each operation is a primitive here."""
 
 TARGET = "XPNET_LLVM_CPU"
 """The environment variable that names another target than the processor at hand: a level of x86-64."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from functools import cache
 from typing import Any
 
 from ...core.device import Device
 from ...core.errors import DeviceError
-from ..llvm.cache import CodeCache, user_folder
+from ..llvm.cache import CodeCache, key_of, user_folder
 from ..llvm.optimize import optimized
 from .target import ARCHITECTURES, TRIPLE, architecture_of
 
@@ -41,7 +40,7 @@ class Compiler:
 
     def ptx(self, text: str) -> bytes:
         """Return the PTX of a text."""
-        digest = hashlib.sha256(f"{self._made_for}\n{text}".encode()).hexdigest()[:32]
+        digest = key_of(self._made_for, text)
         with self._lock:
             code = self.cache.load(digest)
             if code is None:

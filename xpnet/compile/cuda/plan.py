@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from ..ir import Source, Trace, View, overlap
+from ..llvm.functions import KINDS
 from ..passes.epilogues import fuse_epilogues
 from ..passes.inline import Inlining
 from ..passes.instructions import Barrier, Instruction, Loop, Product
@@ -14,7 +15,7 @@ from ..passes.memory import Access, accessed, plan_memory
 from ..passes.plan import Plan, make_plan
 from ..passes.split import split_reductions
 from .mapping import MOST_ENTRIES, entries_of, grid_of
-from .target import COSTS, KINDS
+from .target import COSTS
 
 FEW, LONG = 64, 2**14  # rows, too few to fill a GPU with a block each, and columns, too many for one block
 MOST_LOOPS = 8  # loops in one launch

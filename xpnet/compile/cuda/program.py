@@ -11,7 +11,6 @@ captured.
 from __future__ import annotations
 
 import math
-import struct
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -216,8 +215,7 @@ class Program:
             return self._address(entry.source, memory)
         if isinstance(entry, Rows):
             return len(memory[entry.source])
-        if isinstance(entry, float):
-            return int(struct.unpack("<q", struct.pack("<d", entry))[0])
+        assert isinstance(entry, int)  # a float is there by its bits
         return entry
 
     def _array(self, memory: Mapping[Source, Array], view: View) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..llvm.functions import PRIMITIVES
 from ..passes.inline import Costs
 
 TRIPLE = "nvptx64-nvidia-cuda"
@@ -21,8 +20,6 @@ COSTS = Costs(
     slow=frozenset({"exp", "expm1", "log", "log1p", "tanh", "sqrt", "divide"}),
     cheap=3,
 )
-KINDS = {name: kinds for name, (kinds, _) in PRIMITIVES.items()}
-"""The kinds of types on which each operation is a primitive here."""
 
 WARP = 32  # threads that run together
 

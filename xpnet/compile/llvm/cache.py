@@ -27,6 +27,11 @@ def user_folder() -> Path:
     return platformdirs.user_cache_path("xpnet") / "code"
 
 
+def key_of(made_for: str, text: str) -> str:
+    """Return the digest of a text that is compiled for a target, which names its code."""
+    return hashlib.sha256(f"{made_for}\n{text}".encode()).hexdigest()[:32]
+
+
 class CodeCache:
     """Compiled code in a folder, a file for each function, so that the next process need not compile it.
 

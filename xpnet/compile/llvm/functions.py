@@ -201,6 +201,10 @@ PRIMITIVES: dict[str, tuple[str, Primitive]] = {
 """The elementwise operations that are written here, by NumPy's names, with the kinds of operands that they take."""
 
 
+KINDS = {name: kinds for name, (kinds, _) in PRIMITIVES.items()}
+"""The kinds of types on which each of them is a primitive."""
+
+
 def apply(w: Builder, name: str, values: list[Value]) -> Value:
     """Return the result of an elementwise operation."""
     return PRIMITIVES[name][1](w, *values)
