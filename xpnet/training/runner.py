@@ -279,7 +279,7 @@ def break_even_steps(model: MLP, rows: int) -> int:
     """Number of steps on `rows` rows from which compiling them takes less time than it saves."""
     network = model.network
     if model.device.index is not None:
-        return max(BREAK_EVEN_STEPS, 1)
+        return BREAK_EVEN_STEPS
     elements = rows * network.units * (network.replicas or 1) + network.values.size
     return int(BREAK_EVEN_ELEMENTS * (1.0 + len(network.layers) / BREAK_EVEN_LAYERS) / max(elements, 1)) + 1
 

@@ -206,18 +206,18 @@ class Trainer:
         return described | {"optimizer": repr(self.optimizer), "network seeds": seeds} | options
 
     @contextlib.contextmanager
-    def _written_if_interrupted(self, checkpoints: Checkpoints | None, run: _Run) -> Iterator[None]:
+    def _written_if_interrupted(self, run: _Run) -> Iterator[None]:
         """Context between two steps, in which Ctrl-C writes a checkpoint; elsewhere the state may be half written."""
         try:
             yield
         except KeyboardInterrupt:
-            if checkpoints is not None:
-                self._write(checkpoints, run)
+            self._write(run)
             raise
 
-    def _write(self, checkpoints: Checkpoints, run: _Run) -> None:
-        """Write a checkpoint."""
-        checkpoints.write(self._state(run), self.epoch, self.step)
+    def _write(self, run: _Run, *, if_due: bool = False) -> None:
+        """Write a checkpoint, where the fit has them; with `if_due`, only when it is time for one."""
+        if run.checkpoints is not None and not (if_due and not run.checkpoints.due(self.epoch, self.step)):
+            run.checkpoints.write(self._state(run), self.epoch, self.step)
 
     def _arrays(self, sums: EpochSums) -> dict[str, Any]:
         """Return the arrays of a state by name, but for those of early stopping."""
@@ -278,7 +278,7 @@ class Trainer:
         if self._resumed is not None:
             _check_going_on(self._resumed, len(rows), total, early_stop)
         resumed, self._resumed = self._resumed, None
-        run = _Run(self._runner(rows, expected=total), EpochSums.zeros(model), self.step)
+        run = _Run(self._runner(rows, expected=total), EpochSums.zeros(model), self.step, checkpoints)
         if checkpoints is not None:
             checkpoints.begin(self.epoch, self.step)
         evaluators = {
@@ -296,7 +296,7 @@ class Trainer:
                 begin = total
             for done in range(begin, total, per_epoch):
                 try:
-                    row = self._train_epoch(run, min(per_epoch, total - done), callbacks, checkpoints)
+                    row = self._train_epoch(run, min(per_epoch, total - done), callbacks)
                     for name, evaluator in evaluators.items():
                         row[f"{name}_loss"], row[f"{name}_{model.task.metric}"] = evaluator.means()
                     divergence = self._divergence(row)
@@ -317,21 +317,17 @@ class Trainer:
                 if best is not None:  # before the callback, which may raise
                     best.update(row["epoch"], row["validation_loss"])
                 stops = best is not None and best.stopped.all()
-                if checkpoints is not None:
-                    last = stops or done + per_epoch >= total
-                    if last or checkpoints.due(self.epoch, self.step):
-                        self._write(checkpoints, run)
+                last = stops or done + per_epoch >= total
+                self._write(run, if_due=not last)
                 asked = False
-                with self._written_if_interrupted(checkpoints, run):
+                with self._written_if_interrupted(run):
                     asked = callbacks.epoch(row)
-                if asked and checkpoints is not None:
-                    self._write(checkpoints, run)
+                if asked:
+                    self._write(run)
                 if asked or stops:
                     break
 
-    def _train_epoch(
-        self, run: _Run, length: int, callbacks: _Callbacks, checkpoints: Checkpoints | None
-    ) -> HistoryRow:
+    def _train_epoch(self, run: _Run, length: int, callbacks: _Callbacks) -> HistoryRow:
         """Train for an epoch of `length` steps, and return its row of the history."""
         model, runner, sums = self.model, run.runner, run.sums
         rows, start = runner.rows, time.perf_counter() - run.seconds
@@ -343,14 +339,13 @@ class Trainer:
         rate = self._rates(begin + length - 1)
         table = step_table(model.network, self.optimizer, self.schedule, begin, length)
         longest = length if callbacks.on_step is None else 1
-        pause = None if checkpoints is None else checkpoints.steps
+        pause = None if run.checkpoints is None else run.checkpoints.steps
         for taken in runner.run(order, batches, table, sums, longest, run.within, pause):
             self.step += taken
             run.within, run.seconds = run.within + taken, time.perf_counter() - start
-            with self._written_if_interrupted(checkpoints, run):
+            with self._written_if_interrupted(run):
                 callbacks.steps(self.step)
-            if checkpoints is not None and checkpoints.due(self.epoch, self.step):
-                self._write(checkpoints, run)
+            self._write(run, if_due=True)
         self.compiled = runner.compiled
         loss, score = sums.means(model, rows.t.take(order[: batches[-1].stop], axis=0))
         return {
@@ -470,12 +465,14 @@ class _Run:
     Attributes:
         runner, sums, best: of its steps, of its epoch, and of early stopping.
         begin: number of steps that the trainer had taken before.
+        checkpoints: where its states are written; None for none.
         within, seconds: steps of this epoch, and their time.
     """
 
     runner: StepRunner
     sums: EpochSums
     begin: int
+    checkpoints: Checkpoints | None = None
     best: BestCheckpoint | None = None
     within: int = 0
     seconds: float = 0.0
