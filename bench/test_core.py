@@ -61,7 +61,7 @@ class Setting:
         table, sums, batch = self.table(), EpochSums.zeros(self.model), slice(0, self.batch_size)
 
         def step() -> None:
-            for _ in runner.run(self.index, [batch], table, sums, max_steps=1):
+            for _ in runner.run(self.index, [batch], table, sums):
                 pass
 
         step()

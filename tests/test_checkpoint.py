@@ -17,7 +17,7 @@ import pytest
 from xpnet import MLP, Adam, DataError, Trainer
 from xpnet.commands import train
 from xpnet.core import files
-from xpnet.training.checkpoint import Checkpoints, TrainingState, parse_every
+from xpnet.training.checkpoint import Checkpoint, TrainingState, parse_every
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(100, 12)), RNG.integers(0, 4, 100)
@@ -38,7 +38,7 @@ def fit(one, checkpoints=None, stop=None, **options):
 
     given = {"epochs": EPOCHS, "validation": (X[:40], Y[:40]), "early_stop": 3} | options
     try:
-        one.fit(X, Y, checkpoints=checkpoints, on_step=on_step, **given)
+        one.fit(X, Y, checkpoint=checkpoints, on_step=on_step, **given)
     except KeyboardInterrupt:
         assert stop is not None
     return one
@@ -54,7 +54,7 @@ def result(one):
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    return Checkpoints(tmp_path / "checkpoint.safetensors", "1epoch")
+    return Checkpoint(tmp_path / "checkpoint.safetensors", "1epoch")
 
 
 GPU = pytest.param({"device": "cuda"}, marks=pytest.mark.cuda)
@@ -100,7 +100,7 @@ def test_a_training_that_has_ended_stays_as_it_was(checkpoints):
         assert result(fit(again, checkpoints, **options)) == ended
 
 
-@pytest.mark.parametrize("lost", ["state m", "buffers", "sums loss", "best 0"])
+@pytest.mark.parametrize("lost", ["state m", "buffers", "sums loss", "EarlyStopping 0 values"])
 def test_each_part_of_the_state_counts(lost, checkpoints):
     """At a rate at which the second epoch is the best."""
     whole = result(fit(trainer(rate=0.3, seed=2)))
@@ -108,7 +108,7 @@ def test_each_part_of_the_state_counts(lost, checkpoints):
     fit(trainer(rate=0.3, seed=2), checkpoints, 14)
     state, _ = checkpoints.read()
     arrays = state.arrays | {lost: np.zeros_like(state.arrays[lost])}
-    checkpoints.write(TrainingState(arrays, state.numbers), 0, 14)
+    checkpoints.write(TrainingState(arrays, state.numbers))
     again = trainer(rate=0.3, seed=2)
     again.resume(checkpoints)
     assert result(fit(again, checkpoints)) != whole
@@ -178,7 +178,7 @@ def test_how_often_is_refused(text):
 def test_when_one_is_due(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    usual, steps, minutes = (Checkpoints(tmp_path / "x.safetensors", one) for one in (None, "10steps", "2minutes"))
+    usual, steps, minutes = (Checkpoint(tmp_path / "x.safetensors", one) for one in (None, "10steps", "2minutes"))
     assert steps.due(0, 10) and not steps.due(5, 9)
     assert not usual.due(1, 50), "30 seconds have not passed"
     now[0] = 31.0
@@ -251,11 +251,11 @@ def test_what_cannot_be_resumed_in_python(checkpoints):
         one.fit(X[:50], Y[:50], epochs=EPOCHS)
     with pytest.raises(ValueError, match="after 7 steps, and only 4"):
         fit(one, epochs=1)
-    with pytest.raises(ValueError, match="of a training with early_stop"):
+    with pytest.raises(ValueError, match="with the state of EarlyStopping 0, not of no callbacks"):
         one.fit(X, Y, epochs=EPOCHS)
     assert result(fit(one)) == result(fit(trainer())), "it may still be called as it should have been"
-    with pytest.raises(TypeError, match="checkpoints must be Checkpoints"):
-        one.fit(X, Y, checkpoints="checkpoint.safetensors")
+    with pytest.raises(TypeError, match="expected str, bytes or os.PathLike object, not int"):
+        one.fit(X, Y, checkpoint=5)
     eager = Trainer(trainer().model, Adam(0.01), batch_size=32, compile=False)
     with pytest.raises(ValueError, match="with another compile$"):
         eager.resume(checkpoints)
@@ -272,13 +272,13 @@ def test_an_interrupt_in_the_middle_of_a_step_writes_nothing(checkpoints, monkey
 
     monkeypatch.setattr("xpnet.training.runner.Evaluator.means", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        trainer().fit(X, Y, checkpoints=checkpoints, validation=(X, Y))
+        trainer().fit(X, Y, checkpoint=checkpoints, validation=(X, Y))
     assert not checkpoints.path.exists()
 
 
 @pytest.mark.parametrize("ends", ["stop", "interrupt"])
 def test_a_callback_that_ends_the_training(ends, tmp_path):
-    checkpoints = Checkpoints(str(tmp_path / "checkpoint.safetensors"))
+    checkpoints = Checkpoint(str(tmp_path / "checkpoint.safetensors"))
 
     def on_epoch(row):
         if row["epoch"] == 2 and ends == "interrupt":
@@ -287,7 +287,7 @@ def test_a_callback_that_ends_the_training(ends, tmp_path):
 
     one = trainer(rate=np.float32(0.01))
     with pytest.raises(KeyboardInterrupt) if ends == "interrupt" else contextlib.nullcontext():
-        one.fit(X, Y, epochs=EPOCHS, checkpoints=checkpoints, on_epoch=on_epoch)
+        one.fit(X, Y, epochs=EPOCHS, checkpoint=checkpoints, on_epoch=on_epoch)
     again = trainer(rate=np.float32(0.01))
     again.resume(checkpoints)
     assert (again.epoch, again.step) == (2, 2 * PER_EPOCH)
@@ -322,7 +322,7 @@ def test_a_damaged_checkpoint_does_not_take_the_place_of_the_one_before(checkpoi
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", killed)
         with pytest.raises(SystemExit):
-            checkpoints.write(state, 0, 0)
+            checkpoints.write(state)
     assert renamed == [checkpoints.path]
     assert "going on from" in checkpoints.read()[1]
 
@@ -331,22 +331,33 @@ def _without(name):
     return lambda arrays, numbers: (arrays.pop(name, None), numbers.pop(name, None))
 
 
+def _without_in_fit(name):
+    return lambda arrays, numbers: numbers["fit"].pop(name)
+
+
 @pytest.mark.parametrize(
     "edit",
     [
-        *map(_without, ("begin", "best", "counts", "epoch", "history", "rows", "seconds", "step", "trainer", "within")),
-        *map(_without, ("values", "buffers", "state m", "sums loss", "best 0")),
+        *map(_without, ("best_epoch", "epoch", "fit", "history", "rate_scale", "step", "trainer")),
+        *map(_without_in_fit, ("begin", "callbacks", "counts", "rows", "seconds", "within")),
+        *map(_without, ("values", "buffers", "state m", "sums loss", "EarlyStopping 0 values")),
         lambda arrays, numbers: arrays.update(values=np.zeros(1, np.float32)),
         lambda arrays, numbers: arrays.update(values=arrays["values"].astype(bool)),
-        lambda arrays, numbers: arrays.update({"best 0": np.zeros(3, np.float32)}),
+        lambda arrays, numbers: arrays.update({"EarlyStopping 0 values": np.zeros(3, np.float32)}),
         lambda arrays, numbers: numbers.update(step="x"),
         lambda arrays, numbers: numbers.update(epoch=10**40),
-        lambda arrays, numbers: numbers.update(within=-1),
+        lambda arrays, numbers: numbers.update(rate_scale=[1.0]),
+        lambda arrays, numbers: numbers.update(rate_scale=2.0),
+        lambda arrays, numbers: numbers["fit"].update(within=-1),
+        lambda arrays, numbers: numbers["fit"].update(within=5),
+        lambda arrays, numbers: numbers["fit"].update(begin=7),
         lambda arrays, numbers: numbers.update(history=[{}]),
         lambda arrays, numbers: numbers.update(history=[]),
-        lambda arrays, numbers: numbers.update(counts={"x": 1}),
+        lambda arrays, numbers: numbers["fit"].update(counts={"x": 1}),
+        lambda arrays, numbers: numbers["fit"].update(counts={"9" * 5000: 1}),
         lambda arrays, numbers: numbers.update(trainer=5),
-        lambda arrays, numbers: numbers["best"].update(stopped=[True, False]),
+        lambda arrays, numbers: numbers["fit"]["callbacks"]["EarlyStopping 0"].update(stopped=[True, False]),
+        lambda arrays, numbers: numbers["fit"]["callbacks"]["EarlyStopping 0"].update(loss=[[], [1.0]]),
     ],
 )
 def test_a_state_that_is_not_a_training(edit, checkpoints):
@@ -355,13 +366,17 @@ def test_a_state_that_is_not_a_training(edit, checkpoints):
     state, _ = checkpoints.read()
     arrays, numbers = dict(state.arrays), json.loads(json.dumps(state.numbers))
     edit(arrays, numbers)
-    checkpoints.write(TrainingState(arrays, numbers), 0, 0)
+    checkpoints.write(TrainingState(arrays, numbers))
     checkpoints.previous.unlink()
     one = trainer()
-    before = one.model.network.values.tobytes()
-    with pytest.raises(DataError, match=r"is no checkpoint of (a|this) training"):
+
+    def go_on():
         one.resume(checkpoints)
-    assert one.model.network.values.tobytes() == before
+        fit(one)
+
+    refusals = r"is no checkpoint of (a|this) training|is of (no fit|another EarlyStopping)|take"
+    with pytest.raises(DataError, match=refusals):
+        go_on()
 
 
 def test_a_run_that_is_made_longer(run, tmp_path):

@@ -221,7 +221,7 @@ def test_the_epoch_whose_callback_raises_may_be_the_best(held):
 def test_divergence_goes_back_to_the_best_epoch(held):
     x, y, validation = held
     trainer = Trainer(model(), SGD(0.5), batch_size=20, schedule=lambda taken: 1.0 if taken < 20 else 1e300)
-    with pytest.raises(DivergedError, match="in epoch 5.*the model is as after its best epoch"):
+    with pytest.raises(DivergedError, match="in epoch 5.*the model is as after epoch 4, the best"):
         trainer.fit(x, y, epochs=20, validation=validation, early_stop=15)
     losses = [row["validation_loss"] for row in trainer.history]
     assert trainer.best_epoch == int(np.argmin(losses)) + 1

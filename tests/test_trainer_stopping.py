@@ -19,7 +19,7 @@ def test_divergence_stops_with_the_last_good_model(blobs):
     trainer.fit(x, y, epochs=2)
     good = model.network.values.copy()
     huge = np.full_like(x, 1e38)
-    with pytest.raises(DivergedError, match="epoch 3, at a learning rate of 0.01.* as after epoch 2"):
+    with pytest.raises(DivergedError, match="epoch 3, by step 7, at a learning rate of 0.01.* as after epoch 2"):
         trainer.fit(huge, y, epochs=5)
     assert (trainer.epoch, trainer.step, len(trainer.history)) == (2, 6, 2)
     assert (model.network.values == good).all()

@@ -47,7 +47,7 @@ from .nn import (
     SoftmaxCrossEntropy,
 )
 from .optim import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop, schedules
-from .training import Config, Trainer, evaluate
+from .training import Callback, Checkpoint, Config, EarlyStopping, Trainer, evaluate
 
 __all__ = [
     "MLP",
@@ -57,6 +57,8 @@ __all__ = [
     "AdamW",
     "BatchNorm",
     "Buffer",
+    "Callback",
+    "Checkpoint",
     "Config",
     "DataError",
     "Dataset",
@@ -66,6 +68,7 @@ __all__ = [
     "DeviceUnavailable",
     "DivergedError",
     "Dropout",
+    "EarlyStopping",
     "Layer",
     "LayerNorm",
     "Linear",

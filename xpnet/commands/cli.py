@@ -157,7 +157,9 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
     heeded = [number for number in ENDINGS if main_thread and signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, terminate) for number in heeded}
     try:
-        code = command(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *details: tell(f"warning: {message}")  # without a line of code
+            code = command(arguments)
         sys.stdout.flush()
         return code
     except (UsageError, DataError, ModelFileError, DeviceError) as error:

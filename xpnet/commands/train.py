@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -21,15 +22,18 @@ from ..data import Dataset
 from ..model.metrics import TITLES
 from ..training import Config, Trainer
 from ..training.build import network_sizes, threads_for
-from ..training.checkpoint import Checkpoints, parse_every
+from ..training.callbacks import Callback
+from ..training.checkpoint import Checkpoint, parse_every
 from ..training.choice import faster_device
 from ..training.compiled_step import CANNOT_TRACE, SWITCHED_OFF
 from ..training.config import read_options
 from ..training.run_folder import RunFolder, finite
 from ..training.runner import TOO_FEW
+from ..training.training import HistoryRow, Training
 from . import cli
 from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence
 
+MAY_CHANGE = ("device", "data_dir", "epochs", "steps", "on_divergence")  # in a run that is gone on with
 EVERY = "write the state into DIR (default: each epoch, at most every 30 s)"
 
 
@@ -68,7 +72,7 @@ def _check_unchanged(parser: cli.Parser, config: Config, run: Path) -> None:
         kept = Config(**read_options(run / "config.json"))
     except (TypeError, ValueError) as error:  # of an option that is given
         parser.error(str(error))
-    names = [one.name for one in fields(Config) if one.name not in ("device", "data_dir", "epochs", "steps")]
+    names = [one.name for one in fields(Config) if one.name not in MAY_CHANGE]
     for name in names:
         if getattr(config, name) != getattr(kept, name):
             option = name.replace("_", "-")
@@ -94,20 +98,20 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
                 plan = trainer.plan(arguments["x"], None, architecture=options.plan_for)
             print(json.dumps({"plan": plan}) if options.json else plan)
             return 0
-        checkpoints = None
+        checkpoint = None
         if folder is not None:
-            checkpoints = folder.checkpoints(options.checkpoint_every)
+            checkpoint = folder.checkpoint(options.checkpoint_every)
             if options.resume is None:
                 folder.start(config, device, threads, loaded)
             else:
                 folder.take_again(loaded)
-                _resume(trainer, folder, checkpoints, config, arguments["steps"])
+                _resume(trainer, folder, checkpoint, config, arguments["steps"])
         if not options.quiet:
             threads_too = f", threads: {threads}" if device.index is None else ""
             cli.tell(sentence(config, data))
             cli.tell(f"training on {device.name}{threads_too}, {arguments['steps']} steps")
         with limit_threads(threads):
-            _fit(trainer, arguments | {"checkpoints": checkpoints}, folder, quiet=options.quiet)
+            _fit(trainer, arguments | {"checkpoint": checkpoint}, folder, quiet=options.quiet)
 
     result = _result(config, data, trainer, folder, time.perf_counter() - started)
     print(json.dumps(finite(result)) if options.json else printable(_sentence(result)))
@@ -118,10 +122,10 @@ def _folder(options: argparse.Namespace) -> RunFolder:
     return RunFolder(options.out, overwrite=options.overwrite, resume=options.resume is not None)
 
 
-def _resume(trainer: Trainer, folder: RunFolder, checkpoints: Checkpoints, config: Config, total: int) -> None:
+def _resume(trainer: Trainer, folder: RunFolder, checkpoint: Checkpoint, config: Config, total: int) -> None:
     """Take the state of the last checkpoint, and say from where the run goes on."""
     try:
-        note = trainer.resume(checkpoints)
+        note = trainer.resume(checkpoint)
     except ValueError as error:
         raise DataError(str(error)) from error
     if note is not None:
@@ -146,7 +150,7 @@ def _faster(config: Config, data: Dataset, gpu: Device, *, quiet: bool) -> Devic
     return device
 
 
-def _slower(trainer: Trainer) -> bool:
+def _slower(trainer: Training) -> bool:
     """Whether steps run eagerly for a reason that its user did not choose; without LLVM, the CPU replays them."""
     reason = trainer.compiled
     if not isinstance(reason, str) or reason.startswith((SWITCHED_OFF, TOO_FEW)):
@@ -157,43 +161,29 @@ def _slower(trainer: Trainer) -> bool:
 def _fit(trainer: Trainer, arguments: dict[str, Any], folder: RunFolder | None, *, quiet: bool) -> None:
     """Train, showing progress and writing the run folder; whatever ends it, the folder is whole."""
     progress = Progress(trainer, len(arguments["x"]), arguments["steps"], quiet=quiet)
-    interrupt = DeferredInterrupt()
-
-    def on_progress(step: int) -> None:
-        interrupt.check()
-        progress.step(step)
-
-    def on_epoch(row: dict[str, Any]) -> None:
-        progress.epoch(row)
-        if row["epoch"] == 1 and _slower(trainer):
-            progress.note(f"steps run eagerly, and slower: {trainer.compiled}")
-        if folder is not None:
-            folder.add(row)
-
+    callbacks = [progress, *([] if folder is None else [History(folder)])]
     try:
-        with progress, interrupt:
-            trainer.fit(**arguments, on_epoch=on_epoch, on_progress=on_progress)
+        with progress, progress.interrupt, warnings.catch_warnings():
+            warnings.showwarning = lambda message, *details: progress.note(f"warning: {message}")
+            trainer.fit(**arguments, callbacks=callbacks)
     except (DivergedError, KeyboardInterrupt) as error:
         if folder is None:
             raise
+        if isinstance(error, DivergedError) and error.row is not None:
+            folder.add(error.row)
         folder.finish(trainer.model, trainer.history)
-        state = str(error) or f"the model is as after epoch {_epoch_of(trainer)}"
+        state = str(error) or f"the model is as after {trainer.position}"
         how = "" if isinstance(error, DivergedError) else f"; go on with --resume {folder.path}"
         raise type(error)(f"{state}, and in {folder.model_path}{how}") from None
     except OSError as error:  # the history could not be written; perhaps the model can
         if folder is None:
             raise
         trainer.model.save(folder.model_path)
-        reason = f"{error.strerror}; {folder.model_path} holds the model as after epoch {_epoch_of(trainer)}"
+        reason = f"{error.strerror}; {folder.model_path} holds the model as after {trainer.position}"
         raise OSError(error.errno, reason, error.filename) from None
     note = None if folder is None else folder.finish(trainer.model, trainer.history)
     if note and not quiet:
         cli.tell(note)
-
-
-def _epoch_of(trainer: Trainer) -> Any:
-    """Epoch that the model is as after: the best one, where early stopping went back to it."""
-    return trainer.epoch if trainer.best_epoch is None else trainer.best_epoch
 
 
 def _result(
@@ -232,10 +222,22 @@ def _sentence(result: dict[str, Any]) -> str:
     )
 
 
-class Progress:
+class History(Callback):
+    """Rows of the history, in the file of a run folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    def on_epoch(self, trainer: Training, row: HistoryRow) -> None:
+        """Add a row."""
+        self._folder.add(row)
+
+
+class Progress(Callback):
     """Progress on stderr: a live line on a terminal, one plain line an epoch elsewhere, nothing where `quiet`."""
 
     def __init__(self, trainer: Trainer, rows: int, total: int, *, quiet: bool) -> None:
+        self.interrupt = DeferredInterrupt()
         self.epochs = -(-total // trainer.steps_in_epoch(rows))
         self.plain = not quiet and not sys.stderr.isatty()
         self.bar: Any = None
@@ -252,10 +254,11 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
-    def step(self, taken: int) -> None:
+    def on_step(self, trainer: Training) -> None:
         """Show the number of steps taken."""
+        self.interrupt.check()
         if self.bar is not None:
-            self.bar.update(taken - self.bar.n)
+            self.bar.update(trainer.step - self.bar.n)
 
     def note(self, text: str) -> None:
         """Print a line, where `quiet` too."""
@@ -263,7 +266,7 @@ class Progress:
             self.bar.clear()
         cli.tell(text)
 
-    def epoch(self, row: dict[str, Any]) -> None:
+    def on_epoch(self, trainer: Training, row: HistoryRow) -> None:
         """Show an epoch's row."""
         metric = next(name for name in TITLES if f"train_{name}" in row)
         figures = f"loss {row['train_loss']:.4f}, {TITLES[metric]} {row[f'train_{metric}']:.4f}"
@@ -275,6 +278,8 @@ class Progress:
             self.bar.set_postfix_str(figures, refresh=False)
         elif self.plain:
             cli.tell(f"epoch {row['epoch']}/{self.epochs}: {figures}, {row['seconds']:.2f} s")
+        if row["epoch"] == 1 and _slower(trainer):
+            self.note(f"steps run eagerly, and slower: {trainer.compiled}")
 
 
 def _parser() -> cli.Parser:

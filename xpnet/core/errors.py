@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 from unicodedata import category
 
 LONGEST = 1000  # characters of an error that is quoted in another
@@ -42,7 +43,15 @@ class NetworkMemoryError(XpnetError, MemoryError):
 
 
 class DivergedError(XpnetError, ArithmeticError):
-    """The training loss is no longer finite."""
+    """The training loss is no longer finite.
+
+    Attributes:
+        row: the epoch that diverged, as a row of the history, where it is none; None for others.
+    """
+
+    def __init__(self, message: str, row: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

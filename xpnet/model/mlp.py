@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_floats, check_int, elements, flag, path_of, shown
+from ..core.checks import check_floats, check_int, elements, flag, float_type, path_of, shown
 from ..core.device import Array, Device
 from ..core.errors import did_you_mean
 from ..data.arrays import check_features
@@ -20,7 +20,15 @@ from ..nn import ACTIVATIONS, BatchNorm, Dropout, Layer, Linear, Loss, Sequentia
 from ..nn.activations import unit_step
 from ..nn.initializers import suitable
 from ..nn.losses import loss_name
-from .model_file import MOST_AXES, HostArrays, build_network, building, read_model_file, write_model_file
+from .model_file import (
+    MOST_AXES,
+    HostArrays,
+    build_network,
+    building,
+    read_model_file,
+    tensors_in,
+    write_model_file,
+)
 from .tasks import choose_loss, make_task
 
 PREDICT_ROWS = 1024  # rows per piece of a long prediction: enough to fill a device, little memory
@@ -372,3 +380,13 @@ def build_model(
         network, loss = build_network(metadata, tensors, device, layers, losses)
         options = {name: metadata[name] for name in MODEL_OPTIONS if name in metadata}
         return MLP.of(network, loss=loss, output="step" if metadata["step"] else None, **options)
+
+
+def model_of_vectors(
+    path: Path, metadata: dict[str, Any], vectors: HostArrays, device: str | Device, layers: Any, losses: Any
+) -> MLP:
+    """Build a model from its description in the file `path`, and the vectors `values` and `buffers` of its network."""
+    with building(path, "a model"):
+        classes = _by_name(layers)
+        tensors = tensors_in(metadata, vectors, classes, float_type("dtype", metadata["dtype"]))
+        return build_model(path, metadata, tensors, device, classes, _by_name(losses))

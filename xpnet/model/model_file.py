@@ -45,12 +45,6 @@ def write_model_file(
     """Write a network, or one replica of it, and its loss to `path`; `use` holds further JSON values by name."""
     from safetensors.numpy import save
 
-    for kind, value, known in [("layer", one, LAYERS) for one in network.layers] + [("loss", loss, LOSSES)]:
-        name = type(value).__name__
-        if known.get(name, type(value)) is not type(value):
-            raise ValueError(
-                f"{value!r} is called like a {kind} of xpnet, as which it would be loaded: rename its class"
-            )
     metadata = {"format": FORMAT} | description(network, loss) | dict(use)
     if replica is not None:
         if network.replicas is None:
@@ -71,6 +65,12 @@ def write_model_file(
 
 def description(network: Sequential, loss: Loss) -> dict[str, Any]:
     """Architecture of a network and its loss, as JSON values."""
+    for kind, value, known in [("layer", one, LAYERS) for one in network.layers] + [("loss", loss, LOSSES)]:
+        name = type(value).__name__
+        if known.get(name, type(value)) is not type(value):
+            raise ValueError(
+                f"{value!r} is called like a {kind} of xpnet, as which it would be loaded: rename its class"
+            )
     return {
         "layers": [{"type": type(layer).__name__} | layer.settings() for layer in network.layers],
         "replicas": network.replicas,
@@ -127,6 +127,20 @@ def build_network(
     return network, loss
 
 
+def tensors_in(
+    metadata: dict[str, Any], vectors: HostArrays, layers: Mapping[str, type[Layer]], dtype: str
+) -> HostArrays:
+    """Return the tensors of a model file, as views of the vectors `values` and `buffers` of its network."""
+    made = [_made(settings, LAYERS | dict(layers), "layers") for settings in metadata["layers"]]
+    tensors: HostArrays = {}
+    for name, kind in (("values", Parameter), ("buffers", Buffer)):
+        layout = Layout.of(made, DTYPES[dtype], kind)
+        if vectors[name].shape[-1:] != (layout.size,):
+            raise ValueError(f"its layers have {layout.size} {name}, and {name} has the shape {vectors[name].shape}")
+        tensors |= {slot.torch_name: slot.parameter.to_torch(slot.view(vectors[name])) for slot in layout.slots}
+    return tensors
+
+
 def _check_tensors(slots: list[ParameterSlot], replicas: Any, dtype: str, tensors: HostArrays) -> None:
     """Raise unless the tensors are those of `slots`: the sizes in a description are untrue until a tensor has them."""
     unlike = tensors.keys() ^ {slot.torch_name for slot in slots}
@@ -144,14 +158,14 @@ def _check_tensors(slots: list[ParameterSlot], replicas: Any, dtype: str, tensor
 
 
 @contextmanager
-def building(path: Path, kind: str) -> Iterator[None]:
-    """Turn errors in building a `kind` from the contents of `path` into `ModelFileError`."""
+def building(path: Path, kind: str, error_type: type[XpnetError] = ModelFileError) -> Iterator[None]:
+    """Turn errors in building a `kind` from the contents of `path` into `ModelFileError`, or another type."""
     try:
         yield
     except XpnetError:
         raise
     except HOSTILE as error:
-        raise ModelFileError(f"{path} does not describe {kind}: {one_line(error)}") from error
+        raise error_type(f"{path} does not describe {kind}: {one_line(error)}") from error
 
 
 def _made(description: dict[str, Any], known: Mapping[str, type[Any]], kinds: str) -> Any:

@@ -17,6 +17,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from ..core.checks import check_float, check_int, elements, shown
 
@@ -26,9 +27,13 @@ Schedule = Callable[[int], float]
 class NamedSchedule(partial[float]):
     """Schedule made of a formula, the function `_name` for the maker `name`, and the maker's arguments."""
 
+    @property
+    def maker(self) -> str:
+        """Name of the function that made this schedule."""
+        return "join" if self.func is _joined else self.func.__name__[1:]
+
     def __repr__(self) -> str:
-        maker = "join" if self.func is _joined else self.func.__name__[1:]
-        return f"{maker}({', '.join(map(repr, self.args))})"
+        return f"{self.maker}({', '.join(map(repr, self.args))})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, NamedSchedule) and (self.func, self.args) == (other.func, other.args)
@@ -189,6 +194,29 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
 `step` falls to a tenth after each third; `exponential` to a hundredth in all; `cosine-restarts` has cycles of 1/7, 2/7
 and 4/7 of the training.
 """
+
+
+MAKERS: dict[str, Callable[..., Schedule]] = {
+    one.__name__: one for one in (constant, step, exponential, cosine, cosine_restarts, one_cycle, warmup, join)
+}
+
+
+def schedule_settings(schedule: object) -> Any:
+    """JSON values from which `schedule_of` makes a schedule again; None where it has a function of the user's."""
+    if isinstance(schedule, NamedSchedule):
+        arguments = schedule_settings(schedule.args)
+        return None if arguments is None else {"type": schedule.maker, "arguments": arguments}
+    if isinstance(schedule, tuple):
+        every = [schedule_settings(one) for one in schedule]
+        return None if None in every else every
+    return schedule if isinstance(schedule, int | float) else None
+
+
+def schedule_of(settings: Any) -> Any:
+    """Make a schedule of its settings."""
+    if isinstance(settings, dict):
+        return MAKERS[settings["type"]](*map(schedule_of, settings["arguments"]))
+    return [schedule_of(one) for one in settings] if isinstance(settings, list) else settings
 
 
 def _check_range(name: str, value: float, least: float, most: float) -> float:

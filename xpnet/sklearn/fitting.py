@@ -169,7 +169,7 @@ class Fitting:
             spans = [slice(batch.start - begin, batch.stop - begin) for batch in batches[some]]
             part = {name: values[some] for name, values in table.items()}
             with few_threads(model, batch_size):
-                for taken in runner.run(index, spans, part, sums, max_steps=len(spans)):
+                for taken in runner.run(index, spans, part, sums):
                     self.taken += taken
                     interrupt.check()
         fetched = (sums.loss, sums.weight, optimizer.penalty)

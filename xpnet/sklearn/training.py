@@ -23,8 +23,8 @@ from ..data.dataset import HostArray
 from ..model.mlp import PREDICT_ROWS
 from ..optim import OPTIMIZERS, SCHEDULES, Optimizer
 from ..optim.schedules import constant
+from ..training.callbacks import asks_to_stop
 from ..training.choice import faster_device
-from ..training.early_stopping import asks_to_stop
 from .base import BaseMLP
 from .distribution_shift import warn_if_elsewhere
 from .fitting import Examples, Fitting, few_threads

@@ -117,6 +117,7 @@ def _fit_arguments(config: Config, data: Dataset, model: MLP, steps: int) -> dic
             "validation": None if data.x_validation is None else (rows("validation"), None),
             "test": (rows("test"), None),
             "early_stop": config.early_stop,
+            "on_divergence": config.on_divergence,
         }
 
 

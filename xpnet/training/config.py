@@ -87,6 +87,7 @@ class Config:
         batch_size: rows in a step.
         epochs, steps: how long to train; one of them, or None for 5 epochs, or as many as make 2,000 steps.
         validation: the share of the training rows to hold out, stratified, and to report on after each epoch.
+        on_divergence: "stop" where the loss is no longer finite, or "lower" the learning rate, as `Trainer.fit` has it.
         early_stop: stop after this many epochs without a lower validation loss, and go back to the best one; without
             `validation`, a tenth of the training rows is held out.
         dtype: "float32" or "float64", or NumPy's type of the name.
@@ -124,6 +125,7 @@ class Config:
     steps: int | None = None
     validation: float | None = None
     early_stop: int | None = None
+    on_divergence: str = "stop"
     dtype: str = "float32"
     precision: str = "fp32"
     threads: int | None = None
@@ -198,6 +200,7 @@ _CHOICES: dict[str, typing.Iterable[str]] = {
     "class_weight": ("balanced",),
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
+    "on_divergence": ("stop", "lower"),
 }
 
 

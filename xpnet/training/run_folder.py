@@ -21,7 +21,7 @@ from ..core.errors import DataError
 from ..core.files import try_writing, write_atomically
 from ..data import Dataset
 from ..model.mlp import MLP
-from .checkpoint import Checkpoints
+from .checkpoint import Checkpoint
 from .config import Config
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -91,9 +91,9 @@ class RunFolder:
         except OSError:
             raise DataError(f"{self.path} is being written by another run") from None
 
-    def checkpoints(self, every: str | None) -> Checkpoints:
-        """Return the checkpoints of this run."""
-        return Checkpoints(self.path / CHECKPOINT, every)
+    def checkpoint(self, every: str | None) -> Checkpoint:
+        """Return the checkpoint of this run."""
+        return Checkpoint(self.path / CHECKPOINT, every)
 
     def take_again(self, data: Dataset) -> None:
         """Lock the folder of a run to resume; raise `DataError` where the data have changed."""

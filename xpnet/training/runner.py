@@ -118,7 +118,6 @@ class StepRunner:
         batches: Sequence[slice],
         table: State,
         sums: EpochSums,
-        max_steps: int,
         done: int = 0,
         pause: int | None = None,
     ) -> Iterator[int]:
@@ -129,9 +128,8 @@ class StepRunner:
             batches: spans of `order`.
             table: the steps' scalars, as `step_table` makes them.
             sums: the epoch's sums.
-            max_steps: the largest number of steps before the next yield.
             done: the number of batches whose steps were taken, and counted, before a checkpoint.
-            pause: another such number, which results do not depend on.
+            pause: the largest number of steps before the next yield; results do not depend on it.
         """
         alike = _alike_from(batches)
         sizes = Counter(batch.stop - batch.start for batch in batches)
@@ -143,15 +141,14 @@ class StepRunner:
         while done < len(batches):
             first, size = batches[done].start, batches[done].stop - batches[done].start
             index, scalars = order[batches[done]], table_row(table, done)
-            usual = min(sizes[size], max_steps)  # and not those that are left, so that a resumed run is the same
-            executable = self._executable(index, scalars, sums, usual) if compiled[size] else None
+            executable = self._executable(index, scalars, sums, sizes[size]) if compiled[size] else None
             if executable is None:
                 training_step(self.model, self.optimizer, self.rows, index, scalars, sums)
                 self._warn_of_failures()  # not before: a plain error of a layer is raised by the eager step
                 done += 1
                 yield 1
                 continue
-            longest = min(alike[done], max_steps, pause or max_steps)
+            longest = min(alike[done], pause or alike[done])
             count = longest if executable.asynchronous else min(longest, self._steps_per_call.get(size, 1))
             indices = order[first : first + count * size].reshape(count, size)
             scalars = {name: values[done : done + count] for name, values in table.items()}
@@ -284,11 +281,14 @@ def break_even_steps(model: MLP, rows: int) -> int:
     return int(BREAK_EVEN_ELEMENTS * (1.0 + len(network.layers) / BREAK_EVEN_LAYERS) / max(elements, 1)) + 1
 
 
-def step_table(network: Sequential, optimizer: Optimizer, schedule: Schedule, taken: int, length: int) -> State:
+def step_table(
+    network: Sequential, optimizer: Optimizer, schedule: Schedule, taken: int, length: int, scale: Any = 1.0
+) -> State:
     """Return the scalars of the `length` steps after `taken` steps: arrays (length,) or (length, R, 1), by name.
 
-    They are computed in float64 on the host, cast once, and sent in one upload. A network that draws random numbers
-    also gets `mask_keys`, uint32, (length, 1, L) or (length, R, 1, L).
+    They are computed in float64 on the host, cast once, and sent in one upload. `scale` multiplies the learning rate:
+    a number, or R numbers. A network that draws random numbers also gets `mask_keys`, uint32, (length, 1, L) or
+    (length, R, 1, L).
     """
     one = network.replicas is None
     numbers = range(taken, taken + length)
@@ -300,8 +300,9 @@ def step_table(network: Sequential, optimizer: Optimizer, schedule: Schedule, ta
     }
     factors = np.array([schedule(number) for number in numbers])
     if not factors.any():  # of cosine, say, which was made for fewer steps
-        warnings.warn("the schedule gives a learning rate of 0 from here on: nothing is learnt any more", stacklevel=5)
-    table["learning_rate"] = table["learning_rate"] * (factors if one else factors[:, None, None])
+        warnings.warn("the schedule gives a learning rate of 0 from here on: nothing is learnt any more", stacklevel=6)
+    factors = factors * scale if one else factors[:, None, None] * np.asarray(scale)[..., None]
+    table["learning_rate"] = table["learning_rate"] * factors
     arrays = network.device.asarray(np.stack(list(table.values())).astype(network.dtype))  # (names, steps, ...)
     result = {name: arrays[k] for k, name in enumerate(table)}
     if network.random:

@@ -1,0 +1,261 @@
+"""A fit: the loop over epochs, with its callbacks, and what happens where the loss is no longer finite."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import DataError, DivergedError, one_line
+from ..core.interrupts import DeferredInterrupt
+from ..core.rng import permutation
+from ..data.batches import Rows
+from ..data.dataset import HostArray
+from .callbacks import Callback, asks_to_stop
+from .runner import Evaluator, step_table
+from .state_file import TrainingState, alike
+from .step import EpochSums
+from .training import HistoryRow, Training
+
+MOST_HALVINGS = 10  # of the learning rate, after divergence
+LOOK_SECONDS = 1.0  # between two looks at the loss of an epoch on a GPU, for which it must be waited for
+
+
+class Fit:
+    """A fit in progress.
+
+    Args:
+        trainer: the trainer, whose counts, history and model change.
+        rows: the training rows.
+        held_out: rows to evaluate after each epoch, by name.
+        total: the number of steps to train for.
+        callbacks: in the order in which they are called.
+        interrupt: the context in which Ctrl-C waits.
+        lower: whether to go back and halve the learning rate where the loss is not finite.
+
+    Attributes:
+        runner, evaluators: of its steps, and of the rows held out.
+    """
+
+    def __init__(
+        self,
+        trainer: Training,
+        rows: Rows,
+        held_out: Mapping[str, Rows],
+        total: int,
+        callbacks: Sequence[Callback],
+        interrupt: DeferredInterrupt,
+        *,
+        lower: bool,
+    ) -> None:
+        model, self._per_epoch = trainer.model, trainer.steps_in_epoch(len(rows))
+        options: dict[str, Any] = {"compiled": trainer.compile, "evaluations": -(-total // self._per_epoch)}
+        self.evaluators: Mapping[str, Evaluator] = {
+            name: Evaluator(model, some, **options) for name, some in held_out.items()
+        }
+        self.runner = trainer.runner(rows, expected=total)
+        self._trainer, self._total, self._callbacks = trainer, total, callbacks
+        self._interrupt, self._lower = interrupt, lower
+        self._sums = EpochSums.zeros(model)
+        self._begin = trainer.step  # steps before this fit
+        self._within, self._seconds = 0, 0.0  # steps of this epoch, and their time
+        self._between_steps = True  # else arrays may be half written
+        self._looked = time.monotonic()
+
+    def run(self) -> None:
+        """Train."""
+        trainer, stop = self._trainer, False
+        with contextlib.ExitStack() as ends:
+            for callback in self._callbacks:
+                stop |= asks_to_stop(self._call(callback.on_begin, trainer))
+                ends.callback(self._call, callback.on_end, trainer)
+            self._good = trainer.snapshot()
+            ends.callback(self._go_back_if_inside)
+            try:
+                while not stop and trainer.step - self._begin < self._total:
+                    stop = self._epoch()
+            except OSError:  # of a callback: where others fail in the same way, the first error says most
+                with contextlib.suppress(OSError):
+                    self._stop()
+                raise
+            except BaseException:
+                self._stop()
+                raise
+            self._stop()
+
+    def _stop(self) -> None:
+        """Call `on_stop` of all callbacks, where the state is whole."""
+        if self._between_steps:
+            for callback in self._callbacks:
+                self._call(callback.on_stop, self._trainer)
+
+    def _epoch(self) -> bool:
+        """Train for an epoch, or go back where it diverges; return whether a callback asks to stop."""
+        trainer = self._trainer
+        row = self._train_epoch(min(self._per_epoch, self._total - (trainer.step - self._begin - self._within)))
+        self._between_steps = False
+        for name, evaluator in self.evaluators.items():
+            row[f"{name}_loss"], row[f"{name}_{trainer.model.task.metric}"] = evaluator.means()
+        finite = np.isfinite(row["train_loss"]) & trainer.finite_weights()
+        if self._has_diverged(finite):
+            self._go_back()
+            self._between_steps = True
+            self._halve_or_raise(row, finite)
+            return False
+        trainer.epoch, self._within, self._seconds = row["epoch"], 0, 0.0
+        trainer.history.append(row)
+        self._good, self._between_steps = trainer.snapshot(), True
+        answers = [self._call(callback.on_epoch, trainer, row) for callback in self._callbacks]
+        return any(map(asks_to_stop, answers))
+
+    def _train_epoch(self, length: int) -> HistoryRow:
+        """Train for an epoch of `length` steps, and return its row of the history."""
+        trainer, sums, rows = self._trainer, self._sums, self.runner.rows
+        model, start = trainer.model, time.perf_counter() - self._seconds
+        order = model.device.asarray(permutation(trainer.seed, trainer.epoch + 1, len(rows)))
+        first = trainer.step - self._within
+        if not self._within:
+            sums.clear()
+        batches = trainer.batches(len(rows))[:length]
+        scale = trainer.rate_scale
+        table = step_table(model.network, trainer.optimizer, trainer.schedule, first, length, scale)
+        pause = min((one.most_steps for one in self._callbacks if one.most_steps is not None), default=None)
+        for taken in self._steps(order, batches, table, pause):
+            trainer.step += taken
+            self._within, self._seconds = self._within + taken, time.perf_counter() - start
+            if self._looks_diverged():
+                break
+            self._interrupt.check()
+            for callback in self._callbacks:
+                self._call(callback.on_step, trainer)
+        trainer.compiled = self.runner.compiled
+        seen = order[: batches[self._within - 1].stop]
+        loss, score = sums.means(model, rows.t.take(seen, axis=0))
+        return {
+            "epoch": trainer.epoch + 1,
+            "step": trainer.step,
+            "learning_rate": trainer.learning_rate(first + self._within - 1),
+            "seconds": time.perf_counter() - start,
+            "train_loss": loss,
+            f"train_{model.task.metric}": score,
+        }
+
+    def _steps(self, order: Any, batches: Sequence[slice], table: Any, pause: int | None) -> Iterator[int]:
+        """Yield the number of steps after each call of the runner, between which arrays may be half written."""
+        steps = self.runner.run(order, batches, table, self._sums, self._within, pause)
+        self._between_steps = False
+        for taken in steps:
+            self._between_steps = True
+            yield taken
+            self._between_steps = False
+
+    # Divergence
+
+    def diverged(self) -> bool:
+        """Whether the losses of this epoch, or the weights, are finite in no replica."""
+        loss = self._trainer.model.device.to_host(self._sums.loss)
+        return not (np.isfinite(loss) & self._trainer.finite_weights()).any()
+
+    def _looks_diverged(self) -> bool:
+        """Whether the losses of this epoch are not finite; on a GPU, looked at once in a while."""
+        device, now = self._trainer.model.device, time.monotonic()
+        if device.index is not None and now - self._looked < LOOK_SECONDS:
+            return False
+        self._looked = now
+        return self._has_diverged(np.isfinite(device.to_host(self._sums.loss)))
+
+    def _has_diverged(self, finite: HostArray) -> bool:
+        """Whether this is an end: no replica is finite, or one that is not can have its learning rate halved."""
+        return bool(not finite.any() or (self._may_halve() & ~finite).any())
+
+    def _may_halve(self) -> HostArray:
+        return np.asarray(self._lower & (np.asarray(self._trainer.rate_scale) > 0.5**MOST_HALVINGS))
+
+    def _halve_or_raise(self, row: HistoryRow, finite: HostArray) -> None:
+        """Halve the learning rate of those that have diverged; raise DivergedError where that cannot be done."""
+        trainer, halved = self._trainer, self._may_halve() & ~finite
+        one = trainer.model.replicas is None
+        loss = row["train_loss"]
+        what = "the weights are no longer finite" if np.isfinite(loss).any() else f"the training loss became {loss}"
+        where = f"{what} in epoch {row['epoch']}, by step {row['step']}, at a learning rate of {row['learning_rate']}"
+        if halved.any():
+            trainer.rate_scale = np.where(halved, np.asarray(trainer.rate_scale) / 2.0, trainer.rate_scale).tolist()
+            which = "" if one else f" of replicas {', '.join(map(str, np.flatnonzero(halved)))}"
+            now = trainer.learning_rate(trainer.step)
+            warnings.warn(f"{where}: going on after epoch {trainer.epoch}, the rate{which} halved: {now}", stacklevel=5)
+            return
+        raise DivergedError(f"{where}: try a lower one, or scale the inputs", row=row)
+
+    def _go_back(self) -> None:
+        """Go back to the end of the last epoch, or to where this fit began."""
+        self._trainer.restore(self._good)
+        self._sums.clear()
+        self._within, self._seconds = 0, 0.0
+
+    def _go_back_if_inside(self) -> None:
+        """After Ctrl-C or an error, go back: the steps of a part of an epoch do not count."""
+        if self._within or not self._between_steps:
+            self._go_back()
+
+    # Callbacks and their state
+
+    def _call(self, method: Any, *arguments: Any) -> Any:
+        """Call a method of a callback, which Ctrl-C ends at once, if the callback lets it."""
+        if method.__self__.interruptible:
+            return self._interrupt.call(method, *arguments)
+        return method(*arguments)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return arrays and numbers of the fit for a checkpoint."""
+        arrays = {f"sums {name}": array for name, array in self._sums.arrays().items()}
+        values = {}
+        for name, callback in self._named().items():
+            of_callback, values[name] = callback.state()
+            arrays |= {f"{name} {key}": array for key, array in of_callback.items()}
+        return arrays, {
+            "rows": len(self.runner.rows),
+            "begin": self._begin,
+            "within": self._within,
+            "seconds": self._seconds,
+            "counts": self.runner.counts_by_size(),
+            "callbacks": values,
+        }
+
+    def _named(self) -> dict[str, Callback]:
+        """Return the callbacks that have a state of their own, by name."""
+        own = [one for one in self._callbacks if type(one).state is not Callback.state]
+        return {f"{type(one).__name__} {number}": one for number, one in enumerate(own)}
+
+    def load(self, state: TrainingState) -> None:
+        """Go on from a checkpoint in `run`; raise DataError where it is of a fit with other arguments."""
+        numbers, rows, named = state.numbers["fit"], len(self.runner.rows), self._named()
+        taken = state.numbers["step"] - numbers["begin"]
+        if rows != numbers["rows"]:
+            raise DataError(f"the checkpoint is of a training on {numbers['rows']} rows, not {rows}")
+        if taken > self._total:
+            raise DataError(f"the checkpoint is after {taken} steps, and only {self._total} are to be taken")
+        if not 0 <= numbers["within"] <= min(taken, self._per_epoch):
+            raise DataError(f"the checkpoint is of no fit: {numbers['within']} steps in an epoch of {self._per_epoch}")
+        if numbers["callbacks"].keys() != named.keys():
+            theirs, ours = (" and ".join(keys) or "no callbacks" for keys in (numbers["callbacks"], named))
+            raise DataError(f"the checkpoint is of a training with the state of {theirs}, not of {ours}")
+        sums = {f"sums {name}": array for name, array in self._sums.arrays().items()}
+        unlike = [name for name, array in sums.items() if not alike(state.arrays.get(name), array)]
+        if unlike:
+            raise DataError(f"the checkpoint is of no fit: {', '.join(unlike)} missing or of another shape")
+        for name, callback in named.items():
+            arrays = {
+                key.removeprefix(f"{name} "): array for key, array in state.arrays.items() if key.startswith(f"{name} ")
+            }
+            try:
+                callback.load(self._trainer, arrays, numbers["callbacks"][name])
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                raise DataError(f"the checkpoint is of another {type(callback).__name__}: {one_line(error)}") from error
+        for name, array in sums.items():
+            array[...] = self._trainer.model.device.asarray(state.arrays[name])
+        self._begin, self._within, self._seconds = (numbers[name] for name in ("begin", "within", "seconds"))
+        self.runner.count_by_size(numbers["counts"])

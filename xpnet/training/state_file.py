@@ -1,0 +1,140 @@
+"""The file of a training's state: whole, or refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.checks import shown
+from ..core.errors import DataError, one_line
+from ..core.files import write_atomically
+from ..data.dataset import HostArray
+from ..model.model_file import digest_of
+
+FORMAT = 2  # 1 had no update rule and no schedule
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """State of a trainer between two steps.
+
+    Attributes:
+        arrays: of network and optimizer, of the epoch's sums and of callbacks, by name.
+        numbers: counts, history, settings and what else is no array, as JSON values.
+    """
+
+    arrays: Mapping[str, HostArray]
+    numbers: Mapping[str, Any]
+
+
+def write_state(path: Path, state: TrainingState, *, previous: Path | None = None) -> None:
+    """Write a state to a file; the file that was there is kept as `previous`, where that is given."""
+    from safetensors.numpy import save
+
+    arrays = {name: np.asarray(array, order="C") for name, array in state.arrays.items()}
+    text = json.dumps({"format": FORMAT} | dict(state.numbers), sort_keys=True, default=as_json)
+    content = save(arrays, metadata={"checkpoint": text, "sha256": digest_of(text, arrays)})
+    write_atomically(path, content, previous=previous)
+
+
+def alike(found: Any, array: Any) -> bool:
+    """Whether an array, or None, has the shape and the type of another."""
+    return found is not None and (found.shape, found.dtype) == (array.shape, array.dtype)
+
+
+def as_json(value: Any) -> Any:
+    """A number of NumPy, as of a learning rate or a callback's row, as a JSON value."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"a checkpoint cannot hold {shown(value)}")
+
+
+def read_state(path: Path) -> TrainingState:
+    """Read a state; raise DataError, naming the file, where it is not whole."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.exists() and not path.is_file():  # reading a pipe would wait for a writer
+        raise DataError(f"{path} is no regular file, and no checkpoint")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except FileNotFoundError:
+        raise DataError(f"there is no checkpoint {path}") from None
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, MemoryError) as error:
+        raise DataError(f"{path} cannot be read as a checkpoint: {one_line(error)}") from error
+    text = metadata.get("checkpoint", "")
+    if metadata.get("sha256") != digest_of(text, arrays):
+        raise DataError(f"{path} is damaged: its contents do not match the SHA-256 it holds")
+    try:
+        numbers = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as a checkpoint: {one_line(error)}") from error
+    if not isinstance(numbers, dict) or numbers.pop("format", None) != FORMAT:
+        raise DataError(f"{path} is a checkpoint of another version of xpnet")
+    wrong = [name for name, valid in VALID.items() if name not in numbers or not valid(numbers[name])]
+    if not wrong and len(numbers["history"]) != numbers["epoch"]:
+        wrong = ["history"]
+    if wrong:
+        raise DataError(f"{path} is no checkpoint of a training: {', '.join(wrong)} missing or wrong")
+    return TrainingState(arrays, numbers)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_scale(value: Any) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return all(type(one) is float and 0.0 < one <= 1.0 for one in values)
+
+
+def _is_best_epoch(value: Any) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return value is None or all(type(one) is int for one in values)
+
+
+def _is_history(value: Any) -> bool:
+    names = {"epoch", "step", "seconds", "train_loss"}
+    return isinstance(value, list) and all(isinstance(row, dict) and names <= row.keys() for row in value)
+
+
+def _are_counts(value: Any) -> bool:
+    """Whether these are steps by batch size; None for steps that are compiled."""
+    return isinstance(value, dict) and all(
+        size.isdecimal() and len(size) < 20 and (steps is None or _is_count(steps)) for size, steps in value.items()
+    )
+
+
+def _is_fit(value: Any) -> bool:
+    """Whether this is a fit in progress, or None."""
+    return value is None or (
+        isinstance(value, dict) and all(name in value and valid(value[name]) for name, valid in VALID_FIT.items())
+    )
+
+
+VALID_FIT: dict[str, Callable[[Any], bool]] = {
+    "rows": _is_count,
+    "begin": _is_count,
+    "within": _is_count,
+    "seconds": lambda value: type(value) is float,
+    "counts": _are_counts,
+    "callbacks": lambda value: isinstance(value, dict) and all(isinstance(one, dict) for one in value.values()),
+}
+"""Checks of the numbers of a fit in progress, by name."""
+
+VALID: dict[str, Callable[[Any], bool]] = {
+    "step": _is_count,
+    "epoch": _is_count,
+    "history": _is_history,
+    "trainer": lambda value: isinstance(value, dict),
+    "rate_scale": _is_scale,
+    "best_epoch": _is_best_epoch,
+    "fit": _is_fit,
+}
+"""Checks of the numbers of a state, by name."""
