@@ -20,6 +20,7 @@ from sklearn.exceptions import NotFittedError
 
 from xpnet import MLP, optim
 from xpnet.core.errors import ModelFileError
+from xpnet.model.model_file import _digest
 from xpnet.sklearn import MLPClassifier, MLPRegressor
 
 pytestmark = [
@@ -159,3 +160,59 @@ def test_a_description_costs_no_more_than_its_file(change, tmp_path, monkeypatch
     save_file(load_file(path), path, metadata={"xpnet": json.dumps(metadata)})
     with limited(), contextlib.suppress(ModelFileError):
         assert MLPClassifier.load(path).classes_.dtype.itemsize < 100
+
+
+# The state of the update rule
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"solver": "sgd", "learning_rate": "invscaling"},
+        {"dropout": 0.3, "batch_norm": True, "optimizer": "rmsprop", "random_state": 3},
+    ],
+    ids=str,
+)
+def test_partial_fit_goes_on_after_a_file(arguments, tmp_path):
+    """As it does without; and where the state is not asked for, the rule begins anew."""
+    for make, y, given in ((classifier, Y, {"classes": [0, 1, 2]}), (regressor, Y3, {})):
+        model = make(**arguments)
+        for _ in range(3):
+            model.partial_fit(X, y, **given)
+        model.save(tmp_path / "with", optimizer_state=True)
+        model.save(tmp_path / "without")
+        again, fresh = (type(model).load(tmp_path / name) for name in ("with", "without"))
+        for one in (model, again, fresh):
+            one.partial_fit(X, y)
+        assert same(again, model)
+        assert again.loss_curve_ == model.loss_curve_
+        assert not same(fresh, model)
+        assert MLP.load(tmp_path / "with").network.layout.size == model._model.network.layout.size
+
+
+def test_no_state_to_save(tmp_path):
+    with pytest.raises(ValueError, match="no state of an optimizer to save: the solver was lbfgs"):
+        classifier(solver="lbfgs").fit(X, Y).save(tmp_path / "m", optimizer_state=True)
+    own = classifier(optimizer=optim.SGD(0.1)).partial_fit(X, Y, classes=[0, 1, 2])
+    with pytest.raises(
+        ValueError, match=r"optimizer=SGD\(learning_rate=0.1\) is an object, which a file does not hold"
+    ):
+        own.save(tmp_path / "m", optimizer_state=True)
+    with pytest.raises(TypeError, match="optimizer_state must be True or False"):
+        own.save(tmp_path / "m", optimizer_state="yes")
+
+
+def test_a_damaged_state(tmp_path):
+    path = tmp_path / "m"
+    classifier().partial_fit(X, Y, classes=[0, 1, 2]).save(path, optimizer_state=True)
+    with safe_open(path, "np") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    for change in (lambda: tensors.update({"optimizer.m": np.zeros(3)}), lambda: tensors.pop("optimizer.v")):
+        change()
+        content = json.loads(metadata["xpnet"])
+        content["sha256"] = _digest(content, tensors)
+        save_file(tensors, path, metadata={"xpnet": json.dumps(content)})
+        with pytest.raises(ModelFileError, match="of the optimizer missing or of another shape"):
+            MLPClassifier.load(path)

@@ -33,6 +33,7 @@ from ..nn.parameters import Buffer, Parameter
 
 FORMAT = 2  # 1 had classification only
 EARLIER_NAMES = {"inputs": "in_features", "outputs": "out_features"}  # of Linear's arguments, in older files
+STATE = "optimizer."  # in front of the names of an update rule's arrays
 MOST_AXES = 63  # of a row: NumPy's limit is 64
 MOST_WITHOUT = 2**16  # replicas, and features, of a network without parameters: no tensor bounds them
 HOSTILE = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
@@ -40,9 +41,19 @@ HostArrays = dict[str, np.ndarray[Any, Any]]
 
 
 def write_model_file(
-    path: Path, network: Sequential, loss: Loss, use: Mapping[str, Any], *, replica: int | None = None
+    path: Path,
+    network: Sequential,
+    loss: Loss,
+    use: Mapping[str, Any],
+    *,
+    replica: int | None = None,
+    optimizer_state: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a network, or one replica of it, and its loss to `path`; `use` holds further JSON values by name."""
+    """Write a network, or one replica of it, and its loss to `path`.
+
+    `use` holds further JSON values by name, and `optimizer_state` the arrays of an update rule, which are no part of
+    the model: `build_network` leaves them out.
+    """
     from safetensors.numpy import save
 
     metadata = {"format": FORMAT} | description(network, loss) | dict(use)
@@ -59,6 +70,7 @@ def write_model_file(
         slot.torch_name: np.asarray(slot.parameter.to_torch(array), order="C")
         for slot, array in network.arrays(*(v if replica is None else v[replica] for v in vectors))
     }
+    tensors |= {f"{STATE}{name}": network.device.to_host(one) for name, one in (optimizer_state or {}).items()}
     metadata["sha256"] = _digest(metadata, tensors)
     write_atomically(path, save(tensors, metadata={"xpnet": _json(metadata)}))
 
@@ -143,7 +155,7 @@ def tensors_in(
 
 def _check_tensors(slots: list[ParameterSlot], replicas: Any, dtype: str, tensors: HostArrays) -> None:
     """Raise unless the tensors are those of `slots`: the sizes in a description are untrue until a tensor has them."""
-    unlike = tensors.keys() ^ {slot.torch_name for slot in slots}
+    unlike = {name for name in tensors if not name.startswith(STATE)} ^ {slot.torch_name for slot in slots}
     if unlike:
         raise ValueError(f"its layers and its tensors differ in {', '.join(sorted(unlike)[:10])}")
     lead = () if replicas is None else (check_int("replicas", replicas),)

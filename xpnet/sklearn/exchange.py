@@ -12,12 +12,14 @@ from sklearn import neural_network
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
-from ..core.checks import path_of
+from ..core.checks import check_float, check_int, flag, path_of
 from ..core.device import Device, get_device
 from ..core.errors import ModelFileError
+from ..core.rng import check_seed
 from ..model.mlp import MLP, build_model
-from ..model.model_file import building, read_model_file, write_model_file
+from ..model.model_file import STATE, building, read_model_file, write_model_file
 from ..nn import ACTIVATIONS, BatchNorm
+from ..training.state_file import alike
 from .base import BaseMLP
 from .models import in_dtype
 from .rules import PoissonDeviance
@@ -33,20 +35,30 @@ FITTED = (  # fitted attributes besides the network: numbers or lists of them
     "best_validation_score_",
     "validation_loss_curve_",
 )
+NUMBERS = ("taken", "learning_rate", "no_improvement", "seeds")  # of an update rule's state
 LOSSES = ("loss_", "best_loss_", "loss_curve_", "validation_loss_curve_")  # NumPy scalars
 
 
 class ExchangeMixin(BaseMLP):
     """Model files, and conversion from and to scikit-learn's estimators."""
 
-    def save(self, path: Path | str) -> None:
+    def save(self, path: Path | str, *, optimizer_state: bool = False) -> None:
         """Write the fitted estimator to a model file, without pickle; `xpnet.MLP.load` reads it, too.
 
-        Arguments that are objects (a random state, a rule, a schedule or a callback of your own) are left out; so is
-        the state of the update rule.
+        Arguments that are objects (a random state, a rule, a schedule or a callback of your own) are left out. So is
+        the state of the update rule, with which `partial_fit` goes on: without it, the rule begins anew in the next
+        call. (`fit` begins anew in any case.)
+
+        Args:
+            path: the file; it is replaced as a whole, or not at all.
+            optimizer_state: keep the state of the update rule. PyTorch then needs `load_state_dict(..., strict=False)`.
+
+        Raises:
+            ValueError: there is no such state, as with the solver lbfgs, or the rule is an object of your own.
         """
         check_is_fitted(self)
         path = path_of(path)
+        state = self._optimizer_state() if flag("optimizer_state", optimizer_state) else None
         model = self._model
         loss = model.loss.settings()["loss"]  # without the factor
         plain = MLP.of(
@@ -69,7 +81,38 @@ class ExchangeMixin(BaseMLP):
             if not all(isinstance(one, bool | int | float | str) for one in about["classes"]):
                 raise ValueError(f"a model file holds classes that are numbers or strings, not {self.classes_!r}")
             about["classes_dtype"] = self.classes_.dtype.str
-        write_model_file(path, plain.network, plain.loss, plain.settings() | {"estimator": about})
+        if state is not None:
+            about["optimizer"] = {name: state.pop(name) for name in NUMBERS}
+        use = plain.settings() | {"estimator": about}
+        write_model_file(path, plain.network, plain.loss, use, optimizer_state=state)
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        """Arrays of the update rule, and its numbers."""
+        if self._fitting is None:
+            raise ValueError(
+                f"there is no state of an optimizer to save: the solver was {self.solver}, or none has run"
+            )
+        for name in ("optimizer", "schedule"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ValueError(f"{name}={getattr(self, name)!r} is an object, which a file does not hold")
+        rule = self._fitting.optimizer
+        values = (self._fitting.taken, rule.learning_rate, self._no_improvement_count, self._model.network.seeds)
+        return dict(rule.state) | dict(zip(NUMBERS, values, strict=True))
+
+    def _take_optimizer_state(self, arrays: dict[str, Any], numbers: dict[str, Any]) -> None:
+        """Invert `_optimizer_state`."""
+        self._fitting = fitting = self._new_fitting(1, incremental=True)
+        rule, device = fitting.optimizer, self._model.device
+        unlike = [name for name, array in rule.state.items() if not alike(arrays.get(f"{STATE}{name}"), array)]
+        if unlike:
+            raise ValueError(f"{', '.join(unlike)} of the optimizer missing or of another shape")
+        with device.activate():
+            for name, array in rule.state.items():
+                array[...] = device.asarray(arrays[f"{STATE}{name}"])
+        fitting.taken = check_int("taken", numbers["taken"], least=0)
+        rule.learning_rate = check_float("learning_rate", numbers["learning_rate"], above=0.0)
+        self._no_improvement_count = check_int("no_improvement", numbers["no_improvement"], least=0)
+        self._model.network.seeds = [check_seed(seed) for seed in numbers["seeds"]]
 
     @classmethod
     def load(cls, path: Path | str, *, device: str | Device = "cpu") -> Any:
@@ -91,6 +134,8 @@ class ExchangeMixin(BaseMLP):
             fitted = {name: about["fitted"][name] for name in FITTED if name in about["fitted"]}
             fitted |= {name: _float64(fitted[name]) for name in LOSSES if name in fitted}
             estimator.__dict__.update(fitted)
+            if "optimizer" in about:
+                estimator._take_optimizer_state(tensors, about["optimizer"])
             if "feature_names" in about:
                 estimator.feature_names_in_ = np.array(about["feature_names"], dtype=object)
         return estimator

@@ -166,7 +166,8 @@ class Fit:
         if device.index is not None and now - self._looked < LOOK_SECONDS:
             return False
         self._looked = now
-        return self._has_diverged(np.isfinite(device.to_host(self._sums.loss)))
+        finite = np.isfinite(device.to_host(self._sums.loss))
+        return not finite.all() and self._has_diverged(finite)
 
     def _has_diverged(self, finite: HostArray) -> bool:
         """Whether this is an end: no replica is finite, or one that is not can have its learning rate halved."""
