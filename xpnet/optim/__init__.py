@@ -1,6 +1,7 @@
 """Update rules: one formula each, on the flat vector of all parameters at once; and schedules of their rates."""
 
 from . import schedules
+from .mixed import Mixed
 from .optimizers import OPTIMIZERS, SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop, State
 from .schedules import SCHEDULES, Schedule
 
@@ -11,6 +12,7 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "AdamW",
+    "Mixed",
     "Momentum",
     "Nesterov",
     "Optimizer",

@@ -11,7 +11,7 @@ import numpy as np
 from ..core.device import Device, limit_threads
 from ..core.errors import DivergedError
 from ..data import Dataset
-from ..training.build import PER_REPLICA, build, threads_for
+from ..training.build import PER_REPLICA, build, rule_key, threads_for
 from ..training.config import Config
 from ..training.trainer import Trainer
 
@@ -23,13 +23,16 @@ Trial = dict[str, Any]
 def groups_of(configs: Sequence[Config], most: int = MOST_REPLICAS) -> list[list[int]]:
     """Return the numbers of the configs that can train together, at most `most` in a group.
 
-    Those differ in `PER_REPLICA` alone, and all have dropout or none: each replica then equals its single run.
+    Those differ in `PER_REPLICA` alone, and all have dropout or none: each replica then equals its single run. Networks
+    of one update rule stand together.
     """
     groups: dict[str, list[int]] = {}
     for number, config in enumerate(configs):
         shape = {name: value for name, value in config.as_dict().items() if name not in PER_REPLICA}
-        key = repr((sorted(shape.items()), config.dropout > 0.0, config.lr is None, config.weight_decay is None))
+        key = repr((sorted(shape.items()), config.dropout > 0.0))
         groups.setdefault(key, []).append(number)
+    for members in groups.values():
+        members.sort(key=lambda number: repr(rule_key(configs[number])))
     return [members[i : i + most] for members in groups.values() for i in range(0, len(members), most)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from ..data.dataset import HostArray
 from ..data.scaling import Scaling
 from ..model.mlp import MLP
 from ..nn import LOSSES, BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
-from ..optim import OPTIMIZERS, SCHEDULES
+from ..optim import OPTIMIZERS, SCHEDULES, Mixed, Optimizer
 from ..optim.schedules import warmup
 from .config import Config, default_threads
 from .trainer import Trainer, rows_with_targets
 
-PER_REPLICA = ("lr", "weight_decay", "l1", "dropout", "seed")
+OF_RULE = ("optimizer", "momentum", "clip_norm", "clip_value")
+PER_REPLICA = (*OF_RULE, "lr", "weight_decay", "l1", "dropout", "seed")
 """The options in which networks that train together, as replicas, may differ."""
 
 
@@ -81,14 +83,10 @@ def build(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Tra
         input_scale=data.input_scale,
         **targets,
     )
-    options = {"learning_rate": _each(configs, "lr"), "momentum": config.momentum}
-    options |= {name: _each(configs, name) for name in ("weight_decay", "l1")}
-    options |= {"clip_norm": config.clip_norm, "clip_value": config.clip_value}
-    optimizer = OPTIMIZERS[config.optimizer](**{name: value for name, value in options.items() if value is not None})
     rounded = device.index is not None and config.dtype == "float32"
     trainer = Trainer(
         model,
-        optimizer,
+        _rule_of_all(configs),
         batch_size=config.batch_size,
         seed=config.seed,
         compile=config.compile,
@@ -100,6 +98,32 @@ def build(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Tra
     schedule = SCHEDULES[config.schedule](total - config.warmup)
     trainer.schedule = warmup(config.warmup, schedule) if config.warmup else schedule
     return trainer, _fit_arguments(config, data, model, total)
+
+
+def rule_key(config: Config) -> tuple[Any, ...]:
+    """Options that must be equal for one update rule to serve several networks."""
+    return tuple(getattr(config, name) for name in OF_RULE)
+
+
+def _rule_of_all(configs: Sequence[Config]) -> Optimizer:
+    """Return the update rule of the configs: one, or a rule for each run of configs that can share it."""
+    runs = [list(run) for _, run in groupby(configs, key=rule_key)]
+    rules = [(_rule(run, alone=len(configs) == 1), len(run)) for run in runs]
+    return rules[0][0] if len(rules) == 1 else Mixed(rules)
+
+
+def _rule(configs: Sequence[Config], *, alone: bool) -> Optimizer:
+    """Return one update rule, with the rates and decays of each config, or of the only one."""
+    first = configs[0]
+    kind: Any = OPTIMIZERS[first.optimizer]
+    usual = kind()
+    options: dict[str, Any] = {name: getattr(first, name) for name in ("momentum", "clip_norm", "clip_value")}
+    for name, argument in (("lr", "learning_rate"), ("weight_decay", "weight_decay"), ("l1", "l1")):
+        values = [getattr(config, name) for config in configs]
+        values = [getattr(usual, argument) if value is None else value for value in values]
+        options[argument] = values[0] if alone else values
+    rule: Optimizer = kind(**{name: value for name, value in options.items() if value is not None})
+    return rule
 
 
 def _fit_arguments(config: Config, data: Dataset, model: MLP, steps: int) -> dict[str, Any]:
@@ -128,9 +152,9 @@ def threads_for(config: Config, data: Dataset, device: Device) -> int:
 
 
 def _each(configs: Sequence[Config], name: str) -> Any:
-    """Return an option: of one config its value, of several a list, or None where none has it."""
+    """Return an option: of one config its value, of several a list."""
     values = [getattr(config, name) for config in configs]
-    return values[0] if len(values) == 1 or values[0] is None else values
+    return values[0] if len(values) == 1 else values
 
 
 def _loss(config: Config, data: Dataset) -> str | Loss | None:
