@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 
 from xpnet import MLP, Adam, Trainer
+from xpnet.commands import search
 from xpnet.core.device import limit_threads
-from xpnet.lab import search
 
 RNG = np.random.default_rng(0)
 X = RNG.random((1000, 784), dtype=np.float32)
@@ -115,14 +115,14 @@ class RegressorCase(EstimatorCase):
 
 
 class SearchCase(Interruptible):
-    """`python -m xpnet.lab search`, in this process."""
+    """`python -m xpnet.search`, in this process."""
 
     def __init__(self) -> None:
         self.found = ""
 
     def fit(self) -> None:  # noqa: D102
         self.found = ""
-        words = ["--dataset", "digits", "--trials", "6", "--epochs", "2", "--depth", "1", "2", "--width", "32"]
+        words = ["--dataset", "digits", "--trials", "6", "--epochs", "2", "--hidden", "32", "32 32"]
         output = io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
             code = search.main([*words, "--quiet", "--json"])

@@ -15,7 +15,7 @@ import pytest
 from programs import needs_llvm
 
 import xpnet
-from xpnet.commands import predict, train
+from xpnet.commands import predict, search, train
 from xpnet.compile import record
 from xpnet.compile.cuda.compiler import Compiler
 from xpnet.compile.cuda.mapping import Kernel
@@ -105,7 +105,7 @@ def test_the_page_on_gpus_quotes_plans_and_ptx(capsys):
 
 
 def test_options_exist(capsys):
-    for module, name in ((train, "train"), (predict, "predict")):
+    for module, name in ((train, "train"), (predict, "predict"), (search, "search")):
         with pytest.raises(SystemExit):
             module.main(["--help"])
         known = set(re.findall(r"--[a-z0-9-]+", capsys.readouterr().out))
@@ -140,7 +140,7 @@ def test_each_public_name_is_in_the_reference():
     for module in (nn, optim):
         classes = {name for name in module.__all__ if isinstance(getattr(module, name), type)}
         text = text_of(ROOT / "docs" / "api.md")
-        assert not [name for name in classes if not re.search(rf":: xpnet\.(nn\.)?{name}$", text, re.MULTILINE)]
+        assert not [name for name in classes if not re.search(rf":: xpnet\.((nn|optim)\.)?{name}$", text, re.MULTILINE)]
 
 
 def test_the_charts_and_tables_are_those_of_the_results():

@@ -5,20 +5,25 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import shlex
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from xpnet import Config, load_digits, load_mnist
+from xpnet import MLP, Config, DataError, evaluate, load_digits, load_mnist
+from xpnet.commands import search as command
 from xpnet.commands import train
 from xpnet.commands.options import command_line
 from xpnet.core.device import CPU
 from xpnet.lab import __main__ as lab
-from xpnet.lab import rates, search
-from xpnet.search.groups import groups_of, train_all
+from xpnet.lab import rates
+from xpnet.search import Results, Space, groups, groups_of, search, train_together
+from xpnet.search.halving import Halving
+from xpnet.search.journal import Journal
 from xpnet.training.build import build, prepare
 
 DIGITS = Config(dataset="digits", hidden=(30, 20), steps=60, validation=0.2, batch_size=100)
@@ -84,59 +89,318 @@ def test_groups_are_of_one_shape():
 
 def test_trials_are_what_single_runs_find(digits):
     """In other groups, with early stopping or without; and one that diverges harms no other."""
-    configs = [
-        replace(DIGITS, lr=lr, hidden=hidden) for lr, hidden in itertools.product((1e-3, 1e-2, 1e30), [(30,), (9, 9)])
-    ]
+    points = [{"lr": lr, "hidden": hidden} for lr, hidden in itertools.product((1e-3, 1e-2, 1e30), [(30,), (9, 9)])]
     for early_stop in (None, 1, 2):
-        some = [replace(config, early_stop=early_stop) for config in configs]
-        found = {number: trial for group in train_all(some, digits, CPU) for number, trial in group.items()}
-        assert sorted(found) == list(range(6))
-        for number, trial in found.items():
-            if some[number].lr == 1e30:
-                assert math.isnan(trial["validation_loss"])
+        base = replace(DIGITS, early_stop=early_stop)
+        found = search(points, load_digits(), base)
+        assert [trial["trial"] for trial in found.trials] == list(range(6))
+        for trial, config in zip(found.trials, found.configs, strict=True):
+            if config.lr == 1e30:
+                assert math.isnan(trial["score"])
                 continue
-            trainer, arguments = build([some[number]], digits, CPU)
+            trainer, arguments = build([config], digits, CPU)
             history = trainer.fit(**arguments | {"test": None})
             row = history[-1] if early_stop is None else history[trainer.best_epoch - 1]
             assert trial["epoch"] == row["epoch"]
+            assert trial["epochs"] == len(history) == len(trial["curve"])
             assert trial["validation_loss"] == pytest.approx(row["validation_loss"], rel=1e-4)
-            assert trial["validation_accuracy"] == pytest.approx(row["validation_accuracy"], abs=0.005)
+            assert trial["score"] == pytest.approx(row["validation_accuracy"], abs=0.005)
+        best = found.best["trial"]
+        trainer, arguments = build([found.configs[best]], digits, CPU)
+        trainer.fit(**arguments | {"test": None})
+        np.testing.assert_allclose(
+            found.model().predict(digits.x_test), trainer.model.predict(digits.x_test), atol=1e-4
+        )
 
 
-def test_the_search_does_not_read_the_test_rows(digits):
+def test_the_search_does_not_read_the_test_rows():
     """Their values change nothing, and they are not even evaluated."""
-    blind = replace(digits, x_test=digits.x_test[:1] * 0, y_test=digits.y_test[:1])
-    configs = [replace(DIGITS, lr=lr) for lr in (0.001, 0.01)]
-    rows = []
+    data = load_digits()
+    blind = replace(data, x_test=data.x_test[:1] * 0, y_test=data.y_test[:1])
     one, other = (
-        [
-            trial | {"seconds": 0}
-            for group in train_all(configs, data, CPU, on_epoch=rows.append)
-            for trial in group.values()
-        ]
-        for data in (digits, blind)
+        [t | {"seconds": 0} for t in search({"lr": [0.001, 0.01]}, some, DIGITS).trials] for some in (data, blind)
     )
     assert one == other
-    assert rows
-    assert not any(name.startswith("test_") for row in rows for name in row)
+    assert not any(name.startswith("test_") for trial in one for name in trial)
 
 
-def test_a_network_that_diverges_late_has_no_losses(digits, monkeypatch):
+def test_a_network_that_diverges_late_has_no_score(monkeypatch):
     """Alone and in a group alike: what it was like before is not what its command would give."""
     from xpnet.optim import schedules
 
     monkeypatch.setitem(schedules.SCHEDULES, "constant", lambda steps: lambda taken: 1.0 if taken < 30 else 1e30)
-    configs = [replace(DIGITS, lr=lr, optimizer="sgd") for lr in (1e-3, 1e-33)]
-    for some in (configs, configs[:1]):
-        found = {number: trial for group in train_all(some, digits, CPU) for number, trial in group.items()}
-        assert math.isnan(found[0]["validation_loss"])
+    base = replace(DIGITS, optimizer="sgd")
+    for rates_ in ([1e-3, 1e-33], [1e-3]):
+        found = search([{"lr": lr} for lr in rates_], load_digits(), base).trials
+        assert math.isnan(found[0]["score"])
         assert found[0]["epoch"] is None
-    assert math.isfinite(found.get(1, {"validation_loss": 0.0})["validation_loss"])
+        assert len(found) == 1 or math.isfinite(found[1]["score"])
 
 
-def test_a_search_needs_validation_rows():
-    with pytest.raises(ValueError, match="needs validation rows"):
-        list(train_all([DIGITS], load_digits(), CPU))
+# Groups that shrink
+
+
+@pytest.mark.parametrize("early_stop", [None, 2])
+def test_networks_that_stay_go_on_as_they_would_have(digits, early_stop):
+    """Rules, rates and dropout of their own; two leave after epoch 2, one after epoch 5."""
+    base = replace(DIGITS, dtype="float64", steps=None, epochs=9, dropout=0.1, early_stop=early_stop)
+    configs = [replace(base, lr=lr, optimizer=rule) for rule in ("adam", "momentum") for lr in (1e-3, 1e-2, 0.1)]
+    assert groups_of(configs) == [list(range(6))]
+    asked = []
+
+    def on_epoch(epoch, scores):
+        asked.append(sorted(scores))
+        return {2: [0, 3], 5: [5]}.get(epoch)
+
+    outcomes = train_together(configs, digits, on_epoch=on_epoch)
+    assert asked[1] == [0, 1, 2, 3, 4, 5] and asked[2] == [1, 2, 4, 5] and asked[5] == [1, 2, 4]
+    for number, (config, outcome) in enumerate(zip(configs, outcomes, strict=True)):
+        trainer, arguments = build([config], digits, CPU)
+        history = trainer.fit(**arguments | {"test": None})
+        assert outcome.epochs == {0: 2, 3: 2, 5: 5}.get(number, len(history)) or early_stop
+        ours = [row["train_loss"] for row in outcome.history]
+        assert ours == pytest.approx([row["train_loss"] for row in history[: len(ours)]], rel=1e-9)
+        if outcome.epochs == len(history):
+            np.testing.assert_allclose(outcome.values, trainer.model.network.values, rtol=0.0, atol=1e-10)
+
+
+def test_a_halving_search_trains_on_the_best(digits):
+    """The scores of all trials after an epoch decide; survivors are what they would be without it."""
+    points = [{"lr": lr, "hidden": hidden} for lr in np.geomspace(1e-4, 0.3, 9).tolist() for hidden in [(30,), (9, 9)]]
+    base = replace(DIGITS, steps=None, epochs=9, dtype="float64")
+    full, halved = (search(points, load_digits(), base, halving=factor) for factor in (None, 3))
+    by_epochs = {epochs: [t["trial"] for t in halved.trials if t["epochs"] == epochs] for epochs in (1, 3, 9)}
+    assert {epochs: len(trials) for epochs, trials in by_epochs.items()} == {1: 12, 3: 4, 9: 2}
+    after_one = sorted(full.trials, key=lambda t: (-t["curve"][0], t["trial"]))
+    assert sorted(by_epochs[3] + by_epochs[9]) == sorted(t["trial"] for t in after_one[:6])
+    for trial in halved.trials:
+        assert trial["curve"] == full.trials[trial["trial"]]["curve"][: trial["epochs"]]
+
+
+def test_rungs():
+    assert Halving(27, 3, 9).rungs == [1, 3, 9, 27]
+    assert Halving(10, 4, 9).rungs == [2, 10]
+    assert Halving(2, 3, 9).rungs == [2]
+    halving = Halving(4, 2, 5)
+    for trial, score in enumerate((0.1, math.nan, 0.3, 0.2)):
+        halving.record(trial, 1, score)
+    assert halving.next() == (2, [2, 3]), "two of the four that are there, though one is still to come"
+    assert halving.next() is None and halving.stopped() == []
+    halving.record(4, 1, 0.9)
+    assert halving.next() == (2, [4]), "it is among the best two of five"
+    assert halving.stopped() == [0, 1]
+    for trial in (2, 3, 4):
+        halving.record(trial, 2, 1.0 / trial)
+    assert halving.next() == (4, [2])
+    assert halving.stopped() == [0, 1, 3, 4]
+    halving.record(2, 4, math.nan)
+    assert halving.next() is None and halving.stopped() == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="halving must be at least 2, not 1"):
+        Halving(4, 1, 3)
+
+
+def test_where_all_diverge_none_passes():
+    halving = Halving(4, 2, 2)
+    for trial in range(2):
+        halving.record(trial, 1, math.nan)
+    assert halving.next() is None and halving.stopped() == [0, 1]
+
+
+# Executors and the journal
+
+
+def untimed(trials):
+    return [{name: value for name, value in trial.items() if name != "seconds"} for trial in trials]
+
+
+SPACE = {"lr": [1e-3, 1e-2], "hidden": [(9,), (5, 5)]}
+SHORT = replace(DIGITS, steps=None, epochs=2)
+
+
+def test_processes_find_the_same():
+    """Groups in processes of one thread, as here with one thread; and the model comes back, too."""
+    base = replace(SHORT, compile=False)  # which would be told by few steps here, and by usual ones there
+    here = search(SPACE, load_digits(), base, method="grid", threads=1)
+    there = search(SPACE, load_digits(), base, method="grid", workers=2)
+    assert untimed(here.trials) == untimed(there.trials)
+    x = load_digits().x_test
+    assert here.model().predict(x).tobytes() == there.model().predict(x).tobytes()
+
+
+class Dying(ThreadPoolExecutor):
+    """An executor of a cluster whose workers die: every second job is lost."""
+
+    jobs = 0
+
+    def submit(self, function, *arguments):
+        Dying.jobs += 1
+        if Dying.jobs % 2:
+            return super().submit(_die)
+        return super().submit(function, *arguments)
+
+
+def _die():
+    raise ConnectionError("the worker is gone")
+
+
+def test_a_worker_that_dies_costs_nothing():
+    """Its group is trained elsewhere; the table is complete and the same."""
+    whole = search(SPACE, load_digits(), SHORT, method="grid", threads=1)
+    with Dying(1) as executor:
+        found = search(SPACE, load_digits(), SHORT, method="grid", executor=executor)
+    assert untimed(found.trials) == untimed(whole.trials)
+
+
+def test_a_group_that_always_fails_costs_no_other(monkeypatch):
+    leg = groups.train_leg
+
+    def fail(configs, *arguments, **options):
+        if configs[0].hidden == (9,):
+            raise MemoryError("too large")
+        return leg(configs, *arguments, **options)
+
+    monkeypatch.setattr("xpnet.search.work.train_leg", fail)
+    with pytest.warns(UserWarning, match="trials 0, 2 were given up after 3 attempts: MemoryError: too large"):
+        found = search(SPACE, load_digits(), SHORT, method="grid")
+    assert [math.isnan(trial["score"]) for trial in found.trials] == [True, False, True, False]
+    assert found.trials[0]["error"] == "MemoryError: too large"
+
+
+def test_what_is_no_executor():
+    with pytest.raises(TypeError, match=r"executor must be a concurrent.futures.Executor, not 5"):
+        search(SPACE, load_digits(), SHORT, executor=5)
+    closed = ThreadPoolExecutor(1)
+    closed.shutdown()
+    with pytest.raises(
+        RuntimeError, match="the executor takes no more jobs: RuntimeError: cannot schedule new futures"
+    ):
+        search(SPACE, load_digits(), SHORT, executor=closed)
+
+
+@pytest.mark.parametrize("halving", [None, 2])
+def test_a_journal_is_gone_on_with(halving, tmp_path):
+    """No finished trial is done twice, wherever the search was interrupted, also in the middle of a line."""
+    journal = tmp_path / "trials.jsonl"
+    base = replace(SHORT, epochs=4)
+    arguments = {"method": "grid", "halving": halving, "most": 1}  # a group a trial
+    whole = search(SPACE, load_digits(), base, journal=journal, **arguments)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert [json.loads(line)["trial"] for line in lines] != [] and len(lines) == 4
+    for kept in range(5):
+        for torn in (b"", b'{"trial": 3, "sco'):
+            journal.write_bytes(b"".join(lines[:kept]) + torn)
+            done: list[int] = []
+            again = search(
+                SPACE,
+                load_digits(),
+                base,
+                journal=journal,
+                on_trial=lambda t, r, done=done: done.append(t["trial"]),
+                **arguments,
+            )
+            assert untimed(again.trials) == untimed(whole.trials)
+            assert len(done) == 4 - kept
+            assert not {json.loads(line)["trial"] for line in lines[:kept]} & set(done)
+            assert sorted(Journal(journal).trials) == [0, 1, 2, 3]
+
+
+def test_a_journal_of_another_search(tmp_path):
+    journal = tmp_path / "trials.jsonl"
+    search(SPACE, load_digits(), SHORT, method="grid", journal=journal)
+    with pytest.raises(DataError, match=r"trials.jsonl is of another search: trial 2 was"):
+        search(SPACE | {"lr": [1e-3, 1e-1]}, load_digits(), SHORT, method="grid", journal=journal)
+    journal.write_text("hello\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"trials.jsonl is no journal of a search: b'hello"):
+        search(SPACE, load_digits(), SHORT, method="grid", journal=journal)
+    journal.write_bytes(b"x" * 10**5)
+    with pytest.raises(DataError, match="a line is longer than 65536 bytes"):
+        Journal(journal)
+
+
+def test_an_interrupted_search_has_the_trials_so_far():
+    def stop(trial, results):
+        raise KeyboardInterrupt
+
+    found = search(SPACE, load_digits(), SHORT, method="grid", most=1, on_trial=stop)
+    assert len(found.trials) == 1
+    assert isinstance(found.interruption, KeyboardInterrupt)
+
+
+# Spaces
+
+
+def test_grids_and_draws():
+    space = Space({"lr": "1e-4..1e-2", "dropout": [0.0, "0.1..0.5"], "hidden": [(30,), ()], "batch_size": "16..256"})
+    points = space.draw(400, 0)
+    assert points == space.draw(500, 0)[:400] != space.draw(400, 1)
+    lr = np.log10([point["lr"] for point in points])
+    assert -4.0 <= lr.min() < -3.9 and -2.1 < lr.max() <= -2.0
+    assert abs(lr.mean() + 3.0) < 0.1, "even in the logarithm"
+    dropout = np.array([point["dropout"] for point in points])
+    assert 150 < (dropout == 0.0).sum() < 250, "a range counts as one value"
+    assert abs(dropout[dropout > 0.0].mean() - 0.3) < 0.03
+    sizes = np.array([point["batch_size"] for point in points])
+    assert sizes.dtype.kind == "i" and sizes.min() >= 16 and sizes.max() <= 256
+    assert abs(np.median(sizes) - 64) < 8
+    assert Space({"lr": "1e-4..1e-2:3", "optimizer": ["adam", "sgd"]}).grid() == [
+        {"lr": lr, "optimizer": rule} for lr in (1e-4, 1e-3, 1e-2) for rule in ("adam", "sgd")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"lrr": [1]}, "lrr is no option to search over: did you mean 'lr'?"),
+        ({"epochs": [1]}, "epochs is no option to search over"),
+        ({"lr": []}, "lr must have values to try"),
+        ({"lr": 0.1}, "lr must have values to try, not 0.1"),
+        ({"lr": "1..0.1"}, "a range must rise, and 1..0.1 does not"),
+        ({"lr": "0..0.1"}, "the range 0..0.1 is drawn in the logarithm, and must begin above 0"),
+        ({"lr": "a..b"}, "lr must be numbers, or a range of them such as 0.001..0.1, not 'a..b'"),
+        ({"lr": "1e-3..inf"}, "a range must rise"),
+        ({"lr": "1e-3..1:1"}, "the number of values in '1e-3..1:1' must be at least 2"),
+        ({"optimizer": "adam..sgd"}, "optimizer has no ranges"),
+        ({"lr": [-1.0]}, "lr must be finite and above 0"),
+        ({"optimizer": ["adem"]}, "unknown optimizer 'adem': did you mean 'adam'?"),
+    ],
+)
+def test_bad_spaces(space, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        search(space, load_digits(), SHORT)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "bayes"}, "unknown method 'bayes'"),
+        ({"method": "grid", "trials": 3}, "trials (3) goes with random search"),
+        ({"trials": 0}, "trials must be at least 1"),
+        ({"seeds": [-1]}, "seeds must be at least 0"),
+        ({"halving": 1}, "halving must be at least 2"),
+        ({"workers": 0}, "workers must be at least 1"),
+        ({"base": replace(SHORT, early_stop=2), "halving": 2}, "halving needs a number of epochs, and no early_stop"),
+        ({"base": DIGITS, "halving": 2}, "halving needs a number of epochs, and no early_stop"),
+    ],
+)
+def test_bad_options(options, message):
+    base = options.pop("base", SHORT)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        search({"lr": "1e-3..1e-2"}, load_digits(), base, **options)
+
+
+def test_which_options_matter():
+    """The share of the variance of ranks: all of an option that decides, none of one that does nothing."""
+    found = Results([replace(DIGITS, lr=lr, seed=s) for lr in (0.1, 0.2) for s in range(3)], ["lr"], load_digits())
+    scores = [0.1, 0.2, 0.3, 0.7, 0.8, math.nan]
+    found.trials = [
+        {"trial": i, "lr": c.lr, "seed": c.seed, "score": score, "validation_loss": 1.0}
+        for i, (c, score) in enumerate(zip(found.configs, scores, strict=True))
+    ]
+    # By hand: ranks 1 2 3 | 4 5 0 have the means 2 and 3, so 0.25 of 35/12; seeds: (1,4) (2,5) (3,0).
+    shares = found.importance()
+    assert shares["lr"] == pytest.approx(0.25 / (35 / 12))
+    assert shares["seed"] == pytest.approx(np.var([2.5, 3.5, 1.5]) / (35 / 12))
+    assert list(shares) == ["seed", "lr"]
 
 
 def test_rates_rise_evenly():
@@ -144,24 +408,6 @@ def test_rates_rise_evenly():
     for bad in ((0.0, 1.0, 3), (1.0, 1.0, 3), (1.0, 0.1, 3), (0.1, 1.0, 1)):
         with pytest.raises(ValueError, match="not"):
             rates.rates(*bad)
-
-
-def test_grid_and_draws():
-    space = {"lr": (1e-4, 1e-2), "weight_decay": (0.0, 1e-3), "dropout": (0.0, 0.4), "depth": (1, 3), "width": (5,)}
-    assert len(search.grid(space)) == 16
-    points = search.draw(space, 400, 0)
-    assert points == search.draw(space, 400, 0) != search.draw(space, 400, 1)
-    lr = np.log10([point["lr"] for point in points])
-    assert lr.min() >= -4.0
-    assert lr.max() <= -2.0
-    assert abs(lr.mean() + 3.0) < 0.1, "even in the logarithm"
-    decays = [point["weight_decay"] for point in points]
-    assert 150 < decays.count(0.0) < 250
-    assert {decay for decay in decays if decay} == {1e-3}, "a single decay above 0 is that one"
-    assert abs(np.mean([point["dropout"] for point in points]) - 0.2) < 0.02
-    assert {point["depth"] for point in points} == {1, 3}
-    config = search.configure(DIGITS, points[0] | {"depth": 3})
-    assert config.hidden == (5, 5, 5)
 
 
 def test_the_command_line_of_a_config(monkeypatch):
@@ -185,10 +431,10 @@ def test_the_command_line_of_a_config(monkeypatch):
 def run(capsys, monkeypatch):
     monkeypatch.delenv("XPNET_DATA_DIR", raising=False)
 
-    def run(*arguments):
+    def run(*arguments, main=lab.main):
         code = 0
         try:
-            code = lab.main([str(word) for word in arguments])
+            code = main([str(word) for word in arguments])
         except SystemExit as error:
             code = error.code
         out, err = capsys.readouterr()
@@ -197,31 +443,110 @@ def run(capsys, monkeypatch):
     return run
 
 
-def test_the_search_command(run, tmp_path, capsys):
+COMMAND = (
+    "--dataset",
+    "digits",
+    "--epochs",
+    "2",
+    "--lr",
+    "1e-3..1e-1",
+    "--hidden",
+    "20",
+    "9 9",
+    "--optimizer",
+    "adam",
+    "sgd",
+)
+
+
+def test_the_command(run, tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    common = ("search", "--dataset", "digits", "--steps", "40", "--lr", "0.001", "0.03", "--out", tmp_path)
-    code, out, err = run(*common, "--trials", "5", "--depth", "1", "2", "--width", "20", "--json")
+    out_dir = tmp_path / "s"
+    code, out, err = run(*COMMAND, "--trials", "12", "--json", "--out", out_dir, main=command.main)
     assert code == 0, err
     result = json.loads(out)
-    assert len(result["trials"]) == 5
-    assert result["best"] == min(result["trials"], key=lambda trial: trial["validation_loss"])
-    assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
-    assert len(json.loads((tmp_path / "search.json").read_text(encoding="utf-8"))["trials"]) == 5
-    grid = ("--method", "grid", "--depth", "1", "--width", "20", "40", "--dropout", "0")
-    code, out, err = run(*common, *grid)
-    assert (code, out) == (2, "")
-    assert f"{tmp_path / 'search.json'} is there already" in err
-    code, out, err = run(*common, *grid, "--quiet", "--overwrite")
-    assert (code, err) == (0, "")
-    lines = out.splitlines()
-    assert lines[0].split() == ["validation", "loss", "validation", "accuracy", "lr", "width", "epoch"]
-    assert len(lines) == 6
-    # The command in the last line trains the network that was found, and finds what was found.
-    words = shlex.split(lines[-1])
+    assert [trial["trial"] for trial in result["trials"]] == list(range(12))
+    ranked = sorted(result["trials"], key=lambda trial: (-trial["score"], trial["validation_loss"]))
+    assert result["best"] == ranked[0]
+    assert set(result["importance"]) == {"lr", "hidden", "optimizer"}
+    for name in ("search.png", "curves.png"):
+        assert (out_dir / name).read_bytes().startswith(b"\x89PNG")
+    held = prepare(replace(SHORT, validation=0.1), load_digits())
+    accuracy = evaluate(MLP.load(out_dir / "best.safetensors"), held.x_validation, held.y_validation)[1]
+    assert accuracy == pytest.approx(result["best"]["score"], abs=1e-9)
+    # The command trains the network that was found, and finds what was found.
+    words = shlex.split(result["command"])
     assert words[:3] == ["python", "-m", "xpnet.train"]
     assert train.main([*words[3:], "--quiet", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
-    assert again["validation_loss"] == pytest.approx(float(lines[1].split()[1]), abs=2e-4)
+    assert again["validation_accuracy"] == pytest.approx(result["best"]["score"], abs=1e-3)
+
+    code, out, err = run(*COMMAND, "--out", out_dir, main=command.main)
+    assert (code, out) == (2, "")
+    assert f"{out_dir} already holds a search; choose another folder, --overwrite or --resume" in err
+    (out_dir / "trials.jsonl").write_bytes(
+        b"".join((out_dir / "trials.jsonl").read_bytes().splitlines(keepends=True)[:7])
+    )
+    code, out, err = run("--resume", out_dir, "--json", main=command.main)
+    assert code == 0, err
+    assert untimed(json.loads(out)["trials"]) == untimed(result["trials"])
+
+
+def test_the_table(run, tmp_path):
+    words = (
+        "--dataset",
+        "digits",
+        "--epochs",
+        "2",
+        "--method",
+        "grid",
+        "--lr",
+        "1e-3..1e-1:3",
+        "--dropout",
+        "0",
+        "0.2",
+    )
+    code, out, err = run(*words, "--quiet", main=command.main)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].split() == ["trial", "validation", "accuracy", "validation", "loss", "lr", "dropout", "epochs"]
+    assert len(lines) == 8
+    assert lines[-1].startswith("python -m xpnet.train --dataset digits --dropout ")
+    code, out, err = run(*words, "--halving", "2", main=command.main)
+    assert code == 0, err
+    assert "6/6 networks: best score" in err
+    code, out, err = run(*words, "--seeds", "0-1", "7", "--json", main=command.main)
+    result = json.loads(out)
+    assert [(trial["trial"], trial["seed"]) for trial in result["trials"]][:4] == [(0, 0), (1, 1), (2, 7), (3, 0)]
+    assert len(result["trials"]) == 18 and "seed" in result["importance"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--lr", "1..0.1"), "a range must rise, and 1..0.1 does not"),
+        (("--lr", "often"), "'often' is not a finite number"),
+        (("--hidden", "5 x"), "'x' is not a whole number"),
+        (("--batch-norm", "maybe"), "batch_norm must be yes or no, not 'maybe'"),
+        (("--optimizer", "adem"), "unknown optimizer 'adem': did you mean 'adam'?"),
+        (("--seeds", "3-1"), "seeds must rise, and be at most a million, and 3-1 do not"),
+        (("--seeds", "a"), "seeds must be whole numbers"),
+        (("--trials", "0"), "trials must be at least 1"),
+        (("--method", "grid"), "lr has the range 0.0001..0.01: a grid needs a number of values"),
+        (("--halving", "3"), "halving needs a number of epochs"),
+        (("--workers", "0"), "workers must be at least 1"),
+        (("--resume", "nowhere"), "nowhere holds no search to go on with: there is no search.json"),
+        (("--out", "/proc/x"), "/proc/x cannot be written"),
+        (("--depth", "3"), "unknown option --depth"),
+    ],
+)
+def test_words_that_cannot_be(words, message, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("--dataset", "digits", *words, "--quiet", main=command.main)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_rates_command(run, tmp_path):
@@ -242,17 +567,37 @@ def test_the_rates_command(run, tmp_path):
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_search_keeps_what_it_has(stop, code, run, tmp_path, monkeypatch):
-    """The trials of the groups that were done are printed and written; the exit code says that it was interrupted."""
-    from xpnet.lab import trials
+    """The trials that had ended are printed and written, and the search can go on."""
+    shown = command.SearchProgress.trial
 
-    done = trials.SearchProgress.group
-    monkeypatch.setattr(trials.SearchProgress, "group", lambda *a: (done(*a), signal.raise_signal(stop)))
-    words = ("search", "--dataset", "digits", "--steps", "20", "--depth", "1", "2", "--method", "grid", "--width", "9")
-    found, out, err = run(*words, "--lr", "0.01", "--json", "--out", tmp_path)
+    def interrupted(*arguments):
+        shown(*arguments)
+        signal.raise_signal(stop)
+
+    words = (
+        "--dataset",
+        "digits",
+        "--epochs",
+        "2",
+        "--hidden",
+        "9",
+        "5 5",
+        "--lr",
+        "0.01",
+        "--json",
+        "--out",
+        tmp_path,
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(command.SearchProgress, "trial", interrupted)
+        found, out, err = run(*words, "--method", "grid", main=command.main)
     assert found == code
-    assert len(json.loads(out)["trials"]) == 1, "of two dropout rates and two depths"
-    assert len(json.loads((tmp_path / "search.json").read_text(encoding="utf-8"))["trials"]) == 1
-    assert err.splitlines()[-1] == "interrupted: 1 of 4 networks were trained"
+    assert len(json.loads(out)["trials"]) == 1
+    assert err.splitlines()[-1] == f"interrupted: 1 of 2 networks were trained; go on with --resume {tmp_path}"
+    assert MLP.load(tmp_path / "best.safetensors").network.layers
+    found, out, err = run("--resume", tmp_path, "--json", main=command.main)
+    assert found == 0, err
+    assert len(json.loads(out)["trials"]) == 2
 
 
 def test_a_search_takes_the_rest_from_a_file(run, tmp_path):
@@ -260,10 +605,11 @@ def test_a_search_takes_the_rest_from_a_file(run, tmp_path):
     (tmp_path / "c.toml").write_text(
         'dataset = "digits"\nhidden = [7, 7]\ndropout = 0.4\nsteps = 9\n', encoding="utf-8"
     )
-    code, out, err = run("search", "--config", tmp_path / "c.toml", "--trials", "2", "--json", "--depth", "1")
+    code, out, err = run("--config", tmp_path / "c.toml", "--trials", "2", "--json", main=command.main)
     assert code == 0, err
-    for trial in json.loads(out)["trials"]:
-        assert (trial["depth"], trial["width"], trial["dropout"]) == (1, 7, 0.4)
+    result = json.loads(out)
+    assert "hidden" not in result["best"] and "--hidden 7 7" in result["command"]
+    assert len({trial["lr"] for trial in result["trials"]}) == 2
 
 
 def test_the_lab_lists_and_refuses(run, tmp_path):
@@ -274,16 +620,6 @@ def test_the_lab_lists_and_refuses(run, tmp_path):
         assert run(name, "--help")[0] == 0
     for words, message in (
         (("serch",), "unknown name 'serch': did you mean 'search'?"),
-        (("search", "--trials", "0"), "trials must be at least 1"),
-        (("search", "--lr", "0", "0.1"), "lr must be finite and above 0, not 0.0"),
-        (("search", "--lr", "-1", "0.1"), "lr must be finite and above 0, not -1.0"),
-        (("search", "--weight-decay", "-1", "0.1"), "weight_decay must be finite and at least 0, not -1.0"),
-        (("search", "--dropout", "0.1", "1"), "dropout must be finite and at least 0 and below 1, not 1.0"),
-        (("search", "--method", "grid", "--trials", "3"), "--trials goes with --method random"),
-        (("search", "--out", "/proc/x"), "/proc/x cannot be written"),
-        (("search", "--depth", "-1"), "depth must be at least 1"),
-        (("search", "--hidden", "5"), "unknown option --hidden"),
-        (("search", "--dropout", "1"), "dropout must be finite and at least 0 and below 1"),
         (("rates", "--lr", "1"), "unknown option --lr"),
         (("rates", "--between", "1", "0.1"), "the rates must rise"),
         (("rates", "--count", "1"), "count must be at least 2"),

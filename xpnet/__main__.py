@@ -10,14 +10,18 @@ from .commands import cli
 COMMANDS = {
     "train": "train a multilayer perceptron, and say how well it does",
     "predict": "predict pictures or arrays with a trained model",
-    "lab": "experiments: the best learning rate, a search, ...",
+    "search": "train many networks at once, and find the best options",
+    "lab": "experiments: the best learning rate, ...",
     "doctor": "show what this machine has for training, and what to do about what it lacks",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` begin with, or list the commands; return the exit code."""
-    modules = {name: f"xpnet.{name}" for name in COMMANDS} | {"lab": "xpnet.lab.__main__"}
+    modules = {name: f"xpnet.{name}" for name in COMMANDS} | {
+        "search": "xpnet.commands.search",
+        "lab": "xpnet.lab.__main__",
+    }
     return cli.dispatch("xpnet", "COMMAND", COMMANDS, modules, arguments)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -111,43 +113,73 @@ def draw_mistakes(mistakes: Sequence[tuple[Any, str, str]], wrong: int, rows: in
     return png(figure)
 
 
-def draw_trials(trials: Sequence[dict[str, Any]], varied: Sequence[str], metric: str) -> bytes:
-    """Draw the validation loss of trials against each varied option.
+def draw_search(
+    trials: Sequence[dict[str, Any]],
+    varied: Sequence[str],
+    importance: Mapping[str, float],
+    logarithmic: Collection[str] = (),
+) -> bytes:
+    """Draw the score of trials against each varied option, and the share of the scores' variance that each explains.
 
-    Losses that are more than three times as far from the best as the median is are cut off, and drawn, as those that
-    are not finite, as crosses at the top.
+    Options in `logarithmic` have a logarithmic axis. Scores that are three times as far from the best as the median is
+    are cut off, and drawn, as those of trials that diverged, as crosses at the bottom.
     """
-    losses = np.array([trial["validation_loss"] for trial in trials])
-    good = np.isfinite(losses)
-    best = int(np.nanargmin(np.where(good, losses, np.inf)))
-    lowest, middle = (losses[good].min(), np.median(losses[good])) if good.any() else (0.0, 1.0)
-    top = float(lowest + 3.0 * (middle - lowest)) if middle > lowest else float(losses[good].max())
-    shown = good & (losses <= top)
-    columns = min(max(len(varied), 1), 3)
-    lines = -(-max(len(varied), 1) // columns)
-    figure = Figure(figsize=(4.2 * columns + 1.0, 3.6 * lines), dpi=120, layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False, sharey=True).flat
-    scores = np.array([trial[f"validation_{metric}"] for trial in trials])
+    scores = np.array([trial["score"] for trial in trials], dtype=float)
+    good = np.isfinite(scores)
+    best = int(np.argmax(np.where(good, scores, -np.inf)))
+    bottom = scores[best] - max(3.0 * (scores[best] - float(np.median(scores[good]))), 1e-3)
+    shown = good & (scores >= bottom)
+    columns = min(len(varied) + 1, 3)
+    lines = -(-(len(varied) + 1) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.6 * lines), dpi=120, layout="constrained")
+    grid = list(figure.subplots(lines, columns, squeeze=False).flat)
     for name, axes in zip(varied, grid, strict=False):
-        x = np.array([trial[name] for trial in trials], dtype=float)
-        points = axes.scatter(x[shown], losses[shown], c=scores[shown], s=24, cmap="viridis")
+        x = _places(axes, [trial[name] for trial in trials], logarithmic=name in logarithmic)
+        axes.plot(x[shown], scores[shown], "o", markersize=4, alpha=0.6, color=PALETTE[0])
         if not shown.all():
-            axes.plot(x[~shown], np.full((~shown).sum(), top), "x", color=PALETTE[1], label="diverged, or above")
-        axes.plot(
-            x[best], losses[best], "o", markersize=12, fillstyle="none", color="black", label=f"best: {x[best]:g}"
-        )
-        if name in ("lr", "weight_decay"):
-            axes.set_xscale("symlog", linthresh=x[x > 0.0].min())  # as log, with room for a 0
-        if isinstance(trials[0][name], int):
-            axes.set_xticks(np.unique(x), [f"{value:g}" for value in np.unique(x)])
+            axes.plot(x[~shown], np.full((~shown).sum(), bottom), "x", color=PALETTE[1], label="diverged, or below")
+        axes.plot(x[best], scores[best], "o", markersize=12, fillstyle="none", color="black", label="best")
         axes.set_xlabel(name.replace("_", " "))
+        axes.set_ylabel("score")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    for axes in list(grid):
+    axes = grid[len(varied)]
+    names = list(importance)[::-1]
+    axes.barh([name.replace("_", " ") for name in names], [importance[name] for name in names], color=PALETTE[2])
+    axes.set(xlim=(0.0, 1.0), xlabel="share of the variance that an option explains")
+    for axes in grid[len(varied) + 1 :]:
         axes.set_axis_off()
-    if varied:
-        figure.axes[0].set_ylabel("validation loss")
-        figure.colorbar(points, ax=figure.axes[: len(varied)], label=f"validation {TITLES[metric]}")
+    return png(figure)
+
+
+def _places(axes: Axes, values: Sequence[Any], *, logarithmic: bool) -> Any:
+    """Places of an option's values on an axis, whose scale and ticks are set."""
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        x = np.array(values, dtype=float)
+        if logarithmic and (x > 0.0).any():
+            axes.set_xscale("symlog", linthresh=x[x > 0.0].min())  # as log, with room for a 0
+        return x
+    words = [" ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value) for value in values]
+    ticks = sorted(set(words), key=lambda word: (len(word), word))
+    axes.set_xticks(range(len(ticks)), ticks, fontsize=8)
+    axes.set_xlim(-0.5, len(ticks) - 0.5)
+    return np.array([ticks.index(word) for word in words], dtype=float)
+
+
+def draw_trial_curves(trials: Sequence[dict[str, Any]]) -> bytes:
+    """Draw the score of each trial after each epoch, that of the best one on top."""
+    figure = Figure(figsize=(7.0, 4.5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    ranked = sorted(trials, key=lambda trial: trial["score"] if math.isfinite(trial["score"]) else -math.inf)
+    for trial in ranked:
+        style: dict[str, Any] = {"color": PALETTE[0], "alpha": 0.35, "linewidth": 1.0}
+        if trial is ranked[-1]:
+            style = {"color": "black", "linewidth": 2.0, "label": "the best"}
+        axes.plot(range(1, len(trial["curve"]) + 1), trial["curve"], marker="o", markersize=3, **style)
+    axes.set(xlabel="epoch", ylabel="score on the validation rows")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend()
     return png(figure)
 
 

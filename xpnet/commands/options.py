@@ -63,7 +63,7 @@ def add_options(parser: cli.Parser, without: Collection[str] = ()) -> None:
     add("--dropout", type=cli.number, metavar="RATE", help="behind each activation (default: 0)")
     add(
         "--init",
-        type=_init,
+        type=init_of,
         metavar="NAME",
         help=f"of weights (default: by activation): a deviation, or {_names(INITIALIZERS)}",
     )
@@ -201,11 +201,13 @@ def sentence(config: Config, data: Dataset) -> str:
     return f"{data.name}: {shape}, flattened and {scaled}, from {data.source}; {aim}"
 
 
-def _units(words: list[str]) -> list[int]:
+def units_of(words: list[str]) -> list[int]:
+    """Return the units of hidden layers, as typed."""
     return [cli.whole_number(word) for word in re.split(r"[\s,]+", " ".join(words)) if word]
 
 
-def _init(text: str) -> str | float:
+def init_of(text: str) -> str | float:
+    """Return the name of an initializer, or a standard deviation."""
     return text if text in INITIALIZERS or not re.match(r"[+-.\d]", text) else cli.number(text)
 
 
@@ -216,6 +218,6 @@ def _names(table: Iterable[str]) -> str:
 class _Hidden(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         try:
-            setattr(namespace, self.dest, _units(values))
+            setattr(namespace, self.dest, units_of(values))
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentError(self, str(error)) from None

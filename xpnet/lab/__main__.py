@@ -26,14 +26,14 @@ EXPERIMENTS = {
 TOOLS = {
     "all": "every experiment above, and a page that shows them",
     "rates": "which learning rates work: many at once, and a picture of the results",
-    "search": "grid and random search over rate, decay, dropout, depth, width and batch size",
+    "search": "many networks: python -m xpnet.search",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment that `arguments` begin with, or list them; return the exit code."""
     purposes = EXPERIMENTS | TOOLS
-    modules = {name: f"xpnet.lab.{name}" for name in purposes}
+    modules = {name: f"xpnet.lab.{name}" for name in purposes} | {"search": "xpnet.commands.search"}
     return cli.dispatch("xpnet.lab", "NAME", purposes, modules, arguments)
 
 

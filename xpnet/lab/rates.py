@@ -2,21 +2,26 @@
 
 Networks that are alike but for their rate train side by side, as replicas, for a few hundred steps each; so every point
 of the picture is a training of its own, and none has been shaped by the rates before it, as it is in the test with a
-rising rate (Smith, "Cyclical learning rates for training neural networks", 2017).
+rising rate (Smith, "Cyclical learning rates for training neural networks", 2017). It is a form of `xpnet.search`.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
 from ..commands import cli
-from ..commands.options import add_options, config_of
-from ..search.groups import Trial
-from .trials import Trials, add_output_options, metric_of, run_trials
+from ..commands.options import add_options, command_line, config_of, folder, load_data, sentence
+from ..core.errors import printable
+from ..core.files import write_atomically
+from ..model.metrics import TITLES
+from ..search.search import Results, search
+from ..search.space import Range
+from ..training.run_folder import finite
+from .experiment import make_folder
 
 STEPS = 200
 LEAST, MOST, COUNT = 1e-5, 1.0, 21
@@ -33,13 +38,28 @@ def _main(arguments: Sequence[str] | None) -> int:
     base = config_of(parser, options)
     if base.steps is None and base.epochs is None:
         base = replace(base, steps=STEPS)
-    least, most = options.between
     try:
-        configs = [replace(base, lr=rate) for rate in rates(least, most, options.count)]
+        points = [{"lr": rate} for rate in rates(options.between[0], options.between[1], options.count)]
     except (TypeError, ValueError) as error:
         parser.error(str(error))
-    found = run_trials(configs, [{"lr": config.lr} for config in configs], options, "rates")
-    return found.report(options, "rates", _table)
+    if options.out is not None:
+        make_folder(options.out)
+        if (options.out / "rates.json").exists() and not options.overwrite:
+            raise cli.UsageError(
+                f"{options.out / 'rates.json'} is there already: choose another folder, or give --overwrite"
+            )
+    device = cli.choose_device(base.device, require=options.require_device)
+    data = load_data(base, offline=options.offline, quiet=options.quiet)
+
+    def begin(results: Results) -> None:
+        if not options.quiet:
+            cli.tell(sentence(base, data))
+
+    try:
+        found = search(points, data, base, device=device, threads=base.threads, on_begin=begin)
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+    return _report(found, options)
 
 
 def rates(least: float, most: float, count: int) -> list[float]:
@@ -48,27 +68,55 @@ def rates(least: float, most: float, count: int) -> list[float]:
         raise ValueError(f"the rates must rise from above 0, not from {least} to {most}")
     if count < 2:
         raise ValueError(f"count must be at least 2, not {count}")
-    step = math.log(most / least) / (count - 1)
-    return [float(f"{least * math.exp(i * step):.3g}") for i in range(count)]
+    between = Range(least, most, logarithmic=True)
+    return [float(between.at(k / (count - 1))) for k in range(count)]
 
 
-def _table(found: Trials, ranked: list[Trial]) -> str:
+def _report(found: Results, options: argparse.Namespace) -> int:
+    """Print the rates, and write what --out asks for; return the exit code."""
+    content = finite({"best": found.best, "trials": found.trials})
+    print(json.dumps(content) if options.json else _table(found))
+    if options.out is not None:
+        write_atomically(options.out / "rates.json", json.dumps(content, indent=2) + "\n")
+        note = _draw(found, options)
+        if not options.quiet:
+            cli.tell(f"{options.out / 'rates.json'}{note}")
+    if found.interruption is not None:
+        raise found.interruption
+    return 0 if found.best else 1
+
+
+def _draw(found: Results, options: argparse.Namespace) -> str:
+    """Draw the rates; return a note about the picture."""
+    try:
+        from ..plots import draw_search
+    except ImportError:
+        return "; rates.png was not drawn: matplotlib is missing; pip install 'xpnet[plot]'"
+    if found.best is None:
+        return ""
+    picture = draw_search(found.trials, ["lr"], found.importance(), ("lr",))
+    write_atomically(options.out / "rates.png", picture)
+    return " and rates.png"
+
+
+def _table(found: Results) -> str:
     """Table with a line for each rate, the best one marked, and the command that trains with it."""
-    best = ranked[0] if ranked else None
-    metric = metric_of(found.trials)
+    best = min(found.ranked, key=lambda trial: float(trial["validation_loss"]), default=None)
+    metric = next((name for name in TITLES if best is not None and f"validation_{name}" in best), "accuracy")
     lines = [f"{'rate':>10}  {'train loss':>10}  {'validation loss':>15}  {'validation ' + metric:>19}"]
     for trial in found.trials:
-        mark = "  <- lowest validation loss" if trial is best else ""
+        mark = "  <- lowest validation loss" if best is not None and trial["trial"] == best["trial"] else ""
         lines.append(
             f"{trial['lr']:10.3g}  {trial['train_loss']:10.4f}  {trial['validation_loss']:15.4f}"
-            f"  {trial['validation_' + metric]:19.4f}{mark}"
+            f"  {trial['score']:19.4f}{mark}"
         )
     if best is None:
         lines.append("no rate gave a finite loss: scale the inputs, or try lower ones (--between)")
     else:
-        if best in (found.trials[0], found.trials[-1]):
+        if best["trial"] in (0, len(found.configs) - 1):
             lines.append("the best rate is at an end of what was tried: move the end (--between)")
-        lines.append(found.train_command(best, steps=None))
+        config = replace(found.configs[best["trial"]], steps=None)
+        lines.append(printable(f"python -m xpnet.train {command_line(config)}"))
     return "\n".join(lines)
 
 
@@ -91,7 +139,11 @@ def _parser() -> cli.Parser:
     )
     add("--count", type=cli.whole_number, default=COUNT, metavar="N", help=f"how many rates (default: {COUNT})")
     add_options(parser, without=("lr", "early_stop"))
-    add_output_options(parser, "rates.json and rates.png")
+    add = parser.add_argument_group("output").add_argument
+    add("--out", type=folder, default=None, metavar="DIR", help="write rates.json and rates.png into DIR")
+    add("--overwrite", action="store_true", default=False, help="replace the files of an earlier search in DIR")
+    add("--json", action="store_true", default=False, help="print one JSON object on stdout: best, and trials")
+    add("--quiet", action="store_true", default=False, help="no progress on stderr")
     return parser
 
 

@@ -1,92 +1,202 @@
-"""Many trainings at once: networks of one shape train together as replicas, others one group after the other."""
+"""Groups of trials: networks of one shape that train together, as replicas, and stop one by one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..core.device import Device, limit_threads
+from ..core.device import CPU, Device
 from ..core.errors import DivergedError
 from ..data import Dataset
-from ..training.build import PER_REPLICA, build, rule_key, threads_for
+from ..data.dataset import HostArray
+from ..training.build import PER_REPLICA, build, rule_key
+from ..training.callbacks import Callback
 from ..training.config import Config
-from ..training.trainer import Trainer
+from ..training.state_file import TrainingState
+from ..training.training import HistoryRow, Training
+from .states import join, split
 
 MOST_REPLICAS = 32  # in a group, so that it fits into memory
 
-Trial = dict[str, Any]
+OnEpoch = Callable[[int, dict[int, float]], Collection[int] | None]
+"""Receives the number of the epoch and the score of each network by its number; returns those to stop."""
+
+
+@dataclass
+class Outcome:
+    """The training of one network, as far as it has come.
+
+    Attributes:
+        score: validation accuracy, or R2: of the best epoch with early stopping, else of the last; NaN where it
+            diverged.
+        epochs: how many it was trained for.
+        history: a row per epoch.
+        metrics: losses and metrics of the epoch that the score is of, which is `epoch`.
+        values, buffers: parameters and buffers of that epoch; None where they were not kept.
+        state: to train on; None where it was not asked for, or diverged.
+    """
+
+    score: float
+    epochs: int
+    history: list[HistoryRow]
+    metrics: dict[str, Any]
+    values: HostArray | None = None
+    buffers: HostArray | None = None
+    state: TrainingState | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of its training steps: its share of the group's."""
+        return math.fsum(row["seconds"] for row in self.history)
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Key that sorts outcomes, the best first: by score, and equal ones by validation loss."""
+        return (-self.score, self.metrics["validation_loss"]) if math.isfinite(self.score) else (math.inf, math.inf)
 
 
 def groups_of(configs: Sequence[Config], most: int = MOST_REPLICAS) -> list[list[int]]:
     """Return the numbers of the configs that can train together, at most `most` in a group.
 
-    Those differ in `PER_REPLICA` alone, and all have dropout or none: each replica then equals its single run. Networks
-    of one update rule stand together.
+    Those differ in `PER_REPLICA` alone, but for the seed, by which rows are ordered; and all have dropout or none. Each
+    replica then equals its single run. Networks of one update rule stand together.
     """
     groups: dict[str, list[int]] = {}
     for number, config in enumerate(configs):
         shape = {name: value for name, value in config.as_dict().items() if name not in PER_REPLICA}
-        key = repr((sorted(shape.items()), config.dropout > 0.0))
+        key = repr((sorted(shape.items()), config.seed, config.dropout > 0.0))
         groups.setdefault(key, []).append(number)
     for members in groups.values():
         members.sort(key=lambda number: repr(rule_key(configs[number])))
     return [members[i : i + most] for members in groups.values() for i in range(0, len(members), most)]
 
 
-def train_all(
+def train_together(
+    configs: Sequence[Config],
+    data: Dataset,
+    device: Device = CPU,
+    *,
+    on_epoch: OnEpoch | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> list[Outcome]:
+    """Train networks of one group, as `groups_of` makes them, and return their outcomes.
+
+    Networks that `on_epoch` stops leave the group; the others go on exactly as they would have. The test rows are not
+    looked at.
+
+    Args:
+        configs: options of the networks.
+        data: with validation rows, as `prepare` returns it.
+        device: where to train.
+        on_epoch: called after each epoch.
+        callbacks: as `Trainer.fit` has them.
+    """
+    outcomes: dict[int, Outcome] = {}
+    going, states = list(range(len(configs))), None
+    while going:
+        stopping = _Stopping(going, on_epoch)
+        found = train_leg(
+            [configs[number] for number in going],
+            data,
+            device,
+            states,
+            callbacks=[stopping, *callbacks],
+            keep_states=True,
+        )
+        outcomes |= dict(zip(going, found, strict=True))
+        on = [number for number in going if stopping.stopped and number not in stopping.stopped]
+        going = [number for number in on if outcomes[number].state is not None]
+        states = [outcomes[number].state for number in going]
+    return [outcomes[number] for number in range(len(configs))]
+
+
+def train_leg(
     configs: Sequence[Config],
     data: Dataset,
     device: Device,
+    states: Sequence[TrainingState | None] | None = None,
     *,
-    on_epoch: Callable[[dict[str, Any]], None] | None = None,
-    on_progress: Callable[[int], None] | None = None,
-) -> Iterator[dict[int, Trial]]:
-    """Train a network for each config on prepared data, and yield each group's trials, by number.
-
-    A trial holds `validation_loss, validation_accuracy` (or `validation_r2`), `train_loss`, `epoch`, the one that they
-    are of (the best, with early stopping, else the last), and `seconds`, a replica's share. All losses of a network
-    that diverged are NaN. The test rows are not looked at.
+    until: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    keep_states: bool = False,
+) -> list[Outcome]:
+    """Train a group of networks on, from their states or from the beginning, and return their outcomes.
 
     Args:
-        configs: of the networks. Rows come in the order of the seed of a group's first config.
-        data: with validation rows, as `prepare` returns it.
-        device: where to train.
-        on_epoch, on_progress: as `Trainer.fit` has them.
+        configs, data, device, callbacks: as for `train_together`.
+        states: of the networks, after equally many epochs; None at the beginning.
+        until: the epoch after which to stop; None to train to the end.
+        keep_states: whether outcomes have a state to train on.
     """
-    if data.x_validation is None:
-        raise ValueError("a search needs validation rows")
-    for members in groups_of(configs):
-        config = configs[members[0]]
-        trainer, arguments = build([configs[i] for i in members], data, device)
-        arguments |= {"test": None, "on_epoch": on_epoch, "on_progress": on_progress}
-        diverged = False
-        try:
-            with limit_threads(threads_for(config, data, device)):
-                trainer.fit(**arguments)
-        except DivergedError:
-            diverged = True
-        seconds = sum(row["seconds"] for row in trainer.history) / len(members)
-        yield {
-            member: _trial(trainer, place, config.early_stop, diverged=diverged) | {"seconds": seconds}
-            for place, member in enumerate(members)
-        }
+    trainer, arguments = build(configs, data, device)
+    if states is not None:
+        trainer.take("the state of a network", join([state for state in states if state is not None]))
+    last = _LastState(until)
+    diverged = False
+    try:
+        trainer.fit(**arguments | {"test": None}, callbacks=[*callbacks, last])
+    except DivergedError:
+        diverged = True
+    assert last.kept is not None
+    patience = configs[0].early_stop
+    outcomes = [
+        _outcome(state, trainer, patience, diverged=diverged) for state in split(last.kept, trainer.model.replicas)
+    ]
+    if not keep_states:
+        for outcome in outcomes:
+            outcome.state = None
+    return outcomes
 
 
-def _trial(trainer: Trainer, place: int, patience: int | None, *, diverged: bool) -> Trial:
-    """Return the trial of one replica, from the history; all NaN where it diverged before it had stopped."""
-    names = ("validation_loss", f"validation_{trainer.model.task.metric}", "train_loss")
+class _LastState(Callback):
+    """Stops after an epoch, and keeps the state of the last step."""
 
-    def number(row: dict[str, Any], name: str) -> float:
-        return float(np.atleast_1d(row[name])[place])
+    def __init__(self, until: int | None) -> None:
+        self._until = until
+        self.kept: TrainingState | None = None
 
-    history = trainer.history
-    best = None if trainer.best_epoch is None else int(np.atleast_1d(trainer.best_epoch)[place])
-    diverged = diverged or best == -1
-    seen = [row for row in history if best is None or patience is None or row["epoch"] <= best + patience]
-    if diverged or not all(math.isfinite(number(row, name)) for row in seen for name in names):
-        return dict.fromkeys(names, math.nan) | {"epoch": None}
-    row = next(row for row in reversed(history) if best in (None, row["epoch"]))
-    return {name: number(row, name) for name in names} | {"epoch": row["epoch"]}
+    def on_begin(self, trainer: Training) -> bool:
+        return trainer.epoch == self._until
+
+    def on_epoch(self, trainer: Training, row: HistoryRow) -> bool:
+        return bool(row["epoch"] == self._until)
+
+    def on_stop(self, trainer: Training) -> None:
+        self.kept = trainer.state()
+
+
+class _Stopping(Callback):
+    """Asks `on_epoch` which networks of a group to stop."""
+
+    def __init__(self, numbers: Sequence[int], on_epoch: OnEpoch | None) -> None:
+        self._numbers, self._ask = numbers, on_epoch
+        self.stopped: set[int] = set()
+
+    def on_epoch(self, trainer: Training, row: HistoryRow) -> bool:
+        if self._ask is not None:
+            scores = np.atleast_1d(row[f"validation_{trainer.model.task.metric}"]).tolist()
+            self.stopped = set(self._ask(row["epoch"], dict(zip(self._numbers, scores, strict=True))) or ())
+        return bool(self.stopped)
+
+
+def _outcome(state: TrainingState, trainer: Training, patience: int | None, *, diverged: bool) -> Outcome:
+    """Return the outcome of one network from its state."""
+    metric = trainer.model.task.metric
+    names = ("validation_loss", f"validation_{metric}", "train_loss")
+    history: list[HistoryRow] = state.numbers["history"]
+    arrays, best = state.arrays, None
+    if patience is not None:
+        ((name, of_stopping),) = state.numbers["fit"]["callbacks"].items()
+        best = of_stopping["epoch"]
+        diverged = diverged or best < 0
+        history = history[: best + patience]  # the others of the group may have gone on
+        arrays = {key: arrays[f"{name} {key}"] for key in ("values", "buffers")}
+    if diverged or not all(math.isfinite(row[name]) for row in history for name in names):
+        return Outcome(math.nan, len(history), history, dict.fromkeys(names, math.nan) | {"epoch": None})
+    row = history[-1] if best is None else history[best - 1]
+    metrics = {name: row[name] for name in (*names, "epoch")}
+    return Outcome(row[names[1]], len(history), history, metrics, arrays["values"], arrays["buffers"], state)

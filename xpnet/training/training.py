@@ -222,7 +222,7 @@ class Training:
         """Return the arrays of the optimizer's state by name, such as "state m"."""
         return {f"state {name}": array for name, array in self.optimizer.state.items()}
 
-    def take(self, path: Path, state: TrainingState) -> None:
+    def take(self, path: Path | str, state: TrainingState) -> None:
         """Take a state, but for a fit in progress, which the next one takes; raise DataError where it does not fit."""
         ours, numbers = self._arrays(), state.numbers
         wrong = [name for name, array in ours.items() if not alike(state.arrays.get(name), array)]

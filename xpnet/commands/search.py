@@ -1,0 +1,337 @@
+"""python -m xpnet.search: many networks at once, and the best of them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from ..core.device import Device
+from ..core.errors import DataError, printable
+from ..core.files import write_atomically
+from ..model.metrics import TITLES
+from ..search.groups import groups_of
+from ..search.journal import Trial
+from ..search.search import METHODS, TRIALS, Results, search
+from ..search.space import LINEAR, LOGARITHMIC, SEARCHABLE, WHOLE, Space
+from ..training.config import LONGEST, Config
+from ..training.run_folder import finite
+from . import cli
+from .options import add_options, command_line, config_of, folder, init_of, load_data, sentence, units_of
+
+DEFAULT_SPACE = {"lr": ["1e-4..1e-2"], "hidden": ["100", "100 100", "100 100 100"], "dropout": ["0", "0.2"]}
+SHOWN = 20  # trials in the table for people
+JOURNAL, SETTINGS, MODEL = "trials.jsonl", "search.json", "best.safetensors"
+FILES = (SETTINGS, JOURNAL, MODEL, "search.png", "curves.png")
+EPILOG = (
+    "An option that is searched over takes several values, or, of numbers, a range: --lr 1e-4..1e-2 (and 1e-4..1e-2:5"
+    ' are five values of it). A value of --hidden is a network: --hidden "100" "256 128". Networks are judged by rows'
+    " that are held out of the training rows; the test rows are never looked at."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with `arguments` (by default those of the process); return its exit code."""
+    return cli.run(_main, arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    kept = _resumed(parser, options)
+    base = config_of(parser, options)
+    words = {name: vars(options)[f"tried_{name}"] for name in SEARCHABLE if vars(options)[f"tried_{name}"] is not None}
+    if kept is not None:
+        words = kept["space"]
+        for name in ("method", "trials", "seeds", "halving"):
+            setattr(options, name, kept[name])
+    try:
+        words = words or _default_space(base)
+        space = Space({name: [_value(name, word) for word in tried] for name, tried in words.items()})
+        seeds = None if options.seeds is None else [seed for word in options.seeds for seed in _seeds(word)]
+    except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
+        parser.error(str(error))
+    data = load_data(base, offline=options.offline, quiet=options.quiet)
+    device = cli.choose_device(base.device, require=options.require_device)
+    if options.out is not None:
+        settings = {name: getattr(options, name) for name in ("method", "trials", "seeds", "halving")}
+        _begin(options, {"options": base.as_dict(), "search": {"space": words} | settings})
+    with _executor(parser, options) as executor:
+        results = _searched(parser, options, space, seeds, base, data, device, executor)
+        return 0 if results is None else _report(results, options)
+
+
+def _searched(
+    parser: cli.Parser,
+    options: argparse.Namespace,
+    space: Space,
+    seeds: list[int] | None,
+    base: Config,
+    data: Any,
+    device: Device,
+    executor: Executor | None,
+) -> Results:
+    """Search, with progress on stderr; options that cannot be end the command."""
+
+    def begin(results: Results) -> None:
+        if not options.quiet:
+            groups = len(groups_of(results.configs))
+            cli.tell(sentence(base, data))
+            cli.tell(f"{len(results.configs)} networks in {groups} group{'s' * (groups > 1)}, on {device.name}")
+
+    with SearchProgress(options) as progress:
+        try:
+            return search(
+                space,
+                data,
+                base,
+                method=options.method,
+                trials=options.trials,
+                seeds=seeds,
+                halving=options.halving,
+                executor=executor,
+                workers=options.workers,
+                threads=base.threads,
+                device=device,
+                journal=None if options.out is None else options.out / JOURNAL,
+                best=None if options.out is None else options.out / MODEL,
+                on_begin=begin,
+                on_trial=progress.trial,
+            )
+        except DataError:
+            raise
+        except (TypeError, ValueError) as error:
+            parser.error(str(error))
+
+
+def _resumed(parser: cli.Parser, options: argparse.Namespace) -> dict[str, Any] | None:
+    """Return the settings of the search that is gone on with; None for a new one."""
+    if options.resume is None:
+        return None
+    given = [name for name in SEARCHABLE if vars(options)[f"tried_{name}"] is not None]
+    given += [name for name in ("out", "seeds", "trials", "halving") if getattr(options, name) is not None]
+    if given or "config" in options:
+        parser.error(f"--resume goes on with a search as it was: --{[*given, 'config'][0]} cannot be given")
+    path = options.resume / SETTINGS
+    try:
+        with path.open("rb") as file:
+            content = json.loads(file.read(LONGEST))
+        kept: dict[str, Any] = content["search"]
+        kept = {name: kept[name] for name in ("space", "method", "trials", "seeds", "halving")}
+    except OSError:
+        raise DataError(f"{options.resume} holds no search to go on with: there is no {SETTINGS}") from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise DataError(f"{path} is not the {SETTINGS} of a search") from None
+    options.config, options.out = path, options.resume
+    return kept
+
+
+def _begin(options: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """Make the folder, and write the settings; raise DataError where it holds a search already."""
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        old = [name for name in FILES if (options.out / name).exists()]
+        if options.resume is not None:
+            return
+        if old and not options.overwrite:
+            raise DataError(f"{options.out} already holds a search; choose another folder, --overwrite or --resume")
+        for name in old:
+            (options.out / name).unlink()
+        write_atomically(options.out / SETTINGS, json.dumps(settings, indent=2) + "\n")
+    except OSError as error:
+        raise DataError(f"{options.out} cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _executor(parser: cli.Parser, options: argparse.Namespace) -> Iterator[Executor | None]:
+    """Context with the executor that the options ask for; None for processes of this machine."""
+    if options.dask is None:
+        yield None
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        parser.error("--dask needs dask: pip install 'xpnet[dask]'")
+    try:
+        client: Any = Client(options.dask, timeout=10)  # type: ignore[no-untyped-call,unused-ignore]
+    except (OSError, ValueError, TimeoutError) as error:
+        parser.error(f"no Dask scheduler answers at {options.dask}: {error}")
+    with client:
+        executor = client.get_executor()
+        options.workers = options.workers or max(1, len(client.scheduler_info()["workers"]))
+        yield executor
+
+
+def _report(results: Results, options: argparse.Namespace) -> int:
+    """Print the trials, and write what --out asks for; return the exit code."""
+    best = results.best
+    importance, command = results.importance(), None
+    if best is not None:
+        command = printable(f"python -m xpnet.train {command_line(results.configs[best['trial']])}")
+    if options.json:
+        found = {"best": best, "trials": results.trials, "importance": importance, "command": command}
+        print(json.dumps(finite(found)))
+    else:
+        print(_table(results))
+        if command is not None:
+            print(command)
+    if options.out is not None:
+        note = _draw(results, options.out)
+        if not options.quiet:
+            cli.tell(f"the search is in {options.out}" if note is None else note)
+    if results.interruption is not None:
+        done = f"{len(results.trials)} of {len(results.configs)} networks were trained"
+        how = "" if options.out is None else f"; go on with --resume {options.out}"
+        raise type(results.interruption)(done + how)
+    return 0 if best is not None else 1
+
+
+def _table(results: Results) -> str:
+    """Table with a line for each of the best trials."""
+    ranked, varied = results.ranked, results.varied
+    metric = next((name for name in TITLES if ranked and f"validation_{name}" in ranked[0]), "accuracy")
+    lines = [["", "trial", f"validation {TITLES[metric]}", "validation loss", *varied, "epochs"]]
+    for place, trial in enumerate(ranked[:SHOWN], 1):
+        measured = [str(trial["trial"]), f"{trial['score']:.4f}", f"{trial['validation_loss']:.4f}"]
+        lines.append([str(place), *measured, *(_shown(trial[name]) for name in varied), str(trial["epochs"])])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    if len(ranked) > SHOWN:
+        text.append(f"and {len(ranked) - SHOWN} more")
+    if len(results.trials) > len(ranked):
+        text.append(f"{len(results.trials) - len(ranked)} diverged")
+    return "\n".join(text)
+
+
+def _shown(value: Any) -> str:
+    """An option's value, as it is typed."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _draw(results: Results, out: Path) -> str | None:
+    """Draw the trials and their curves, or return the reason why not."""
+    try:
+        from ..plots import draw_search, draw_trial_curves
+    except ImportError:
+        return "no pictures were drawn: matplotlib is missing; pip install 'xpnet[plot]'"
+    if results.ranked:
+        picture = draw_search(results.trials, results.varied, results.importance(), LOGARITHMIC)
+        write_atomically(out / "search.png", picture)
+        write_atomically(out / "curves.png", draw_trial_curves(results.trials))
+    return None
+
+
+class SearchProgress:
+    """Progress on stderr: a live line on a terminal, a plain line now and then elsewhere, nothing where `quiet`."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._plain = not options.quiet and not sys.stderr.isatty()
+        self._bar: Any = None
+        self._told = 0
+        if not options.quiet and not self._plain:
+            from tqdm import tqdm
+
+            self._bar = tqdm(unit=" networks", dynamic_ncols=True)
+
+    def __enter__(self) -> SearchProgress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def trial(self, trial: Trial, results: Results) -> None:
+        """Show the number of trials that have ended, and the best score."""
+        done, total = len(results.trials), len(results.configs)
+        best = max((one["score"] for one in results.trials if math.isfinite(one["score"])), default=math.nan)
+        if self._bar is not None:
+            self._bar.total = total
+            self._bar.set_postfix_str(f"best score {best:.4f}", refresh=False)
+            self._bar.update(done - self._bar.n)
+        elif self._plain and (done - self._told >= total / 10 or done == total):
+            self._told = done
+            cli.tell(f"{done}/{total} networks: best score {best:.4f}")
+
+
+def _default_space(base: Config) -> dict[str, list[str]]:
+    """Return the usual space, without the options that a file sets; where it sets all, its own learning rate."""
+    usual = Config()
+    free = {name: words for name, words in DEFAULT_SPACE.items() if getattr(base, name) == getattr(usual, name)}
+    return free or {"lr": [str(base.lr)]}
+
+
+def _value(name: str, word: str) -> Any:
+    """Return the value of an option that a word is; ranges stay words."""
+    if ".." in word:
+        return word
+    if name in WHOLE:
+        return cli.whole_number(word)
+    if name in (*LOGARITHMIC, *LINEAR):
+        return cli.number(word)
+    if name == "hidden":
+        return tuple(units_of([word]))
+    if name == "activation":
+        return tuple(word.split())
+    if name == "init":
+        return init_of(word)
+    if name == "batch_norm":
+        if word not in ("yes", "no"):
+            raise ValueError(f"batch_norm must be yes or no, not {word!r}")
+        return word == "yes"
+    return word
+
+
+def _seeds(word: str) -> list[int]:
+    """Return the seeds of a word: one, or from one to another, 0-4."""
+    found = re.fullmatch(r"(\d{1,20})(?:-(\d{1,20}))?", word, re.ASCII)
+    if found is None:
+        raise ValueError(f"seeds must be whole numbers, or from one to another such as 0-4, not {word!r}")
+    first = int(found[1])
+    last = int(found[2] or found[1])
+    if not first <= last < first + 10**6:
+        raise ValueError(f"seeds must rise, and be at most a million, and {word} do not")
+    return list(range(first, last + 1))
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        "search",
+        argument_default=argparse.SUPPRESS,
+        description="Train many networks at once, on one machine or several, and find the best options.",
+        epilog=EPILOG,
+    )
+    add = parser.add_argument_group("search").add_argument
+    add("--method", choices=METHODS, default="random", help="(default: random)")
+    add("--trials", type=cli.whole_number, default=None, metavar="N", help=f"random points (default: {TRIALS})")
+    add("--seeds", nargs="+", default=None, metavar="0-4", help="try each point with these seeds (default: --seed)")
+    add("--halving", type=cli.whole_number, default=None, metavar="N", help="one trial of N trains on past each rung")
+    for name in SEARCHABLE:
+        usual = " ".join(map(shlex.quote, DEFAULT_SPACE.get(name, [])))
+        text = "to try" + f" (default: {usual})" * bool(usual)
+        how: dict[str, Any] = {"nargs": "+", "default": None, "metavar": "VALUE"}
+        add(f"--{name.replace('_', '-')}", dest=f"tried_{name}", help=text, **how)
+    add = parser.add_argument_group("machines").add_argument
+    add("--workers", type=cli.whole_number, default=None, metavar="N", help="processes of this machine (default: 1)")
+    add("--dask", default=None, metavar="ADDRESS", help="of a Dask scheduler, whose workers train")
+    add_options(parser, without=SEARCHABLE)
+    add = parser.add_argument_group("output").add_argument
+    add("--out", type=folder, default=None, metavar="DIR", help=f"write {', '.join(FILES)} into DIR")
+    add("--overwrite", action="store_true", default=False, help="replace the search that is in DIR")
+    add("--resume", type=folder, default=None, metavar="DIR", help="go on with the search in DIR")
+    add("--json", action="store_true", default=False, help="print one JSON object on stdout: best, and trials")
+    add("--quiet", action="store_true", default=False, help="no progress on stderr")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

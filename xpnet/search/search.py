@@ -1,0 +1,254 @@
+"""A search: trials over a space of options, ranked by their score on rows held out of the training rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.checks import check_int, elements, path_of, shown
+from ..core.device import CPU, Device, usable_processors
+from ..core.errors import DataError, did_you_mean
+from ..data import Dataset
+from ..data.dataset import HostArray
+from ..model.metrics import TITLES
+from ..model.mlp import MLP
+from ..training.build import build, prepare
+from ..training.config import Config
+from .engine import Engine, executor_of, slots_of
+from .groups import MOST_REPLICAS, Outcome, groups_of
+from .halving import Halving
+from .journal import Journal, Trial
+from .space import Point, Space
+
+VALIDATION = 0.1  # default share of the training rows
+TRIALS = 24
+MOST_VALUES = 8  # of an option, that are compared one by one
+SCORES = tuple(f"validation_{name}" for name in TITLES)
+METHODS = ("random", "grid")
+
+
+@dataclass
+class Results:
+    """What a search has found.
+
+    Attributes:
+        trials: the trials that have ended, by number: dicts with `trial`, the options that were searched over, `seed`,
+            `epochs`, `score` (accuracy, or R2, on the validation rows), `curve` (the score after each epoch), losses
+            and metrics of the epoch that the score is of, and `seconds`.
+        configs: options of each trial.
+        searched: names of the options that were searched over.
+        interruption: the interruption that ended the search early, or None.
+        best_outcome: number and outcome of the best trial, where this search has trained it.
+    """
+
+    configs: list[Config]
+    searched: list[str]
+    data: Dataset
+    device: Device = CPU
+    trials: list[Trial] = field(default_factory=list)
+    interruption: KeyboardInterrupt | None = None
+    best_outcome: tuple[int, Outcome] | None = None
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """The trials that did not diverge, the best first: by score, and equal ones by validation loss."""
+        finite = [trial for trial in self.trials if math.isfinite(trial["score"])]
+        return sorted(finite, key=lambda trial: (-trial["score"], trial["validation_loss"], trial["trial"]))
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial; None where all diverged."""
+        return next(iter(self.ranked), None)
+
+    @property
+    def varied(self) -> list[str]:
+        """Names of the options that had more than one value, `seed` among them."""
+        names = [*self.searched, "seed"]
+        return [name for name in names if len({repr(getattr(config, name)) for config in self.configs}) > 1]
+
+    def importance(self) -> dict[str, float]:
+        """Return the share of the scores' variance that each varied option explains, from 0 to 1, the largest first.
+
+        It is the correlation ratio (Fisher, 1925) of the ranks of the scores, diverged trials last, between the values
+        of an option; of one with many values, between quarters of its range.
+        """
+        trials = sorted(self.trials, key=lambda trial: trial["score"] if math.isfinite(trial["score"]) else -math.inf)
+        ranks = np.arange(len(trials), dtype=float)
+        shares = {name: _explained(ranks, [trial[name] for trial in trials]) for name in self.varied}
+        return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
+
+    def model(self) -> MLP:
+        """Return the model of the best trial; raise ValueError where there is none that this search has trained."""
+        if self.best_outcome is None:
+            raise ValueError("this search has trained no model that is the best; an earlier one may have")
+        number, outcome = self.best_outcome
+        trainer, _ = build([self.configs[number]], self.data, self.device)
+        to_device = self.device.asarray
+        with self.device.activate():
+            trainer.model.network.restore((to_device(outcome.values), to_device(outcome.buffers)))
+        return trainer.model
+
+
+def search(
+    space: Space | dict[str, Any] | Sequence[Point],
+    data: Dataset,
+    base: Config | None = None,
+    *,
+    method: str = "random",
+    trials: int | None = None,
+    seeds: Iterable[int] | None = None,
+    halving: int | None = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    device: Device = CPU,
+    most: int = MOST_REPLICAS,
+    journal: Path | str | None = None,
+    best: Path | str | None = None,
+    on_begin: Callable[[Results], None] | None = None,
+    on_trial: Callable[[Trial, Results], None] | None = None,
+) -> Results:
+    """Search for good options, and return all trials.
+
+    Trials of one shape train together, as replicas. They are judged on rows held out of the training rows (a tenth,
+    unless `base.validation` says otherwise); the test rows are never looked at.
+
+    Args:
+        space: a `Space`, or the dict that makes one; or points, dicts of options.
+        data: a data set as it is loaded.
+        base: the options that are not searched over.
+        method: "random" or "grid"; points need none.
+        trials: number of random points.
+        seeds: of weights; each point is tried with all of them. By default, the base's.
+        halving: the factor of successive halving: one trial of so many trains on past each rung. None trains all to the
+            end.
+        executor: any `concurrent.futures.Executor`, such as Dask's or MPI's; by default processes of this machine.
+        workers: how many jobs at a time, by default as many as the executor says. Without an executor, the number of
+            processes: 1, for this one, unless it is given.
+        threads: of a job on the CPU; by default as many as make the processors of this machine for its processes, and
+            one for an executor's.
+        device: where to train.
+        most: replicas in a group at most.
+        journal: a file with a line for each trial that has ended. Trials that are in it already are not done again.
+        best: a model file for the best trial so far, which is in it before the trial is in the journal.
+        on_begin: called once, with the results, when all is checked and before anything is trained.
+        on_trial: called with each trial that has ended, and the results so far.
+
+    Raises:
+        TypeError, ValueError: an option is wrong; nothing was trained.
+        DataError: the journal is of another search.
+    """
+    base = Config() if base is None else base
+    points = _points(space, method, trials, base.seed)
+    given = [base.seed] if seeds is None else [check_int("seeds", seed, least=0) for seed in seeds]
+    base = base if base.held_out is not None else replace(base, validation=VALIDATION)
+    configs = [replace(base, **point, seed=seed) for point in points for seed in given]
+    data = prepare(base, data)
+    for members in groups_of(configs):  # what is wrong with options is found before hours of training
+        build([configs[members[0]]], data, CPU)
+    rungs = None
+    if halving is not None:
+        if base.early_stop is not None or base.epochs is None:
+            raise ValueError("halving needs a number of epochs, and no early_stop")
+        rungs = Halving(base.epochs, halving, len(configs))
+    results = Results(configs, list(points[0]), data, device)
+    kept = None if journal is None else Journal(path_of(journal))
+    done = {} if kept is None else _done(kept, results, rungs)
+    count = _workers(executor, workers)
+    if threads is None:
+        threads = 1 if executor is not None else max(1, usable_processors() // count)
+    engine = Engine(configs, data, device.name, halving=rungs, done=done, most=most, threads=threads)
+
+    def finished(number: int, outcome: Outcome) -> None:
+        trial = _trial(number, outcome, configs[number], results.searched)
+        results.trials.append(trial)
+        if results.best is trial:
+            results.best_outcome = number, replace(outcome, state=None)
+            if best is not None:
+                results.model().save(best)
+        if kept is not None:
+            kept.add(trial)
+        if on_trial is not None:
+            on_trial(trial, results)
+
+    if on_begin is not None:
+        on_begin(results)
+
+    own = executor_of(count, engine.key, data) if executor is None else nullcontext(executor)
+    try:
+        with own as chosen:
+            engine.run(chosen, count, finished)
+    except KeyboardInterrupt as error:
+        results.interruption = error
+    results.trials.sort(key=lambda trial: trial["trial"])
+    return results
+
+
+def _explained(ranks: HostArray, values: Sequence[Any]) -> float:
+    """Share of the ranks' variance that is between values."""
+    names = [repr(value) for value in values]
+    if len(set(names)) > MOST_VALUES:
+        order = np.argsort(np.argsort(np.array(values, dtype=float), kind="stable"))
+        names = [str(4 * place // len(values)) for place in order]
+    means = {name: ranks[[one == name for one in names]].mean() for name in set(names)}
+    between = np.array([means[name] for name in names])
+    return float(between.var() / ranks.var()) if len(ranks) > 1 else 0.0
+
+
+def _points(space: Space | dict[str, Any] | Sequence[Point], method: str, trials: int | None, seed: int) -> list[Point]:
+    """Return the points of a search."""
+    if not isinstance(space, Space | dict):
+        points = elements(space) or []
+        if not points or not all(isinstance(point, dict) and point.keys() == points[0].keys() for point in points):
+            raise TypeError(f"points must be a sequence of dicts with the same options, not {shown(space)}")
+        return points
+    space = space if isinstance(space, Space) else Space(space)
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: {did_you_mean(str(method), METHODS)}")
+    if method == "random":
+        return space.draw(TRIALS if trials is None else trials, seed)
+    if trials is not None:
+        raise ValueError(f"trials ({trials}) goes with random search: a grid has as many as its values make")
+    return space.grid()
+
+
+def _workers(executor: Executor | None, workers: int | None) -> int:
+    """Return the number of jobs at a time."""
+    if workers is not None:
+        check_int("workers", workers)
+    return workers or 1 if executor is None else slots_of(executor, workers)
+
+
+def _trial(number: int, outcome: Outcome, config: Config, searched: Sequence[str]) -> Trial:
+    """Return the record of a trial, as JSON values."""
+    options = config.as_dict()
+    curve = [row[name] for row in outcome.history for name in row if name in SCORES]
+    return (
+        {"trial": number}
+        | {name: options[name] for name in searched}
+        | {"seed": config.seed, "epochs": outcome.epochs, "score": outcome.score, "curve": curve}
+        | outcome.metrics
+        | {"seconds": outcome.seconds}
+    )
+
+
+def _done(journal: Journal, results: Results, halving: Halving | None) -> dict[int, Outcome]:
+    """Take the trials of a journal; raise DataError where they are not those of this search."""
+    done = {}
+    for number, trial in sorted(journal.trials.items()):
+        options = results.configs[number].as_dict() if number < len(results.configs) else {}
+        kept = {name: trial.get(name) for name in (*results.searched, "seed")}
+        if kept != {name: options.get(name) for name in kept}:
+            raise DataError(f"{journal.path} is of another search: trial {number} was {shown(kept)}")
+        if halving is not None:
+            halving.restore(number, trial["curve"])
+        results.trials.append(trial)
+        done[number] = Outcome(trial["score"], trial["epochs"], [], trial)
+    return done
