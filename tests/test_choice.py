@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
+from limits import limited
 from stand_in import StandIn
 
 from xpnet.commands import train
@@ -73,12 +75,25 @@ def test_a_gpu_that_fails_is_not_chosen(monkeypatch, file):
     assert not file.exists()
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"x": '])
+@pytest.mark.parametrize("content", ["", "[1]", '{"x": ', '{"x": {"cpu": "fast"}}', "[" * 100000, " " * 2**20 + "{}"])
 def test_a_file_that_cannot_be_read_is_written_anew(content, measured, file):
     file.parent.mkdir()
     file.write_text(content, encoding="utf-8")
     assert choice.faster_device(GPU, **LONG)[0] is GPU
     assert len(json.loads(file.read_text(encoding="utf-8"))) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX pipes and devices")
+@pytest.mark.parametrize("kind", ["a pipe", "an endless device"])
+def test_what_stands_in_the_place_of_the_file(kind, measured, file):
+    file.parent.mkdir()
+    if kind == "a pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/dev/zero")
+    with limited():
+        assert choice.faster_device(GPU, **LONG)[0] is GPU
+    assert not file.is_file()
 
 
 def test_a_file_that_cannot_be_written(measured, file):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
+import threading
 
 import pytest
+from limits import limited
 
 from xpnet import Config
 from xpnet.training.config import default_threads, read_options
@@ -125,6 +129,35 @@ def test_bad_files(tmp_path, name, text, words):
     with pytest.raises(ValueError, match=words) as caught:
         read_options(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX pipes")
+def test_a_pipe(tmp_path, monkeypatch):
+    """As of `--config <(command)`; one that nobody writes into is given up on, and one without end is cut off."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr("xpnet.training.config.PATIENCE", 0.1)
+    with limited(), pytest.raises(ValueError, match="pipe cannot be read: nothing was written into it for 0.1 seconds"):
+        read_options(pipe)
+    monkeypatch.setattr("xpnet.training.config.PATIENCE", 5)
+    for text, found in (("lr = 1", {"lr": 1}), (" " * 2**21, "it is longer than 1048576 bytes")):
+        with subprocess.Popen(["sh", "-c", 'sleep 0.1; cat >"$0"', pipe], stdin=subprocess.PIPE, text=True) as writer:
+            feeder = threading.Thread(target=feed, args=(writer, text))
+            feeder.start()
+            if isinstance(found, dict):
+                assert read_options(pipe) == found
+            else:
+                with pytest.raises(ValueError, match=found):
+                    read_options(pipe)
+            feeder.join()
+    (tmp_path / "a.toml").symlink_to("/dev/zero")
+    with limited(), pytest.raises(ValueError, match="it is longer than 1048576 bytes"):
+        read_options(tmp_path / "a.toml")
+
+
+def feed(process, text):
+    with contextlib.suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(text)
 
 
 @pytest.mark.parametrize(

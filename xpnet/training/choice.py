@@ -16,6 +16,7 @@ import numpy as np
 from ..core.device import CPU, Device, limit_threads
 from ..core.errors import one_line
 from ..core.files import write_atomically
+from ..data.files import open_regular
 from ..model.mlp import MLP
 from ..optim import Adam
 from ..optim.schedules import constant
@@ -28,6 +29,7 @@ SHORT = 10**11  # operations of a training that a CPU ends in about a second
 STEPS = 16  # in a call that is timed
 SECONDS = 0.2  # for which calls are timed, after one that compiles
 REMEMBERED = 1000  # measurements, the newest ones
+MAX_BYTES = 2**20  # of their file
 
 
 def faster_device(
@@ -100,9 +102,9 @@ class _Measurements:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known: dict[str, dict[str, float]] = {}
-        with contextlib.suppress(OSError, ValueError):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            self._known = found if isinstance(found, dict) else {}
+        with contextlib.suppress(ValueError, TypeError, RecursionError), open_regular(path) as (file, _):
+            found = json.loads(file.read(MAX_BYTES))
+            self._known = {key: times for key, times in dict(found).items() if _are_times(times)}
 
     def get(self, key: str) -> dict[str, float] | None:
         return self._known.get(key)
@@ -112,6 +114,10 @@ class _Measurements:
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self._path, json.dumps(self._known))
+
+
+def _are_times(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(time) is float for time in value.values())
 
 
 def _cache() -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import select
 import tomllib
 import types
 import typing
@@ -34,6 +36,7 @@ DEFAULT_STEPS = 2000  # at the least, where neither epochs nor steps are given: 
 VALIDATION_FOR_EARLY_STOP = 0.1
 MOST_THREADS = 1024
 LONGEST = 2**20  # bytes of a file of options
+PATIENCE = 10  # seconds in which something must come from a pipe with options
 MOST_DEFAULT_THREADS = 8  # even large products gain little from more
 # Multiplications in the largest product from which a second BLAS thread helps an eager step. Below, it gains next to
 # nothing, and on a busy machine, where the two wait for each other, it loses much: see docs/decisions/threads.md.
@@ -275,6 +278,24 @@ def check_names(options: Mapping[str, object], source: object) -> None:
             raise ValueError(f"{source}: unknown option {name!r}: {did_you_mean(name, known)}")
 
 
+def _read(path: Path, most: int) -> bytes:
+    """Return a file's content, of `most` bytes at the most; it may be a pipe, as that of `--config <(command)` is.
+
+    Opening a named pipe does not wait for a writer, and a pipe that is silent for `PATIENCE` seconds is given up on.
+    """
+    content = b""
+    flags = getattr(os, "O_NONBLOCK", 0)
+    with open(path, "rb", buffering=0, opener=lambda name, mode: os.open(name, mode | flags)) as file:
+        while len(content) < most:
+            if os.name != "nt" and not select.select([file], [], [], PATIENCE)[0]:
+                raise TimeoutError(errno.ETIMEDOUT, f"nothing was written into it for {PATIENCE} seconds", str(path))
+            piece = os.read(file.fileno(), most - len(content))
+            if not piece:
+                break
+            content += piece
+    return content
+
+
 def read_options(path: Path) -> dict[str, Any]:
     """Return the options in a TOML file, or in the config.json of a run; raise for unknown names and wrong types.
 
@@ -282,8 +303,7 @@ def read_options(path: Path) -> dict[str, Any]:
     """
     kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
     try:
-        with path.open("rb") as file:
-            start = file.read(LONGEST + 1)
+        start = _read(path, LONGEST + 1)
         if len(start) > LONGEST:
             raise ValueError(f"it is longer than {LONGEST} bytes")
         text = decode_text(start)
