@@ -231,8 +231,11 @@ def test_what_cannot_be_resumed(run, tmp_path):
     assert run(train, *short, "--out", tmp_path / "run")[0] == 0
     resume = ["--resume", tmp_path / "run", "--quiet"]
     assert run(train, *resume, "--lr", 0.5)[:2] == (2, "")
-    assert "--lr 0.5 is not the run's, which has None" in run(train, *resume, "--lr", 0.5)[2]
-    assert "--out cannot be given" in run(train, *resume, "--out", tmp_path / "other")[2]
+    assert "--lr 0.5 is not the run's, which has no --lr" in run(train, *resume, "--lr", 0.5)[2]
+    assert "--hidden 8 9 is not the run's, which has --hidden 10" in run(train, *resume, "--hidden", 8, 9)[2]
+    assert "--no-compile is not the run's, which has --compile" in run(train, *resume, "--no-compile")[2]
+    for option in (("--out", tmp_path / "other"), ("--config", "a.toml"), ("--overwrite",)):
+        assert f"{option[0]} cannot be given" in run(train, *resume, *option)[2]
     assert "needs --out" in run(train, *short, "--checkpoint-every", "1epoch")[2]
     assert "must be like 1epoch" in run(train, *short, "--checkpoint-every", "often")[2]
     assert "holds no run to go on with" in run(train, "--resume", tmp_path / "none")[2]

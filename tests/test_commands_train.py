@@ -16,14 +16,12 @@ from data_files import write_mnist
 from safetensors.numpy import load_file
 from threadpoolctl import threadpool_info
 
-import xpnet
-from xpnet import MLP, Config, DataError, load_digits
+from xpnet import MLP, load_digits
 from xpnet.commands import cli, predict, train
 from xpnet.compile import why_not_compiled
 from xpnet.core.interrupts import DeferredInterrupt, Terminated
 from xpnet.nn import ACTIVATIONS, INITIALIZERS
 from xpnet.optim import OPTIMIZERS, SCHEDULES
-from xpnet.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("no_downloads")
 
@@ -138,21 +136,6 @@ def test_a_folder_that_holds_a_run_is_refused(run, trained, tmp_path, monkeypatc
     assert run(train, *SHORT, "--out", folder, "--overwrite", "--seed", 1)[0] == 0
     assert (folder / "notes.txt").read_text() == "keep"
     assert len((folder / "history.jsonl").read_text().splitlines()) == 3, "the old run's history must be gone"
-
-
-def test_two_runs_do_not_share_a_folder(run, tmp_path):
-    folder = tmp_path / "run"
-    first = RunFolder(folder)
-    late = RunFolder(folder, overwrite=True)
-    arguments = (Config(), xpnet.get_device("cpu"), 1, load_digits())
-    with first, late:
-        first.start(*arguments)
-        with pytest.raises(DataError, match="is being written by another run"):
-            late.start(*arguments)
-        code, _, err = run(train, *SHORT, "--out", folder, "--overwrite")
-        assert code == 2
-        assert err.endswith("is being written by another run\n")
-    assert run(train, *SHORT, "--out", folder, "--overwrite")[0] == 0
 
 
 def test_a_folder_that_cannot_be_written(run, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +128,13 @@ def named_folder(data_dir: str | None) -> Path | None:
     return path_of(named) if named else None
 
 
-def config_of(parser: cli.Parser, options: argparse.Namespace) -> Config:
-    """Make the config of a command's options and its --config; errors end the command."""
+def config_of(parser: cli.Parser, options: argparse.Namespace, kept: Mapping[str, Any] | None = None) -> Config:
+    """Make the config of a command's options and its --config, or a run's `kept` options; errors end the command."""
     try:
         given = {
             field.name: getattr(options, field.name) for field in dataclasses.fields(Config) if field.name in options
         }
-        chosen = read_options(options.config) if "config" in options else {}
+        chosen = read_options(options.config) if "config" in options else dict(kept or {})
         for name, other in (("steps", "epochs"), ("epochs", "steps")):
             if name in given and other not in given:  # a given option overrides its alternative in the file
                 chosen.pop(other, None)
@@ -174,18 +174,19 @@ def build_trainer(configs: Sequence[Config], data: Dataset, device: Device) -> t
 
 def command_line(config: Config) -> str:
     """Options that make `config`, as typed on the command line, without those at their defaults."""
-    words = []
-    for field in dataclasses.fields(Config):
-        value, option = getattr(config, field.name), "--" + field.name.replace("_", "-")
-        if value == field.default:
-            continue
-        if isinstance(value, bool):
-            words.append(option if value else f"--no-{option[2:]}")
-        elif isinstance(value, tuple):
-            words += [option, *(shlex.quote(str(one)) for one in value or ("",))]
-        else:
-            words += [option, shlex.quote(str(value))]
-    return " ".join(words)
+    pairs = ((field, getattr(config, field.name)) for field in dataclasses.fields(Config))
+    return " ".join(words_of(field.name, value) for field, value in pairs if value != field.default)
+
+
+def words_of(name: str, value: Any) -> str:
+    """An option and its value, as typed on the command line; "no --lr" where it has none."""
+    option = "--" + name.replace("_", "-")
+    if value is None:
+        return f"no {option}"
+    if isinstance(value, bool):
+        return option if value else f"--no-{option[2:]}"
+    values = (value or ("",)) if isinstance(value, tuple) else (value,)
+    return " ".join((option, *(shlex.quote(str(one)) for one in values)))
 
 
 def sentence(config: Config, data: Dataset) -> str:

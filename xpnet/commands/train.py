@@ -31,7 +31,7 @@ from ..training.run_folder import RunFolder, finite
 from ..training.runner import TOO_FEW
 from ..training.training import HistoryRow, Training
 from . import cli
-from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence
+from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence, words_of
 
 MAY_CHANGE = ("device", "data_dir", "epochs", "steps", "on_divergence")  # in a run that is gone on with
 EVERY = "write the state into DIR (default: each epoch, at most every 30 s)"
@@ -46,47 +46,56 @@ def _main(arguments: Sequence[str] | None) -> int:
     started = time.perf_counter()
     parser = _parser()
     options = parser.parse_args(arguments)
-    _check_resume(parser, options)
-    config = config_of(parser, options)
-    if options.resume is not None:
-        _check_unchanged(parser, config, options.resume)
-    return _train(config, options, started)
+    kept = _kept_options(parser, options)
+    config = config_of(parser, options, kept)
+    if kept is not None:
+        _check_unchanged(parser, config, kept)
+    return _train(config, options, kept, started)
 
 
-def _check_resume(parser: cli.Parser, options: argparse.Namespace) -> None:
-    """Take the options of the run that is gone on with; end the command where others do not go with that."""
+def _kept_options(parser: cli.Parser, options: argparse.Namespace) -> dict[str, Any] | None:
+    """Return the options of the run to resume, if any; end the command where others do not go with --resume."""
+    kept = None
     if options.resume is not None:
-        for name in ("out", "config"):
-            if vars(options).get(name) is not None:
+        for name in ("out", "config", "overwrite"):
+            if vars(options).get(name):
                 parser.error(f"--resume goes on with a run as it was: --{name} cannot be given")
-        options.config, options.out = options.resume / "config.json", options.resume
-        if not options.config.is_file():
+        options.out = options.resume
+        path = RunFolder(options.resume).config_path
+        if not path.is_file():
             raise DataError(f"{options.resume} holds no run to go on with: there is no config.json")
+        try:
+            kept = read_options(path)
+        except (TypeError, ValueError) as error:
+            parser.error(str(error))
     if options.checkpoint_every is not None and options.out is None:
         parser.error("--checkpoint-every needs --out, a folder for the checkpoints")
+    return kept
 
 
-def _check_unchanged(parser: cli.Parser, config: Config, run: Path) -> None:
+def _check_unchanged(parser: cli.Parser, config: Config, kept: dict[str, Any]) -> None:
     """End the command where an option differs from the run's, but for where and how long it trains."""
     try:
-        kept = Config(**read_options(run / "config.json"))
+        run = Config(**kept)
     except (TypeError, ValueError) as error:  # of an option that is given
         parser.error(str(error))
     names = [one.name for one in fields(Config) if one.name not in MAY_CHANGE]
     for name in names:
-        if getattr(config, name) != getattr(kept, name):
-            option = name.replace("_", "-")
-            parser.error(f"--{option} {getattr(config, name)} is not the run's, which has {getattr(kept, name)}")
+        given, before = getattr(config, name), getattr(run, name)
+        if given != before:
+            parser.error(f"{words_of(name, given)} is not the run's, which has {words_of(name, before)}")
 
 
-def _train(config: Config, options: argparse.Namespace, started: float) -> int:
+def _train(config: Config, options: argparse.Namespace, kept: dict[str, Any] | None, started: float) -> int:
     device = cli.choose_device(config.device, require=options.require_device)
     if config.precision in PRECISIONS[1:] and device.index is None:
         cli.tell(f"precision {config.precision} is a GPU's: products on the CPU are in float32")
     plans = options.plan or options.plan_for is not None
     folder = None if options.out is None or plans else _folder(options)
-    loaded = load_data(config, offline=options.offline, quiet=options.quiet)
     with folder or contextlib.nullcontext():
+        if folder is not None and not folder.locked:
+            cli.tell(f"{folder.path} cannot be locked on its file system: a second run there would not be refused")
+        loaded = load_data(config, offline=options.offline, quiet=options.quiet)
         # All that can be wrong with the data is found before the folder's old run makes way.
         data = prepare_data(config, loaded)
         if config.device == "auto" and device.index is not None:
@@ -101,11 +110,11 @@ def _train(config: Config, options: argparse.Namespace, started: float) -> int:
         checkpoint = None
         if folder is not None:
             checkpoint = folder.checkpoint(options.checkpoint_every)
-            if options.resume is None:
+            if kept is None:
                 folder.start(config, device, threads, loaded)
             else:
-                folder.take_again(loaded)
-                _resume(trainer, folder, checkpoint, config, arguments["steps"])
+                folder.check_data(loaded)
+                _resume(trainer, folder, checkpoint, config, kept, arguments["steps"])
         if not options.quiet:
             threads_too = f", threads: {threads}" if device.index is None else ""
             cli.tell(sentence(config, data))
@@ -122,7 +131,9 @@ def _folder(options: argparse.Namespace) -> RunFolder:
     return RunFolder(options.out, overwrite=options.overwrite, resume=options.resume is not None)
 
 
-def _resume(trainer: Trainer, folder: RunFolder, checkpoint: Checkpoint, config: Config, total: int) -> None:
+def _resume(
+    trainer: Trainer, folder: RunFolder, checkpoint: Checkpoint, config: Config, kept: dict[str, Any], total: int
+) -> None:
     """Take the state of the last checkpoint, and say from where the run goes on."""
     try:
         note = trainer.resume(checkpoint)
@@ -134,7 +145,6 @@ def _resume(trainer: Trainer, folder: RunFolder, checkpoint: Checkpoint, config:
         raise cli.UsageError(
             f"{folder.path} has taken {trainer.step} steps, more than the {total} that are to be taken"
         )
-    kept = read_options(folder.path / "config.json")
     if config.schedule != "constant" and (config.epochs, config.steps) != (kept.get("epochs"), kept.get("steps")):
         cli.tell(f"the schedule {config.schedule} is from here on that of {total} steps")
     folder.go_on(config, trainer.history)
@@ -178,7 +188,7 @@ def _fit(trainer: Trainer, arguments: dict[str, Any], folder: RunFolder | None, 
     except OSError as error:  # the history could not be written; perhaps the model can
         if folder is None:
             raise
-        trainer.model.save(folder.model_path)
+        folder.save(trainer.model)
         reason = f"{error.strerror}; {folder.model_path} holds the model as after {trainer.position}"
         raise OSError(error.errno, reason, error.filename) from None
     note = None if folder is None else folder.finish(trainer.model, trainer.history)
