@@ -13,6 +13,7 @@ True
 
 __version__ = "0.1.0"
 
+from .core import imports as _imports  # noqa: F401 (first, since it is for the others)
 from .core.device import Device, get_device
 from .core.errors import (
     DataError,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import logging
 import math
 import os
 import re
@@ -34,6 +35,7 @@ from ..core.errors import (
     one_line,
     printable,
 )
+from ..core.imports import exit_interrupted
 from ..core.interrupts import ENDINGS, Terminated, terminate
 
 
@@ -152,11 +154,14 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal has no letters for must not end the run
             stream.reconfigure(errors="backslashreplace")
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it cannot keep a cache
     main_thread = threading.current_thread() is threading.main_thread()
     # One that is ignored stays so: nohup ignores SIGHUP.
     heeded = [number for number in ENDINGS if main_thread and signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, terminate) for number in heeded}
     try:
+        if main_thread and signal.getsignal(signal.SIGINT) is exit_interrupted:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *details: tell(f"warning: {message}")  # without a line of code
             code = command(arguments)

@@ -19,6 +19,7 @@ import numpy as np
 from .. import __version__
 from ..compile import why_not_compiled
 from ..compile.cpu import blas
+from ..compile.cpu.compiler import compiler
 from ..compile.cuda import blas as cublaslt
 from ..core.checks import path_of
 from ..core.device import (
@@ -199,7 +200,9 @@ def _compiler() -> Result:
         "by the functions of NumPy's BLAS" if blas.find() else "by numpy.matmul, since its BLAS is not a known one"
     )
     version = importlib.metadata.version("llvmlite")
-    return f"llvmlite {version} compiles training steps on the CPU; matrices are multiplied {products}", None
+    found = f"llvmlite {version} compiles training steps on the CPU; matrices are multiplied {products}"
+    unused = compiler().cache.why_unused()
+    return found, unused and f"compiled code is not kept for the next run: {unused}"
 
 
 def _data() -> Result:

@@ -63,8 +63,21 @@ def _flush(folder: Path) -> None:
 def try_writing(folder: Path) -> None:
     """Raise OSError where no file can be written into `folder`; leave none."""
     trial = folder / ".xpnet-try.tmp"
-    write_atomically(trial, bytes(2**16))  # a full disk has room for names
+    write_atomically(trial, bytes(2**12))  # a full disk has room for names
     trial.unlink()
+
+
+def user_cache() -> Path:
+    """Return xpnet's folder in the user's cache; raise OSError where there is no home folder."""
+    import platformdirs
+
+    try:
+        path = platformdirs.user_cache_path("xpnet")
+    except RuntimeError:
+        path = Path()
+    if not path.is_absolute():  # earlier versions of platformdirs leave a ~
+        raise FileNotFoundError(errno.ENOENT, "there is no home folder; set HOME or XDG_CACHE_HOME", "~/.cache")
+    return path
 
 
 def disk_is_full(error: OSError) -> bool:

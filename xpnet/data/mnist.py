@@ -18,6 +18,7 @@ import numpy as np
 
 from ..core.checks import path_of
 from ..core.errors import DataError
+from ..core.files import user_cache
 from .dataset import Dataset, HostArray
 from .download import fetch
 from .idx import ARRAYS, idx_files, idx_places, plain_name, read_idx
@@ -88,10 +89,11 @@ class NotFound(DataError):
 
 
 def cache_folder() -> Path:
-    """Folder of downloads."""
-    import pooch
-
-    return Path(pooch.os_cache("xpnet"))
+    """Folder of downloads; raises `NotFound` where there is no home folder."""
+    try:
+        return user_cache()
+    except OSError as error:
+        raise NotFound(f"there is no folder for downloads, since {error.strerror}") from error
 
 
 def load_mnist(data_dir: Path | str | None = None, *, offline: bool = False, progress: bool = False) -> Dataset:
@@ -196,9 +198,15 @@ def _probe(mirrors: tuple[str, ...]) -> dict[str, str]:
         except Exception as error:
             answers[mirror] = type(error).__name__
 
-    threads = [threading.Thread(target=ask, args=(mirror,), daemon=True) for mirror in mirrors]
-    for thread in threads:
-        thread.start()
+    threads = []
+    for mirror in mirrors:
+        thread = threading.Thread(target=ask, args=(mirror,), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # this user may have no more
+            answers[mirror] = str(error)
+        else:
+            threads.append(thread)
     deadline = time.monotonic() + PROBE_SECONDS
     for thread in threads:
         thread.join(max(deadline - time.monotonic(), 0.0))

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.device import CPU, Device, limit_threads
 from ..core.errors import one_line
-from ..core.files import write_atomically
+from ..core.files import user_cache, write_atomically
 from ..data.files import open_regular
 from ..model.mlp import MLP
 from ..optim import Adam
@@ -54,7 +54,7 @@ def faster_device(
     if operations < SHORT:
         return CPU, "cpu, which ends so short a training before a GPU has been started"
     plain: dict[str, Any] = {"sizes": list(sizes), "batch_size": batch_size, "dtype": dtype, "replicas": replicas}
-    known = _Measurements(_cache())
+    known = _Measurements()
     key = hashlib.sha256(json.dumps([plain, versions(), machine(gpu)], sort_keys=True).encode()).hexdigest()
     times, when = known.get(key), "remembered"
     if times is None:
@@ -99,11 +99,11 @@ def seconds_a_step(
 class _Measurements:
     """Times by device, in a file; what cannot be read or written is measured again."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self._known: dict[str, dict[str, float]] = {}
-        with contextlib.suppress(ValueError, TypeError, RecursionError), open_regular(path) as (file, _):
-            found = json.loads(file.read(MAX_BYTES))
+        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+            with open_regular(_cache()) as (file, _):
+                found = json.loads(file.read(MAX_BYTES))
             self._known = {key: times for key, times in dict(found).items() if _are_times(times)}
 
     def get(self, key: str) -> dict[str, float] | None:
@@ -112,8 +112,9 @@ class _Measurements:
     def add(self, key: str, times: dict[str, float]) -> None:
         self._known = dict([*self._known.items(), (key, times)][-REMEMBERED:])
         with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path, json.dumps(self._known))
+            path = _cache()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(self._known))
 
 
 def _are_times(value: Any) -> bool:
@@ -121,7 +122,5 @@ def _are_times(value: Any) -> bool:
 
 
 def _cache() -> Path:
-    """Path of the file with measurements."""
-    import platformdirs
-
-    return platformdirs.user_cache_path("xpnet") / "devices.json"
+    """Path of the file with measurements; raises OSError where there is no home folder."""
+    return user_cache() / "devices.json"

@@ -8,11 +8,14 @@ files.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
 import tempfile
 from pathlib import Path
+
+from ...core.files import user_cache
 
 MAX_BYTES = 2**26  # some thousands of functions
 MAX_CODE = 2**24  # bytes of one function; the largest have a hundred kB
@@ -20,11 +23,11 @@ MAX_CODE = 2**24  # bytes of one function; the largest have a hundred kB
 FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
-def user_folder() -> Path:
-    """Return the folder of the user's compiled code."""
-    import platformdirs
-
-    return platformdirs.user_cache_path("xpnet") / "code"
+def user_folder() -> Path | None:
+    """Return the folder of the user's compiled code; None where there is no home folder."""
+    with contextlib.suppress(OSError):
+        return user_cache() / "code"
+    return None
 
 
 def key_of(made_for: str, text: str) -> str:
@@ -44,8 +47,14 @@ class CodeCache:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
+        self._why_unused = "there is no home folder" if folder is None else None
         self._made = False
         self._trimmed = False
+
+    def why_unused(self) -> str | None:
+        """Return why code is neither stored nor loaded; None where it is."""
+        self._own_folder()
+        return self._why_unused
 
     def load(self, digest: str) -> bytes | None:
         """Return the code of a function by its digest; None where there is none."""
@@ -91,8 +100,9 @@ class CodeCache:
                 if os.name != "nt" and self.folder.stat().st_uid == os.geteuid():
                     self.folder.chmod(0o700)  # it may be older, and made with a mask that lets a group write
                 if not _trusted(self.folder.stat()):
-                    self.folder = None
-            except OSError:
+                    raise PermissionError(errno.EPERM, "others may write it, or it is theirs")
+            except OSError as error:
+                self._why_unused = f"{self.folder}: {error.strerror}"
                 self.folder = None
             self._made = True
         return self.folder
