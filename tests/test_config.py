@@ -42,7 +42,7 @@ from xpnet.training.config import default_threads, read_options
         ({"dtype": "float16"}, "dtype"),
         ({"init": [3]}, r"init must be a string or a number, not \[3\]"),
         ({"init": "hee"}, "unknown initializer 'hee': did you mean 'he'"),
-        ({"init": 0}, "init must be finite and above 0, not 0.0"),
+        ({"init": 0}, "init must be finite and above 0 and below 1e.30, not 0.0"),
         ({"activation": ["relu", "tanh"]}, "activation has 2 names, and there are 4 hidden layers"),
         ({"activation": [3]}, "activation must be a name, or a list of names"),
         ({"batch_norm": 1}, "batch_norm must be true or false, not 1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,6 +160,52 @@ def test_a_folder_that_may_only_be_read(tmp_path):
             path.chmod(0o700)
     assert {path.name: path.read_bytes() for path in old.iterdir()} == before
     assert not list(new.iterdir())
+
+
+@posix
+def test_files_that_may_not_be_read(tmp_path):
+    """Of data, options, models and runs, and those in a folder that may not be entered."""
+    assert process(RUN, *SHORT, "--quiet", "--out", tmp_path / "run").returncode == 0
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    for name in ("a.npz", "a.toml", "m"):
+        (tmp_path / name).touch()
+        (closed / name).touch()
+    shutil.copytree(tmp_path / "run", closed / "run")
+    secret = [*(tmp_path / name for name in ("a.npz", "a.toml", "m")), *(tmp_path / "run").iterdir(), closed]
+    for path in secret:
+        path.chmod(0)
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    code = f"""
+{DROP}
+import json
+from xpnet import predict
+for command, *words in json.loads(sys.argv[1]):
+    try:
+        code = {{"train": train, "predict": predict}}[command].main(words)
+    except SystemExit as error:
+        code = error.code
+    print(code, file=sys.stderr)
+"""
+    names = ("a.npz", "a.toml", "run", "m", "m")
+    commands = []
+    for folder in (tmp_path, closed):
+        data, options, run, model, rows = (str(folder / name) for name in names)
+        commands += [["train", "--dataset", data], ["train", "--config", options], ["train", "--resume", run]]
+        commands += [["predict", model, rows], ["train", "--data-dir", run, "--dataset", "mnist"]]
+    commands += [["predict", "none", "none", "--labels", "none", "--mistakes", str(closed / "a.png")]]
+    commands += [["train", "--dataset", "digits", "--out", str(closed / "new")]]
+    try:
+        done = process(code, json.dumps(commands))
+    finally:
+        for path in (*secret, *tmp_path.parents[:2]):
+            path.chmod(0o700)
+    lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, len(lines)) == (0, "", 2 * len(commands)), done.stderr
+    for command, line, status in zip(commands, lines[::2], lines[1::2], strict=True):
+        assert (status, "error: " in line) == ("2", True), (command, line, status)
+        assert any(word in line for word in command if word.startswith("/")), (command, line)
 
 
 # Processors, threads, memory and clocks

@@ -131,7 +131,7 @@ def _read_rows(model: MLP, source: Path, invert: bool | None) -> HostArray:
         return _choose(read_npz(source), ("x", "x_test"), source)
     if kind == "idx":
         return read_idx(source)
-    pixels, inverted = read_picture(source, _picture_size(model), invert=invert)
+    pixels, inverted = read_picture(source, _picture_size(source, model), invert=invert)
     if inverted and invert is None:
         cli.tell(f"{source}: its border is light, so it was inverted to light on dark (--no-invert leaves it)")
     # In the units of the training data: a scale of 16 means levels from 0 to 16. Without a scale, or with one per
@@ -151,13 +151,13 @@ def _kind(source: Path) -> str:
     return "idx" if start.startswith((b"\x1f\x8b", b"\0\0")) else "picture"
 
 
-def _picture_size(model: MLP) -> tuple[int, int]:
-    """Height and width of a model's training pictures."""
+def _picture_size(path: Path, model: MLP) -> tuple[int, int]:
+    """Height and width of a model's training pictures; raises, naming a picture, where they were none."""
     shape = model.input_shape
     if len(shape) == 1 and math.isqrt(shape[0]) ** 2 == shape[0]:
         return math.isqrt(shape[0]), math.isqrt(shape[0])
     if len(shape) != 2:
-        raise DataError(f"the model takes rows of shape {shape}, and no grey pictures")
+        raise DataError(f"{path}: the model takes rows of shape {shape}, and no grey pictures")
     return shape[0], shape[1]
 
 
@@ -276,7 +276,7 @@ def _mistakes_size(path: Path, model: MLP) -> tuple[int, int]:
     """Height and width of the pictures of mistakes; raises where the inputs are no pictures."""
     if model.task.name != "classification":
         raise DataError(f"{path}: mistakes are drawn of classes, and the model's task is {model.task.name}")
-    size = _picture_size(model)
+    size = _picture_size(path, model)
     if min(size) < LEAST_PIXELS:
         takes = f"rows of {model.in_features} numbers"
         raise DataError(f"{path}: mistakes are drawn of pictures, and the model takes {takes}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 import time
 import warnings
@@ -62,8 +63,8 @@ def _kept_options(parser: cli.Parser, options: argparse.Namespace) -> dict[str, 
                 parser.error(f"--resume goes on with a run as it was: --{name} cannot be given")
         options.out = options.resume
         path = RunFolder(options.resume).config_path
-        if not path.is_file():
-            raise DataError(f"{options.resume} holds no run to go on with: there is no config.json")
+        if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises where it may not look)
+            raise DataError(f"{options.resume} holds no run to go on with: there is no config.json that can be read")
         try:
             kept = read_options(path)
         except (TypeError, ValueError) as error:

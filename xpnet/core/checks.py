@@ -60,8 +60,18 @@ def float_type(name: str, value: Any) -> str:
 
 
 def path_of(path: Path | str) -> Path:
-    """Return a path in which a leading ~ has become the home folder, as a shell has it."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises where there is no such user)
+    """Return a path in which a leading ~ has become the home folder, as a shell has it.
+
+    Raises ValueError for characters that no path can have.
+    """
+    expanded = os.path.expanduser(path)  # noqa: PTH111 (Path.expanduser raises where there is no such user)
+    try:
+        possible = b"\0" not in os.fsencode(expanded)
+    except UnicodeEncodeError:  # half of a surrogate pair, as JSON may hold it
+        possible = False
+    if not possible:
+        raise ValueError(f"{shown(expanded)} is no path: it has a character that no file's name can have")
+    return Path(expanded)
 
 
 def check_int(name: str, value: Any, least: int = 1, most: int | None = None) -> int:

@@ -18,6 +18,8 @@ from typing import Any
 from ..core.checks import check_float, elements, shown
 from ..core.errors import did_you_mean
 
+LARGEST = 1e30  # standard deviation; weights fit into float32
+
 Shape = tuple[int, int]
 Initializer = Callable[[Any, Shape], Any]
 
@@ -67,11 +69,11 @@ def check_init(init: Any) -> str | float:
         return init
     if elements(init) is not None or callable(init):
         raise TypeError(f"init must be the name of an initializer, or a standard deviation, not {shown(init)}")
-    return check_float("init", init, above=0.0)
+    return check_float("init", init, above=0.0, below=LARGEST)
 
 
 def draw(init: str | float, generator: Any, shape: Shape) -> Any:
     """Draw weights, float64, (I, O), by name or with a given standard deviation."""
     if isinstance(init, str):
         return INITIALIZERS[init](generator, shape)
-    return _normal(generator, shape, init**2)
+    return generator.standard_normal(shape) * init
