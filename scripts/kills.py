@@ -45,7 +45,7 @@ def main() -> int:
                     process.kill()
                     process.communicate()
                     killed += 1
-                    if any(run.glob("checkpoint*.safetensors")):  # or the previous one, if killed between two renames
+                    if any(run.glob("checkpoint*.safetensors")):  # or the previous one, without hard links
                         line = command("--resume", run, "--device", options.device, "--quiet", *EVERY)
                     else:  # nothing had been written yet
                         line = command(*train, "--out", run, "--overwrite", *EVERY)
