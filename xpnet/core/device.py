@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -342,11 +343,31 @@ def _quota(folder: Path) -> float:
 
 @contextmanager
 def limit_threads(threads: int) -> Iterator[None]:
-    """Let the BLAS behind NumPy use `threads` threads inside this context: the thread count is part of a run."""
+    """Let the BLAS behind NumPy use `threads` threads inside this context: the thread count is part of a run.
+
+    There are fewer where no more can be started.
+    """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=threads, user_api="blas"):
+    with threadpool_limits(limits=startable_threads(threads), user_api="blas"):
         yield
+
+
+def startable_threads(threads: int) -> int:
+    """Return how many of `threads` threads this process can have; OpenBLAS waits for ever for one that it cannot."""
+    end, helpers = threading.Event(), []
+    try:
+        for _ in range(threads - 1):
+            helper = threading.Thread(target=end.wait, daemon=True)
+            helper.start()
+            helpers.append(helper)
+    except RuntimeError:  # "can't start new thread"
+        pass
+    finally:
+        end.set()
+    for helper in helpers:
+        helper.join()
+    return len(helpers) + 1
 
 
 def blas_kernels() -> dict[str, str]:
