@@ -27,6 +27,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .errors import DeviceBroken, DeviceError, DeviceMemoryError, DeviceUnavailable, one_line
+from .interrupts import DeferredInterrupt
 
 # An array of whichever module is in use. A Protocol with every operator would be longer than the mathematics.
 Array: TypeAlias = Any
@@ -356,17 +357,17 @@ def limit_threads(threads: int) -> Iterator[None]:
 def startable_threads(threads: int) -> int:
     """Return how many of `threads` threads this process can have; OpenBLAS waits for ever for one that it cannot."""
     end, helpers = threading.Event(), []
-    try:
-        for _ in range(threads - 1):
-            helper = threading.Thread(target=end.wait, daemon=True)
-            helper.start()
-            helpers.append(helper)
-    except RuntimeError:  # "can't start new thread"
-        pass
-    finally:
+    with DeferredInterrupt():  # Ctrl-C would leave some of them
+        try:
+            for _ in range(threads - 1):
+                helper = threading.Thread(target=end.wait, daemon=True)
+                helper.start()
+                helpers.append(helper)
+        except RuntimeError:  # "can't start new thread"
+            pass
         end.set()
-    for helper in helpers:
-        helper.join()
+        for helper in helpers:
+            helper.join()
     return len(helpers) + 1
 
 
