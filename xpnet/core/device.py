@@ -348,9 +348,12 @@ def limit_threads(threads: int) -> Iterator[None]:
 
     There are fewer where no more can be started.
     """
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import ThreadpoolController
 
-    with threadpool_limits(limits=startable_threads(threads), user_api="blas"):
+    blas = ThreadpoolController().select(user_api="blas")
+    if any(library.num_threads < threads for library in blas.lib_controllers):
+        threads = startable_threads(threads)
+    with blas.limit(limits=threads):
         yield
 
 
