@@ -308,7 +308,7 @@ def test_a_folder_that_is_moved_away(run, tmp_path, monkeypatch):
     said = (
         f"error: {folder / 'checkpoint.safetensors'}: No such file or directory; {model} holds the model as after epoch"
     )
-    assert (code, out, err) == (1, "", f"{said} 4\n")
+    assert (code, out, err) == (1, "", f"{said} 3\n")
     MLP.load(model)
     assert run(train, "--resume", other / "run")[0] == 0
     assert run(train, *RUN, "--out", tmp_path / "whole")[0] == 0
