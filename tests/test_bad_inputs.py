@@ -19,8 +19,8 @@ from limits import limited
 
 import xpnet
 from xpnet import MLP, Adam, Trainer, evaluate
-from xpnet.commands import doctor, predict, train
-from xpnet.lab import rates, search
+from xpnet.commands import doctor, predict, search, train
+from xpnet.lab import rates
 
 pytestmark = pytest.mark.usefixtures("no_downloads")
 

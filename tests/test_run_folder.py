@@ -250,11 +250,11 @@ def test_a_disk_that_is_full_at_the_start(disk, run, monkeypatch):
 
 
 MOMENTS = {
-    "a checkpoint": (Checkpoint, "write", 3, "model.safetensors"),
-    "the last checkpoint": (Checkpoint, "write", 6, "model.safetensors"),
-    "the history": (RunFolder, "add", 3, "model.safetensors"),
-    "the model": (RunFolder, "finish", 1, "model.safetensors"),
-    "the curves": ("xpnet.plots", "draw_curves", 1, "curves.png"),
+    "a checkpoint": (Checkpoint, "write", 3, ["checkpoint.safetensors"]),
+    "the last checkpoint": (Checkpoint, "write", 6, ["checkpoint.safetensors"]),
+    "the history": (RunFolder, "add", 3, ["history.jsonl", "checkpoint.safetensors"]),
+    "the model": (RunFolder, "finish", 1, ["model.safetensors"]),
+    "the curves": ("xpnet.plots", "draw_curves", 1, ["curves.png"]),
 }
 
 
@@ -270,7 +270,8 @@ def test_a_disk_that_fills_up(moment, disk, run, tmp_path, monkeypatch):
         full_before(disk, patch, owner, name, calls)
         code, out, err = run(train, *RUN, "--out", folder)
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith(f"error: {folder / named}: ")
+    assert err.startswith(tuple(f"error: {folder / one}: " for one in named))
+    assert (f"go on with --resume {folder}" in err) == (name in ("write", "add"))
     assert not list(folder.glob(".xpnet-*"))
     assert (folder / "model.safetensors").exists() == (moment == "the curves")
     disk.make_room()
@@ -324,4 +325,9 @@ def test_a_folder_whose_place_is_taken(run, tmp_path, monkeypatch):
 
     moved_at(3, monkeypatch, move)
     code, out, err = run(train, *RUN, "--out", folder)
-    assert (code, out, err) == (1, "", f"error: {folder}: Not a directory\n")
+    checkpoint = folder / "checkpoint.safetensors"
+    assert (code, out, err) == (
+        1,
+        "",
+        f"error: {checkpoint}: Not a directory; nor can {folder / 'model.safetensors'} be written\n",
+    )

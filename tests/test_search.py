@@ -375,7 +375,7 @@ def test_bad_spaces(space, message):
         ({"method": "bayes"}, "unknown method 'bayes'"),
         ({"method": "grid", "trials": 3}, "trials (3) goes with random search"),
         ({"trials": 0}, "trials must be at least 1"),
-        ({"seeds": [-1]}, "seeds must be at least 0"),
+        ({"seeds": [-1]}, "seed must be"),
         ({"halving": 1}, "halving must be at least 2"),
         ({"workers": 0}, "workers must be at least 1"),
         ({"base": replace(SHORT, early_stop=2), "halving": 2}, "halving needs a number of epochs, and no early_stop"),

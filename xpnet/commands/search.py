@@ -20,7 +20,7 @@ from ..core.files import write_atomically
 from ..model.metrics import TITLES
 from ..search.groups import groups_of
 from ..search.journal import Trial
-from ..search.search import METHODS, TRIALS, Results, search
+from ..search.search import METHODS, TRIALS, Results, configs_of, search
 from ..search.space import LINEAR, LOGARITHMIC, SEARCHABLE, WHOLE, Space
 from ..training.config import LONGEST, Config
 from ..training.run_folder import finite
@@ -57,6 +57,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         words = words or _default_space(base)
         space = Space({name: [_value(name, word) for word in tried] for name, tried in words.items()})
         seeds = None if options.seeds is None else [seed for word in options.seeds for seed in _seeds(word)]
+        numbers = {name: getattr(options, name) for name in ("method", "trials", "halving")}
+        configs_of(space, base, seeds=seeds, **numbers)  # what is wrong with them is found before data are read
     except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
         parser.error(str(error))
     data = load_data(base, offline=options.offline, quiet=options.quiet)

@@ -28,13 +28,13 @@ from ..training.checkpoint import Checkpoint, parse_every
 from ..training.choice import faster_device
 from ..training.compiled_step import CANNOT_TRACE, SWITCHED_OFF
 from ..training.config import read_options
-from ..training.run_folder import RunFolder, finite
+from ..training.run_folder import CHANGING, RunFolder, finite
 from ..training.runner import TOO_FEW
 from ..training.training import HistoryRow, Training
 from . import cli
 from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence, words_of
 
-MAY_CHANGE = ("device", "data_dir", "epochs", "steps", "on_divergence")  # in a run that is gone on with
+MAY_CHANGE = ("device", "data_dir", *CHANGING)  # in a run that is gone on with
 EVERY = "write the state into DIR (default: each epoch, at most every 30 s)"
 
 
@@ -186,15 +186,26 @@ def _fit(trainer: Trainer, arguments: dict[str, Any], folder: RunFolder | None, 
         state = str(error) or f"the model is as after {trainer.position}"
         how = "" if isinstance(error, DivergedError) else f"; go on with --resume {folder.path}"
         raise type(error)(f"{state}, and in {folder.model_path}{how}") from None
-    except OSError as error:  # the history could not be written; perhaps the model can
+    except OSError as error:
         if folder is None:
             raise
-        folder.save(trainer.model)
-        reason = f"{error.strerror}; {folder.model_path} holds the model as after {trainer.position}"
-        raise OSError(error.errno, reason, error.filename) from None
+        raise OSError(error.errno, f"{error.strerror}; {_rescue(trainer, folder)}", error.filename) from None
     note = None if folder is None else folder.finish(trainer.model, trainer.history)
     if note and not quiet:
         cli.tell(note)
+
+
+def _rescue(trainer: Trainer, folder: RunFolder) -> str:
+    """Write the model where another file of the run could not be written; return what is left of the run, in words."""
+    try:
+        folder.save(trainer.model)
+        kept = f"{folder.model_path} holds the model as after {trainer.position}"
+    except OSError:
+        kept = f"nor can {folder.model_path} be written"
+    checkpoint = folder.checkpoint(None)
+    if checkpoint.path.exists() or checkpoint.previous.exists():
+        kept += f"; go on with --resume {folder.path}"
+    return kept
 
 
 def _result(

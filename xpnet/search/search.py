@@ -15,6 +15,7 @@ import numpy as np
 from ..core.checks import check_int, elements, path_of, shown
 from ..core.device import CPU, Device, usable_processors
 from ..core.errors import DataError, did_you_mean
+from ..core.rng import check_seed
 from ..data import Dataset
 from ..data.dataset import HostArray
 from ..model.metrics import TITLES
@@ -146,19 +147,12 @@ def search(
         DataError: the journal is of another search.
     """
     base = Config() if base is None else base
-    points = _points(space, method, trials, base.seed)
-    given = [base.seed] if seeds is None else [check_int("seeds", seed, least=0) for seed in seeds]
-    base = base if base.held_out is not None else replace(base, validation=VALIDATION)
-    configs = [replace(base, **point, seed=seed) for point in points for seed in given]
-    data = prepare(base, data)
+    configs, searched = configs_of(space, base, method=method, trials=trials, seeds=seeds, halving=halving)
+    data = prepare(configs[0], data)
     for members in groups_of(configs):  # what is wrong with options is found before hours of training
         build([configs[members[0]]], data, CPU)
-    rungs = None
-    if halving is not None:
-        if base.early_stop is not None or base.epochs is None:
-            raise ValueError("halving needs a number of epochs, and no early_stop")
-        rungs = Halving(base.epochs, halving, len(configs))
-    results = Results(configs, list(points[0]), data, device)
+    rungs = None if halving is None or base.epochs is None else Halving(base.epochs, halving, len(configs))
+    results = Results(configs, searched, data, device)
     kept = None if journal is None else Journal(path_of(journal))
     done = {} if kept is None else _done(kept, results, rungs)
     count = _workers(executor, workers)
@@ -189,6 +183,29 @@ def search(
         results.interruption = error
     results.trials.sort(key=lambda trial: trial["trial"])
     return results
+
+
+def configs_of(
+    space: Space | dict[str, Any] | Sequence[Point],
+    base: Config,
+    *,
+    method: str = "random",
+    trials: int | None = None,
+    seeds: Iterable[int] | None = None,
+    halving: int | None = None,
+) -> tuple[list[Config], list[str]]:
+    """Return the options of each trial of a search, and the names of those that are searched over.
+
+    Arguments and errors are those of `search`.
+    """
+    points = _points(space, method, trials, base.seed)
+    given = [base.seed] if seeds is None else [check_seed(seed) for seed in seeds]
+    base = base if base.held_out is not None else replace(base, validation=VALIDATION)
+    if halving is not None:
+        check_int("halving", halving, least=2)
+        if base.early_stop is not None or base.epochs is None:
+            raise ValueError("halving needs a number of epochs, and no early_stop")
+    return [replace(base, **point, seed=seed) for point in points for seed in given], list(points[0])
 
 
 def _explained(ranks: HostArray, values: Sequence[Any]) -> float:

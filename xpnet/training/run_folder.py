@@ -34,6 +34,8 @@ FILES = (
     "checkpoint-previous.safetensors",
 )
 
+CHANGING = ("epochs", "steps", "on_divergence")  # options that a run may be resumed with others of
+
 
 class RunFolder:
     """A folder that one run writes into, as a context: it is locked until the context ends.
@@ -115,10 +117,10 @@ class RunFolder:
             raise DataError(f"the data from {data.source} are not those of the run in {self.path}")
 
     def go_on(self, config: Config, history: list[dict[str, Any]]) -> None:
-        """Write the history up to a checkpoint, and into config.json how long the run is now."""
+        """Write the history up to a checkpoint, and into config.json the options that may change."""
         lines = [json.dumps(finite(row)) + "\n" for row in history]
         write_atomically(self.path / FILES[1], "".join(lines))
-        options = self._config["options"] | {"epochs": config.epochs, "steps": config.steps}
+        options = self._config["options"] | {name: getattr(config, name) for name in CHANGING}
         if options != self._config["options"]:
             self._config["options"] = options
             self._write_config()
