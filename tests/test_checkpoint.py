@@ -175,6 +175,11 @@ def test_how_often_is_refused(text):
         parse_every(text)
 
 
+def test_how_often_is_text(tmp_path):
+    with pytest.raises(TypeError, match="checkpoint_every must be a string like 1epoch, .* not 5$"):
+        Checkpoint(tmp_path / "checkpoint.safetensors", every=5)
+
+
 def test_when_one_is_due(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -361,6 +366,9 @@ def _without_in_fit(name):
         lambda arrays, numbers: numbers.update(trainer=5),
         lambda arrays, numbers: numbers["fit"]["callbacks"]["EarlyStopping 0"].update(stopped=[True, False]),
         lambda arrays, numbers: numbers["fit"]["callbacks"]["EarlyStopping 0"].update(loss=[[], [1.0]]),
+        lambda arrays, numbers: numbers["fit"]["callbacks"]["EarlyStopping 0"].update(epoch=10**40),
+        lambda arrays, numbers: numbers["fit"]["callbacks"]["EarlyStopping 0"].update(epoch=3),
+        lambda arrays, numbers: numbers["fit"].update(begin=2, within=5),
     ],
 )
 def test_a_state_that_is_not_a_training(edit, checkpoints):

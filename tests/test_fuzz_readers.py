@@ -6,6 +6,7 @@ Valid files are damaged: bytes, sizes, pieces, and, where a checksum would stop 
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -24,11 +25,14 @@ from limits import limited
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from xpnet import MLP, DataError, ModelFileError
-from xpnet.data import load_npz
+from xpnet import MLP, Adam, Config, DataError, ModelFileError, Trainer, XpnetError
+from xpnet.data import load_digits, load_npz
 from xpnet.data.files import read_npz
 from xpnet.data.idx import read_idx
 from xpnet.data.pictures import FORMATS, read_picture
+from xpnet.training import Checkpoint
+from xpnet.training.config import read_options
+from xpnet.training.run_folder import RunFolder
 
 CASES = int(os.environ.get("XPNET_CASES", "400"))
 SECONDS = 5.0
@@ -216,6 +220,146 @@ def test_descriptions_of_models(tmp_path, monkeypatch, models, data, which):
 @given(data=st.data(), which=st.integers(0, 3))
 def test_model_files(tmp_path, models, data, which):
     survives(MLP.load, tmp_path / "m", data.draw(damaged(models[which][2])), ModelFileError, 100)
+
+
+# Checkpoints: the numbers are changed behind their digest; where a trainer takes them, it trains.
+
+
+X, Y = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 2
+
+
+def make_trainer(replicas):
+    return Trainer(MLP([4, 3, 2], batch_norm=True, replicas=replicas), Adam(0.01), batch_size=8, compile=False)
+
+
+def train(trainer, early_stop, **options):
+    return trainer.fit(X, Y, epochs=3, validation=(X, Y), early_stop=early_stop, **options)
+
+
+KINDS = [(None, None), (None, 2), (2, 2)]  # replicas, early_stop
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory):
+    """Numbers, arrays and bytes of checkpoints of each kind, in the middle of an epoch."""
+
+    def stop(step):
+        if step == 5:
+            raise KeyboardInterrupt
+
+    read = []
+    for replicas, early_stop in KINDS:
+        path = tmp_path_factory.mktemp("states") / "c.safetensors"
+        with pytest.raises(KeyboardInterrupt):
+            train(make_trainer(replicas), early_stop, checkpoint=Checkpoint(path, "1step"), on_step=stop)
+        with safe_open(path, "np") as file:
+            read.append((json.loads(file.metadata()["checkpoint"]), load_file(path), path.read_bytes()))
+    return read
+
+
+@cases
+@given(data=st.data(), which=st.integers(0, 2))
+def test_numbers_of_checkpoints(tmp_path, monkeypatch, states, data, which):
+    monkeypatch.setattr("xpnet.training.state_file.digest_of", lambda text, arrays: "right")
+    numbers, arrays, _ = states[which]
+    for _ in range(data.draw(st.integers(1, 3))):
+        numbers = changed(data.draw, numbers)
+        if not isinstance(numbers, dict):
+            break
+    arrays = dict(arrays)
+    if data.draw(st.booleans()):
+        name = data.draw(st.sampled_from(sorted(arrays)))
+        shape = data.draw(st.lists(st.integers(0, 4), max_size=3))
+        arrays[name] = np.zeros(shape, data.draw(st.sampled_from(["f4", "f8", "f2", "i8", "u1", "?"])))
+    path = tmp_path / "c.safetensors"
+    save_file(arrays, path, metadata={"checkpoint": json.dumps(numbers), "sha256": "right"})
+    replicas, early_stop = KINDS[which]
+    resumed = []
+
+    def read(path):
+        trainer = make_trainer(replicas)
+        trainer.resume(Checkpoint(path))
+        resumed.append(trainer)
+
+    survives(read, path, path.read_bytes(), ValueError, 100)
+    survives(lambda path: resumed.append(Trainer.load(path)), path, path.read_bytes(), XpnetError, 100)
+    for trainer in resumed:
+        try:
+            with limited(seconds=SECONDS):
+                train(trainer, early_stop)
+        except ValueError as error:
+            assert "the checkpoint is" in str(error)
+
+
+@cases
+@given(data=st.data(), which=st.integers(0, 2))
+def test_checkpoints(tmp_path, states, data, which):
+    def read(path):
+        return make_trainer(KINDS[which][0]).resume(Checkpoint(path))
+
+    survives(read, tmp_path / "c.safetensors", data.draw(damaged(states[which][2])), DataError, 100)
+
+
+# Options: text, and JSON values; what is read is checked once more with those of the command line.
+
+
+TOML = b"""# a run
+hidden = [100, 50]  # units
+batch-size = 1_000
+lr = 1e-3
+dtype = 'float64'
+dataset = "a\\u00e9.npz"
+batch_norm = true
+init = inf
+activation = \"\"\"relu\"\"\"
+seed = 0xff
+[momentum]
+a.b = {c = 1979-05-27T07:32:00Z}
+[[l1]]
+"""
+
+
+@contextlib.contextmanager
+def of(path):
+    """Name the file in errors that name an option, or the folder."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def read_config(path):
+    options = read_options(path)
+    with of(path):
+        Config(**options)
+
+
+@cases
+@given(data=st.data(), encoding=st.sampled_from(["utf-8", "utf-16"]))
+def test_options(tmp_path, data, encoding):
+    content = data.draw(damaged(TOML.decode().encode(encoding)))
+    survives(read_config, tmp_path / "a.toml", content, (TypeError, ValueError), 1000)
+
+
+@cases
+@given(data=st.data(), inside=st.booleans())
+def test_config_of_a_run(tmp_path, data, inside):
+    """Read as --resume reads it: the options, then the data and how long the run is."""
+    digits = load_digits()
+    kept = {"options": Config(hidden=(5,), epochs=2).as_dict(), "data": {"sha256": digits.fingerprint()}}
+    for _ in range(data.draw(st.integers(1, 3)) if inside else 0):
+        kept = changed(data.draw, kept)
+    content = json.dumps(kept).encode()
+    path = tmp_path / "config.json"
+    path.touch()
+
+    def read(path):
+        read_config(path)
+        with of(path), RunFolder(tmp_path, resume=True) as folder:
+            folder.check_data(digits)
+            folder.go_on(Config(epochs=3), [])
+
+    survives(read, path, content if inside else data.draw(damaged(content)), (TypeError, ValueError), 100)
 
 
 # Pictures: Pillow's memory is not Python's, so it is the address space that is bounded.

@@ -84,5 +84,10 @@ def printable(text: object) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return an error's class and message on one line, which is cut off where it is long."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    return quoted(f"{type(error).__name__}: {error}".rstrip(": "))
+
+
+def quoted(text: object) -> str:
+    """Return a text, or an error's message, on one line, which is cut off where it is long."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."

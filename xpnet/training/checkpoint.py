@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-from ..core.checks import path_of
+from ..core.checks import path_of, shown
 from ..core.errors import DataError
 from .callbacks import Callback
 from .state_file import TrainingState, read_state, write_state
@@ -95,7 +95,9 @@ class Checkpoint(Callback):
 
 
 def parse_every(text: str) -> tuple[float, str]:
-    """Return the number and the unit of "1epoch", "100steps" or "5minutes"; raise ValueError for anything else."""
+    """Return the number and the unit of "1epoch", "100steps" or "5minutes"; raise for anything else."""
+    if not isinstance(text, str):
+        raise TypeError(f"checkpoint_every must be a string like 1epoch, 100steps or 5minutes, not {shown(text)}")
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(epoch|step|minute)s?", text, re.ASCII)
     number = float(found[1]) if found else 0.0
     if found is None or not 0.0 < number < math.inf or (found[2] != "minute" and number != int(number)):

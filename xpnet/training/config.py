@@ -22,7 +22,7 @@ import numpy as np
 from ..compile import PRECISIONS
 from ..core.checks import check_float, check_int, elements, float_type, path_of, shown
 from ..core.device import check_request, usable_processors
-from ..core.errors import did_you_mean
+from ..core.errors import did_you_mean, quoted
 from ..core.rng import check_seed
 from ..data import DATASETS, TASKS
 from ..data.files import decode_text
@@ -37,6 +37,7 @@ VALIDATION_FOR_EARLY_STOP = 0.1
 MOST_THREADS = 1024
 LONGEST = 2**20  # bytes of a file of options
 PATIENCE = 10  # seconds in which something must come from a pipe with options
+MOST_DOTS = 100  # in a line of TOML: tomllib takes the square of a key's parts, 1 GB for one of 32 kB
 MOST_DEFAULT_THREADS = 8  # even large products gain little from more
 # Multiplications in the largest product from which a second BLAS thread helps an eager step. Below, it gains next to
 # nothing, and on a busy machine, where the two wait for each other, it loses much: see docs/decisions/threads.md.
@@ -275,7 +276,7 @@ def check_names(options: Mapping[str, object], source: object) -> None:
     known = [field.name for field in fields(Config)]
     for name in options:
         if name not in known:
-            raise ValueError(f"{source}: unknown option {name!r}: {did_you_mean(name, known)}")
+            raise ValueError(f"{source}: unknown option {shown(name)}: {did_you_mean(name, known)}")
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -307,6 +308,8 @@ def read_options(path: Path) -> dict[str, Any]:
         if len(start) > LONGEST:
             raise ValueError(f"it is longer than {LONGEST} bytes")
         text = decode_text(start)
+        if kind == "TOML" and any(line.count(".") > MOST_DOTS for line in text.split("\n")):
+            raise ValueError(f"it has a line of more than {MOST_DOTS} dots")
         content: Any = json.loads(text) if kind == "JSON" else tomllib.loads(text)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -315,7 +318,7 @@ def read_options(path: Path) -> dict[str, Any]:
             f"{path} is no {kind}: it is no text in UTF-8 or UTF-16 ({error}); save it as UTF-8"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no {kind}: {error}") from error
+        raise ValueError(f"{path} is no {kind}: {quoted(error)}") from error
     if kind == "JSON":
         content = content.get("options") if isinstance(content, dict) else None
         if not isinstance(content, dict):

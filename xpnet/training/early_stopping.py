@@ -63,6 +63,8 @@ class EarlyStopping(Callback):
         """Take the best arrays and losses of a checkpoint."""
         best = self._new_best(trainer)
         best.load(arrays, values)
+        if not ((best.epoch >= -1) & (best.epoch <= trainer.epoch)).all():
+            raise ValueError(f"its best epoch is {best.epoch.tolist()}, of {trainer.epoch}")
         self._best, self._resumed = best, True
 
     def __repr__(self) -> str:

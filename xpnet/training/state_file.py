@@ -80,6 +80,9 @@ def read_state(path: Path) -> TrainingState:
     wrong = [name for name, valid in VALID.items() if name not in numbers or not valid(numbers[name])]
     if not wrong and len(numbers["history"]) != numbers["epoch"]:
         wrong = ["history"]
+    fit = None if wrong else numbers["fit"]
+    if fit is not None and fit["begin"] + fit["within"] > numbers["step"]:
+        wrong = ["begin, within or step"]
     if wrong:
         raise DataError(f"{path} is no checkpoint of a training: {', '.join(wrong)} missing or wrong")
     return TrainingState(arrays, numbers)
@@ -89,19 +92,22 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
-def _is_scale(value: Any) -> bool:
-    values = value if isinstance(value, list) else [value]
-    return all(type(one) is float and 0.0 < one <= 1.0 for one in values)
+def _is_float(value: Any) -> bool:
+    return type(value) is float
 
 
-def _is_best_epoch(value: Any) -> bool:
-    values = value if isinstance(value, list) else [value]
-    return value is None or all(type(one) is int for one in values)
+def _each(valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """A check of a value, or of a list with one of each replica."""
+    return lambda value: all(map(valid, value)) if isinstance(value, list) else valid(value)
+
+
+def _holds(value: Any, checks: Mapping[str, Callable[[Any], bool]]) -> bool:
+    """Whether this is an object with all of these parts, each as it should be."""
+    return isinstance(value, dict) and all(name in value and valid(value[name]) for name, valid in checks.items())
 
 
 def _is_history(value: Any) -> bool:
-    names = {"epoch", "step", "seconds", "train_loss"}
-    return isinstance(value, list) and all(isinstance(row, dict) and names <= row.keys() for row in value)
+    return isinstance(value, list) and all(_holds(row, VALID_ROW) for row in value)
 
 
 def _are_counts(value: Any) -> bool:
@@ -111,18 +117,12 @@ def _are_counts(value: Any) -> bool:
     )
 
 
-def _is_fit(value: Any) -> bool:
-    """Whether this is a fit in progress, or None."""
-    return value is None or (
-        isinstance(value, dict) and all(name in value and valid(value[name]) for name, valid in VALID_FIT.items())
-    )
-
-
+VALID_ROW = {"epoch": _is_count, "step": _is_count, "seconds": _is_float, "train_loss": _each(_is_float)}
 VALID_FIT: dict[str, Callable[[Any], bool]] = {
     "rows": _is_count,
     "begin": _is_count,
     "within": _is_count,
-    "seconds": lambda value: type(value) is float,
+    "seconds": _is_float,
     "counts": _are_counts,
     "callbacks": lambda value: isinstance(value, dict) and all(isinstance(one, dict) for one in value.values()),
 }
@@ -133,8 +133,8 @@ VALID: dict[str, Callable[[Any], bool]] = {
     "epoch": _is_count,
     "history": _is_history,
     "trainer": lambda value: isinstance(value, dict),
-    "rate_scale": _is_scale,
-    "best_epoch": _is_best_epoch,
-    "fit": _is_fit,
+    "rate_scale": _each(lambda value: type(value) is float and 0.0 < value <= 1.0),
+    "best_epoch": lambda value: value is None or _each(lambda one: one == -1 or _is_count(one))(value),
+    "fit": lambda value: value is None or _holds(value, VALID_FIT),
 }
 """Checks of the numbers of a state, by name."""
