@@ -1,8 +1,9 @@
 """Kill a training at random moments, resume it each time, and compare its model with that of a run nobody killed.
 
-    python scripts/kills.py [--kills 200] [--device cpu] [TRAIN OPTIONS...]
+    python scripts/kills.py [--kills 200] [--device cpu] [--checkpoint-every 3steps] [TRAIN OPTIONS...]
 
-It ends with status 1 where a byte differs, or where a run could not be resumed. The result is a line of JSON.
+It ends with status 1 where a byte differs, where the last checkpoint was not whole, or where a run could not be resumed
+or began anew. The result is a line of JSON.
 """
 
 from __future__ import annotations
@@ -15,10 +16,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+from xpnet import DataError
+from xpnet.core.device import get_device
+from xpnet.training import Checkpoint
+from xpnet.training.run_folder import machine, versions
 
 TRAIN = ["--dataset", "digits", "--hidden", "100", "--dropout", "0.2", "--validation", "0.1", "--early-stop", "500"]
-LENGTH = ["--epochs", "400"]
-EVERY = ["--checkpoint-every", "3steps"]
+TRAIN += ["--epochs", "400"]
+History = list[dict[str, Any]]
 
 
 def main() -> int:
@@ -26,37 +33,71 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--checkpoint-every", default="3steps")
     options, others = parser.parse_known_args()
-    train = [*TRAIN, *LENGTH, "--device", options.device, "--quiet", *others]
-    moments, killed, runs, faults = random.Random(0), 0, 0, []
+    every = ["--device", options.device, "--quiet", "--checkpoint-every", options.checkpoint_every]
+    train = [*TRAIN, *others]
+    moments, killed, resumed, runs, faults = random.Random(0), 0, 0, 0, []
+    started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole"
-        started = time.monotonic()
-        subprocess.run(command(*train, "--out", whole), check=True, capture_output=True)
+        subprocess.run(command(*train, *every, "--out", whole), check=True, capture_output=True)
         longest = time.monotonic() - started
         while killed < options.kills:
-            run, line = Path(folder) / f"run{runs}", command(*train, "--out", Path(folder) / f"run{runs}", *EVERY)
             runs += 1
+            run, kept = Path(folder) / f"run{runs}", None
             while True:
-                process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                words = [*train, "--out", run, "--overwrite"] if kept is None else ["--resume", run]
+                process = subprocess.Popen(command(*words, *every), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
                 try:
-                    _, said = process.communicate(timeout=moments.uniform(0.2, longest))
+                    _, said = process.communicate(timeout=moments.uniform(0.3, longest / 3))
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.communicate()
-                    killed += 1
-                    if any(run.glob("checkpoint*.safetensors")):  # or the previous one, without hard links
-                        line = command("--resume", run, "--device", options.device, "--quiet", *EVERY)
-                    else:  # nothing had been written yet
-                        line = command(*train, "--out", run, "--overwrite", *EVERY)
-                    continue
-                if process.returncode:
-                    faults.append(said.decode(errors="replace").strip())
-                elif (run / "model.safetensors").read_bytes() != (whole / "model.safetensors").read_bytes():
-                    faults.append(f"the model of run {runs} is another one")
-                break
-    print(json.dumps({"kills": killed, "runs": runs, "device": options.device, "faults": faults}))
+                    killed, resumed = killed + 1, resumed + (kept is not None)
+                    kept, fault = state(run, kept)
+                else:
+                    fault = said.decode(errors="replace").strip() if process.returncode else differing(run, whole, kept)
+                faults += [f"run {runs}: {fault}"] * bool(fault)
+                if fault or process.returncode >= 0:
+                    break
+    found = {"kills": killed, "of_resumed": resumed, "runs": runs, "faults": faults, "device": options.device}
+    found |= {"seconds_of_a_run": round(longest, 1), "seconds": round(time.monotonic() - started)}
+    found |= {
+        "options": [*map(str, train), *every],
+        "machine": machine(get_device(options.device)),
+        "versions": versions(),
+    }
+    print(json.dumps(found))
     return int(bool(faults))
+
+
+def state(run: Path, before: History | None) -> tuple[History | None, str | None]:
+    """Return the history in the last checkpoint of a run that was killed, and a fault of it; None for none."""
+    checkpoints = Checkpoint(run / "checkpoint.safetensors")
+    if not (checkpoints.path.exists() or checkpoints.previous.exists()):
+        return None, None if before is None else "its checkpoints are gone"
+    try:
+        found, note = checkpoints.read()
+    except DataError as error:
+        return None, str(error)
+    # Between two renames, only the previous one is there.
+    damaged = note if note is not None and checkpoints.path.exists() else None
+    history: History = found.numbers["history"]
+    return history, damaged or began_anew(history, before)
+
+
+def differing(run: Path, whole: Path, before: History | None) -> str | None:
+    """Return the fault of a run that has ended; None for none."""
+    if (run / "model.safetensors").read_bytes() != (whole / "model.safetensors").read_bytes():
+        return "the model is another one"
+    rows = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+    return began_anew(rows, before)
+
+
+def began_anew(rows: History, before: History | None) -> str | None:
+    """Say so where a history does not go on from the one before; its seconds would be others."""
+    return None if before is None or rows[: len(before)] == before else "it began anew"
 
 
 def command(*arguments: object) -> list[str]:

@@ -100,18 +100,22 @@ def test_a_training_that_has_ended_stays_as_it_was(checkpoints):
         assert result(fit(again, checkpoints, **options)) == ended
 
 
-@pytest.mark.parametrize("lost", ["state m", "buffers", "sums loss", "EarlyStopping 0 values"])
-def test_each_part_of_the_state_counts(lost, checkpoints):
-    """At a rate at which the second epoch is the best."""
+@pytest.mark.parametrize("how", ["zero", "stale"])
+def test_each_part_of_the_state_counts(how, checkpoints):
+    """No array may be missing, or be an earlier one. (At this rate, the second epoch is the best.)"""
     whole = result(fit(trainer(rate=0.3, seed=2)))
     assert whole[-1] < EPOCHS
+    fit(trainer(rate=0.3, seed=2), checkpoints, 1)
+    earlier, _ = checkpoints.read()
     fit(trainer(rate=0.3, seed=2), checkpoints, 14)
     state, _ = checkpoints.read()
-    arrays = state.arrays | {lost: np.zeros_like(state.arrays[lost])}
-    checkpoints.write(TrainingState(arrays, state.numbers))
-    again = trainer(rate=0.3, seed=2)
-    again.resume(checkpoints)
-    assert result(fit(again, checkpoints)) != whole
+    for name, array in state.arrays.items():
+        other = np.zeros_like(array) if how == "zero" else earlier.arrays[name]
+        assert (array != other).any(), name
+        checkpoints.write(TrainingState(state.arrays | {name: other}, state.numbers))
+        again = trainer(rate=0.3, seed=2)
+        again.resume(checkpoints)
+        assert result(fit(again, checkpoints)) != whole, name
 
 
 def test_another_trainer_is_refused(checkpoints):
@@ -196,39 +200,119 @@ def test_when_one_is_due(tmp_path, monkeypatch):
 # The command
 
 LONG = ["--dataset", "digits", "--hidden", "40", "--dropout", "0.2", "--epochs", "60", "--quiet"]
+EVERY = ["--checkpoint-every", "1step"]
+# Faults that the comparison must find, as code that runs before the command; with DIE, it is killed in its 45th write.
+DIE = """
+import os, signal
+from xpnet.training import state_file as checkpoint
+write_atomically, writes = checkpoint.write_atomically, []
+
+def write(path, content, previous=None):
+    writes.append(path)
+    write_atomically(path, content, previous=previous)
+    if len(writes) == 45:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoint.write_atomically = write
+"""
+IN_PLACE = """
+def write_atomically(path, content, previous=None):  # it should go to another file, which is renamed when it is whole
+    if previous is not None and path.exists():
+        path.replace(previous)
+    path.write_bytes(content[: len(content) // 2] if len(writes) == 45 else content)
+"""
+STALE = """
+from dataclasses import replace
+from xpnet.training.checkpoint import Checkpoint
+write_state, first = Checkpoint.write, []
+
+def write_stale(self, state):
+    first.append(state.arrays["{name}"].copy())
+    write_state(self, replace(state, arrays=state.arrays | {{"{name}": first[0]}}))
+
+Checkpoint.write = write_stale
+"""
+FROM_ZERO = """
+from xpnet import Trainer
+Trainer.resume = lambda self, checkpoints: None
+"""
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "xpnet.train", *map(str, arguments)]
+def command(*arguments, fault=""):
+    start = (
+        ["-c", f"{fault}\nfrom xpnet.train import main\nraise SystemExit(main())"] if fault else ["-m", "xpnet.train"]
+    )
+    return [sys.executable, *start, *map(str, arguments)]
 
 
-def written(folder):
-    """When the last checkpoint was written; None without one."""
+def length(folder):
+    """Bytes of the history so far."""
     with contextlib.suppress(FileNotFoundError):
-        return (folder / "checkpoint.safetensors").stat().st_mtime_ns
+        return (folder / "history.jsonl").stat().st_size
+    return 0
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def without_seconds(rows):
+    return [row | {"seconds": None} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    subprocess.run(command(*LONG, "--out", folder), check=True, capture_output=True)
+    return folder
+
+
+def check_kills(folder, whole, waits, fault=""):
+    """Kill a run some time after its next epoch, and resume it: it must go on, and end with the whole one's bytes."""
+    checkpoints, kept = Checkpoint(folder / "checkpoint.safetensors"), []
+    run = command(*LONG, *EVERY, "--out", folder, fault=fault)
+    for wait in waits:
+        before = length(folder)
+        process = subprocess.Popen(run, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and length(folder) <= before:
+            time.sleep(0.005)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(wait)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        state, note = checkpoints.read()
+        assert state.numbers["epoch"] < 60, "the run ended before it was killed"
+        assert note is None or "there is no checkpoint" in note, "the last checkpoint is not whole"
+        kept.append(state.numbers["history"])
+        run = command("--resume", folder, "--quiet", *EVERY, fault=fault)
+    subprocess.run(run[:-2], check=True, capture_output=True)
+    rows = rows_of(folder)
+    assert all(rows[: len(some)] == some != [] for some in kept), "the run began anew"  # `seconds` would be others
+    assert without_seconds(rows) == without_seconds(rows_of(whole)), "the history is another one"
+    one, other = ((path / "model.safetensors").read_bytes() for path in (whole, folder))
+    assert one == other, "the model is another one"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_killed_again_and_again(tmp_path):
-    """The model file is that of a run that nothing happened to, byte for byte."""
-    subprocess.run(command(*LONG, "--out", tmp_path / "whole"), check=True, capture_output=True)
-    killed, kills, last = tmp_path / "killed", 0, None
-    run = command(*LONG, "--out", killed, "--checkpoint-every", "3steps")
-    for wait in (0.05, 0.2, 0.4):
-        process = subprocess.Popen(run, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        while process.poll() is None and written(killed) == last:
-            time.sleep(0.005)
-        time.sleep(wait)
-        process.kill()
-        kills += process.wait() == -signal.SIGKILL
-        last = written(killed)
-        run = command("--resume", killed, "--checkpoint-every", "3steps", "--quiet")
-    assert kills
-    subprocess.run(run, check=True, capture_output=True)
-    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed"))
-    assert one == other
-    rows = [json.loads(line) for line in (killed / "history.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [row["epoch"] for row in rows] == list(range(1, 61))
+def test_killed_again_and_again(whole, tmp_path):
+    check_kills(tmp_path / "run", whole, [0.02, 0.05, 0.1])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("", None),
+        (IN_PLACE, "the last checkpoint is not whole"),
+        (STALE.format(name="sums loss"), "the history is another one"),
+        (FROM_ZERO, "the run began anew"),
+    ],
+    ids=["none", "in place", "stale", "from zero"],
+)
+def test_kills_that_find_a_fault(fault, words, whole, tmp_path):
+    with pytest.raises(AssertionError, match=words) if words else contextlib.nullcontext():
+        check_kills(tmp_path / "run", whole, [60.0], DIE + fault)
 
 
 def test_what_cannot_be_resumed(run, tmp_path):
