@@ -180,10 +180,8 @@ def changed(draw, value):
     return value
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """Descriptions and tensors of model files of each kind."""
-    path = tmp_path_factory.mktemp("models") / "m"
+def model_files(path):
+    """Descriptions, tensors and bytes of model files of each kind."""
     read = []
     for arguments in (
         {"sizes": [4, 3, 2]},
@@ -195,6 +193,11 @@ def models(tmp_path_factory):
         with safe_open(path, "np") as file:
             read.append((json.loads(file.metadata()["xpnet"]), load_file(path), path.read_bytes()))
     return read
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return model_files(tmp_path_factory.mktemp("models") / "m")
 
 
 @cases
@@ -226,21 +229,29 @@ def test_model_files(tmp_path, models, data, which):
 
 
 X, Y = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 2
-
-
-def make_trainer(replicas):
-    return Trainer(MLP([4, 3, 2], batch_norm=True, replicas=replicas), Adam(0.01), batch_size=8, compile=False)
+KINDS = [(None, None), (None, 2), (2, 2)]  # replicas, early_stop
 
 
 def train(trainer, early_stop, **options):
     return trainer.fit(X, Y, epochs=3, validation=(X, Y), early_stop=early_stop, **options)
 
 
-KINDS = [(None, None), (None, 2), (2, 2)]  # replicas, early_stop
+def make_trainer(replicas):
+    return Trainer(MLP([4, 3, 2], batch_norm=True, replicas=replicas), Adam(0.01), batch_size=8, compile=False)
 
 
-@pytest.fixture(scope="module")
-def states(tmp_path_factory):
+def go_on(path, replicas, early_stop):
+    """Resume, and train on."""
+    trainer = make_trainer(replicas)
+    trainer.resume(Checkpoint(path))
+    try:
+        train(trainer, early_stop)
+    except ValueError as error:
+        assert "the checkpoint is" in str(error)
+        raise ValueError(f"{path}: {error}") from None
+
+
+def checkpoint_files(path):
     """Numbers, arrays and bytes of checkpoints of each kind, in the middle of an epoch."""
 
     def stop(step):
@@ -249,12 +260,16 @@ def states(tmp_path_factory):
 
     read = []
     for replicas, early_stop in KINDS:
-        path = tmp_path_factory.mktemp("states") / "c.safetensors"
         with pytest.raises(KeyboardInterrupt):
             train(make_trainer(replicas), early_stop, checkpoint=Checkpoint(path, "1step"), on_step=stop)
         with safe_open(path, "np") as file:
             read.append((json.loads(file.metadata()["checkpoint"]), load_file(path), path.read_bytes()))
     return read
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory):
+    return checkpoint_files(tmp_path_factory.mktemp("states") / "c.safetensors")
 
 
 @cases
@@ -273,31 +288,15 @@ def test_numbers_of_checkpoints(tmp_path, monkeypatch, states, data, which):
         arrays[name] = np.zeros(shape, data.draw(st.sampled_from(["f4", "f8", "f2", "i8", "u1", "?"])))
     path = tmp_path / "c.safetensors"
     save_file(arrays, path, metadata={"checkpoint": json.dumps(numbers), "sha256": "right"})
-    replicas, early_stop = KINDS[which]
-    resumed = []
-
-    def read(path):
-        trainer = make_trainer(replicas)
-        trainer.resume(Checkpoint(path))
-        resumed.append(trainer)
-
-    survives(read, path, path.read_bytes(), ValueError, 100)
-    survives(lambda path: resumed.append(Trainer.load(path)), path, path.read_bytes(), XpnetError, 100)
-    for trainer in resumed:
-        try:
-            with limited(seconds=SECONDS):
-                train(trainer, early_stop)
-        except ValueError as error:
-            assert "the checkpoint is" in str(error)
+    survives(lambda path: go_on(path, *KINDS[which]), path, path.read_bytes(), ValueError, 100)
+    survives(Trainer.load, path, path.read_bytes(), XpnetError, 100)
 
 
 @cases
 @given(data=st.data(), which=st.integers(0, 2))
 def test_checkpoints(tmp_path, states, data, which):
-    def read(path):
-        return make_trainer(KINDS[which][0]).resume(Checkpoint(path))
-
-    survives(read, tmp_path / "c.safetensors", data.draw(damaged(states[which][2])), DataError, 100)
+    content = data.draw(damaged(states[which][2]))
+    survives(lambda path: go_on(path, *KINDS[which]), tmp_path / "c.safetensors", content, DataError, 100)
 
 
 # Options: text, and JSON values; what is read is checked once more with those of the command line.
@@ -341,25 +340,27 @@ def test_options(tmp_path, data, encoding):
     survives(read_config, tmp_path / "a.toml", content, (TypeError, ValueError), 1000)
 
 
+DIGITS = load_digits()
+RUN = {"options": Config(hidden=(5,), epochs=2).as_dict(), "data": {"sha256": DIGITS.fingerprint()}}
+
+
+def read_run(path):
+    """Read a config.json as --resume does: the options, then the data and how long the run is."""
+    read_config(path)
+    with of(path), RunFolder(path.parent, resume=True) as folder:
+        folder.check_data(DIGITS)
+        folder.go_on(Config(epochs=3), [])
+
+
 @cases
 @given(data=st.data(), inside=st.booleans())
 def test_config_of_a_run(tmp_path, data, inside):
-    """Read as --resume reads it: the options, then the data and how long the run is."""
-    digits = load_digits()
-    kept = {"options": Config(hidden=(5,), epochs=2).as_dict(), "data": {"sha256": digits.fingerprint()}}
+    kept = RUN
     for _ in range(data.draw(st.integers(1, 3)) if inside else 0):
         kept = changed(data.draw, kept)
     content = json.dumps(kept).encode()
-    path = tmp_path / "config.json"
-    path.touch()
-
-    def read(path):
-        read_config(path)
-        with of(path), RunFolder(tmp_path, resume=True) as folder:
-            folder.check_data(digits)
-            folder.go_on(Config(epochs=3), [])
-
-    survives(read, path, content if inside else data.draw(damaged(content)), (TypeError, ValueError), 100)
+    content = content if inside else data.draw(damaged(content))
+    survives(read_run, tmp_path / "config.json", content, (TypeError, ValueError), 100)
 
 
 # Pictures: Pillow's memory is not Python's, so it is the address space that is bounded.
@@ -367,6 +368,10 @@ def test_config_of_a_run(tmp_path, data, inside):
 
 @pytest.fixture(scope="module")
 def pictures():
+    return picture_files()
+
+
+def picture_files():
     """A picture in each format and depth."""
     image = pytest.importorskip("PIL.Image")
     files = []
