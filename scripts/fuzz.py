@@ -30,8 +30,8 @@ from typing import Any
 from xpnet.core.device import processor_name
 from xpnet.training.run_folder import versions
 
-WORDS = [b"-1", b"0", b"1e999", b"0.5", b"9" * 20, b"null", b"true", b"[]", b"{}", b'""', b"[[]]", b"a.b", b"=", b"\n"]
-TOKENS = re.compile(rb'"[^"]*"|-?\d[\d.e+-]*|\w+|[^\w\s]')
+WORDS = [*rb""" -1 0 1e999 0.5 99999999999999999999 null true [] {} "" [[]] '|O8' a.b = """.split(), b"\n"]
+TOKENS = re.compile(rb'"[^"]*"|\'[^\']*\'|-?\d[\d.e+-]*|\w+|[^\w\s]')
 SIZES = [number.to_bytes(4, order) for number in (1, 255, 2**16, 2**31, 2**32 - 1) for order in ("big", "little")]
 Arc = tuple[object, int, int]  # code, and two of its lines
 Input = tuple[int, bytes]  # number of a form, and what a file is made of

@@ -67,7 +67,8 @@ def make_readers(folder):
 
     npz = [files.zipped({"x.npy": npy[0], "y.npy": npy[2]}, kind) for kind in (0, 8)]
     x, y = npy_pair = [files.npy_of(array) for array in ([[0.5, 1], [2, 3]], [0, 1])]
-    npz.append(files.zipped({"x.npy": x, "y.npy": y}, 0))
+    words = files.npy_of(["a", "b"])
+    npz += [files.zipped({"x.npy": x, "y.npy": labels}, 0) for labels in (y, words)]
     forms = [
         (npz, bytes),
         (npy + npy_pair, lambda content: files.zipped({"x.npy": content, "y.npy": y}, 0)),
