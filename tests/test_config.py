@@ -40,6 +40,7 @@ from xpnet.training.config import default_threads, read_options
         ({"optimizer": "adan"}, "did you mean 'adam'"),
         ({"dataset": "minst"}, "did you mean 'mnist'"),
         ({"dtype": "float16"}, "dtype"),
+        ({"dtype": ",float64"}, "dtype must be float32 or float64, not ',float64'"),
         ({"init": [3]}, r"init must be a string or a number, not \[3\]"),
         ({"init": "hee"}, "unknown initializer 'hee': did you mean 'he'"),
         ({"init": 0}, "init must be finite and above 0 and below 1e.30, not 0.0"),

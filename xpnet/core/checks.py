@@ -52,7 +52,7 @@ def float_type(name: str, value: Any) -> str:
     """
     try:
         found = "none" if value is None else str(np.dtype(value).name)
-    except (TypeError, ValueError):
+    except (SyntaxError, TypeError, ValueError):  # NumPy parses text before a comma as Python
         found = "none"
     if found not in FLOATS:
         raise ValueError(f"{name} must be float32 or float64, not {shown(value)}")
