@@ -32,6 +32,7 @@ from xpnet.training.run_folder import versions
 
 WORDS = [*rb""" -1 0 1e999 0.5 99999999999999999999 null true [] {} "" [[]] '|O8' a.b = """.split(), b"\n"]
 TOKENS = re.compile(rb'"[^"]*"|\'[^\']*\'|-?\d[\d.e+-]*|\w+|[^\w\s]')
+NUMBERS = re.compile(rb"-?\d+(\.\d+)?(e[+-]?\d+)?")
 SIZES = [number.to_bytes(4, order) for number in (1, 255, 2**16, 2**31, 2**32 - 1) for order in ("big", "little")]
 Arc = tuple[object, int, int]  # code, and two of its lines
 Input = tuple[int, bytes]  # number of a form, and what a file is made of
@@ -42,12 +43,15 @@ def mutated(choose: random.Random, content: bytes, other: bytes) -> bytes:
     for _ in range(choose.choice([1, 1, 2, 4])):
         start = choose.randint(0, len(content))
         end = min(len(content), start + choose.choice([1, 1, 2, 4, 64]))
-        tokens = list(TOKENS.finditer(content))
-        if tokens and choose.random() < 0.5:
-            start, end = choose.choice(tokens).span()
+        kind = choose.choice([None, None, TOKENS, NUMBERS])
+        spans = [found.span() for found in kind.finditer(content)] if kind else []
+        start, end = choose.choice(spans) if spans else (start, end)
         some = choose.randint(0, len(other))
         new = [b"", choose.randbytes(end - start), choose.choice(SIZES), choose.choice(WORDS), content[start:end] * 3]
         new += [other[some : some + end - start], choose.choice(TOKENS.findall(other) or [b""])]
+        if spans and kind is NUMBERS:
+            near = float(content[start:end]) + choose.choice([-1, 1])
+            new = [b"0", b"1", b"%g" % near, *choose.choices(WORDS, k=2)]
         content = content[:start] + choose.choice(new) + content[end:] * (choose.random() > 0.02)
     return content[: 2**14]
 
