@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import importlib.util
 import io
 import itertools
 import json
@@ -105,8 +104,10 @@ def fuzz(reader: Any, folder: Path, choose: random.Random, cases: Iterable[int])
 
 def branches(reader: Any, folder: Path, kept: list[Input]) -> dict[str, Any]:
     """Return the number of branches of a reader's functions, of those taken, and those never taken, by function."""
-    import coverage
-
+    try:
+        import coverage
+    except ImportError:
+        return {}
     measured = coverage.Coverage(branch=True, data_file=None, source=["xpnet"], config_file=False)
     with measured.collect():
         for form, content in kept:
@@ -126,11 +127,6 @@ def branches(reader: Any, folder: Path, kept: list[Input]) -> dict[str, Any]:
     return {"branches": taken + sum(map(len, never.values())), "taken": taken, "never": never}
 
 
-def goes_on(end: float, case: int) -> bool:
-    """Whether there is time for another case."""
-    return time.monotonic() < end
-
-
 def main() -> int:
     """Fuzz each reader; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -143,11 +139,11 @@ def main() -> int:
         sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
         made = importlib.import_module("readers").make_readers(Path(name))
         for one in options.readers or made:
-            cases = itertools.takewhile(partial(goes_on, time.monotonic() + options.seconds), itertools.count())
+            end = time.monotonic() + options.seconds
+            cases = itertools.takewhile(lambda _, end=end: time.monotonic() < end, itertools.count())  # type: ignore[misc]
             found, kept = fuzz(made[one], Path(name), random.Random(options.seed), cases)
-            if importlib.util.find_spec("coverage"):
-                found |= branches(made[one], Path(name), kept)
-            print(json.dumps({"reader": one, "seconds": options.seconds, "seed": options.seed} | found), flush=True)
+            found |= branches(made[one], Path(name), kept) | {"seconds": options.seconds, "seed": options.seed}
+            print(json.dumps({"reader": one} | found), flush=True)
             broken = broken or bool(found["faults"])
     print(json.dumps({"processor": processor_name(), "versions": versions()}))
     return int(broken)
