@@ -135,9 +135,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     broken = False
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as valid:
         sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-        made = importlib.import_module("readers").make_readers(Path(name))
+        made = importlib.import_module("readers").make_readers(Path(valid))
         for one in options.readers or made:
             end = time.monotonic() + options.seconds
             cases = itertools.takewhile(lambda _, end=end: time.monotonic() < end, itertools.count())  # type: ignore[misc]

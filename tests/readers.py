@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import test_fuzz_readers as files
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from xpnet import MLP, DataError, ModelFileError, Trainer, XpnetError
 from xpnet.data import load_npz, pictures
@@ -58,8 +59,16 @@ def counted(arrays, content):
     return save(arrays, metadata={"checkpoint": text, "sha256": digest_of(text, arrays)})
 
 
+def mended(make, key, content):
+    """The file that `make` makes of the tensors and the text that are left in a damaged one."""
+    with contextlib.suppress(Exception):
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return make(load(content), header["__metadata__"][key].encode())
+    return content
+
+
 def make_readers(folder):
-    """Make the readers; valid files are written into a folder."""
+    """Make the readers; valid files are written into a folder, which must be none that is read from."""
     found = {}
     idx, npy = ([make(array) for array in files.ARRAYS] for make in (files.idx_bytes, files.npy_of))
     forms = [(idx, bytes), (idx, gzip.compress)]
@@ -83,7 +92,8 @@ def make_readers(folder):
     found["npz"] = Reader(functions, "a", load_npz, DataError, 3 * 1032, forms)
 
     models = files.model_files(folder / "m")
-    forms = [([content for *_, content in models], bytes)]
+    whole = [content for *_, content in models]
+    forms = [(whole, bytes), (whole, partial(mended, described, "xpnet"))]
     forms += [([json.dumps(one).encode()], partial(described, tensors)) for one, tensors, _ in models]
     functions = {"model/model_file.py": ".", "model/mlp.py": "build_model|_by_name"}
     found["model"] = Reader(functions, "m", MLP.load, ModelFileError, 100, forms)
@@ -98,7 +108,8 @@ def make_readers(folder):
         "training/early_stopping.py": "EarlyStopping.load|BestCheckpoint.load",
     }
     for number, (kind, (numbers, arrays, content)) in enumerate(zip(files.KINDS, states, strict=True)):
-        forms = [([content], bytes), ([json.dumps(numbers).encode()], partial(counted, arrays))]
+        forms = [([content], bytes), ([content], partial(mended, counted, "checkpoint"))]
+        forms += [([json.dumps(numbers).encode()], partial(counted, arrays))]
         read = partial(go_on, kind)
         found[f"checkpoint {number + 1}"] = Reader(functions, "c.safetensors", read, ValueError, 100, forms)
 
