@@ -25,7 +25,7 @@ from limits import limited
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from xpnet import MLP, Adam, Config, DataError, ModelFileError, Trainer, XpnetError
+from xpnet import MLP, Adam, Config, DataError, DivergedError, ModelFileError, Trainer, XpnetError
 from xpnet.data import load_digits, load_npz
 from xpnet.data.files import read_npz
 from xpnet.data.idx import read_idx
@@ -245,7 +245,8 @@ def go_on(path, replicas, early_stop):
     trainer = make_trainer(replicas)
     trainer.resume(Checkpoint(path))
     try:
-        train(trainer, early_stop)
+        with contextlib.suppress(DivergedError):  # the weights may be any numbers
+            train(trainer, early_stop)
     except ValueError as error:
         assert "the checkpoint is" in str(error)
         raise ValueError(f"{path}: {error}") from None
