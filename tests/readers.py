@@ -132,7 +132,8 @@ def make_readers(folder):
     found["config.json"] = Reader(functions, "config.json", files.read_run, wrong, 100, forms)
 
     forms = [([content for _, content in files.picture_files()], files.with_checksums)]
-    found["picture"] = Reader({"data/pictures.py": "."}, "a", read_small, DataError, 100, forms)
+    times = 16 * 2**16 // 50  # 16 bytes a pixel, in files of 50 bytes and more
+    found["picture"] = Reader({"data/pictures.py": "."}, "a", read_small, DataError, times, forms)
     return found
 
 
