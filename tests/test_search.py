@@ -82,9 +82,11 @@ def test_replicas_that_differ_in_everything_are_single_runs(data_set, optimizer,
 def test_groups_are_of_one_shape():
     some = [DIGITS, replace(DIGITS, hidden=(30,)), replace(DIGITS, lr=0.1), replace(DIGITS, batch_size=50)]
     some += [replace(DIGITS, lr=0.2, weight_decay=0.1), replace(DIGITS, lr=0.3, dropout=0.5), replace(DIGITS, lr=0.4)]
-    assert groups_of(some) == [[0, 2, 4, 6], [1], [3], [5]]
-    assert groups_of([replace(DIGITS, lr=0.1)] * 5, most=2) == [[0, 1], [2, 3], [4]]
-    assert [len(group) for group in groups_of([DIGITS] * 70)] == [32, 32, 6]
+    assert groups_of(some, load_digits()) == [[0, 2, 4, 6], [1], [3], [5]]
+    assert groups_of([replace(DIGITS, lr=0.1)] * 5, load_digits(), most=2) == [[0, 1], [2, 3], [4]]
+    large = replace(DIGITS, hidden=(1000, 1000))  # 1,076,010 parameters
+    for config, sizes in ((DIGITS, [256, 44]), (large, [2] * 150)):
+        assert [len(group) for group in groups_of([config] * 300, load_digits())] == sizes
 
 
 def test_trials_are_what_single_runs_find(digits):
@@ -145,7 +147,7 @@ def test_networks_that_stay_go_on_as_they_would_have(digits, early_stop):
     """Rules, rates and dropout of their own; two leave after epoch 2, one after epoch 5."""
     base = replace(DIGITS, dtype="float64", steps=None, epochs=9, dropout=0.1, early_stop=early_stop)
     configs = [replace(base, lr=lr, optimizer=rule) for rule in ("adam", "momentum") for lr in (1e-3, 1e-2, 0.1)]
-    assert groups_of(configs) == [list(range(6))]
+    assert groups_of(configs, digits) == [list(range(6))]
     asked = []
 
     def on_epoch(epoch, scores):

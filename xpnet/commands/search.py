@@ -85,7 +85,7 @@ def _searched(
 
     def begin(results: Results) -> None:
         if not options.quiet:
-            groups = len(groups_of(results.configs))
+            groups = len(groups_of(results.configs, results.data))
             cli.tell(sentence(base, data))
             cli.tell(f"{len(results.configs)} networks in {groups} group{'s' * (groups > 1)}, on {device.name}")
 

@@ -16,7 +16,7 @@ from ..core.device import usable_processors
 from ..core.errors import one_line
 from ..data import Dataset
 from ..training.config import Config
-from .groups import MOST_REPLICAS, Outcome, groups_of
+from .groups import Outcome, groups_of
 from .halving import Halving
 from .work import Job, start, work
 
@@ -81,7 +81,7 @@ class Engine:
         device: the name of one.
         halving: the rungs, or None to train all trials to the end.
         done: outcomes of trials that need no training.
-        most: replicas in a group at most.
+        most: replicas in a group at most; None for what is fastest.
         threads: of a job on the CPU; None for those that are set.
     """
 
@@ -93,7 +93,7 @@ class Engine:
         *,
         halving: Halving | None = None,
         done: dict[int, Outcome] | None = None,
-        most: int = MOST_REPLICAS,
+        most: int | None = None,
         threads: int | None = None,
     ) -> None:
         self.key = secrets.token_hex(8)
@@ -102,7 +102,7 @@ class Engine:
         self._outcomes = dict(done or {})
         self._finished = set(self._outcomes)
         new = [number for number in range(len(configs)) if number not in self._finished]
-        groups = groups_of([configs[number] for number in new], most)
+        groups = groups_of([configs[number] for number in new], data, most)
         first = None if halving is None else halving.rungs[0]
         self._waiting = [self._job([new[place] for place in group], first) for group in groups]
 
@@ -173,7 +173,7 @@ class Engine:
         """Return the next job: of the trials that have not begun, else of those that pass a rung."""
         if not self._waiting and self._halving is not None and (passing := self._halving.next()) is not None:
             until, trials = passing
-            groups = groups_of([self._configs[number] for number in trials], self._most)
+            groups = groups_of([self._configs[number] for number in trials], self._data, self._most)
             self._waiting = [self._job([trials[place] for place in group], until) for group in groups]
         return self._waiting.pop(0) if self._waiting else None
 

@@ -23,7 +23,7 @@ from ..model.mlp import MLP
 from ..training.build import build, prepare
 from ..training.config import Config
 from .engine import Engine, executor_of, slots_of
-from .groups import MOST_REPLICAS, Outcome, groups_of
+from .groups import Outcome, groups_of
 from .halving import Halving
 from .journal import Journal, Trial
 from .space import Point, Space
@@ -47,6 +47,7 @@ class Results:
         searched: names of the options that were searched over.
         interruption: the interruption that ended the search early, or None.
         best_outcome: number and outcome of the best trial, where this search has trained it.
+        leader: the best trial so far, or None.
     """
 
     configs: list[Config]
@@ -56,12 +57,13 @@ class Results:
     trials: list[Trial] = field(default_factory=list)
     interruption: KeyboardInterrupt | None = None
     best_outcome: tuple[int, Outcome] | None = None
+    leader: Trial | None = None
 
     @property
     def ranked(self) -> list[Trial]:
         """The trials that did not diverge, the best first: by score, and equal ones by validation loss."""
         finite = [trial for trial in self.trials if math.isfinite(trial["score"])]
-        return sorted(finite, key=lambda trial: (-trial["score"], trial["validation_loss"], trial["trial"]))
+        return sorted(finite, key=rank_of)
 
     @property
     def best(self) -> Trial | None:
@@ -110,7 +112,7 @@ def search(
     workers: int | None = None,
     threads: int | None = None,
     device: Device = CPU,
-    most: int = MOST_REPLICAS,
+    most: int | None = None,
     journal: Path | str | None = None,
     best: Path | str | None = None,
     on_begin: Callable[[Results], None] | None = None,
@@ -136,7 +138,7 @@ def search(
         threads: of a job on the CPU; by default as many as make the processors of this machine for its processes, and
             one for an executor's.
         device: where to train.
-        most: replicas in a group at most.
+        most: replicas in a group at most; by default as many as are fastest, and give each worker a group.
         journal: a file with a line for each trial that has ended. Trials that are in it already are not done again.
         best: a model file for the best trial so far, which is in it before the trial is in the journal.
         on_begin: called once, with the results, when all is checked and before anything is trained.
@@ -149,13 +151,16 @@ def search(
     base = Config() if base is None else base
     configs, searched = configs_of(space, base, method=method, trials=trials, seeds=seeds, halving=halving)
     data = prepare(configs[0], data)
-    for members in groups_of(configs):  # what is wrong with options is found before hours of training
+    for members in groups_of(configs, data):  # what is wrong with options is found before hours of training
         build([configs[members[0]]], data, CPU)
     rungs = None if halving is None or base.epochs is None else Halving(base.epochs, halving, len(configs))
     results = Results(configs, searched, data, device)
     kept = None if journal is None else Journal(path_of(journal))
     done = {} if kept is None else _done(kept, results, rungs)
+    results.leader = results.best
     count = _workers(executor, workers)
+    if most is None:
+        most = -(-len(configs) // count)  # so that each worker has a group
     if threads is None:
         threads = 1 if executor is not None else max(1, usable_processors() // count)
     engine = Engine(configs, data, device.name, halving=rungs, done=done, most=most, threads=threads)
@@ -163,7 +168,8 @@ def search(
     def finished(number: int, outcome: Outcome) -> None:
         trial = _trial(number, outcome, configs[number], results.searched)
         results.trials.append(trial)
-        if results.best is trial:
+        if outcome.values is not None and rank_of(trial) < rank_of(results.leader):
+            results.leader = trial
             results.best_outcome = number, replace(outcome, state=None)
             if best is not None:
                 results.model().save(best)
@@ -183,6 +189,13 @@ def search(
         results.interruption = error
     results.trials.sort(key=lambda trial: trial["trial"])
     return results
+
+
+def rank_of(trial: Trial | None) -> tuple[float, ...]:
+    """Key that sorts trials, the best first: by score, equal ones by validation loss; last, those that diverged."""
+    if trial is None or math.isnan(trial["score"]):
+        return (math.inf,)
+    return -trial["score"], trial["validation_loss"], trial["trial"]
 
 
 def configs_of(

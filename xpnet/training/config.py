@@ -10,8 +10,9 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from decimal import Decimal
+from functools import cache
 from itertools import pairwise
 from numbers import Real
 from pathlib import Path
@@ -192,7 +193,7 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options as JSON values."""
-        return asdict(self) | {"hidden": list(self.hidden), "activation": list(self.activation)}
+        return vars(self) | {"hidden": list(self.hidden), "activation": list(self.activation)}
 
 
 _CHOICES: dict[str, typing.Iterable[str]] = {
@@ -229,7 +230,7 @@ def _is_path(dataset: str) -> bool:
 
 def checked_types(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with lists as tuples, and whole numbers as floats where those are meant; raise TypeError."""
-    hints = typing.get_type_hints(Config)
+    hints = _hints()
     checked = {name: _plain(value) for name, value in options.items()}
     for name, value in checked.items():
         allowed = typing.get_args(hints[name]) if _is_union(hints[name]) else (hints[name],)
@@ -251,6 +252,12 @@ def checked_types(options: Mapping[str, Any]) -> dict[str, Any]:
             wanted = " or ".join(_TYPE_NAMES[kind] for kind in allowed if kind is not types.NoneType)
             raise TypeError(f"{name} must be {wanted}, not {shown(value)}")
     return checked
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    """Types of the options; finding them takes longer than all checks."""
+    return typing.get_type_hints(Config)
 
 
 def _plain(value: Any) -> Any:
