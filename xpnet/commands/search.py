@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import math
+import os
 import re
 import shlex
 import sys
@@ -29,6 +30,7 @@ from .options import add_options, command_line, config_of, folder, init_of, load
 
 DEFAULT_SPACE = {"lr": ["1e-4..1e-2"], "hidden": ["100", "100 100", "100 100 100"], "dropout": ["0", "0.2"]}
 SHOWN = 20  # trials in the table for people
+MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")  # set by mpiexec of Open MPI, MPICH and others
 JOURNAL, SETTINGS, MODEL = "trials.jsonl", "search.json", "best.safetensors"
 FILES = (SETTINGS, JOURNAL, MODEL, "search.png", "curves.png")
 EPILOG = (
@@ -39,11 +41,24 @@ EPILOG = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with `arguments` (by default those of the process); return its exit code."""
-    return cli.run(_main, arguments)
+    """Run the command with `arguments` (by default those of the process); return its exit code.
+
+    Under mpiexec, the first process runs it, and the others train.
+    """
+    if not any(os.environ.get(name, "1") != "1" for name in MPI_SIZES):
+        return cli.run(_main, arguments)
+    try:
+        from mpi4py import MPI
+        from mpi4py.futures import MPICommExecutor
+    except ImportError:
+        cli.tell("error: under mpiexec, a search needs mpi4py: pip install 'xpnet[mpi]'")
+        return 2
+    with MPICommExecutor(MPI.COMM_WORLD, root=0) as executor:
+        chosen: Any = executor  # of mpi4py, whose types are no Executor's
+        return 0 if chosen is None else cli.run(lambda words: _main(words, chosen), arguments)
 
 
-def _main(arguments: Sequence[str] | None) -> int:
+def _main(arguments: Sequence[str] | None, executor: Executor | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     kept = _resumed(parser, options)
@@ -66,9 +81,9 @@ def _main(arguments: Sequence[str] | None) -> int:
     if options.out is not None:
         settings = {name: getattr(options, name) for name in ("method", "trials", "seeds", "halving")}
         _begin(options, {"options": base.as_dict(), "search": {"space": words} | settings})
-    with _executor(parser, options) as executor:
-        results = _searched(parser, options, space, seeds, base, data, device, executor)
-        return 0 if results is None else _report(results, options)
+    with _executor(parser, options, executor) as chosen:
+        results = _searched(parser, options, space, seeds, base, data, device, chosen)
+        return _report(results, options)
 
 
 def _searched(
@@ -153,10 +168,10 @@ def _begin(options: argparse.Namespace, settings: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _executor(parser: cli.Parser, options: argparse.Namespace) -> Iterator[Executor | None]:
-    """Context with the executor that the options ask for; None for processes of this machine."""
+def _executor(parser: cli.Parser, options: argparse.Namespace, given: Executor | None) -> Iterator[Executor | None]:
+    """Context with the executor that is given, or that the options ask for; None for processes of this machine."""
     if options.dask is None:
-        yield None
+        yield given
         return
     try:
         from distributed import Client

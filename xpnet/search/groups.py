@@ -24,7 +24,7 @@ from .states import join, split
 MOST_REPLICAS = 256  # in a group
 # Parameters of a group, beyond which replicas no longer gain: their weights and moments leave the caches. On two busy
 # cores, 96 networks of 784-100-10 on MNIST took 85 ms each in groups of 8, 35 in groups of 32, 44 together; those of
-# 784-512x2-10 660 ms alone, 441 in groups of 4, 507 in groups of 16; 256 of 30-20-2 3.1 ms in groups of 8, 1.0 together.
+# 784-512x2-10 660 ms alone, 441 in groups of 4, 507 in groups of 16; 256 of 30-20-2 3.1 ms in groups of 8, 1.0 in one.
 MOST_PARAMETERS = 3_000_000
 
 OnEpoch = Callable[[int, dict[int, float]], Collection[int] | None]
@@ -58,15 +58,9 @@ class Outcome:
         """Seconds of its training steps: its share of the group's."""
         return math.fsum(row["seconds"] for row in self.history)
 
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Key that sorts outcomes, the best first: by score, and equal ones by validation loss."""
-        return (-self.score, self.metrics["validation_loss"]) if math.isfinite(self.score) else (math.inf, math.inf)
-
 
 def groups_of(configs: Sequence[Config], data: Dataset, most: int | None = None) -> list[list[int]]:
-    """Return the numbers of the configs that can train together, at most `most` in a group, and no more than are
-    fastest together.
+    """Return the numbers of the configs that train together: at most `most` in a group, and as many as are fastest.
 
     Those differ in `PER_REPLICA` alone, but for the seed, by which rows are ordered; and all have dropout or none. Each
     replica then equals its single run. Networks of one update rule stand together.
