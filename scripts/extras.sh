@@ -38,6 +38,8 @@ names sklearn "$run" -c "import xpnet.sklearn"
 names sklearn "$run" scripts/compare_sklearn.py
 names bench "$run" bench/peers/estimators.py
 names bench "$run" bench/peers/race.py --picture "$work/race.png"
+names dask "$run" -m xpnet.search --dataset digits --dask tcp://127.0.0.1:9
+names mpi env PMI_SIZE=2 "$run" -m xpnet.search --dataset digits
 names docs env PYTHON="$run" scripts/build_docs.sh
 
 with fast
