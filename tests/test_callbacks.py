@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 
@@ -11,6 +12,7 @@ from trainers import without_seconds
 
 from xpnet import MLP, SGD, Adam, Callback, Checkpoint, DivergedError, EarlyStopping, Trainer
 from xpnet.compile import why_not_compiled
+from xpnet.training.callbacks import FunctionCallback
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(100, 12)), RNG.integers(0, 4, 100)
@@ -145,6 +147,85 @@ def test_a_checkpoint_is_written_where_a_callback_raises(error, when, tmp_path):
     assert without_seconds(other.fit(X, Y, epochs=3)) == without_seconds(whole)
 
 
+@pytest.mark.parametrize("order", ["first", "last"])
+def test_the_order_of_callbacks_changes_no_checkpoint(order, tmp_path):
+    """Nor does one that raises before early stopping has seen the epoch."""
+    validation = X[:40], (Y[:40] + 1) % 4
+    options = {"epochs": 50, "validation": validation}
+    whole = trainer()
+    whole.fit(X, Y, **options, callbacks=[EarlyStopping(3)])
+
+    for kind in (RuntimeError, KeyboardInterrupt):
+        callbacks = [Checkpoint(tmp_path / f"{kind.__name__}.safetensors", "1epoch"), EarlyStopping(3)]
+        ends = FunctionCallback(lambda row, kind=kind: _raise(kind) if row["epoch"] == 2 else None, "on_epoch")
+        callbacks = [ends, *callbacks] if order == "first" else [*callbacks, ends]
+        with pytest.raises(kind):
+            trainer().fit(X, Y, **options, callbacks=callbacks)
+        again = trainer()
+        again.resume(callbacks[1] if order == "first" else callbacks[0])
+        again.fit(X, Y, **options, callbacks=[EarlyStopping(3)])
+        assert again.best_epoch == whole.best_epoch
+        assert without_seconds(again.history) == without_seconds(whole.history)
+        assert again.model.network.values.tobytes() == whole.model.network.values.tobytes()
+
+
+def _raise(kind):
+    raise kind("of the callback")
+
+
+def test_an_error_at_the_stop_keeps_no_other_from_it(tmp_path):
+    path = tmp_path / "c.safetensors"
+
+    class Fails(Callback):
+        def on_stop(self, trainer):
+            raise RuntimeError("at the stop")
+
+    with pytest.raises(RuntimeError, match="at the stop"):
+        trainer().fit(X, Y, epochs=2, callbacks=[Fails()], checkpoint=path)
+    assert Trainer.load(path).epoch == 2
+
+
+def test_a_stop_by_a_callback_is_in_checkpoints(tmp_path):
+    path = tmp_path / "c.safetensors"
+    trainer().fit(X, Y, epochs=5, on_epoch=lambda row: row["epoch"] == 2, checkpoint=path)
+    again = Trainer.load(path)
+    assert len(again.fit(X, Y, epochs=5)) == 2
+
+
+class Holds(Callback):
+    def __init__(self, arrays, values):
+        self.held = arrays, values
+
+    def state(self):
+        return self.held
+
+
+@pytest.mark.parametrize(
+    ("arrays", "values", "message"),
+    [
+        ({}, {"seen": {1, 2}}, "a checkpoint cannot hold {1, 2}"),
+        ({}, [1, 2], "a checkpoint cannot hold this training: fit missing or wrong"),
+        ({"names": np.array(["a"])}, {}, "a checkpoint cannot hold the array 'Holds 0 names' of type <U1"),
+    ],
+)
+def test_a_state_that_no_file_holds_is_found_before_the_training(arrays, values, message, tmp_path):
+    steps = []
+    with pytest.raises((TypeError, ValueError), match=message):
+        trainer().fit(X, Y, callbacks=[Holds(arrays, values)], checkpoint=tmp_path / "c", on_step=steps.append)
+    assert steps == []
+
+
+def test_a_history_that_was_changed_is_read(tmp_path):
+    one = trainer()
+    one.fit(X, Y, epochs=3)
+    one.history[0]["train_loss"] = one.history[0]["seconds"] = 1
+    one.save(tmp_path / "t.safetensors")
+    assert Trainer.load(tmp_path / "t.safetensors").history == one.history
+    one.history.clear()
+    one.save(tmp_path / "t.safetensors")
+    assert Trainer.load(tmp_path / "t.safetensors").epoch == 3
+
+
 def test_bad_callbacks():
     with pytest.raises(TypeError, match="callbacks must be objects of type Callback, not <function"):
         trainer().fit(X, Y, callbacks=[lambda row: None])
@@ -253,23 +334,50 @@ def test_a_rate_is_lowered_ten_times_at_most():
     assert one.rate_scale == 0.5**10
 
 
-def test_a_lowered_rate_is_in_checkpoints(tmp_path):
-    """A run that was interrupted after it was lowered ends as one that was not."""
+def test_a_run_that_is_interrupted_before_or_after_a_rate_is_lowered(tmp_path):
+    """At any step: the epoch that diverges is begun anew from where it began, and not from the checkpoint."""
     path = tmp_path / "c.safetensors"
     whole, _ = lowered(1.0)
+    for stop in range(1, 33):
 
-    class Stop(Callback):
-        most_steps = 1
-
-        def on_step(self, trainer):
-            if trainer.step == 14:
+        def interrupt(step, stop=stop):
+            if step == stop:
                 raise KeyboardInterrupt
 
-    one = trainer(Cliff(1.0), dtype="float64")
-    one.schedule = first_slow
-    with pytest.warns(UserWarning, match="the rate halved"), pytest.raises(KeyboardInterrupt):
-        one.fit(X, Y, epochs=8, on_divergence="lower", callbacks=[Stop()], checkpoint=path)
-    again = Trainer.load(path, optimizers=[Cliff], schedule=first_slow)
-    assert again.rate_scale == whole.rate_scale == 0.25
-    again.fit(X, Y, epochs=8, on_divergence="lower")
-    assert again.model.network.values.tobytes() == whole.model.network.values.tobytes()
+        one = trainer(Cliff(1.0), dtype="float64")
+        one.schedule = first_slow
+        with warnings.catch_warnings(action="ignore"), contextlib.suppress(KeyboardInterrupt):
+            one.fit(X, Y, epochs=8, on_divergence="lower", on_step=interrupt, checkpoint=path)
+        again = Trainer.load(path, optimizers=[Cliff], schedule=first_slow)
+        with warnings.catch_warnings(action="ignore"):
+            again.fit(X, Y, epochs=8, on_divergence="lower")
+        assert again.rate_scale == 0.25
+        assert without_seconds(again.history) == without_seconds(whole.history), stop
+        assert again.model.network.values.tobytes() == whole.model.network.values.tobytes(), stop
+
+
+def test_interrupted_again_in_the_epoch_that_was_resumed(tmp_path):
+    """The model is as after the last whole epoch, and a further fit begins another one."""
+    path = tmp_path / "c.safetensors"
+
+    def until(step):
+        return lambda now: _raise(KeyboardInterrupt) if now == step else None
+
+    one, other = trainer(), trainer()
+    one.fit(X, Y, epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        other.fit(X, Y, epochs=3, on_step=until(6), checkpoint=path)
+    again = Trainer.load(path)
+    with pytest.raises(KeyboardInterrupt):
+        again.fit(X, Y, epochs=3, on_step=until(7), checkpoint=path)
+    assert (again.epoch, again.step, again.position) == (1, 4, "epoch 1")
+    assert again.model.network.values.tobytes() == one.model.network.values.tobytes()
+    assert [row["step"] for row in again.fit(X, Y, epochs=2)] == [4, 8, 12]
+    last = Trainer.load(path)
+    assert last.step == 7
+    last.save(tmp_path / "copy.safetensors")  # with the fit in progress
+    last = Trainer.load(tmp_path / "copy.safetensors")
+    last.fit(X, Y, epochs=3)
+    whole = trainer()
+    whole.fit(X, Y, epochs=3)
+    assert last.model.network.values.tobytes() == whole.model.network.values.tobytes()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trainers import write_unchecked
 
 from xpnet import MLP, Adam, DataError, Trainer
 from xpnet.commands import train
@@ -63,7 +64,7 @@ GPU = pytest.param({"device": "cuda"}, marks=pytest.mark.cuda)
 @pytest.mark.parametrize("options", [{}, {"replicas": 3}, {"seed": 7}, GPU], ids=["one", "replicas", "eager", "gpu"])
 def test_interrupted_at_any_step(options, checkpoints):
     whole = result(fit(trainer(**options)))
-    for stop in range(1, PER_EPOCH * EPOCHS):
+    for stop in range(1, PER_EPOCH * EPOCHS + 1):
         fit(trainer(**options), checkpoints, stop)
         again = trainer(**options)
         assert again.resume(checkpoints) is None
@@ -109,7 +110,8 @@ def test_each_part_of_the_state_counts(how, checkpoints):
     earlier, _ = checkpoints.read()
     fit(trainer(rate=0.3, seed=2), checkpoints, 14)
     state, _ = checkpoints.read()
-    for name, array in state.arrays.items():
+    arrays = {name: array for name, array in state.arrays.items() if not name.startswith("good ")}  # to go back to
+    for name, array in arrays.items():
         other = np.zeros_like(array) if how == "zero" else earlier.arrays[name]
         assert (array != other).any(), name
         checkpoints.write(TrainingState(state.arrays | {name: other}, state.numbers))
@@ -127,7 +129,74 @@ def test_another_trainer_is_refused(checkpoints):
         other.resume(checkpoints)
 
 
+@pytest.mark.parametrize("changed", ["x", "y", "w", "validation"])
+def test_other_data_are_refused(changed, checkpoints):
+    """Though there are as many rows."""
+    data = {"x": X, "y": Y, "w": np.ones(100), "validation": (X[:40], Y[:40])}
+    with_one = {"x": X + 1e-6, "y": np.roll(Y, 1), "w": np.linspace(1.0, 2.0, 100), "validation": (X[:40], Y[1:41])}
+
+    def train(data, stop):
+        def on_step(step):
+            if step == stop:
+                raise KeyboardInterrupt
+
+        one = trainer()
+        if stop is None:
+            one.resume(checkpoints)
+        options = {"sample_weight": data["w"], "validation": data["validation"], "on_step": on_step}
+        return one.fit(data["x"], data["y"], epochs=2, checkpoint=checkpoints, **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(data, 6)
+    name = "validation" if changed == "validation" else "training"
+    with pytest.raises(DataError, match=f"of a training with other {name} data"):
+        train(data | {changed: with_one[changed]}, None)
+    assert len(train(data, None)) == 2
+
+
 # Files
+
+
+def test_what_cannot_be_written_is_found_before_the_training(tmp_path):
+    """A folder stays one, too."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "data").touch()
+    places = [(folder, IsADirectoryError), (tmp_path / "none" / "c.safetensors", FileNotFoundError)]
+    if sys.platform == "linux":
+        places.append(("/proc/c.safetensors", OSError))
+    for path, error in places:
+        steps = []
+        with pytest.raises(error) as caught:
+            trainer().fit(X, Y, checkpoint=path, on_step=steps.append)
+        assert (caught.value.filename, steps) == (str(path), [])
+    assert [path.name for path in folder.iterdir()] == ["data"] and list(tmp_path.iterdir()) == [folder]
+    with pytest.raises(ValueError, match="a checkpoint must be a file, not '.'"):
+        trainer().fit(X, Y, checkpoint=".")
+    with pytest.raises(OSError, match="another training writes its checkpoints there"):
+        trainer().fit(X, Y, callbacks=[Checkpoint(tmp_path / "c"), Checkpoint(tmp_path / "c")])
+
+
+def test_what_a_killed_training_left_is_removed(checkpoints):
+    fit(trainer(), checkpoints)
+    left = checkpoints.path.with_name(f"{files._temporary_start(checkpoints.path)}1234.tmp")
+    other = checkpoints.path.with_name(f"{files._temporary_start(Path('other'))}1234.tmp")
+    left.touch(), other.touch()
+    fit(trainer(), checkpoints)
+    assert not left.exists() and other.exists()
+
+
+def test_a_damaged_file_never_takes_the_place_of_a_whole_one(checkpoints, monkeypatch):
+    """Also where a new object writes it."""
+    fit(trainer(), checkpoints)
+    checkpoints.path.write_bytes(b"damaged")
+    whole = checkpoints.previous.read_bytes()
+    one = trainer()
+    assert "going on from" in one.resume(checkpoints.path)
+    monkeypatch.setattr(Path, "replace", lambda self, target: (_ for _ in ()).throw(SystemExit))
+    with pytest.raises(SystemExit):
+        fit(one, Checkpoint(checkpoints.path))
+    assert checkpoints.previous.read_bytes() == whole
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(checkpoints):
@@ -175,12 +244,12 @@ def test_how_often(text, found):
     "text", ["", "1", "epoch", "0epochs", "-1steps", "1.5steps", "1e3steps", "2 days", "9" * 400 + "steps"]
 )
 def test_how_often_is_refused(text):
-    with pytest.raises(ValueError, match="checkpoint_every must be like 1epoch, 100steps or 5minutes"):
+    with pytest.raises(ValueError, match="every must be like 1epoch, 100steps or 5minutes"):
         parse_every(text)
 
 
 def test_how_often_is_text(tmp_path):
-    with pytest.raises(TypeError, match="checkpoint_every must be a string like 1epoch, .* not 5$"):
+    with pytest.raises(TypeError, match="every must be a string like 1epoch, .* not 5$"):
         Checkpoint(tmp_path / "checkpoint.safetensors", every=5)
 
 
@@ -322,7 +391,7 @@ def test_what_cannot_be_resumed(run, tmp_path):
     assert run(train, *resume, "--lr", 0.5)[:2] == (2, "")
     assert "--lr 0.5 is not the run's, which has no --lr" in run(train, *resume, "--lr", 0.5)[2]
     assert "--hidden 8 9 is not the run's, which has --hidden 10" in run(train, *resume, "--hidden", 8, 9)[2]
-    assert "--no-compile is not the run's, which has --compile" in run(train, *resume, "--no-compile")[2]
+    assert "--batch-norm is not the run's, which has --no-batch-norm" in run(train, *resume, "--batch-norm")[2]
     for option in (("--out", tmp_path / "other"), ("--config", "a.toml"), ("--overwrite",)):
         assert f"{option[0]} cannot be given" in run(train, *resume, *option)[2]
     assert "needs --out" in run(train, *short, "--checkpoint-every", "1epoch")[2]
@@ -349,8 +418,8 @@ def test_what_cannot_be_resumed_in_python(checkpoints):
     with pytest.raises(TypeError, match="expected str, bytes or os.PathLike object, not int"):
         one.fit(X, Y, checkpoint=5)
     eager = Trainer(trainer().model, Adam(0.01), batch_size=32, compile=False)
-    with pytest.raises(ValueError, match="with another compile$"):
-        eager.resume(checkpoints)
+    eager.resume(checkpoints)
+    assert fit(eager).epoch == EPOCHS, "it may go on eagerly"
     other = Trainer(MLP([12, 9, 4], seed=2, batch_norm=True, dropout=0.2), Adam(0.01), batch_size=32)
     with pytest.raises(ValueError, match="with another network seeds$"):
         other.resume(checkpoints)
@@ -444,7 +513,7 @@ def _without_in_fit(name):
         lambda arrays, numbers: numbers["fit"].update(within=5),
         lambda arrays, numbers: numbers["fit"].update(begin=7),
         lambda arrays, numbers: numbers.update(history=[{}]),
-        lambda arrays, numbers: numbers.update(history=[]),
+        lambda arrays, numbers: numbers.update(history=numbers["history"] * 2),
         lambda arrays, numbers: numbers["fit"].update(counts={"x": 1}),
         lambda arrays, numbers: numbers["fit"].update(counts={"9" * 5000: 1}),
         lambda arrays, numbers: numbers.update(trainer=5),
@@ -461,7 +530,7 @@ def test_a_state_that_is_not_a_training(edit, checkpoints):
     state, _ = checkpoints.read()
     arrays, numbers = dict(state.arrays), json.loads(json.dumps(state.numbers))
     edit(arrays, numbers)
-    checkpoints.write(TrainingState(arrays, numbers))
+    write_unchecked(checkpoints.path, arrays, numbers)
     checkpoints.previous.unlink()
     one = trainer()
 
@@ -496,8 +565,47 @@ def test_a_run_that_is_made_longer(run, tmp_path):
     assert code == 2 and "lr must be finite and above 0" in err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_killed_after_the_last_step(tmp_path):
+    """And before the epoch was evaluated: what is left is the evaluation, and the epoch's row."""
+    words = ["--dataset", "digits", "--hidden", "5", "--epochs", "2", "--quiet", "--json"]
+    whole = subprocess.run(command(*words, "--out", tmp_path / "whole"), capture_output=True, text=True, check=True)
+    fault = """
+import os, signal
+from xpnet.training.runner import Evaluator
+means, calls = Evaluator.means, []
+def die(self):
+    calls.append(self)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return means(self)
+Evaluator.means = die
+"""
+    folder = tmp_path / "killed"
+    killed = command(*words, "--out", folder, "--checkpoint-every", "1step", fault=fault)
+    assert subprocess.run(killed, capture_output=True, check=False).returncode == -signal.SIGKILL
+    again = subprocess.run(command("--resume", folder, "--json", "--quiet"), capture_output=True, text=True, check=True)
+    one, other = (json.loads(done.stdout) for done in (whole, again))
+    for name in ("epochs", "steps", "train_loss", "test_accuracy", "test_loss"):
+        assert one[name] == other[name]
+    assert without_seconds(rows_of(folder)) == without_seconds(rows_of(tmp_path / "whole"))
+    code = subprocess.run(command("--resume", folder), capture_output=True, text=True, check=True)
+    assert f"the run in {folder} has ended, after step 24" in code.stderr
+
+
+def test_resumed_eagerly(run, tmp_path):
+    """And with other threads: the run goes on, though not with the same bytes."""
+    words = [*LONG[:-1], "--threads", 1, "--out", tmp_path / "run", "--quiet"]
+    assert run(train, *words, "--epochs", 2)[0] == 0
+    code, out, err = run(train, "--resume", tmp_path / "run", "--epochs", 3, "--no-compile", "--threads", 2, "--json")
+    assert code == 0, err
+    assert "it was switched off" in json.loads(out)["compiled"]
+    kept = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))["options"]
+    assert (kept["epochs"], kept["compile"], kept["threads"]) == (3, False, 2)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX pipes")
 def test_a_pipe_is_no_checkpoint(checkpoints):
     os.mkfifo(checkpoints.path)
-    with pytest.raises(DataError, match="is no regular file, and no checkpoint; there is no checkpoint"):
+    with pytest.raises(DataError, match="is no regular file, and no checkpoint$"):
         checkpoints.read()

@@ -6,12 +6,26 @@ import json
 
 import numpy as np
 import pytest
-from trainers import without_seconds
+from trainers import without_seconds, write_unchecked
 
-from xpnet import MLP, SGD, Adam, AdamW, DataError, LayerNorm, Linear, Momentum, ReLU, RMSprop, Sequential, Trainer
+from xpnet import (
+    MLP,
+    SGD,
+    Adam,
+    AdamW,
+    Checkpoint,
+    DataError,
+    LayerNorm,
+    Linear,
+    Momentum,
+    ReLU,
+    RMSprop,
+    Sequential,
+    Trainer,
+)
 from xpnet.core.errors import XpnetError
 from xpnet.optim import SCHEDULES, schedules
-from xpnet.training.state_file import TrainingState, read_state, write_state
+from xpnet.training.state_file import read_state
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(60, 6)), RNG.integers(0, 3, 60)
@@ -177,15 +191,24 @@ def test_a_file_that_holds_no_trainer(edit, tmp_path):
     state = read_state(path)
     arrays, numbers = dict(state.arrays), json.loads(json.dumps(state.numbers))
     edit(arrays, numbers)
-    write_state(path, TrainingState(arrays, numbers))
+    write_unchecked(path, arrays, numbers)
     with pytest.raises((DataError, XpnetError), match=r"t\.safetensors") as caught:
         Trainer.load(path)
     assert isinstance(caught.value, ValueError)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
+    path = tmp_path / "c.safetensors"
+    trainer().fit(X, Y, epochs=3, checkpoint=Checkpoint(path, "1epoch"))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match=r"c.safetensors .*; going on from .*c-previous.safetensors"):
+        again = Trainer.load(path)
+    assert again.epoch == 2
 
 
 def test_no_file(tmp_path):
     with pytest.raises(DataError, match="there is no checkpoint"):
         Trainer.load(tmp_path / "none.safetensors")
     MLP([2, 2]).save(tmp_path / "m.safetensors")
-    with pytest.raises(DataError, match="is damaged|no checkpoint"):
+    with pytest.raises(DataError, match="is a safetensors file, but no checkpoint and no trainer"):
         Trainer.load(tmp_path / "m.safetensors")

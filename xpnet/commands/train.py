@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,10 @@ def _train(config: Config, options: argparse.Namespace, kept: dict[str, Any] | N
         if folder is not None and not folder.locked:
             cli.tell(f"{folder.path} cannot be locked on its file system: a second run there would not be refused")
         loaded = load_data(config, offline=options.offline, quiet=options.quiet)
+        if folder is not None and kept is not None:
+            folder.check_data(loaded)
+            if "threads" not in options and folder.device_before != device.name:
+                config = replace(config, threads=None)  # a GPU's run counted those of its host
         # All that can be wrong with the data is found before the folder's old run makes way.
         data = prepare_data(config, loaded)
         if config.device == "auto" and device.index is not None:
@@ -114,7 +118,6 @@ def _train(config: Config, options: argparse.Namespace, kept: dict[str, Any] | N
             if kept is None:
                 folder.start(config, device, threads, loaded)
             else:
-                folder.check_data(loaded)
                 _resume(trainer, folder, checkpoint, config, kept, arguments["steps"])
         if not options.quiet:
             threads_too = f", threads: {threads}" if device.index is None else ""
@@ -140,6 +143,8 @@ def _resume(
         note = trainer.resume(checkpoint)
     except ValueError as error:
         raise DataError(str(error)) from error
+    if len(trainer.history) != trainer.epoch:
+        raise DataError(f"{checkpoint.path} is no checkpoint of a run: its history is not whole")
     if note is not None:
         cli.tell(note)
     if trainer.step > total:
@@ -149,7 +154,11 @@ def _resume(
     if config.schedule != "constant" and (config.epochs, config.steps) != (kept.get("epochs"), kept.get("steps")):
         cli.tell(f"the schedule {config.schedule} is from here on that of {total} steps")
     folder.go_on(config, trainer.history)
-    cli.tell(f"going on after step {trainer.step}, in epoch {trainer.epoch + 1}")
+    last = trainer.history[-1]["step"] if trainer.history else 0
+    if trainer.step == last == total:
+        cli.tell(f"the run in {folder.path} has ended, after step {trainer.step}")
+    else:
+        cli.tell(f"going on after step {trainer.step}, in epoch {trainer.epoch + 1}")
 
 
 def _faster(config: Config, data: Dataset, gpu: Device, *, quiet: bool) -> Device:
@@ -260,7 +269,8 @@ class Progress(Callback):
 
     def __init__(self, trainer: Trainer, rows: int, total: int, *, quiet: bool) -> None:
         self.interrupt = DeferredInterrupt()
-        self.epochs = -(-total // trainer.steps_in_epoch(rows))
+        last = trainer.history[-1]["step"] if trainer.history else 0
+        self.epochs = trainer.epoch + -(-(total - last) // trainer.steps_in_epoch(rows))
         self.plain = not quiet and not sys.stderr.isatty()
         self.bar: Any = None
         if not quiet and not self.plain:
@@ -309,7 +319,7 @@ def _parser() -> cli.Parser:
         "train",
         argument_default=argparse.SUPPRESS,
         description="Train a multilayer perceptron, on pictures of handwritten digits or on data of your own.",
-        epilog="Exit codes: 0; 1 the run failed; 2 arguments, data or devices; 130 Ctrl-C.",
+        epilog="Exit codes: 0; 1 the run failed; 2 arguments, data or devices; 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.",
     )
     add_options(parser)
     add = parser.add_argument_group("output").add_argument
@@ -328,7 +338,7 @@ def _every(text: str) -> str:
     try:
         parse_every(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error).removeprefix("checkpoint_every ")) from None
+        raise argparse.ArgumentTypeError(str(error).removeprefix("every ")) from None
     return text
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -20,10 +21,12 @@ def write_atomically(path: Path, content: bytes | str, *, previous: Path | None 
     Raises OSError where it cannot be written; a file that was there before is then still there. A device or a pipe is
     refused, since the new file would take its place.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     data = content.encode("utf-8") if isinstance(content, str) else content
-    temporary = path.with_name(f".xpnet-{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f"{_temporary_start(path)}{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(data)
@@ -39,6 +42,18 @@ def write_atomically(path: Path, content: bytes | str, *, previous: Path | None 
         if isinstance(error, OSError):
             error.filename = str(path)  # not the temporary one, or, of a write, none
         raise
+
+
+def remove_temporary(path: Path) -> None:
+    """Remove what a process that was killed while it wrote a file has left beside it; nobody may be writing it."""
+    for left in path.parent.glob(f"{_temporary_start(path)}*.tmp"):
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
+def _temporary_start(path: Path) -> str:
+    """Beginning of the names of a file's temporary files."""
+    return f".xpnet-{zlib.crc32(os.fsencode(path.name)):08x}-"
 
 
 def _keep(path: Path, previous: Path) -> None:

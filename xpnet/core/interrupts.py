@@ -75,9 +75,10 @@ class DeferredInterrupt:
         if number is not None:
             raise ENDINGS.get(number, KeyboardInterrupt)
 
-    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call a function of the user's, which Ctrl-C ends at once."""
-        self.check()
+    def call(self, function: Callable[..., Result], *arguments: Any, check: bool = True) -> Result:
+        """Call a function of the user's, which Ctrl-C ends at once; one before it waits on, without `check`."""
+        if check:
+            self.check()
         self._open = True
         try:
             return function(*arguments)

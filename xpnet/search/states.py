@@ -13,12 +13,15 @@ import numpy as np
 from ..training.state_file import TrainingState
 
 ONCE = ("epoch", "step")  # entries of a history row that replicas have in common
-SHARED = ("begin", "within", "rows", "counts")  # numbers of a fit that replicas have in common
+SHARED = ("begin", "within", "rows", "counts", "data")  # numbers of a fit that replicas have in common
 
 
 def split(state: TrainingState, replicas: int | None) -> list[TrainingState]:
     """Return the states of a group's replicas; of a single training, its own."""
-    return [state] if replicas is None else [_replica(state, r, replicas) for r in range(replicas)]
+    if replicas is None:
+        fit = dict(state.numbers["fit"]) | {"stopped": False}
+        return [TrainingState(state.arrays, dict(state.numbers) | {"fit": fit})]
+    return [_replica(state, r, replicas) for r in range(replicas)]
 
 
 def _replica(state: TrainingState, r: int, replicas: int) -> TrainingState:
@@ -31,7 +34,7 @@ def _replica(state: TrainingState, r: int, replicas: int) -> TrainingState:
         | {
             "rate_scale": scale[r] if isinstance(scale, list) else scale,
             "history": [_row(row, r, replicas) for row in numbers["history"]],
-            "fit": dict(fit) | {"callbacks": values, "seconds": fit["seconds"] / replicas},
+            "fit": dict(fit) | {"callbacks": values, "seconds": fit["seconds"] / replicas, "stopped": False},
         },
     )
 
@@ -65,7 +68,7 @@ def join(states: Sequence[TrainingState]) -> TrainingState:
             "rate_scale": 1.0 if set(scales) == {1.0} else scales,
             "history": [_rows(list(row)) for row in rows],
             "fit": {name: fits[0][name] for name in SHARED}
-            | {"callbacks": callbacks, "seconds": sum(fit["seconds"] for fit in fits)},
+            | {"callbacks": callbacks, "seconds": sum(fit["seconds"] for fit in fits), "stopped": False},
         },
     )
 

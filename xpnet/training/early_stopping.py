@@ -76,8 +76,7 @@ class EarlyStopping(Callback):
 
     def _new_best(self, trainer: Training) -> BestCheckpoint:
         network = trainer.model.network
-        arrays = {"values": network.values, "buffers": network.buffers} | trainer.optimizer_state()
-        return BestCheckpoint(network.device, network.replicas, self.patience, arrays)
+        return BestCheckpoint(network.device, network.replicas, self.patience, trainer.arrays())
 
 
 NUMBERS = ("loss", "epoch", "waited", "stopped")

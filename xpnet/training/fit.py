@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,23 +63,26 @@ class Fit:
         self._trainer, self._total, self._callbacks = trainer, total, callbacks
         self._interrupt, self._lower = interrupt, lower
         self._sums = EpochSums.zeros(model)
+        self._good: tuple[Any, ...] | None = None  # the snapshot after the last whole epoch
+        self._held_out = held_out
         self._begin = trainer.step  # steps before this fit
         self._within, self._seconds = 0, 0.0  # steps of this epoch, and their time
         self._between_steps = True  # else arrays may be half written
+        self._stopped = False  # by a callback
         self._looked = time.monotonic()
 
     def run(self) -> None:
         """Train."""
-        trainer, stop = self._trainer, False
+        trainer = self._trainer
         with contextlib.ExitStack() as ends:
             for callback in self._callbacks:
-                stop |= asks_to_stop(self._call(callback.on_begin, trainer))
+                self._stopped |= asks_to_stop(self._call(callback.on_begin, trainer))
                 ends.callback(self._call, callback.on_end, trainer)
-            self._good = trainer.snapshot()
+            self._good = self._good or trainer.snapshot()
             ends.callback(self._go_back_if_inside)
             try:
-                while not stop and trainer.step - self._begin < self._total:
-                    stop = self._epoch()
+                while not self._stopped and (self._within or trainer.step - self._begin < self._total):
+                    self._epoch()
             except OSError:  # of a callback: where others fail in the same way, the first error says most
                 with contextlib.suppress(OSError):
                     self._stop()
@@ -90,11 +95,22 @@ class Fit:
     def _stop(self) -> None:
         """Call `on_stop` of all callbacks, where the state is whole."""
         if self._between_steps:
-            for callback in self._callbacks:
-                self._call(callback.on_stop, self._trainer)
+            self._tell("on_stop")
 
-    def _epoch(self) -> bool:
-        """Train for an epoch, or go back where it diverges; return whether a callback asks to stop."""
+    def _tell(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method of all callbacks, and return their answers; raise the first error when all were called."""
+        answers, first = [], None
+        for callback in self._callbacks:
+            try:
+                answers.append(self._call(getattr(callback, method), self._trainer, *arguments, check=False))
+            except BaseException as error:
+                first = first or error
+        if first is not None:
+            raise first
+        return answers
+
+    def _epoch(self) -> None:
+        """Train for an epoch, or go back where it diverges."""
         trainer = self._trainer
         row = self._train_epoch(min(self._per_epoch, self._total - (trainer.step - self._begin - self._within)))
         self._between_steps = False
@@ -105,12 +121,13 @@ class Fit:
             self._go_back()
             self._between_steps = True
             self._halve_or_raise(row, finite)
-            return False
+            return
         trainer.epoch, self._within, self._seconds = row["epoch"], 0, 0.0
         trainer.history.append(row)
         self._good, self._between_steps = trainer.snapshot(), True
-        answers = [self._call(callback.on_epoch, trainer, row) for callback in self._callbacks]
-        return any(map(asks_to_stop, answers))
+        answers = self._tell("on_epoch", row)
+        self._stopped = any(map(asks_to_stop, answers))
+        self._interrupt.check()
 
     def _train_epoch(self, length: int) -> HistoryRow:
         """Train for an epoch of `length` steps, and return its row of the history."""
@@ -130,8 +147,7 @@ class Fit:
             if self._looks_diverged():
                 break
             self._interrupt.check()
-            for callback in self._callbacks:
-                self._call(callback.on_step, trainer)
+            self._tell("on_step")
         trainer.compiled = self.runner.compiled
         seen = order[: batches[self._within - 1].stop]
         loss, score = sums.means(model, rows.t.take(seen, axis=0))
@@ -193,6 +209,7 @@ class Fit:
 
     def _go_back(self) -> None:
         """Go back to the end of the last epoch, or to where this fit began."""
+        assert self._good is not None
         self._trainer.restore(self._good)
         self._sums.clear()
         self._within, self._seconds = 0, 0.0
@@ -202,12 +219,24 @@ class Fit:
         if self._within or not self._between_steps:
             self._go_back()
 
+    @cached_property
+    def _data(self) -> dict[str, int]:
+        """Checksums of the rows to train on and to choose by, with targets and weights."""
+        rows = {"training": self.runner.rows} | {name: some for name, some in self._held_out.items() if name != "test"}
+        return {name: self._checksum(some) for name, some in rows.items()}
+
+    def _checksum(self, rows: Rows) -> int:
+        found = 0
+        for array in rows.arrays().values():
+            found = zlib.crc32(np.ascontiguousarray(self._trainer.model.device.to_host(array)).data, found)
+        return found
+
     # Callbacks and their state
 
-    def _call(self, method: Any, *arguments: Any) -> Any:
+    def _call(self, method: Any, *arguments: Any, check: bool = True) -> Any:
         """Call a method of a callback, which Ctrl-C ends at once, if the callback lets it."""
         if method.__self__.interruptible:
-            return self._interrupt.call(method, *arguments)
+            return self._interrupt.call(method, *arguments, check=check)
         return method(*arguments)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -217,7 +246,11 @@ class Fit:
         for name, callback in self._named().items():
             of_callback, values[name] = callback.state()
             arrays |= {f"{name} {key}": array for key, array in of_callback.items()}
+        if self._within and self._good:  # to go back to, where the epoch diverges or is interrupted again
+            arrays |= {f"good {name}": array for name, array in self._good[0].items()}
         return arrays, {
+            "stopped": self._stopped,
+            "data": self._data,
             "rows": len(self.runner.rows),
             "begin": self._begin,
             "within": self._within,
@@ -241,11 +274,16 @@ class Fit:
             raise DataError(f"the checkpoint is after {taken} steps, and only {self._total} are to be taken")
         if not 0 <= numbers["within"] <= min(taken, self._per_epoch):
             raise DataError(f"the checkpoint is of no fit: {numbers['within']} steps in an epoch of {self._per_epoch}")
+        other = [name for name, found in self._data.items() if found != numbers["data"].get(name)]
+        if other:
+            raise DataError(f"the checkpoint is of a training with other {' and '.join(other)} data")
         if numbers["callbacks"].keys() != named.keys():
             theirs, ours = (" and ".join(keys) or "no callbacks" for keys in (numbers["callbacks"], named))
             raise DataError(f"the checkpoint is of a training with the state of {theirs}, not of {ours}")
         sums = {f"sums {name}": array for name, array in self._sums.arrays().items()}
-        unlike = [name for name, array in sums.items() if not alike(state.arrays.get(name), array)]
+        good = {f"good {name}": array for name, array in self._trainer.arrays().items() if numbers["within"]}
+        expected = sums | good
+        unlike = [name for name, array in expected.items() if not alike(state.arrays.get(name), array)]
         if unlike:
             raise DataError(f"the checkpoint is of no fit: {', '.join(unlike)} missing or of another shape")
         for name, callback in named.items():
@@ -256,7 +294,12 @@ class Fit:
                 callback.load(self._trainer, arrays, numbers["callbacks"][name])
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
                 raise DataError(f"the checkpoint is of another {type(callback).__name__}: {one_line(error)}") from error
+        to_device = self._trainer.model.device.asarray
         for name, array in sums.items():
-            array[...] = self._trainer.model.device.asarray(state.arrays[name])
+            array[...] = to_device(state.arrays[name])
+        self._stopped = numbers["stopped"]
         self._begin, self._within, self._seconds = (numbers[name] for name in ("begin", "within", "seconds"))
         self.runner.count_by_size(numbers["counts"])
+        if good:
+            kept = {name.removeprefix("good "): to_device(state.arrays[name]) for name in good}
+            self._good = kept, self._trainer.step - self._within, self._trainer.epoch

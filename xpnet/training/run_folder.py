@@ -34,7 +34,13 @@ FILES = (
     "checkpoint-previous.safetensors",
 )
 
-CHANGING = ("epochs", "steps", "on_divergence")  # options that a run may be resumed with others of
+CHANGING = (
+    "epochs",
+    "steps",
+    "on_divergence",
+    "compile",
+    "threads",
+)  # options that a run may be resumed with others of
 
 
 class RunFolder:
@@ -115,6 +121,11 @@ class RunFolder:
         kept = self._config.get("data")
         if not isinstance(kept, dict) or kept.get("sha256") != data.fingerprint():
             raise DataError(f"the data from {data.source} are not those of the run in {self.path}")
+
+    @property
+    def device_before(self) -> str:
+        """Name of the device that the run to resume was on."""
+        return str(self._config.get("device"))
 
     def go_on(self, config: Config, history: list[dict[str, Any]]) -> None:
         """Write the history up to a checkpoint, and into config.json the options that may change."""

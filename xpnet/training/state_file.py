@@ -33,13 +33,57 @@ class TrainingState:
 
 
 def write_state(path: Path, state: TrainingState, *, previous: Path | None = None) -> None:
-    """Write a state to a file; the file that was there is kept as `previous`, where that is given."""
+    """Write a state to a file; the file that was there is kept as `previous`, where that is given.
+
+    Errors are those of `text_of` and `write_atomically`; MemoryError where there is no room for the content.
+    """
     from safetensors.numpy import save
 
+    text = text_of(state)
     arrays = {name: np.asarray(array, order="C") for name, array in state.arrays.items()}
-    text = json.dumps({"format": FORMAT} | dict(state.numbers), sort_keys=True, default=as_json)
-    content = save(arrays, metadata={"checkpoint": text, "sha256": digest_of(text, arrays)})
+    try:
+        content = save(arrays, metadata={"checkpoint": text, "sha256": digest_of(text, arrays)})
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # of safetensors, where it gets no memory
+            raise MemoryError(f"a checkpoint of {sum(array.nbytes for array in arrays.values())} bytes") from error
+        raise
     write_atomically(path, content, previous=previous)
+
+
+def text_of(state: TrainingState) -> str:
+    """Return the numbers of a state as JSON; raise TypeError or ValueError for what no file can be read with."""
+    for name, array in state.arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"a checkpoint cannot hold the array {name!r} of type {array.dtype}")
+    text = json.dumps({"format": FORMAT} | dict(state.numbers), default=as_json)
+    wrong = _wrong(json.loads(text))
+    if wrong:
+        raise ValueError(f"a checkpoint cannot hold this training: {', '.join(wrong)} missing or wrong")
+    return text
+
+
+def previous_of(path: Path) -> Path:
+    """Return the path of the checkpoint before the one at `path`."""
+    return path.with_stem(f"{path.stem}-previous")
+
+
+def read_last(path: Path) -> tuple[TrainingState, Path, str | None]:
+    """Return the last state, the file that it is from, and a note where that is the one before.
+
+    Raises:
+        DataError: there is none that is whole.
+    """
+    reasons: list[str] = []
+    for one in (path, previous_of(path)):
+        if reasons and not one.exists() and path.exists():
+            break
+        try:
+            state = read_state(one)
+        except DataError as error:
+            reasons.append(str(error))
+            continue
+        return state, one, f"{reasons[0]}; going on from {one}" if reasons else None
+    raise DataError("; ".join(reasons))
 
 
 def alike(found: Any, array: Any) -> bool:
@@ -68,7 +112,9 @@ def read_state(path: Path) -> TrainingState:
         raise DataError(f"there is no checkpoint {path}") from None
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, MemoryError) as error:
         raise DataError(f"{path} cannot be read as a checkpoint: {one_line(error)}") from error
-    text = metadata.get("checkpoint", "")
+    text = metadata.get("checkpoint")
+    if text is None:
+        raise DataError(f"{path} is a safetensors file, but no checkpoint and no trainer")
     if metadata.get("sha256") != digest_of(text, arrays):
         raise DataError(f"{path} is damaged: its contents do not match the SHA-256 it holds")
     try:
@@ -77,15 +123,21 @@ def read_state(path: Path) -> TrainingState:
         raise DataError(f"{path} cannot be read as a checkpoint: {one_line(error)}") from error
     if not isinstance(numbers, dict) or numbers.pop("format", None) != FORMAT:
         raise DataError(f"{path} is a checkpoint of another version of xpnet")
+    wrong = _wrong(numbers)
+    if wrong:
+        raise DataError(f"{path} is no checkpoint of a training: {', '.join(wrong)} missing or wrong")
+    return TrainingState(arrays, numbers)
+
+
+def _wrong(numbers: Mapping[str, Any]) -> list[str]:
+    """Names of the numbers that are missing or wrong."""
     wrong = [name for name, valid in VALID.items() if name not in numbers or not valid(numbers[name])]
-    if not wrong and len(numbers["history"]) != numbers["epoch"]:
+    if not wrong and len(numbers["history"]) > numbers["epoch"]:
         wrong = ["history"]
     fit = None if wrong else numbers["fit"]
     if fit is not None and fit["begin"] + fit["within"] > numbers["step"]:
         wrong = ["begin, within or step"]
-    if wrong:
-        raise DataError(f"{path} is no checkpoint of a training: {', '.join(wrong)} missing or wrong")
-    return TrainingState(arrays, numbers)
+    return wrong
 
 
 def _is_count(value: Any) -> bool:
@@ -94,6 +146,10 @@ def _is_count(value: Any) -> bool:
 
 def _is_float(value: Any) -> bool:
     return type(value) is float
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
 
 
 def _each(valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -117,13 +173,15 @@ def _are_counts(value: Any) -> bool:
     )
 
 
-VALID_ROW = {"epoch": _is_count, "step": _is_count, "seconds": _is_float, "train_loss": _each(_is_float)}
+VALID_ROW = {"epoch": _is_count, "step": _is_count, "seconds": _is_number, "train_loss": _each(_is_number)}
 VALID_FIT: dict[str, Callable[[Any], bool]] = {
     "rows": _is_count,
     "begin": _is_count,
     "within": _is_count,
     "seconds": _is_float,
     "counts": _are_counts,
+    "stopped": lambda value: isinstance(value, bool),
+    "data": lambda value: isinstance(value, dict),
     "callbacks": lambda value: isinstance(value, dict) and all(isinstance(one, dict) for one in value.values()),
 }
 """Checks of the numbers of a fit in progress, by name."""

@@ -25,7 +25,7 @@ from .step import EpochSums
 from .training import HistoryRow, Training, checked_model
 
 ON_DIVERGENCE = ("stop", "lower")
-MAY_DIFFER = ("schedule", "precision")  # of a checkpoint: trainings are made longer, and go on on other devices
+MAY_DIFFER = ("schedule", "precision", "compile")  # trainings are made longer, and go on on other machines
 Pair = tuple[Any, Any]  # rows and their targets
 
 
@@ -221,7 +221,9 @@ def _all_callbacks(
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks must be objects of type Callback, not {shown(callback)}")
         first.append(callback)
-    return first + ([] if checkpoint is None else [_as_checkpoint(checkpoint)])
+    first += [] if checkpoint is None else [_as_checkpoint(checkpoint)]
+    # A checkpoint holds what the others have made of an epoch.
+    return sorted(first, key=lambda one: isinstance(one, Checkpoint) - isinstance(one, EarlyStopping))
 
 
 def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

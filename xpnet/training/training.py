@@ -23,7 +23,7 @@ from ..optim import Adam, Optimizer, Schedule
 from ..optim.optimizers import optimizer_of
 from ..optim.schedules import constant, schedule_of, schedule_settings
 from .runner import Evaluator, StepRunner
-from .state_file import TrainingState, alike, read_state, write_state
+from .state_file import TrainingState, alike, read_last, write_state
 
 HistoryRow = dict[str, Any]
 COUNTS = ("step", "epoch", "history", "rate_scale", "best_epoch")
@@ -124,12 +124,12 @@ class Training:
 
     def snapshot(self) -> tuple[Any, ...]:
         """Return copies of all that a step assigns, for `restore`."""
-        return {name: array.copy() for name, array in self._arrays().items()}, self.step, self.epoch
+        return {name: array.copy() for name, array in self.arrays().items()}, self.step, self.epoch
 
     def restore(self, snapshot: tuple[Any, ...]) -> None:
         """Restore a snapshot."""
         arrays, self.step, self.epoch = snapshot
-        for name, array in self._arrays().items():
+        for name, array in self.arrays().items():
             array[...] = arrays[name]
 
     def _check_rates(self) -> None:
@@ -174,11 +174,15 @@ class Training:
             layers, losses, optimizers: classes of your own; see `MLP.load`.
             schedule: where the trainer's was a function of your own.
 
+        Where a checkpoint is damaged, the one before it is read, with a warning.
+
         Raises:
             DataError, ModelFileError: the file is damaged, or holds no trainer.
         """
         path = path_of(path)
-        state = read_state(path)
+        state, _, note = read_last(path)
+        if note is not None:
+            warnings.warn(note, stacklevel=2)
         kept = state.numbers["trainer"]
         with building(path, "a trainer", DataError):
             model = model_of_vectors(path, kept["model"], dict(state.arrays), device, layers, losses)
@@ -208,23 +212,22 @@ class Training:
     def state(self) -> TrainingState:
         """Return the state of the training, with that of the fit in progress, between two of its steps."""
         arrays, fit = ({}, None) if self.current is None else self.current.state()
+        if self.current is None and self._resumed is not None:  # a fit that no other has gone on with yet
+            arrays, fit = dict(self._resumed.arrays), self._resumed.numbers["fit"]
         numbers = {name: getattr(self, name) for name in COUNTS}
         numbers |= {"trainer": self.identity(), "fit": fit}
-        host = {name: self.model.device.to_host(array) for name, array in (self._arrays() | arrays).items()}
+        host = {name: self.model.device.to_host(array) for name, array in (arrays | self.arrays()).items()}
         return TrainingState(host, numbers)
 
-    def _arrays(self) -> dict[str, Array]:
+    def arrays(self) -> dict[str, Array]:
         """Return all arrays that a step assigns, by name."""
         network = self.model.network
-        return {"values": network.values, "buffers": network.buffers} | self.optimizer_state()
-
-    def optimizer_state(self) -> dict[str, Array]:
-        """Return the arrays of the optimizer's state by name, such as "state m"."""
-        return {f"state {name}": array for name, array in self.optimizer.state.items()}
+        state = {f"state {name}": array for name, array in self.optimizer.state.items()}
+        return {"values": network.values, "buffers": network.buffers} | state
 
     def take(self, path: Path | str, state: TrainingState) -> None:
         """Take a state, but for a fit in progress, which the next one takes; raise DataError where it does not fit."""
-        ours, numbers = self._arrays(), state.numbers
+        ours, numbers = self.arrays(), state.numbers
         wrong = [name for name, array in ours.items() if not alike(state.arrays.get(name), array)]
         if np.ndim(numbers["rate_scale"]) and len(numbers["rate_scale"]) != self.model.replicas:
             wrong.append("rate_scale")
