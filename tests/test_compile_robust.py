@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import subprocess
 import sys
 import threading
@@ -127,6 +128,38 @@ def test_threads_that_sleep_or_help_change_nothing(spins, patience, processors, 
     monkeypatch.setattr(threads_module, "PATIENCE", patience)
     program._driver_arguments[threads_module.CALL.index("spins")] = spins
     assert_runs(program, *arrays)
+
+
+@pytest.mark.parametrize("wanted", [[True], [False], [True, False], [False, False, True]])
+def test_any_choice_of_helpers_gives_the_same_bytes(wanted, on_three_threads):
+    program, arrays, expected = on_three_threads
+    numbers = []
+
+    class Choice:
+        def __init__(self):
+            self.ways = itertools.cycle(wanted)
+
+        @property
+        def wanted(self):
+            numbers.append(2 * next(self.ways))
+            return numbers[-1] > 0
+
+        def record(self, steps, seconds):
+            assert steps == 10 and seconds > 0
+            assert program._driver_arguments[threads_module.CALL.index("helpers")] == numbers[-1]
+
+    program._choice = Choice()
+    for _ in range(5):
+        program.run(arrays, 10)
+    assert all((arrays[name] == expected[name]).all() for name in arrays)
+    assert len(numbers) == 5
+
+
+def test_a_machine_of_one_processor_has_no_choice(on_three_threads, monkeypatch):
+    program, arrays, expected = on_three_threads
+    monkeypatch.setattr(program_module, "usable_processors", lambda: 1)
+    program._choice = None
+    assert_runs(program, arrays, expected)
 
 
 def test_after_an_interruption_training_goes_on(many_threads):

@@ -12,6 +12,7 @@ import math
 import os
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -27,6 +28,7 @@ from ..passes.describe import describe
 from ..passes.instructions import Instruction, Product
 from . import blas, runtime
 from .compiler import compiler
+from .helpers import HelperChoice
 from .mapping import LoopFunction
 from .partition import PIECES, ThreadedPlan, instructions_by_phase
 from .product import NO_TRANSPOSE, TABLE, TRANSPOSE, product_text
@@ -70,6 +72,7 @@ class Program:
                 self._advances[number] = math.prod(source.shape) * source.dtype.itemsize
         self._inputs = run_inputs(plan.trace)
         self._lock = threading.Lock()
+        self._choice = HelperChoice()
         self._sparse_vectors = {one: self._sparse_blocks(one) for one in plan.instructions if isinstance(one, Product)}
         self._scratch = CPU.zeros((plan.threads, self._scratch_bytes()), "uint8")
         self._encode()
@@ -201,13 +204,17 @@ class Program:
         """Nothing is kept: `run` writes all pointers."""
 
     def _run_on_threads(self, steps: int) -> None:
-        """Run on as many threads as there are parts, or processors if those are fewer."""
-        helpers = min(self.plan.threads, usable_processors()) - 1
+        """Run on as many threads as there are parts, or processors if those are fewer; or on one if that is faster."""
+        most = min(self.plan.threads, usable_processors()) - 1
+        helpers = most if most and self._choice.wanted else 0
         changing = {"steps": steps, "helpers": helpers, "patience": runtime.PATIENCE if helpers else 0}
         for name, value in changing.items():
             self._driver_arguments[runtime.CALL.index(name)] = value
         self._lines[...] = 0
+        start = time.perf_counter()
         self._driver(self._driver_arguments.ctypes.data)
+        if most:
+            self._choice.record(steps, time.perf_counter() - start)
 
     def _run_by_python(self, steps: int) -> None:
         memory = self._memory[0]

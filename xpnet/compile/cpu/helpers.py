@@ -1,0 +1,60 @@
+"""Choice between helpers and none: where other processes keep processors busy, one thread may be faster than several.
+
+A helper that loses its processor in the middle of a part holds up all other threads for some milliseconds. Results do
+not depend on the number of helpers, so the clock may decide.
+"""
+
+from __future__ import annotations
+
+TRIAL = 0.02  # seconds of a trial at least: some five time slices
+SHARE = 50  # time between two trials over that of a trial
+GAIN = 0.9  # time with helpers over time without, below which helpers are worth their processors
+
+
+class HelperChoice:
+    """Choice of the faster way to run a program, with helpers or without, by a trial of the other way now and then.
+
+    Trials are short at first, and early where a step with helpers takes longer than the last ones without.
+
+    Attributes:
+        wanted: whether the next call is to have helpers.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = self._usual = True
+        self._started = False
+        self._total = self._last_trial = 0.0  # seconds
+        self._alone = 0.0  # seconds of a step without helpers, when last compared
+        self._clear()
+
+    def record(self, steps: int, seconds: float) -> None:
+        """Count a call, and decide about the next one."""
+        if not self._started:  # it touched memory for the first time
+            self._started = True
+            return
+        self._total += seconds
+        self._steps[self.wanted] += steps
+        self._seconds[self.wanted] += seconds
+        spent, trial = self._seconds[self.wanted], min(TRIAL, self._total / SHARE)
+        if self.wanted != self._usual:
+            if spent >= trial:
+                self._compare()
+        elif self._usual:
+            due = spent >= SHARE * max(self._last_trial, steps * self._alone)
+            self.wanted = not (due or (spent >= trial and self._step(True) > self._alone))
+        else:
+            self.wanted = spent >= SHARE * self._last_trial
+
+    def _compare(self) -> None:
+        """End a trial."""
+        self._last_trial, self._alone = self._seconds[self.wanted], self._step(False)
+        self.wanted = self._usual = self._step(True) < GAIN * self._alone
+        self._clear()
+
+    def _clear(self) -> None:
+        """Begin to count, with helpers and without."""
+        self._steps, self._seconds = {True: 0, False: 0}, {True: 0.0, False: 0.0}
+
+    def _step(self, way: bool) -> float:
+        """Seconds of a step."""
+        return self._seconds[way] / self._steps[way]
