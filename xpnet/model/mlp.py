@@ -33,7 +33,16 @@ from .tasks import choose_loss, make_task
 
 PREDICT_ROWS = 1024  # rows per piece of a long prediction: enough to fill a device, little memory
 
-MODEL_OPTIONS = ("task", "input_shape", "input_shift", "input_scale", "class_names", "target_shift", "target_scale")
+MODEL_OPTIONS = (
+    "task",
+    "input_shape",
+    "input_shift",
+    "input_scale",
+    "class_names",
+    "target_shift",
+    "target_scale",
+    "ensemble",
+)
 """Arguments of `MLP.of` that model files hold."""
 
 
@@ -74,12 +83,16 @@ class MLP:
         class_names: names of the classes or labels; by default "0", "1", ...
         target_shift, target_scale: for regression: the loss sees (t - shift) / scale, and predictions are scaled back;
             numbers, or sequences with one per output.
+        ensemble: whether the replicas are members of an ensemble, which predicts and is evaluated as one model: by the
+            mean of their probabilities, or numbers.
 
     Attributes:
         network: the layers.
         loss: the loss that training minimizes.
         task: meaning of the outputs, and the metric: a `Classification`, `Multilabel` or `Regression`.
     """
+
+    ensemble = False  # in pickles of earlier versions
 
     def __init__(
         self,
@@ -102,6 +115,7 @@ class MLP:
         class_names: Sequence[str] | None = None,
         target_shift: float | Sequence[float] = 0.0,
         target_scale: float | Sequence[float] = 1.0,
+        ensemble: bool = False,
     ) -> None:
         given = elements(sizes)
         if given is None or len(given) < 2:
@@ -139,6 +153,7 @@ class MLP:
             class_names=class_names,
             target_shift=target_shift,
             target_scale=target_scale,
+            ensemble=ensemble,
         )
 
     @classmethod
@@ -157,8 +172,8 @@ class MLP:
             network: the layers; where the loss has softmax or sigmoid built in, the last outputs are logits.
             task, loss: as for a new model.
             output: None, or "step" for predictions of 0 and 1; other activations are layers of the network.
-            options: `input_shape`, `input_shift`, `input_scale`, `class_names`, `target_shift` and `target_scale`, as
-                for a new model.
+            options: `input_shape`, `input_shift`, `input_scale`, `class_names`, `target_shift`, `target_scale` and
+                `ensemble`, as for a new model.
         """
         if not isinstance(network, Sequential):
             raise TypeError(f"network must be a Sequential, not {network!r}")
@@ -182,7 +197,12 @@ class MLP:
         class_names: Sequence[str] | None = None,
         target_shift: float | Sequence[float] = 0.0,
         target_scale: float | Sequence[float] = 1.0,
+        ensemble: bool = False,
     ) -> None:
+        if flag("ensemble", ensemble) and network.replicas is None:
+            raise ValueError("an ensemble needs members: give replicas=R with ensemble=True")
+        if ensemble and step:
+            raise ValueError("an ensemble has no output step: a mean of 0 and 1 is neither; leave it out")
         if input_shape is None and network.in_features is None:
             raise ValueError("input_shape must be given: the network's layers do not say how many features come in")
         given = [network.in_features] if input_shape is None else input_shape
@@ -197,6 +217,7 @@ class MLP:
         self.network = network
         self.loss = copy.copy(loss)  # bound to this model's device
         self.step = step
+        self.ensemble = bool(ensemble)
         self.running: dict[int, object] = {}  # the fit in progress
         self.input_shape = shape
         self.input_shift = check_scaling("input_shift", input_shift, self.in_features, "features")
@@ -253,30 +274,57 @@ class MLP:
         """Outputs of the last layer, (B, O) or (R, B, O), for scaled inputs, (B, I), an array of the model's device."""
         return self.network.forward(x, train)
 
-    def predict(self, x: Any) -> Array:
+    def members(self) -> list[int]:
+        """Numbers of the replicas that predict as an ensemble: those whose weights are finite; all where none are."""
+        with np.errstate(all="ignore"):
+            finite = self.network.finite()
+        return np.flatnonzero(finite if finite.any() else ~finite).tolist()
+
+    def combine(self, z: Array) -> Array:
+        """Outputs of the ensemble, (B, O), from the last outputs of its replicas, (R, B, O), for loss and metric."""
+        return self.loss.combine(self.network.xp, z.take(self.device.asarray(self.members()), axis=0))
+
+    def predict(self, x: Any, *, deviation: bool = False) -> Any:
         """Predict for unscaled rows: pictures, lists, bytes.
 
         The result holds the probability of each class (or label), (N, C), or, for regression, numbers in the targets'
-        units, float64, (N, O); for replicas, (R, N, C). Inputs are scaled as in training. The result is an array of
-        this model's device if x is one, else a NumPy array; for no rows it is empty. Where training diverged, or a row
-        is too large for the network's type, it is NaN, which is no prediction: `argmax` would turn it into a class,
-        `xpnet.model.metrics.most_probable` does not.
+        units, float64, (N, O); for replicas, (R, N, C); for an ensemble, their mean, (N, C). Inputs are scaled as in
+        training. The result is an array of this model's device if x is one, else a NumPy array; for no rows it is
+        empty. Where training diverged, or a row is too large for the network's type, it is NaN, which is no prediction:
+        `argmax` would turn it into a class, `xpnet.model.metrics.most_probable` does not. Members of an ensemble that
+        diverged, so that their weights are not finite, are left out, unless all did.
+
+        Args:
+            x: the rows, (N, ...).
+            deviation: return a pair: the predictions of an ensemble, and their standard deviation over its R members,
+                (N, C), the root of the mean squared difference.
         """
+        deviation = flag("deviation", deviation)
+        if deviation and not self.ensemble:
+            raise ValueError("deviation is that of an ensemble's members: make the model with replicas, ensemble=True")
         device = self.device
         with device.activate(), np.errstate(all="ignore"):
             rows = check_features(x, device, features=self.in_features, dtype=self.input_dtype)
             stays = device.index is not None and not isinstance(rows, np.ndarray)
+            members = device.asarray(self.members()) if self.ensemble else None
             pieces = []
             for span in spans(len(rows), PREDICT_ROWS):
                 part, shift, scale = self._scaled(rows[span])
                 ready = Rows(device.asarray(part), None, None, shift, scale, self.network.dtype)
                 p = self.output(self.network.forward(ready.inputs(ready.x)))
+                if members is not None:
+                    each = p.take(members, axis=0)  # (R, B, C)
+                    p = each.mean(axis=0)
+                    if deviation:
+                        d = each - p
+                        p = device.xp.stack([p, device.xp.sqrt((d * d).mean(axis=0))])
                 pieces.append(p if stays else device.to_host(p))
             xp = device.xp if stays else np
             width = len(self.class_names) or self.out_features
             dtype = self.task.decoded or self.network.dtype
-            empty = xp.zeros((*self.network.values.shape[:-1], 0, width), dtype=dtype)
-            return xp.concatenate([empty, *pieces], axis=-2)
+            lead = self.network.values.shape[:-1] if members is None else (2,) * deviation
+            joined = xp.concatenate([xp.zeros((*lead, 0, width), dtype=dtype), *pieces], axis=-2)
+            return (joined[0], joined[1]) if deviation else joined
 
     def output(self, z: Array) -> Array:
         """Predictions, (..., B, C), from the network's last outputs, (..., B, O)."""
@@ -319,6 +367,7 @@ class MLP:
             "input_shift": self.input_shift,
             "input_scale": self.input_scale,
             "step": self.step,
+            **({"ensemble": True} if self.ensemble else {}),
         } | self.task.settings()
 
     def summary(self) -> str:
@@ -332,7 +381,8 @@ class MLP:
         columns = [max(map(len, column)) for column in zip(*lines, strict=True)]
         table = ["  ".join(cell.ljust(n) for cell, n in zip(row, columns, strict=True)).rstrip() for row in lines]
         total = sum(slot.size for slot in self.network.layout.slots)
-        each = "" if self.replicas is None else f" in each of {self.replicas} replicas"
+        name = "members" if self.ensemble else "replicas"
+        each = "" if self.replicas is None else f" in each of {self.replicas} {name}"
         if isinstance(self.input_scale, tuple) or isinstance(self.input_shift, tuple):
             scale = " standardized"
         else:
@@ -347,7 +397,8 @@ class MLP:
         return copy.deepcopy(self)
 
     def __repr__(self) -> str:
-        return f"MLP.of({self.network!r}, task={self.task.name!r}, loss={self.loss!r})"
+        ensemble = ", ensemble=True" if self.ensemble else ""
+        return f"MLP.of({self.network!r}, task={self.task.name!r}, loss={self.loss!r}{ensemble})"
 
     # The loss of a copy or a pickle is bound on the device of its network.
     def __getstate__(self) -> dict[str, Any]:

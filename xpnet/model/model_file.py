@@ -62,6 +62,7 @@ def write_model_file(
             raise ValueError(f"replica {replica!r} was asked for, and the model has no replicas")
         check_int("replica", replica, least=0, most=network.replicas - 1)
         metadata["replicas"] = None
+        metadata.pop("ensemble", None)
         for layer in metadata["layers"]:  # a list in a layer's settings has one number per replica
             layer.update({name: value[replica] for name, value in layer.items() if isinstance(value, list)})
     vectors = [network.device.to_host(vector) for vector in network.snapshot()]

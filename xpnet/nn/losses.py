@@ -6,7 +6,7 @@ The loss of a row with several targets is the mean over its outputs, as in PyTor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.checks import check_float, check_floats
@@ -40,6 +40,30 @@ def by_output(xp: Any, z: Array, t: Array) -> Array:
     return (t[:, None] == xp.arange(z.shape[-1])).astype(z.dtype)
 
 
+def log_mean_exp(xp: Any, z: Array) -> Array:
+    """Logarithm of the mean of exp(z) over replicas, (B, O), for z, (R, B, O), without overflow."""
+    top = z.max(axis=0)
+    return top + xp.log(xp.exp(z - top).mean(axis=0))
+
+
+def _combine_softmax(xp: Any, z: Array) -> Array:
+    z = z - z.max(axis=-1, keepdims=True)
+    return log_mean_exp(xp, z - xp.log(xp.exp(z).sum(axis=-1, keepdims=True)))  # of log softmax(z)
+
+
+def _combine_sigmoid(xp: Any, z: Array) -> Array:
+    return log_mean_exp(xp, -softplus(xp, -z)) - log_mean_exp(xp, -softplus(xp, z))  # log(p / (1 - p))
+
+
+COMBINE: dict[str, Callable[[Any, Array], Array]] = {
+    "identity": lambda xp, z: z.mean(axis=0),
+    "exp": log_mean_exp,
+    "sigmoid": _combine_sigmoid,
+    "softmax": _combine_softmax,
+}
+"""Outputs z of an ensemble from those of its members, by output activation; a loss then needs no ensemble's formula."""
+
+
 class Loss:
     """Base class of all losses: called as `loss(xp, z, t, w)`, on the network's last outputs.
 
@@ -65,6 +89,15 @@ class Loss:
     def output(self, xp: Any, z: Array) -> Array:
         """Output activation of z: probabilities, rates, or, here, z itself."""
         return z
+
+    def combine(self, xp: Any, z: Array) -> Array:
+        """Outputs of an ensemble, (B, O), from its members' z, (R, B, O): `output` of them is the mean of `output`."""
+        if self.output_activation not in COMBINE:
+            raise ValueError(
+                f"no ensemble of the output activation {self.output_activation!r} is known: {type(self).__name__} must"
+                " have a method combine(xp, z)"
+            )
+        return COMBINE[self.output_activation](xp, z)
 
     def bind(self, xp: Any, dtype: str, outputs: int) -> None:
         """Make the constants that the loss needs on the device of a model with this number of outputs."""

@@ -164,6 +164,11 @@ class Sequential:
     def buffers(self, flat: object) -> None:
         Views(self.xp, {"buffers": self._buffers}, self.device)["buffers"] = flat
 
+    def finite(self) -> Any:
+        """Return whether all parameters are finite, () or (R,), on the host."""
+        # 0 times infinity is NaN: a sum of floats, as CuPy's reductions of bool are slow to compile.
+        return self.device.to_host((self._values * 0.0).sum(axis=-1)) == 0.0
+
     def snapshot(self) -> tuple[Array, Array]:
         """Return copies of values and buffers, for `restore`."""
         with self.device.activate():

@@ -231,12 +231,13 @@ class Evaluator:
         rows: the rows.
         compiled: whether steps may be compiled.
         evaluations: how often `means` will be called, roughly.
+        joint: whether to evaluate an ensemble, eagerly, and not each of its members.
     """
 
-    def __init__(self, model: MLP, rows: Rows, *, compiled: bool, evaluations: int = 1) -> None:
-        self._why_eager = why_eager(model, compiled)
-        self._evaluations = evaluations
-        self._sums = EpochSums.zeros(model)
+    def __init__(self, model: MLP, rows: Rows, *, compiled: bool, evaluations: int = 1, joint: bool = False) -> None:
+        self._why_eager = why_eager(model, compiled and not joint)
+        self._evaluations, self._joint = evaluations, joint
+        self._sums = EpochSums.zeros(model, joint=joint)
         self._model, self._rows = model, rows.in_order() if self._why_eager is None else rows
         self._executables: dict[int, Executable | None] = {}  # by number of rows
 
@@ -256,7 +257,7 @@ class Evaluator:
         executable = self._executables[size]
         if executable is None:
             for piece in pieces:
-                evaluation_step(self._model, self._rows.part(piece), sums)
+                evaluation_step(self._model, self._rows.part(piece), sums, joint=self._joint)
             return
         rows = self._rows.part(slice(pieces[0].start, pieces[-1].stop))
         by_step = {name: array.reshape(len(pieces), size, *array.shape[1:]) for name, array in rows.arrays().items()}

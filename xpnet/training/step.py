@@ -36,9 +36,10 @@ def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, sc
     sums.add(model, z, t, loss, weight)
 
 
-def evaluation_step(model: MLP, rows: Rows, sums: EpochSums) -> None:
-    """Add loss and metric of `rows` to `sums`."""
+def evaluation_step(model: MLP, rows: Rows, sums: EpochSums, *, joint: bool = False) -> None:
+    """Add loss and metric of `rows` to `sums`: of each replica, or, where `joint`, of the ensemble."""
     z = model.network.forward(rows.inputs(rows.x))
+    z = model.combine(z) if joint else z
     loss, weight, _ = model.loss(model.network.xp, z, rows.t, rows.w)
     sums.add(model, z, rows.t, loss, weight)
 
@@ -58,9 +59,9 @@ class EpochSums:
     metric_sum: Array | None
 
     @classmethod
-    def zeros(cls, model: MLP, *, metric: bool = True) -> EpochSums:
-        """Sums that are zero, with the task's metric or without."""
-        shape = () if model.replicas is None else (model.replicas,)
+    def zeros(cls, model: MLP, *, metric: bool = True, joint: bool = False) -> EpochSums:
+        """Sums that are zero, with the task's metric or without; where `joint`, of the ensemble as one model."""
+        shape = () if model.replicas is None or joint else (model.replicas,)
         by_output = shape + (model.out_features,) * model.task.by_output
         zeros = model.device.zeros
         return cls(zeros(shape, "float64"), zeros(shape, "float64"), zeros(by_output, "float64") if metric else None)

@@ -195,10 +195,11 @@ def evaluate(model: MLP, x: Any, y: Any) -> tuple[Any, Any]:
     """Return mean loss and accuracy (of regression, R2) on rows as they come, (N, ...), with their targets.
 
     They are floats, or lists of R floats; the loss of regression is of scaled targets. A row whose outputs are NaN is
-    never right, and makes loss and R2 NaN.
+    never right, and makes loss and R2 NaN. Of an ensemble, they are floats, of its joint prediction: cross entropy is
+    -log of the mean probability of the true class.
     """
     with checked_model(model).device.activate(), np.errstate(all="ignore"):
-        return Evaluator(model, checked_rows(model, x, y), compiled=False).means()
+        return Evaluator(model, checked_rows(model, x, y), compiled=False, joint=model.ensemble).means()
 
 
 def _as_checkpoint(checkpoint: Any) -> Checkpoint:

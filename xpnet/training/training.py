@@ -114,9 +114,7 @@ class Training:
 
     def finite_weights(self) -> HostArray:
         """Return whether all parameters are finite, () or (R,)."""
-        network = self.model.network
-        # 0 times infinity is NaN: a sum of floats, as CuPy's reductions of bool are slow to compile.
-        return np.asarray(network.device.to_host((network.values * 0.0).sum(axis=-1)) == 0.0)
+        return np.asarray(self.model.network.finite())
 
     def diverged(self) -> bool:
         """Whether there is nothing to go on with: weights, or losses of the fit in progress, finite in no replica."""
