@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import signal
 
 import numpy as np
 import pytest
+from command_line import DIGITS, SHORT
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from xpnet import MLP, Adam, Linear, ModelFileError, Sequential, Trainer, evaluate, load_digits, metrics
+from xpnet import MLP, Adam, Config, Linear, ModelFileError, Sequential, Trainer, evaluate, load_digits, metrics
+from xpnet.commands import options, predict, train
+from xpnet.commands import search as search_command
 from xpnet.core.device import CPU
 from xpnet.model import mlp
 from xpnet.nn import LOSSES, BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
@@ -310,3 +314,199 @@ def test_pickles_of_earlier_versions_are_no_ensembles():
     old = MLP.__new__(MLP)
     old.__setstate__(state)
     assert old.predict([[1, 2]]).shape == (2, 1, 2)
+
+
+# The command line
+
+
+@pytest.fixture
+def ensemble_run(run, tmp_path):
+    """The folder of a run of three networks with early stopping, and its result."""
+    code, out, err = run(
+        train,
+        *(*DIGITS, "--epochs", 12, "--hidden", 20, "--lr", 0.03, "--early-stop", 2, "--ensemble", 3, "--seed", 5),
+        *("--out", tmp_path / "run", "--json", "--quiet"),
+    )
+    assert (code, err) == (0, "")
+    return tmp_path / "run", json.loads(out)
+
+
+def test_a_run_of_an_ensemble(run, ensemble_run, digits, tmp_path):
+    folder, result = ensemble_run
+    model = MLP.load(folder / "model.safetensors")
+    assert (model.replicas, model.ensemble) == (3, True)
+    pair = digits.x_test, digits.y_test
+    loss, accuracy = evaluate(model, *pair)
+    assert (result["test_loss"], result["test_accuracy"]) == (loss, accuracy)
+    each = [evaluate(one, *pair) for one in alone(model, tmp_path)]
+    assert [result["members_test_loss"], result["members_test_accuracy"]] == pytest.approx(np.mean(each, axis=0))
+    assert result["members"] == 3
+    assert len(set(result["best_epoch"])) > 1, "each member has a best epoch of its own"
+    assert {"validation_loss", "members_validation_loss", "train_accuracy"} <= result.keys()
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert len(rows) == result["epochs"]
+    assert {type(value) for row in rows for value in row.values()} == {int, float}
+
+
+def test_members_are_the_runs_with_their_seeds(run, tmp_path):
+    """On the batches of the first seed: the first member is the single run, and each begins as its own would."""
+    how = (*SHORT, "--no-compile", "--dtype", "float64", "--seed", 4)
+    for name, more in (("one", ()), ("three", ("--ensemble", 3))):
+        assert run(train, *how, "--out", tmp_path / name, *more)[0] == 0
+    one, three = (MLP.load(tmp_path / name / "model.safetensors").network for name in ("one", "three"))
+    np.testing.assert_allclose(three.values[0], one.values, rtol=1e-9, atol=1e-12)
+    drawn = options.build_trainer([Config(ensemble=3, seed=4)], load_digits(), CPU)[0].model
+    for r in range(3):
+        alone = options.build_trainer([Config(seed=4 + r)], load_digits(), CPU)[0].model
+        assert (drawn.network.values[r] == alone.network.values).all()
+
+
+def test_history_is_the_mean_of_the_members(run, tmp_path, monkeypatch):
+    rows = []
+    add = train.RunFolder.add
+    monkeypatch.setattr(train.RunFolder, "add", lambda self, row: rows.append(row) or add(self, row))
+    code, out, err = run(train, *SHORT, "--ensemble", 2, "--out", tmp_path / "run")
+    assert code == 0
+    written = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    for row, found in zip(rows, written, strict=True):
+        for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate"):
+            assert found[name] == pytest.approx(np.mean(row[name]))
+    assert len(rows[0]["train_loss"]) == 2
+    assert f"epoch 3/3: loss {written[-1]['train_loss']:.4f}, accuracy {written[-1]['train_accuracy']:.4f}" in err
+    assert "training 2 networks, of which epochs show the mean, on cpu" in err
+    assert f"of the ensemble, whose members have {written[-1]['test_accuracy']:.4f} on average, on digits" in out
+
+
+def test_the_same_run_again(run, ensemble_run, tmp_path):
+    folder, result = ensemble_run
+    code, out, _ = run(train, "--config", folder / "config.json", "--out", tmp_path / "again", "--json")
+    assert code == 0
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    timeless = {"seconds": 0, "total_seconds": 0, "samples_per_second": 0, "model": "", "requested_device": ""}
+    assert json.loads(out) | timeless == result | timeless
+
+
+@pytest.mark.parametrize("stop", [1, 17, 60])
+def test_an_interrupted_ensemble_goes_on(run, ensemble_run, tmp_path, monkeypatch, stop):
+    """After Ctrl-C in any step, a resumed run ends with the bytes, and the rows, of one that nothing happened to."""
+    folder, result = ensemble_run
+    broken = tmp_path / "broken"
+    on_step = train.Progress.on_step
+
+    def interrupt(self, trainer):
+        if trainer.step >= stop:
+            signal.raise_signal(signal.SIGINT)
+        on_step(self, trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Progress, "on_step", interrupt)
+        code, _, err = run(
+            train, "--config", folder / "config.json", "--out", broken, "--checkpoint-every", "1epoch", "--quiet"
+        )
+    assert code == 130, err
+    code, out, err = run(train, "--resume", broken, "--json", "--quiet")
+    assert code == 0, err
+    assert json.loads(out)["best_epoch"] == result["best_epoch"]
+    assert (broken / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    histories = []
+    for one in (folder, broken):
+        rows = [json.loads(line) for line in (one / "history.jsonl").read_text().splitlines()]
+        histories.append([row | {"seconds": 0} for row in rows])
+    assert histories[0] == histories[1]
+
+
+def test_predictions_of_an_ensemble(run, ensemble_run, digits, tmp_path):
+    folder, result = ensemble_run
+    np.savez(tmp_path / "x.npz", x=digits.x_test)
+    np.savez(tmp_path / "y.npz", y=digits.y_test)
+    code, out, err = run(predict, folder, tmp_path / "x.npz", "--labels", tmp_path / "y.npz", "--json")
+    assert code == 0
+    assert err.startswith(f"accuracy {result['test_accuracy']:.4f} (")
+    found = [json.loads(line)["probabilities"] for line in out.splitlines()]
+    np.testing.assert_array_equal(found, MLP.load(folder / "model.safetensors").predict(digits.x_test).tolist())
+
+
+def test_members_that_diverged_are_told_of(run, tmp_path, monkeypatch):
+    def build(configs, data, device):
+        trainer, arguments = options.build_trainer(configs, data, device)
+        trainer.model.network.layers[0].W[1] = np.inf
+        return trainer, arguments
+
+    monkeypatch.setattr(train, "build_trainer", build)
+    code, out, err = run(train, *SHORT, "--ensemble", 3, "--out", tmp_path / "run", "--json", "--quiet")
+    assert code == 0
+    assert err == "1 of 3 members of the ensemble diverged, and are left out\n"
+    result = json.loads(out)
+    assert result["members_test_accuracy"] > 0.5
+    assert math.isfinite(result["test_loss"])
+    rows = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert all(math.isfinite(row["train_loss"]) for row in rows)
+    np.savez(tmp_path / "x.npz", x=np.zeros((1, 64)))
+    code, out, err = run(predict, tmp_path / "run", tmp_path / "x.npz", "--json")
+    assert err == "1 of 3 members of the ensemble diverged, and are left out\n"
+    assert sum(json.loads(out)["probabilities"]) == pytest.approx(1.0)
+
+
+def test_an_ensemble_of_one(run, tmp_path):
+    """It is the single network, by another name."""
+    results = []
+    for more in ((), ("--ensemble", 1)):
+        code, out, _ = run(train, *SHORT, "--json", *more)
+        assert code == 0
+        results.append(json.loads(out))
+    assert results[1]["test_loss"] == pytest.approx(results[0]["test_loss"], rel=1e-5)
+    assert results[1]["members_test_loss"] == pytest.approx(results[1]["test_loss"], rel=1e-5)
+    assert "members_test_loss" not in results[0]
+
+
+def test_an_ensemble_for_regression(run, tmp_path, rng):
+    x = rng.normal(size=(300, 3))
+    np.savez(tmp_path / "t.npz", x=x, y=x @ [[1.0], [2.0], [3.0]] + 100.0)
+    code, out, _ = run(train, "--dataset", tmp_path / "t.npz", "--ensemble", 4, "--steps", 200, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert result["test_r2"] > 0.9
+    assert result["test_loss"] < result["members_test_loss"], "the mean of predictions has the lower squared error"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--ensemble", 0), "ensemble must be at least 1, not 0"),
+        (("--ensemble", "x"), "'x'"),
+        (("--ensemble", 2, "--dataset", "TWO", "--output", "step"), "an ensemble has no output step"),
+    ],
+)
+def test_ensembles_that_are_refused(more, words, run, tmp_path):
+    np.savez(tmp_path / "two.npz", x=np.eye(20), y=np.arange(20) % 2)
+    more = [tmp_path / "two.npz" if one == "TWO" else one for one in more]
+    code, _, err = run(train, *SHORT, *more, "--quiet")
+    assert code == 2
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_another_number_of_members_is_another_run(run, ensemble_run):
+    code, _, err = run(train, "--resume", ensemble_run[0], "--ensemble", 4)
+    assert code == 2
+    assert err.endswith("error: --ensemble 4 is not the run's, which has --ensemble 3\n")
+
+
+def test_searches_try_single_networks(run, tmp_path):
+    (tmp_path / "o.toml").write_text("ensemble = 2\n")
+    for more in (("--ensemble", 2), ("--config", tmp_path / "o.toml")):
+        code, _, err = run(search_command, *DIGITS, "--trials", 2, "--epochs", 1, "--quiet", *more)
+        assert code == 2
+        assert err.count("\n") == 1
+    assert "a search tries single networks, and no ensemble of 2" in err
+
+
+@pytest.mark.cuda
+def test_a_run_on_a_gpu(run, digits, tmp_path):
+    code, out, err = run(
+        train, *SHORT, "--device", "cuda", "--ensemble", 3, "--out", tmp_path / "run", "--json", "--quiet"
+    )
+    result = json.loads(out)
+    assert (code, err, result["device"]) == (0, "", "cuda:0")
+    here = MLP.load(tmp_path / "run" / "model.safetensors")
+    assert evaluate(here, digits.x_test, digits.y_test)[0] == pytest.approx(result["test_loss"], rel=1e-4)

@@ -96,6 +96,13 @@ def tell(message: object) -> None:
         print(one_sentence(message), file=sys.stderr, flush=True)
 
 
+def tell_of_diverged(model: Any) -> None:
+    """Say how many members of an ensemble, an `MLP`, diverged, so that it predicts without them."""
+    left_out = model.replicas - len(model.members()) if model.ensemble and model.replicas else 0
+    if left_out:
+        tell(f"{left_out} of {model.replicas} members of the ensemble diverged, and are left out")
+
+
 def choose_device(request: str, *, require: bool = False) -> Device:
     """Return the device, or the CPU where no GPU is usable, saying why in one line; with `require`, raise instead."""
     try:

@@ -100,6 +100,7 @@ def add_options(parser: cli.Parser, without: Collection[str] = ()) -> None:
     add("--early-stop", type=cli.whole_number, metavar="N", help="stop after N epochs without a lower validation loss")
     add("--on-divergence", metavar="stop|lower", help="lower: go back an epoch and halve the rate (default: stop)")
     add("--seed", type=cli.whole_number, metavar="N", help="of weights and order of rows (default: 0)")
+    add("--ensemble", type=cli.whole_number, metavar="N", help="train N networks at once, which predict as one")
 
     add = group("machine")
     cli.add_device_options(add, default=argparse.SUPPRESS)

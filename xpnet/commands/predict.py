@@ -53,6 +53,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     # os.path.isdir, because Path.is_dir raises without permission; load reports it.
     path = options.model / "model.safetensors" if os.path.isdir(options.model) else options.model  # noqa: PTH112
     model = MLP.load(path, device=device)
+    cli.tell_of_diverged(model)
     size = None if options.mistakes is None else _mistakes_size(options.mistakes, model)
     rows = [_read_rows(model, source, options.invert) for source in options.input]
     predictions = np.concatenate(
@@ -127,7 +128,7 @@ def _predict(model: MLP, rows: HostArray, source: Path) -> HostArray:
         predictions: HostArray = model.predict(rows)
     except (TypeError, ValueError) as error:
         raise DataError(f"{source}: {error}") from error
-    if model.replicas is not None:
+    if model.replicas is not None and not model.ensemble:
         cli.tell(f"the model has {model.replicas} replicas: predictions are their mean")
         return np.asarray(predictions.mean(axis=0))
     return predictions

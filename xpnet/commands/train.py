@@ -21,14 +21,14 @@ from ..core.errors import DataError, DivergedError, printable
 from ..core.interrupts import DeferredInterrupt
 from ..data import Dataset
 from ..model.metrics import TITLES
-from ..training import Config, Trainer
+from ..training import Config, Trainer, evaluate
 from ..training.build import network_sizes, threads_for
 from ..training.callbacks import Callback
 from ..training.checkpoint import Checkpoint, parse_every
 from ..training.choice import faster_device
 from ..training.compiled_step import CANNOT_TRACE, SWITCHED_OFF
 from ..training.config import read_options
-from ..training.run_folder import CHANGING, RunFolder, finite
+from ..training.run_folder import CHANGING, RunFolder, finite, mean_over_members
 from ..training.runner import TOO_FEW
 from ..training.training import HistoryRow, Training
 from . import cli
@@ -122,11 +122,13 @@ def _train(config: Config, options: argparse.Namespace, kept: dict[str, Any] | N
         if not options.quiet:
             threads_too = f", threads: {threads}" if device.index is None else ""
             cli.tell(sentence(config, data))
-            cli.tell(f"training on {device.name}{threads_too}, {arguments['steps']} steps")
+            networks = "" if config.ensemble is None else f" {config.ensemble} networks, of which epochs show the mean,"
+            cli.tell(f"training{networks} on {device.name}{threads_too}, {arguments['steps']} steps")
         with limit_threads(threads):
             _fit(trainer, arguments | {"checkpoint": checkpoint}, folder, quiet=options.quiet)
+            joint = _joint(trainer, arguments)
 
-    result = _result(config, data, trainer, folder, time.perf_counter() - started)
+    result = _result(config, data, trainer, joint, folder, time.perf_counter() - started)
     print(json.dumps(finite(result)) if options.json else printable(_sentence(result)))
     return 0
 
@@ -164,7 +166,8 @@ def _resume(
 def _faster(config: Config, data: Dataset, gpu: Device, *, quiet: bool) -> Device:
     """Return the device that takes a step of this network and batch sooner, and say so in one line."""
     steps = config.total_steps(-(-len(data.x_train) // config.batch_size))
-    device, why = faster_device(gpu, network_sizes(config, data), config.batch_size, steps, dtype=config.dtype)
+    how: dict[str, Any] = {"dtype": config.dtype, "replicas": config.ensemble}
+    device, why = faster_device(gpu, network_sizes(config, data), config.batch_size, steps, **how)
     if not quiet:
         cli.tell(f"auto is {why}")
     return device
@@ -217,11 +220,38 @@ def _rescue(trainer: Trainer, folder: RunFolder) -> str:
     return kept
 
 
+def _joint(trainer: Trainer, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Loss and metric of an ensemble on the rows held out; nothing of a single network."""
+    found: dict[str, Any] = {}
+    if trainer.model.ensemble:
+        cli.tell_of_diverged(trainer.model)
+        for name in ("validation", "test"):
+            if arguments[name] is not None:
+                metric = f"{name}_{trainer.model.task.metric}"
+                found[f"{name}_loss"], found[metric] = evaluate(trainer.model, *arguments[name])
+    return found
+
+
+def _kept(trainer: Trainer) -> HistoryRow:
+    """Row of the model that is kept: the last one, or early stopping's best, which each member has of its own."""
+    history, best = trainer.history, trainer.best_epoch
+    if not isinstance(best, list):
+        return mean_over_members(next(row for row in reversed(history) if best in (None, row["epoch"])))
+    rows = [history[max(epoch, 0) - 1] for epoch in best]  # the last one of a member that never had a finite loss
+    lists = {name: [row[name] for row in rows] for name in rows[0]}
+    own = {name: [one[r] if isinstance(one, list) else one for r, one in enumerate(lists[name])] for name in lists}
+    return mean_over_members(own)
+
+
 def _result(
-    config: Config, data: Dataset, trainer: Trainer, folder: RunFolder | None, total_seconds: float
+    config: Config,
+    data: Dataset,
+    trainer: Trainer,
+    joint: dict[str, Any],
+    folder: RunFolder | None,
+    total_seconds: float,
 ) -> dict[str, Any]:
-    # Of the model that is kept: the last one, or early stopping's best.
-    kept = next(row for row in reversed(trainer.history) if trainer.best_epoch in (None, row["epoch"]))
+    kept = _kept(trainer)
     seconds = sum(row["seconds"] for row in trainer.history)
     whole, part = divmod(trainer.step, trainer.steps_in_epoch(len(data.x_train)))
     samples = whole * len(data.x_train) + part * config.batch_size
@@ -237,6 +267,9 @@ def _result(
         "samples_per_second": samples / seconds,
         "best_epoch": trainer.best_epoch,
         **{name: kept[name] for name in kept if name.endswith(("_loss", trainer.model.task.metric))},
+        **joint,
+        **({} if config.ensemble is None else {"members": config.ensemble}),
+        **{f"members_{name}": kept[name] for name in joint},
         "model": None if folder is None else str(folder.model_path),
         "compiled": trainer.compiled,
     }
@@ -244,10 +277,14 @@ def _result(
 
 def _sentence(result: dict[str, Any]) -> str:
     best = f", of epoch {result['best_epoch']}, the best" if result["best_epoch"] is not None else ""
+    if isinstance(result["best_epoch"], list):
+        best = ", of each member's best epoch"
     kept = f"; the run is in {Path(result['model']).parent}" if result["model"] else ""
     metric = next(name for name in TITLES if f"test_{name}" in result)
+    members = f"members_test_{metric}"
+    alone = f" of the ensemble, whose members have {result[members]:.4f} on average," if members in result else ""
     return (
-        f"test {TITLES[metric]} {result[f'test_{metric}']:.4f}, test loss {result['test_loss']:.4f}"
+        f"test {TITLES[metric]} {result[f'test_{metric}']:.4f}, test loss {result['test_loss']:.4f}{alone}"
         f" on {result['dataset']}, after {result['steps']} steps in {result['seconds']:.1f} s"
         f" on {result['device']}{best}{kept}"
     )
@@ -300,6 +337,7 @@ class Progress(Callback):
 
     def on_epoch(self, trainer: Training, row: HistoryRow) -> None:
         """Show an epoch's row."""
+        row = mean_over_members(row)
         metric = next(name for name in TITLES if f"train_{name}" in row)
         figures = f"loss {row['train_loss']:.4f}, {TITLES[metric]} {row[f'train_{metric}']:.4f}"
         if "validation_loss" in row:

@@ -138,7 +138,7 @@ def _parser() -> cli.Parser:
         help=f"(default: {LEAST:g} {MOST:g})",
     )
     add("--count", type=cli.whole_number, default=COUNT, metavar="N", help=f"how many rates (default: {COUNT})")
-    add_options(parser, without=("lr", "early_stop"))
+    add_options(parser, without=("lr", "early_stop", "ensemble"))
     add = parser.add_argument_group("output").add_argument
     add("--out", type=folder, default=None, metavar="DIR", help="write rates.json and rates.png into DIR")
     add("--overwrite", action="store_true", default=False, help="replace the files of an earlier search in DIR")

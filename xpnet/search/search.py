@@ -211,6 +211,8 @@ def configs_of(
 
     Arguments and errors are those of `search`.
     """
+    if base.ensemble is not None:
+        raise ValueError(f"a search tries single networks, and no ensemble of {base.ensemble}: train one of the best")
     points = _points(space, method, trials, base.seed)
     given = [base.seed] if seeds is None else [check_seed(seed) for seed in seeds]
     base = base if base.held_out is not None else replace(base, validation=VALIDATION)

@@ -53,7 +53,7 @@ def network_sizes(config: Config, data: Dataset) -> list[int]:
 
 
 def build(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Trainer, dict[str, Any]]:
-    """Return a trainer of a new model for data that was prepared, and the arguments of its `fit`.
+    """Return a trainer of a new model, or ensemble, for data that was prepared, and the arguments of its `fit`.
 
     Several configs, which differ in nothing but `PER_REPLICA`, are as many replicas; rows come in the order of the
     first one's seed. Raises TypeError or ValueError for options that do not go together, or not with the data.
@@ -74,13 +74,14 @@ def build(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Tra
         batch_norm=config.batch_norm,
         dropout=_each(configs, "dropout"),
         init=config.init,
-        replicas=None if len(configs) == 1 else len(configs),
+        replicas=config.ensemble if len(configs) == 1 else len(configs),
         seed=_each(configs, "seed"),
         dtype=config.dtype,
         device=device,
         input_shape=data.input_shape,
         input_shift=data.input_shift,
         input_scale=data.input_scale,
+        ensemble=config.ensemble is not None,
         **targets,
     )
     rounded = device.index is not None and config.dtype == "float32"

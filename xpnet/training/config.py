@@ -100,6 +100,8 @@ class Config:
         threads: how many threads to use on the CPU; None for `default_threads()`.
         compile: compile the training step where that can be done (with the extra `fast`).
         seed: of weights and of the order of rows.
+        ensemble: number of networks that are trained together, with the seeds from `seed` on, and predict as one; None
+            for a single network.
     """
 
     device: str = "auto"
@@ -136,6 +138,7 @@ class Config:
     threads: int | None = None
     compile: bool = True
     seed: int = 0
+    ensemble: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in checked_types({field.name: getattr(self, field.name) for field in fields(self)}).items():
@@ -155,7 +158,7 @@ class Config:
             )
         if self.init is not None:
             check_init(self.init)
-        for name in ("batch_size", "epochs", "steps", "early_stop", "threads"):
+        for name in ("batch_size", "epochs", "steps", "early_stop", "threads", "ensemble"):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), most=MOST_THREADS if name == "threads" else None)
         for units in self.hidden:

@@ -129,7 +129,7 @@ class RunFolder:
 
     def go_on(self, config: Config, history: list[dict[str, Any]]) -> None:
         """Write the history up to a checkpoint, and into config.json the options that may change."""
-        lines = [json.dumps(finite(row)) + "\n" for row in history]
+        lines = [json.dumps(finite(mean_over_members(row))) + "\n" for row in history]
         write_atomically(self.path / FILES[1], "".join(lines))
         options = self._config["options"] | {name: getattr(config, name) for name in CHANGING}
         if options != self._config["options"]:
@@ -141,7 +141,7 @@ class RunFolder:
         path = self.path / "history.jsonl"
         with path.open("ab", buffering=0) as file:
             before = file.tell()
-            line = (json.dumps(finite(row)) + "\n").encode()
+            line = (json.dumps(finite(mean_over_members(row))) + "\n").encode()
             try:
                 while line:  # a disk that fills up takes a part first, and then says why
                     line = line[file.write(line) :]
@@ -162,7 +162,7 @@ class RunFolder:
             from ..plots import draw_curves
         except ImportError:
             return "curves.png was not drawn: matplotlib is missing; pip install 'xpnet[plot]'"
-        write_atomically(self.path / "curves.png", draw_curves(history))
+        write_atomically(self.path / "curves.png", draw_curves([mean_over_members(row) for row in history]))
         return None
 
 
@@ -185,6 +185,16 @@ def versions() -> dict[str, str]:
     if why_not_compiled() is None:
         found["llvmlite"] = importlib.metadata.version("llvmlite")
     return found | cupy_distributions()
+
+
+def mean_over_members(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the history of an ensemble with the mean over its members, without those that diverged."""
+    return {name: _mean(value) if isinstance(value, list) else value for name, value in row.items()}
+
+
+def _mean(values: list[float]) -> float:
+    there = [value for value in values if math.isfinite(value)]
+    return math.fsum(there) / len(there) if there else math.nan
 
 
 def finite(value: Any) -> Any:
