@@ -238,9 +238,8 @@ def _kept(trainer: Trainer) -> HistoryRow:
     if not isinstance(best, list):
         return mean_over_members(next(row for row in reversed(history) if best in (None, row["epoch"])))
     rows = [history[max(epoch, 0) - 1] for epoch in best]  # the last one of a member that never had a finite loss
-    lists = {name: [row[name] for row in rows] for name in rows[0]}
-    own = {name: [one[r] if isinstance(one, list) else one for r, one in enumerate(lists[name])] for name in lists}
-    return mean_over_members(own)
+    figures = [name for name, value in rows[0].items() if isinstance(value, list)]
+    return mean_over_members({name: [row[name][r] for r, row in enumerate(rows)] for name in figures})
 
 
 def _result(
