@@ -48,6 +48,10 @@ ARGUMENTS = """
             for `max_iter` epochs.
         restore_best: whether to restore the epoch with the lowest loss, on validation data if there are any.
         callback: called with the estimator after each epoch; training stops where it returns True.
+        n_ensembles: number of networks to train at once, on the same batches, which predict by the mean of their
+            probabilities or numbers; None or 1 for a single one. The first takes the steps of the single one. The loss
+            is the mean of theirs, the score that of the joint prediction, and they stop together. Weights have one more
+            axis, in front. Not for lbfgs.
 """
 """Arguments of both estimators, for their docstrings."""
 
@@ -92,6 +96,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "schedule": [None, StrOptions(set(SCHEDULES)), callable],
     "restore_best": ["boolean"],
     "callback": [None, callable],
+    "n_ensembles": [None, Interval(Integral, 1, None, closed="left")],
 }
 """Types and ranges of the arguments, as scikit-learn checks them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -43,7 +44,7 @@ class Arrays(list[Any]):
 
 def _no_intercept(layer: Linear, device: Device) -> Array:
     """Read-only zeros, for a layer without a bias."""
-    zeros = device.zeros((layer.out_features,), layer.dtype)
+    zeros = device.zeros((*layer.W.shape[:-2], layer.out_features), layer.dtype)
     if isinstance(zeros, np.ndarray):
         zeros.flags.writeable = False
     return zeros
@@ -53,6 +54,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     """Base of classifier and regressor: the model, its weights, and the history of a fit."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
+    n_ensembles: int | None = None  # in pickles of earlier versions
 
     # Overridden by the two subclasses
 
@@ -107,6 +109,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _whole_batch(self) -> bool:
         return self.solver == "lbfgs" and self.optimizer is None
 
+    @property
+    def _members(self) -> int | None:
+        """Number of members of an ensemble; None for a single network."""
+        return None if self.n_ensembles in (None, 1) else self.n_ensembles
+
     def _new_model(self, sizes: list[int], dtype: str, device: Device) -> MLP:
         """Make a model whose weights are zero."""
         task, _ = self._task()
@@ -123,6 +130,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             batch_norm=self.batch_norm,
             dropout=self.dropout,
             init="zeros",
+            replicas=self._members,
+            ensemble=self._members is not None,
             dtype=dtype,
             device=device,
             class_names=[str(one) for one in classes] if len(classes) > 1 else None,
@@ -167,16 +176,25 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     def _draw(self) -> None:
         """Draw weights and biases as scikit-learn does: uniformly, by Glorot and Bengio's rule."""
-        network, uniform = self._model.network, self._random_state.uniform
+        network, states = self._model.network, [self._random_state]
+        if network.replicas is not None:  # a copy's seeds, so that the first member is the single network
+            seeds = copy.deepcopy(self._random_state).randint(2**31, size=network.replicas - 1)
+            states += [np.random.RandomState(seed) for seed in seeds]
+        for r, state in enumerate(states):
+            self._draw_member(() if network.replicas is None else r, state.uniform)
+        if network.random:
+            network.seeds = [int(state.randint(2**31)) for state in states]
+
+    def _draw_member(self, r: Any, uniform: Any) -> None:
+        """Draw the member r, or, for (), the single network."""
+        network = self._model.network
         factors = [2.0 if isinstance(layer, Sigmoid) else 6.0 for layer in network.layers if _is_activation(layer)]
         alone = 2.0 if self.activation in ("logistic", "sigmoid") else 6.0  # without hidden layers, as in scikit-learn
         for layer, factor in zip(self._linear, [*factors, (factors or [alone])[-1]], strict=True):
             bound = np.sqrt(factor / (layer.in_features + layer.out_features))
-            layer.W = uniform(-bound, bound, (layer.in_features, layer.out_features))
+            layer.W[r] = network.device.asarray(uniform(-bound, bound, layer.W[r].shape), dtype=network.dtype)
             if layer.bias:
-                layer.b = uniform(-bound, bound, layer.out_features)[None]
-        if network.random:
-            network.seeds = [int(self._random_state.randint(2**31))]
+                layer.b[r] = network.device.asarray(uniform(-bound, bound, layer.b[r].shape), dtype=network.dtype)
 
     def _reset_history(self) -> None:
         """Reset the attributes that record the epochs of a fit; lbfgs has none."""
@@ -198,7 +216,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     @property
     def coefs_(self) -> list[Array]:
-        """Weights of each layer, (I, O): views of the network; assigning writes into them."""
+        """Weights of each layer, (I, O), or (R, I, O): views of the network; assigning writes into them."""
         layers = self._fitted_layers("coefs_")
         return Arrays(self._model.device, (layer.W for layer in layers))
 
@@ -209,18 +227,18 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     @property
     def intercepts_(self) -> list[Array]:
-        """Biases of each layer, (O,): views of the network; assigning writes into them.
+        """Biases of each layer, (O,), or (R, O): views of the network; assigning writes into them.
 
         A layer before batch normalization has no bias: it shows zeros, and accepts only zeros.
         """
         layers = self._fitted_layers("intercepts_")
         device = self._model.device
-        return Arrays(device, (layer.b[0] if layer.bias else _no_intercept(layer, device) for layer in layers))
+        return Arrays(device, (layer.b[..., 0, :] if layer.bias else _no_intercept(layer, device) for layer in layers))
 
     @intercepts_.setter
     def intercepts_(self, arrays: Any) -> None:
         for place, (layer, given) in enumerate(zip(self._fitted_layers("intercepts_"), arrays, strict=True)):
-            b = np.asarray(self._on_host(given)).reshape(1, -1)
+            b = np.asarray(self._on_host(given)).reshape(*layer.W.shape[:-2], 1, -1)
             if layer.bias:
                 layer.b = b
             elif b.any():

@@ -94,6 +94,7 @@ class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMix
         schedule: str | Schedule | None = None,
         restore_best: bool = False,
         callback: Callable[[Any], Any] | None = None,
+        n_ensembles: int | None = None,
         class_weight: Any = None,
     ) -> None:
         store(self, locals())
@@ -297,6 +298,7 @@ class MLPRegressor(RegressorMixin, TrainingMixin, PredictionMixin, ExchangeMixin
         schedule: str | Schedule | None = None,
         restore_best: bool = False,
         callback: Callable[[Any], Any] | None = None,
+        n_ensembles: int | None = None,
     ) -> None:
         store(self, locals())
 

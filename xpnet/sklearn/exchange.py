@@ -66,12 +66,15 @@ class ExchangeMixin(BaseMLP):
             task=model.task.name,
             loss="poisson" if isinstance(loss, PoissonDeviance) else loss,
             class_names=model.class_names or None,
+            ensemble=model.ensemble,
         )
         about: dict[str, Any] = {
             "class": type(self).__name__,
             "parameters": _plain_items(self.get_params(deep=False) | {"device": object()}),
             "fitted": _plain_items({name: getattr(self, name) for name in FITTED if hasattr(self, name)}),
         }
+        if self._members is None:  # as in files of earlier versions
+            del about["parameters"]["n_ensembles"]
         if hasattr(self.hidden_layer_sizes, "__iter__"):  # an array, maybe
             about["parameters"]["hidden_layer_sizes"] = self._hidden()
         if hasattr(self, "feature_names_in_"):
@@ -129,6 +132,8 @@ class ExchangeMixin(BaseMLP):
             if isinstance(arguments["hidden_layer_sizes"], list):
                 arguments["hidden_layer_sizes"] = tuple(arguments["hidden_layer_sizes"])
             estimator = cls(**arguments, device=get_device(device).name)
+            if (model.replicas, model.ensemble) != (estimator._members, estimator._members is not None):
+                raise ValueError(f"its network is not an ensemble of {estimator.n_ensembles}")
             classes = _classes(about, len(model.class_names)) if "classes" in about else None
             _restore(estimator, model, classes)
             fitted = {name: about["fitted"][name] for name in FITTED if name in about["fitted"]}
@@ -170,6 +175,8 @@ class ExchangeMixin(BaseMLP):
             raise ValueError(f"scikit-learn has no activation {unknown[0]!r}")
         if len(used) > 1:
             raise ValueError(f"scikit-learn has one activation for all layers, and here are {' and '.join(used)}")
+        if model.ensemble:
+            raise ValueError("scikit-learn has no ensemble of networks")
         if BatchNorm in kinds:
             raise ValueError("scikit-learn has no batch normalization")
         arguments = self.get_params(deep=False)

@@ -32,7 +32,8 @@ DENSE_BYTES = 2**26  # bytes of a sparse matrix's rows that are made dense at a 
 def few_threads(model: MLP, rows: int) -> AbstractContextManager[None]:
     """Context in which NumPy's BLAS uses one thread, where products with this many rows are too small for more."""
     known = blas.find() if model.device.index is None else None
-    largest = rows * max(layer.W.size for layer in model.network.layers if isinstance(layer, Linear))
+    matrices = (layer.W for layer in model.network.layers if isinstance(layer, Linear))
+    largest = rows * max(w.shape[-2] * w.shape[-1] for w in matrices)
     return nullcontext() if known is None or largest >= WORTH_THREADS else known.one_thread()
 
 
@@ -74,12 +75,12 @@ def stay_sparse(model: MLP, x: Any) -> bool:
     """Whether training on sparse rows is faster than on dense ones.
 
     Gathering zeros costs as much per column as a few dozen units, and memory; but steps on sparse rows are not
-    compiled.
+    compiled, and SciPy multiplies by the weights of one network.
     """
     rows, columns = x.shape
     units = model.network.layers[0].out_features_for(columns)
     least = WIDE_FOR_FEW if units <= FEW else WIDE
-    return model.device.index is None and columns >= least and x.nnz < THIN * rows * columns
+    return model.device.index is None and model.replicas is None and columns >= least and x.nnz < THIN * rows * columns
 
 
 class Examples:
@@ -153,7 +154,7 @@ class Fitting:
     def epoch(
         self, examples: Examples, order: HostArray, batch_size: int, interrupt: DeferredInterrupt
     ) -> tuple[float, float]:
-        """Take a step for each batch of `order`; return the mean loss and the mean penalty over rows."""
+        """Take a step for each batch of `order`; return the mean loss and the mean penalty over rows, and members."""
         model, optimizer = self.model, self.optimizer
         batches = batch_spans(len(order), batch_size, model.network.least_rows)
         starts = [batch.start for batch in batches]
@@ -173,8 +174,8 @@ class Fitting:
                     self.taken += taken
                     interrupt.check()
         fetched = (sums.loss, sums.weight, optimizer.penalty)
-        loss, weight, penalty = (float(model.device.to_host(one)) for one in fetched)
-        return loss / weight, penalty / len(order)
+        loss, weight, penalty = (model.device.to_host(one) for one in fetched)
+        return float(np.mean(loss / weight)), float(np.mean(penalty)) / len(order)
 
     def loss_and_gradient(self, examples: Examples, interrupt: DeferredInterrupt) -> tuple[float, float, HostArray]:
         """Loss and penalty of all rows, and the gradient of their sum, (P,); the rule must be `Gather`."""

@@ -22,12 +22,15 @@ class PredictionMixin(BaseMLP):
     """Predictions of a fitted estimator."""
 
     def _pieces(self, x: Any) -> Iterator[Array]:
-        """Yield checked rows in pieces, in the network's type, (B, I); sparse rows become dense on a GPU only."""
+        """Yield checked rows in pieces, in the network's type, (B, I).
+
+        Sparse rows become dense on a GPU, and for an ensemble.
+        """
         network = self._model.network
         if not hasattr(x, "tocsr"):
             for span in spans(x.shape[0], PREDICT_ROWS):
                 yield network.device.asarray(x[span], dtype=network.dtype)
-        elif network.device.index is None:  # x @ W is SciPy's
+        elif network.device.index is None and network.replicas is None:  # x @ W is SciPy's
             for span in spans(x.shape[0], PREDICT_ROWS):
                 yield x[span].astype(network.dtype, copy=False)
         else:
@@ -37,8 +40,8 @@ class PredictionMixin(BaseMLP):
     def _joined(self, pieces: list[Array], stays: bool) -> Array:
         """Concatenate pieces, on the device where `stays`, else on the host."""
         if stays:
-            return self._model.network.xp.concatenate(pieces)
-        return np.concatenate([*map(self._model.device.to_host, pieces)])
+            return self._model.network.xp.concatenate(pieces, axis=-2)
+        return np.concatenate([*map(self._model.device.to_host, pieces)], axis=-2)
 
     def _outputs(self, x: Any) -> Array:
         """Outputs, probabilities or numbers, (N, O), for unchecked rows: on the device if the rows are."""
@@ -48,6 +51,7 @@ class PredictionMixin(BaseMLP):
             x = check_x(self, x, model.device, reset=False)
             stays = lives_on(model.device, x)
             found = [model.loss.output(model.network.xp, model.network.forward(part)) for part in self._pieces(x)]
+            found = [p.mean(axis=0) for p in found] if model.ensemble else found
             return self._joined(found, stays)
 
     def predict(self, X: Any) -> Array:
@@ -79,7 +83,10 @@ class PredictionMixin(BaseMLP):
         return p
 
     def activations(self, X: Any) -> list[Array]:
-        """Activations of each hidden layer for rows X, (N, I): the inputs of the next layer, a list of (N, units)."""
+        """Activations of each hidden layer for rows X, (N, I): the inputs of the next layer, a list of (N, units).
+
+        Of an ensemble, they are those of each member, (R, N, units).
+        """
         check_is_fitted(self)
         network = self._model.network
         with network.device.activate(), np.errstate(all="ignore"):

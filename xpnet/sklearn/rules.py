@@ -124,7 +124,7 @@ class Penalized(Optimizer):
 
     @property
     def penalty(self) -> Array:
-        """Sum over steps of the penalty of a batch times the number of its rows, (), float64."""
+        """Sum over steps of the penalty of a batch times the number of its rows, () or (R, 1), float64."""
         return self.state["penalty"]
 
     def bind(self, network: Sequential) -> None:
@@ -132,17 +132,18 @@ class Penalized(Optimizer):
         self.rule.bind(network)
         self.bound, self.decayed = True, self.rule.decayed
         self.matrices = [slot for slot in network.layout.slots if slot.parameter.matrix]
-        self.state = self.rule.state | {"penalty": network.device.zeros((), "float64")}
+        shape = () if network.replicas is None else (network.replicas, 1)
+        self.state = self.rule.state | {"penalty": network.device.zeros(shape, "float64")}
 
     def step_table(self, t: Any) -> dict[str, Any]:
         """Add the factors of each step's penalty and its gradient, and, for `Gather`, the step's share."""
         table = self.rule.step_table(t)
-        n, total = self.weights, self.weights.sum()
+        n, total = self.weights.reshape(-1, *t.shape[1:]), self.weights.sum()
         if isinstance(self.rule, Gather):
             table["share"], n = n / total, np.full_like(n, total)
         if self.alpha:
             n = np.where(n > 0.0, n, np.inf)
-            table |= {"decay": self.alpha / n, "penalty": 0.5 * self.alpha * self.rows / n}
+            table |= {"decay": self.alpha / n, "penalty": 0.5 * self.alpha * self.rows.reshape(n.shape) / n}
         return table
 
     def step(self, xp: Any, p: Array, g: Array, state: State, scalars: State) -> None:
@@ -154,9 +155,9 @@ class Penalized(Optimizer):
         self.rule.step(xp, p, g, state, scalars)
 
     def _squares(self, p: Array) -> Array:
-        """|W|^2, the sum of all matrices' squares, by rows, which threads can divide."""
+        """|W|^2, () or (R, 1), the sum of all matrices' squares, by rows, which threads can divide."""
         of_rows = [(w * w).sum(axis=-1) for w in (slot.view(p) for slot in self.matrices)]
-        return sum(squares.sum(axis=-1) for squares in of_rows)
+        return sum(squares.sum(axis=-1, keepdims=p.ndim > 1) for squares in of_rows)
 
 
 class PoissonDeviance(Poisson):

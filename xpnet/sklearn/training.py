@@ -85,6 +85,8 @@ class TrainingMixin(BaseMLP):
                 self._adopt(self._new_model([x.shape[1], *hidden, self._width(t)], np.dtype(x.dtype).name, device))
                 self._draw()
                 self._reset_history()
+            elif self._members != self._model.replicas:
+                raise ValueError("n_ensembles cannot change from fit to fit: the network has other members")
             elif self._network_arguments() != self._made_of:
                 self._rebuild(keep=incremental)
             check_outputs(self, t)
@@ -108,7 +110,7 @@ class TrainingMixin(BaseMLP):
         batch_size = min(200 if self.batch_size == "auto" else self.batch_size, shape[0])
         steps = self.max_iter * -(-shape[0] // batch_size)
         sizes, dtype = [shape[1], *hidden, TYPICAL_OUTPUTS], "float32" if x.dtype == np.float32 else "float64"
-        faster, why = faster_device(device, sizes, batch_size, steps, dtype=dtype)
+        faster, why = faster_device(device, sizes, batch_size, steps, dtype=dtype, replicas=self._members)
         if self.verbose:
             print(f"auto is {why}")
         return faster
@@ -124,6 +126,7 @@ class TrainingMixin(BaseMLP):
         """Minimize the loss of all rows by SciPy's L-BFGS-B, in float64 for rows of any type."""
         names = ("batch_norm", "dropout", "schedule", "restore_best", "callback")
         refused = [name for name in names if getattr(self, name)] + ["validation_data"] * (validation_data is not None)
+        refused += ["n_ensembles"] * (self._members is not None)
         if refused:
             raise ValueError(f"the solver lbfgs has no {', '.join(refused)}: take sgd or adam")
         model = in_dtype(self._model, "float64", self._summed(by_rows=False))
@@ -329,7 +332,7 @@ class TrainingMixin(BaseMLP):
         self._no_improvement_count = self._no_improvement_count + 1 if worse else 0
 
     def _validated(self, held_out: Examples) -> tuple[float, float]:
-        """Loss, without penalty, and score on held-out rows."""
+        """Loss, without penalty, and score on held-out rows, of an ensemble's joint prediction."""
         model = self._model
         loss = weight = 0.0
         outputs = []
@@ -337,6 +340,7 @@ class TrainingMixin(BaseMLP):
             for span in spans(len(held_out), held_out.at_once(PREDICT_ROWS)):
                 rows = held_out.part(span)
                 z = model.network.forward(rows.x)
+                z = model.combine(z) if model.ensemble else z
                 total, n, _ = model.loss(model.network.xp, z, rows.t, rows.w)
                 loss += float(model.device.to_host(total))
                 weight += float(model.device.to_host(n))
