@@ -183,6 +183,7 @@ def test_rungs():
     assert Halving(27, 3, 9).rungs == [1, 3, 9, 27]
     assert Halving(10, 4, 9).rungs == [2, 10]
     assert Halving(2, 3, 9).rungs == [2]
+    assert Halving(64, 4, 9, first=4).rungs == [4, 16, 64]
     halving = Halving(4, 2, 5)
     for trial, score in enumerate((0.1, math.nan, 0.3, 0.2)):
         halving.record(trial, 1, score)

@@ -66,20 +66,20 @@ def _main(arguments: Sequence[str] | None, executor: Executor | None = None) -> 
     words = {name: vars(options)[f"tried_{name}"] for name in SEARCHABLE if vars(options)[f"tried_{name}"] is not None}
     if kept is not None:
         words = kept["space"]
-        for name in ("method", "trials", "seeds", "halving"):
+        for name in ("method", "trials", "seeds", "halving", "first_rung"):
             setattr(options, name, kept[name])
     try:
         words = words or _default_space(base)
         space = Space({name: [_value(name, word) for word in tried] for name, tried in words.items()})
         seeds = None if options.seeds is None else [seed for word in options.seeds for seed in _seeds(word)]
-        numbers = {name: getattr(options, name) for name in ("method", "trials", "halving")}
+        numbers = {name: getattr(options, name) for name in ("method", "trials", "halving", "first_rung")}
         configs_of(space, base, seeds=seeds, **numbers)  # what is wrong with them is found before data are read
     except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
         parser.error(str(error))
     data = load_data(base, offline=options.offline, quiet=options.quiet)
     device = cli.choose_device(base.device, require=options.require_device)
     if options.out is not None:
-        settings = {name: getattr(options, name) for name in ("method", "trials", "seeds", "halving")}
+        settings = {name: getattr(options, name) for name in ("method", "trials", "seeds", "halving", "first_rung")}
         _begin(options, {"options": base.as_dict(), "search": {"space": words} | settings})
     with _executor(parser, options, executor) as chosen:
         results = _searched(parser, options, space, seeds, base, data, device, chosen)
@@ -114,6 +114,7 @@ def _searched(
                 trials=options.trials,
                 seeds=seeds,
                 halving=options.halving,
+                first_rung=options.first_rung,
                 executor=executor,
                 workers=options.workers,
                 threads=base.threads,
@@ -142,7 +143,7 @@ def _resumed(parser: cli.Parser, options: argparse.Namespace) -> dict[str, Any] 
         with path.open("rb") as file:
             content = json.loads(file.read(LONGEST))
         kept: dict[str, Any] = content["search"]
-        kept = {name: kept[name] for name in ("space", "method", "trials", "seeds", "halving")}
+        kept = {name: kept[name] for name in ("space", "method", "trials", "seeds", "halving", "first_rung")}
     except OSError:
         raise DataError(f"{options.resume} holds no search to go on with: there is no {SETTINGS}") from None
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -332,6 +333,7 @@ def _parser() -> cli.Parser:
     add("--trials", type=cli.whole_number, default=None, metavar="N", help=f"random points (default: {TRIALS})")
     add("--seeds", nargs="+", default=None, metavar="0-4", help="try each point with these seeds (default: --seed)")
     add("--halving", type=cli.whole_number, default=None, metavar="N", help="one trial of N trains on past each rung")
+    add("--first-rung", type=cli.whole_number, default=1, metavar="N", help="its fewest epochs (default: 1)")
     for name in SEARCHABLE:
         usual = " ".join(map(shlex.quote, DEFAULT_SPACE.get(name, [])))
         text = "to try" + f" (default: {usual})" * bool(usual)

@@ -27,13 +27,15 @@ class Halving:
         epochs: of a trial that is never stopped.
         factor: one of so many trials passes a rung.
         trials: number of all trials.
+        first: the fewest epochs of the first rung.
     """
 
-    def __init__(self, epochs: int, factor: int, trials: int) -> None:
+    def __init__(self, epochs: int, factor: int, trials: int, first: int = 1) -> None:
         check_int("halving", factor, least=2)
+        check_int("first_rung", first)
         self.factor = factor
         self.rungs = [epochs]
-        while self.rungs[0] >= factor:
+        while self.rungs[0] >= factor * first:
             self.rungs.insert(0, self.rungs[0] // factor)
         self._expected = trials
         self._scores: list[dict[int, float]] = [{} for _ in self.rungs]

@@ -108,6 +108,7 @@ def search(
     trials: int | None = None,
     seeds: Iterable[int] | None = None,
     halving: int | None = None,
+    first_rung: int = 1,
     executor: Executor | None = None,
     workers: int | None = None,
     threads: int | None = None,
@@ -132,6 +133,7 @@ def search(
         seeds: of weights; each point is tried with all of them. By default, the base's.
         halving: the factor of successive halving: one trial of so many trains on past each rung. None trains all to the
             end.
+        first_rung: the fewest epochs of the first rung; a score after too few says little about the later ones.
         executor: any `concurrent.futures.Executor`, such as Dask's or MPI's; by default processes of this machine.
         workers: how many jobs at a time, by default as many as the executor says. Without an executor, the number of
             processes: 1, for this one, unless it is given.
@@ -149,11 +151,13 @@ def search(
         DataError: the journal is of another search.
     """
     base = Config() if base is None else base
-    configs, searched = configs_of(space, base, method=method, trials=trials, seeds=seeds, halving=halving)
+    configs, searched = configs_of(
+        space, base, method=method, trials=trials, seeds=seeds, halving=halving, first_rung=first_rung
+    )
     data = prepare(configs[0], data)
     for members in groups_of(configs, data):  # what is wrong with options is found before hours of training
         build([configs[members[0]]], data, CPU)
-    rungs = None if halving is None or base.epochs is None else Halving(base.epochs, halving, len(configs))
+    rungs = None if halving is None or base.epochs is None else Halving(base.epochs, halving, len(configs), first_rung)
     results = Results(configs, searched, data, device)
     kept = None if journal is None else Journal(path_of(journal))
     done = {} if kept is None else _done(kept, results, rungs)
@@ -206,6 +210,7 @@ def configs_of(
     trials: int | None = None,
     seeds: Iterable[int] | None = None,
     halving: int | None = None,
+    first_rung: int = 1,
 ) -> tuple[list[Config], list[str]]:
     """Return the options of each trial of a search, and the names of those that are searched over.
 
@@ -218,6 +223,7 @@ def configs_of(
     base = base if base.held_out is not None else replace(base, validation=VALIDATION)
     if halving is not None:
         check_int("halving", halving, least=2)
+        check_int("first_rung", first_rung)
         if base.early_stop is not None or base.epochs is None:
             raise ValueError("halving needs a number of epochs, and no early_stop")
     return [replace(base, **point, seed=seed) for point in points for seed in given], list(points[0])
