@@ -60,11 +60,13 @@ def fetch(url: str, path: Path | str, _: Any = None, *, progress: bool = False) 
     request.start()
     try:
         with tqdm(unit="B", unit_scale=True, disable=not progress) as bar:
-            while request.is_alive():
+            running = True
+            while running:
                 request.join(0.1)
+                running = request.is_alive()
                 bar.total = request.total
                 bar.update(len(request.body) - bar.n)
-                if request.is_alive() and time.monotonic() - start > READ_SECONDS + len(request.body) / LEAST_RATE:
+                if running and time.monotonic() - start > READ_SECONDS + len(request.body) / LEAST_RATE:
                     raise TimeoutError(f"{len(request.body)} bytes in {time.monotonic() - start:.0f} s")
     finally:
         request.given_up = True
