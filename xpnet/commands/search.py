@@ -179,7 +179,7 @@ def _executor(parser: cli.Parser, options: argparse.Namespace, given: Executor |
     except ImportError:
         parser.error("--dask needs dask: pip install 'xpnet[dask]'")
     try:
-        client: Any = Client(options.dask, timeout=5)  # type: ignore[no-untyped-call,unused-ignore]
+        client: Any = Client(options.dask, timeout=5)
     except (OSError, ValueError, TimeoutError) as error:
         parser.error(f"no Dask scheduler answers at {options.dask}: {error}")
     with client:
