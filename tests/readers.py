@@ -117,7 +117,7 @@ def make_readers(folder):
     functions = {
         "training/training.py": "Training.load|Training.take",
         "model/model_file.py": "tensors_in|build_network|_check_tensors|_made",
-        "optim/optimizers.py": "optimizer_of",
+        "optim/mixed.py": "optimizer_of",
         "optim/schedules.py": "schedule_of",
     }
     forms = [([content], bytes), ([json.dumps(numbers).encode()], partial(counted, arrays))]

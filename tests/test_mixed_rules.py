@@ -76,6 +76,21 @@ def test_mixed_rules_that_do_not_fit():
         Mixed([(SGD([0.1, 0.2, 0.3]), 2)]).learning_rate  # noqa: B018
     rule = SGD()
     rule.bound = True
-    for bad in ([(rule, 1)], [("sgd", 1)]):
+    twice = SGD()
+    for bad in ([(rule, 1)], [("sgd", 1)], [(Mixed([(SGD(), 2)]), 2)], [(twice, 1), (twice, 1)]):
         with pytest.raises(TypeError, match="rules must be new Optimizers"):
             Mixed(bad)
+    for bad in (3, [], [SGD()]):
+        with pytest.raises(TypeError, match="rules must be pairs of an Optimizer and a number of replicas"):
+            Mixed(bad)
+
+
+def test_mixed_rules_come_back_from_files(tmp_path):
+    first = Trainer(MLP(SIZES, replicas=10), Mixed(groups()), batch_size=BATCH)
+    first.fit(X, Y, epochs=2)
+    first.save(tmp_path / "t.safetensors")
+    again = Trainer.load(tmp_path / "t.safetensors")
+    assert repr(again.optimizer) == repr(first.optimizer)
+    first.fit(X, Y, epochs=2)
+    again.fit(X, Y, epochs=2)
+    assert again.model.network.values.tobytes() == first.model.network.values.tobytes()

@@ -5,11 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import re
 import shlex
 import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +25,6 @@ from xpnet.commands import train
 from xpnet.commands.options import command_line
 from xpnet.core.device import CPU
 from xpnet.lab import __main__ as lab
-from xpnet.lab import rates
 from xpnet.search import Results, Space, groups, groups_of, search, train_together
 from xpnet.search.halving import Halving
 from xpnet.search.journal import Journal
@@ -304,7 +308,7 @@ def test_a_journal_is_gone_on_with(halving, tmp_path):
             assert untimed(again.trials) == untimed(whole.trials)
             assert len(done) == 4 - kept
             assert not {json.loads(line)["trial"] for line in lines[:kept]} & set(done)
-            assert sorted(Journal(journal).trials) == [0, 1, 2, 3]
+            assert [trial["trial"] for trial in again.trials] == [0, 1, 2, 3]
 
 
 def test_a_journal_of_another_search(tmp_path):
@@ -315,9 +319,97 @@ def test_a_journal_of_another_search(tmp_path):
     journal.write_text("hello\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"trials.jsonl is no journal of a search: b'hello"):
         search(SPACE, load_digits(), SHORT, method="grid", journal=journal)
-    journal.write_bytes(b"x" * 10**5)
-    with pytest.raises(DataError, match="a line is longer than 65536 bytes"):
-        Journal(journal)
+    journal.write_bytes(b"x" * 2**21)
+    with pytest.raises(DataError, match="a line is longer than 1048576 bytes"), Journal(journal):
+        pass
+    for line in ({"trial": 0}, {"trial": -1, "epochs": 1, "score": 0.5, "validation_loss": 1.0, "curve": []}, [1]):
+        journal.write_text(json.dumps(line) + "\n", encoding="utf-8")
+        with pytest.raises(DataError, match="is no journal of a search"), Journal(journal):
+            pass
+
+
+def test_a_journal_is_of_the_same_options_and_data(tmp_path):
+    """Also of those that are not searched over."""
+    journal = tmp_path / "trials.jsonl"
+    search(SPACE, load_digits(), SHORT, method="grid", journal=journal)
+    halved = replace(load_digits(), x_train=load_digits().x_train // 2)
+    for base, data in (
+        (replace(SHORT, epochs=3), load_digits()),
+        (replace(SHORT, batch_size=50), load_digits()),
+        (SHORT, halved),
+    ):
+        with pytest.raises(DataError, match="is of a search with other options or other data"):
+            search(SPACE, data, base, method="grid", journal=journal)
+    again = search(SPACE, load_digits(), replace(SHORT, threads=1), method="grid", journal=journal)
+    assert len(again.trials) == 4
+
+
+def test_two_searches_do_not_write_one_journal(tmp_path):
+    told = []
+
+    def inner(trial, results):
+        with pytest.raises(DataError, match="is being written by another search"):
+            search(SPACE, load_digits(), SHORT, method="grid", journal=tmp_path / "j")
+        told.append(trial)
+
+    search(SPACE, load_digits(), SHORT, method="grid", journal=tmp_path / "j", on_trial=inner)
+    assert len(told) == 4
+    with pytest.raises(OSError, match="No such file") as caught:
+        search(SPACE, load_digits(), SHORT, journal=tmp_path / "none" / "j", on_trial=inner)
+    assert caught.value.filename == str(tmp_path / "none" / "j") and len(told) == 4
+
+
+def test_networks_that_cannot_train_together(digits):
+    for changed in ({"hidden": (20,)}, {"batch_size": 50}, {"steps": 9}, {"dropout": 0.1}, {"seed": 1}):
+        with pytest.raises(ValueError, match="configs must be those of one group"):
+            train_together([DIGITS, replace(DIGITS, **changed)], digits)
+    with pytest.raises(ValueError, match="data must have validation rows"):
+        train_together([DIGITS], load_digits())
+
+
+def test_finite_spaces_are_drawn_without_repetition():
+    space = Space({"hidden": [(5,), (6,)], "optimizer": ["adam", "sgd", "momentum"]})
+    points = space.draw(100, 0)
+    assert len(points) == 6 == len({repr(point) for point in points})
+    assert space.draw(3, 0) == points[:3]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX processes")
+def test_processes_end_with_the_search(tmp_path):
+    """After a SIGKILL, too; and a script without a main guard is told of it."""
+    script = """
+import os, signal, multiprocessing
+from xpnet import Config, load_digits
+from xpnet.search import search
+
+def kill(trial, results):
+    print(*(one.pid for one in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+GUARD
+    search({"lr": "1e-3..1e-2", "hidden": [(5,), (6,)]}, load_digits(), Config(epochs=2), workers=2, on_trial=kill)
+"""
+    guarded, bare = tmp_path / "guarded.py", tmp_path / "bare.py"
+    guarded.write_text(script.replace("GUARD", 'if __name__ == "__main__":'), encoding="utf-8")
+    bare.write_text(script.replace("GUARD", "if True:"), encoding="utf-8")
+    done = subprocess.run([sys.executable, guarded], capture_output=True, text=True, timeout=60, check=False)
+    pids = [int(word) for word in done.stdout.split()]
+    assert done.returncode == -signal.SIGKILL and len(pids) == 2
+    deadline = time.monotonic() + 20
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < deadline, "a process was left"
+        time.sleep(0.05)
+    done = subprocess.run([sys.executable, bare], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert 'a script that starts some needs `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2] if Path(f"/proc/{pid}/stat").exists() else False
 
 
 def test_an_interrupted_search_has_the_trials_so_far():
@@ -353,8 +445,8 @@ def test_grids_and_draws():
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"lrr": [1]}, "lrr is no option to search over: did you mean 'lr'?"),
-        ({"epochs": [1]}, "epochs is no option to search over"),
+        ({"lrr": [1]}, "lrr cannot be searched over: did you mean 'lr'?"),
+        ({"epochs": [1]}, "epochs cannot be searched over"),
         ({"lr": []}, "lr must have values to try"),
         ({"lr": 0.1}, "lr must have values to try, not 0.1"),
         ({"lr": "1..0.1"}, "a range must rise, and 1..0.1 does not"),
@@ -392,25 +484,31 @@ def test_bad_options(options, message):
 
 
 def test_which_options_matter():
-    """The share of the variance of ranks: all of an option that decides, none of one that does nothing."""
-    found = Results([replace(DIGITS, lr=lr, seed=s) for lr in (0.1, 0.2) for s in range(3)], ["lr"], load_digits())
-    scores = [0.1, 0.2, 0.3, 0.7, 0.8, math.nan]
-    found.trials = [
-        {"trial": i, "lr": c.lr, "seed": c.seed, "score": score, "validation_loss": 1.0}
-        for i, (c, score) in enumerate(zip(found.configs, scores, strict=True))
-    ]
-    # By hand: ranks 1 2 3 | 4 5 0 have the means 2 and 3, so 0.25 of 35/12; seeds: (1,4) (2,5) (3,0).
-    shares = found.importance()
-    assert shares["lr"] == pytest.approx(0.25 / (35 / 12))
-    assert shares["seed"] == pytest.approx(np.var([2.5, 3.5, 1.5]) / (35 / 12))
-    assert list(shares) == ["seed", "lr"]
+    """The share of the variance of ranks; equal scores share the mean of theirs."""
+    configs = [replace(DIGITS, lr=lr, seed=s) for lr in (0.1, 0.2) for s in range(4)]
+    found = Results(configs, ["lr"], load_digits())
+
+    def shares(scores):
+        pairs = zip(configs, scores, strict=True)
+        found.trials = [{"trial": i, "lr": c.lr, "seed": c.seed, "score": score} for i, (c, score) in enumerate(pairs)]
+        return found.importance()
+
+    # By hand: ranks 1 2 3 4 | 5 6 7 0 have the means 2.5 and 4.5, so 1 of 21/4; seeds: 3, 4, 5, 2.
+    ours = shares([0.1, 0.2, 0.3, 0.4, 0.7, 0.8, 0.9, math.nan])
+    assert ours == pytest.approx({"seed": np.var([3, 4, 5, 2]) / 5.25, "lr": 1.0 / 5.25})
+    assert list(ours) == ["seed", "lr"]
+    assert shares([math.nan] * 8) == {"lr": 0.0, "seed": 0.0}
+    # Ranks 2.5 (six times, 0 to 5), 6.5 (twice): of lr, the means 2.5 and 4.5.
+    assert shares([0.1] * 6 + [0.2] * 2)["lr"] == pytest.approx(1.0 / np.var([2.5] * 6 + [6.5] * 2))
+    found.trials = found.trials[:7]
+    assert found.importance() == {}
 
 
-def test_rates_rise_evenly():
-    assert rates.rates(1e-4, 1.0, 5) == [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
-    for bad in ((0.0, 1.0, 3), (1.0, 1.0, 3), (1.0, 0.1, 3), (0.1, 1.0, 1)):
-        with pytest.raises(ValueError, match="not"):
-            rates.rates(*bad)
+def test_options_of_many_values_that_are_no_numbers():
+    """Networks of ten shapes: each is compared with the others."""
+    points = [{"hidden": (n,) * (1 + n % 2)} for n in range(1, 11)]
+    found = search(points, load_digits(), SHORT)
+    assert set(found.importance()) == {"hidden"}
 
 
 def test_the_command_line_of_a_config(monkeypatch):
@@ -472,7 +570,7 @@ def test_the_command(run, tmp_path, capsys):
     ranked = sorted(result["trials"], key=lambda trial: (-trial["score"], trial["validation_loss"]))
     assert result["best"] == ranked[0]
     assert set(result["importance"]) == {"lr", "hidden", "optimizer"}
-    for name in ("search.png", "curves.png"):
+    for name in ("search.png", "learning-curves.png"):
         assert (out_dir / name).read_bytes().startswith(b"\x89PNG")
     held = prepare(replace(SHORT, validation=0.1), load_digits())
     accuracy = evaluate(MLP.load(out_dir / "best.safetensors"), held.x_validation, held.y_validation)[1]
@@ -490,6 +588,9 @@ def test_the_command(run, tmp_path, capsys):
     (out_dir / "trials.jsonl").write_bytes(
         b"".join((out_dir / "trials.jsonl").read_bytes().splitlines(keepends=True)[:7])
     )
+    for option in (("--epochs", "9"), ("--method", "grid"), ("--validation", "0.2"), ("--lr", "0.1"), ("--overwrite",)):
+        code, out, err = run("--resume", out_dir, *option, main=command.main)
+        assert (code, out) == (2, "") and f"{option[0]} cannot be given" in err
     code, out, err = run("--resume", out_dir, "--json", main=command.main)
     assert code == 0, err
     assert untimed(json.loads(out)["trials"]) == untimed(result["trials"])
@@ -538,9 +639,11 @@ def test_the_table(run, tmp_path):
         (("--method", "grid"), "lr has the range 0.0001..0.01: a grid needs a number of values"),
         (("--halving", "3"), "halving needs a number of epochs"),
         (("--workers", "0"), "workers must be at least 1"),
-        (("--resume", "nowhere"), "nowhere holds no search to go on with: there is no search.json"),
+        (("--resume", "nowhere"), "--dataset cannot be given"),
         (("--out", "/proc/x"), "/proc/x cannot be written"),
         (("--depth", "3"), "unknown option --depth"),
+        (("--trials", "99999999999999"), "trials must be"),
+        (("--halving", "50", "--epochs", "4"), "no rung: of 4 epochs, one in 50 is less than first_rung (1)"),
     ],
 )
 def test_words_that_cannot_be(words, message, run, tmp_path, monkeypatch):
@@ -550,6 +653,7 @@ def test_words_that_cannot_be(words, message, run, tmp_path, monkeypatch):
     assert message in err
     assert len(err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+    assert "nowhere holds no search to go on with" in run("--resume", "nowhere", main=command.main)[2]
 
 
 def test_the_rates_command(run, tmp_path):

@@ -29,6 +29,7 @@ from ..core.errors import (
     DeviceMemoryError,
     DeviceUnavailable,
     DivergedError,
+    ExecutorError,
     ModelFileError,
     NetworkMemoryError,
     did_you_mean,
@@ -174,7 +175,7 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
             code = command(arguments)
         sys.stdout.flush()
         return code
-    except (UsageError, DataError, ModelFileError, DeviceError) as error:
+    except (UsageError, DataError, ModelFileError, DeviceError, ExecutorError) as error:
         tell(f"error: {error}")
         return 2
     except DivergedError as error:

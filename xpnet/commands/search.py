@@ -12,16 +12,17 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..core.device import Device
 from ..core.errors import DataError, printable
-from ..core.files import write_atomically
+from ..core.files import Lock, write_atomically
 from ..model.metrics import TITLES
 from ..search.groups import groups_of
 from ..search.journal import Trial
-from ..search.search import METHODS, TRIALS, Results, configs_of, search
+from ..search.search import METHODS, OF_MACHINE, TRIALS, Results, configs_of, search
 from ..search.space import LINEAR, LOGARITHMIC, SEARCHABLE, WHOLE, Space
 from ..training.config import LONGEST, Config
 from ..training.run_folder import finite
@@ -29,10 +30,11 @@ from . import cli
 from .options import add_options, command_line, config_of, folder, init_of, load_data, sentence, units_of
 
 DEFAULT_SPACE = {"lr": ["1e-4..1e-2"], "hidden": ["100", "100 100", "100 100 100"], "dropout": ["0", "0.2"]}
+SETTINGS_OF = ("method", "trials", "seeds", "halving", "first_rung")  # of a search, besides its space
 SHOWN = 20  # trials in the table for people
 MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")  # set by mpiexec of Open MPI, MPICH and others
 JOURNAL, SETTINGS, MODEL = "trials.jsonl", "search.json", "best.safetensors"
-FILES = (SETTINGS, JOURNAL, MODEL, "search.png", "curves.png")
+FILES = (SETTINGS, JOURNAL, MODEL, "search.png", "learning-curves.png")
 EPILOG = (
     "An option that is searched over takes several values, or, of numbers, a range: --lr 1e-4..1e-2 (and 1e-4..1e-2:5"
     ' are five values of it). A value of --hidden is a network: --hidden "100" "256 128". Networks are judged by rows'
@@ -66,7 +68,7 @@ def _main(arguments: Sequence[str] | None, executor: Executor | None = None) -> 
     words = {name: vars(options)[f"tried_{name}"] for name in SEARCHABLE if vars(options)[f"tried_{name}"] is not None}
     if kept is not None:
         words = kept["space"]
-        for name in ("method", "trials", "seeds", "halving", "first_rung"):
+        for name in SETTINGS_OF:
             setattr(options, name, kept[name])
     try:
         words = words or _default_space(base)
@@ -78,10 +80,9 @@ def _main(arguments: Sequence[str] | None, executor: Executor | None = None) -> 
         parser.error(str(error))
     data = load_data(base, offline=options.offline, quiet=options.quiet)
     device = cli.choose_device(base.device, require=options.require_device)
-    if options.out is not None:
-        settings = {name: getattr(options, name) for name in ("method", "trials", "seeds", "halving", "first_rung")}
-        _begin(options, {"options": base.as_dict(), "search": {"space": words} | settings})
-    with _executor(parser, options, executor) as chosen:
+    settings = {name: getattr(options, name) for name in SETTINGS_OF}
+    about = {"options": base.as_dict(), "search": {"space": words} | settings}
+    with _folder(options, about), _executor(parser, options, executor) as chosen:
         results = _searched(parser, options, space, seeds, base, data, device, chosen)
         return _report(results, options)
 
@@ -135,37 +136,60 @@ def _resumed(parser: cli.Parser, options: argparse.Namespace) -> dict[str, Any] 
     if options.resume is None:
         return None
     given = [name for name in SEARCHABLE if vars(options)[f"tried_{name}"] is not None]
-    given += [name for name in ("out", "seeds", "trials", "halving") if getattr(options, name) is not None]
-    if given or "config" in options:
-        parser.error(f"--resume goes on with a search as it was: --{[*given, 'config'][0]} cannot be given")
+    given += [one.name for one in fields(Config) if one.name in options and one.name not in OF_MACHINE]
+    usual = parser.parse_args([])
+    given += [name for name in (*SETTINGS_OF, "out", "overwrite") if getattr(options, name) != getattr(usual, name)]
+    given += ["config"] * ("config" in options)
+    if given:
+        option = given[0].replace("_", "-")
+        parser.error(f"--resume goes on with a search as it was: --{option} cannot be given")
     path = options.resume / SETTINGS
     try:
         with path.open("rb") as file:
             content = json.loads(file.read(LONGEST))
         kept: dict[str, Any] = content["search"]
-        kept = {name: kept[name] for name in ("space", "method", "trials", "seeds", "halving", "first_rung")}
+        if not all(
+            isinstance(words, list) and all(isinstance(w, str) for w in words) for words in kept["space"].values()
+        ):
+            raise ValueError
+        kept = {name: kept[name] for name in ("space", *SETTINGS_OF)}
     except OSError:
         raise DataError(f"{options.resume} holds no search to go on with: there is no {SETTINGS}") from None
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise DataError(f"{path} is not the {SETTINGS} of a search") from None
     options.config, options.out = path, options.resume
     return kept
 
 
-def _begin(options: argparse.Namespace, settings: dict[str, Any]) -> None:
-    """Make the folder, and write the settings; raise DataError where it holds a search already."""
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        old = [name for name in FILES if (options.out / name).exists()]
-        if options.resume is not None:
-            return
-        if old and not options.overwrite:
-            raise DataError(f"{options.out} already holds a search; choose another folder, --overwrite or --resume")
-        for name in old:
-            (options.out / name).unlink()
-        write_atomically(options.out / SETTINGS, json.dumps(settings, indent=2) + "\n")
-    except OSError as error:
-        raise DataError(f"{options.out} cannot be written: {error.strerror or error}") from error
+@contextlib.contextmanager
+def _folder(options: argparse.Namespace, about: dict[str, Any]) -> Iterator[None]:
+    """Context in which the folder of the search is there, holds its settings, and no other search writes it.
+
+    Raises DataError where it holds a run, or a search already, or cannot be written.
+    """
+    if options.out is None:
+        yield
+        return
+    with contextlib.ExitStack() as undo:
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+            undo.callback(Lock(options.out / ".xpnet-lock").release)
+            if (options.out / "config.json").exists():
+                raise DataError(f"{options.out} holds a run; choose another folder")
+            old = [name for name in FILES if (options.out / name).exists()]
+            if options.resume is None:
+                if old and not options.overwrite:
+                    raise DataError(
+                        f"{options.out} already holds a search; choose another folder, --overwrite or --resume"
+                    )
+                for name in old:
+                    (options.out / name).unlink()
+                write_atomically(options.out / SETTINGS, json.dumps(about, indent=2) + "\n")
+        except BlockingIOError:
+            raise DataError(f"{options.out} is being written by another search") from None
+        except OSError as error:
+            raise DataError(f"{options.out} cannot be written: {error.strerror or error}") from error
+        yield
 
 
 @contextlib.contextmanager
@@ -224,8 +248,9 @@ def _table(results: Results) -> str:
     text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     if len(ranked) > SHOWN:
         text.append(f"and {len(ranked) - SHOWN} more")
-    if len(results.trials) > len(ranked):
-        text.append(f"{len(results.trials) - len(ranked)} diverged")
+    given_up = sum("error" in trial for trial in results.trials)
+    for count, what in ((len(results.trials) - len(ranked) - given_up, "diverged"), (given_up, "were given up")):
+        text += [f"{count} {what}"] * (count > 0)
     return "\n".join(text)
 
 
@@ -245,7 +270,7 @@ def _draw(results: Results, out: Path) -> str | None:
     if results.ranked:
         picture = draw_search(results.trials, results.varied, results.importance(), LOGARITHMIC)
         write_atomically(out / "search.png", picture)
-        write_atomically(out / "curves.png", draw_trial_curves(results.trials))
+        write_atomically(out / "learning-curves.png", draw_trial_curves(results.trials))
     return None
 
 

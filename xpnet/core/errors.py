@@ -34,6 +34,10 @@ class DeviceBroken(DeviceUnavailable):
     """CuPy or a GPU is there, but fails: `auto` says so before it takes the CPU."""
 
 
+class ExecutorError(XpnetError, RuntimeError):
+    """The executor of a search takes no more jobs: a cluster is gone, or processes cannot be started."""
+
+
 class DeviceMemoryError(XpnetError, MemoryError):
     """The memory of a GPU is full; the message has the bytes needed and free."""
 

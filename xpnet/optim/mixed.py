@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..core.checks import check_int, shown
+from ..core.checks import check_int, elements, shown
 from ..core.device import Array
 from ..nn import Sequential
-from .optimizers import Optimizer, State
+from .optimizers import OPTIMIZERS, Optimizer, State, type_name
 
 
 class Mixed(Optimizer):
@@ -24,9 +24,13 @@ class Mixed(Optimizer):
     """
 
     def __init__(self, rules: Sequence[tuple[Optimizer, int]]) -> None:
-        self.rules = [(rule, check_int("the replicas of a rule", count)) for rule, count in rules]
-        for rule, _ in self.rules:
-            if not isinstance(rule, Optimizer) or rule.bound:
+        pairs = [elements(pair) or [] for pair in elements(rules) or []]
+        if not pairs or any(len(pair) != 2 for pair in pairs):
+            raise TypeError(f"rules must be pairs of an Optimizer and a number of replicas, not {shown(rules)}")
+        self.rules = [(rule, check_int("the replicas of a rule", count)) for rule, count in pairs]
+        for place, (rule, _) in enumerate(self.rules):
+            used = any(rule is other for other, _ in self.rules[:place])
+            if not isinstance(rule, Optimizer) or isinstance(rule, Mixed) or rule.bound or used:
                 raise TypeError(f"rules must be new Optimizers with numbers of replicas, not {shown(rule)}")
         self.replicas = sum(count for _, count in self.rules)
         ends = [sum(count for _, count in self.rules[: k + 1]) for k in range(len(self.rules))]
@@ -90,3 +94,14 @@ def _each(value: Any, count: int) -> tuple[float, ...]:
     if len(value) != count:
         raise ValueError(f"a rule has {len(value)} numbers, and {count} replicas")
     return value
+
+
+def optimizer_of(description: Mapping[str, Any], own: Iterable[type[Optimizer]] = ()) -> Optimizer:
+    """Make the rule, or the rules, that a description is of; `own` are classes besides xpnet's."""
+    name, settings = description["type"], description["settings"]
+    if name == "Mixed":
+        return Mixed([(optimizer_of(rule, own), count) for rule, count in settings])
+    known = {type_name(one): one for one in (*OPTIMIZERS.values(), *own)}
+    if name not in known:
+        raise ValueError(f"its optimizer {name!r} is none of xpnet's: give load its class, optimizers=[...]")
+    return known[name](**settings)

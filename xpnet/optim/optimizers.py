@@ -9,7 +9,7 @@ float64 and cast once. 1 - beta**t computed in float32 would be off by 1e-5 at t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..core.checks import check_float, check_floats
@@ -88,7 +88,7 @@ class Optimizer:
 
     def description(self) -> dict[str, Any]:
         """Class and settings as JSON values, from which `optimizer_of` makes the rule again."""
-        return {"type": _type_name(type(self)), "settings": self.settings()}
+        return {"type": type_name(type(self)), "settings": self.settings()}
 
     def __repr__(self) -> str:
         usual = self._arguments()
@@ -338,16 +338,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 """Update rules by their names on the command line."""
 
 
-def optimizer_of(description: Mapping[str, Any], own: Iterable[type[Optimizer]] = ()) -> Optimizer:
-    """Make the rule that a description is of; `own` are classes besides xpnet's."""
-    known = {_type_name(one): one for one in (*OPTIMIZERS.values(), *own)}
-    name = description["type"]
-    if name not in known:
-        raise ValueError(f"its optimizer {name!r} is none of xpnet's: give load its class, optimizers=[...]")
-    return known[name](**description["settings"])
-
-
-def _type_name(rule: type[Optimizer]) -> str:
+def type_name(rule: type[Optimizer]) -> str:
     """Name of a class of rules; of one that is not xpnet's, with its module."""
     return rule.__name__ if rule in OPTIMIZERS.values() else f"{rule.__module__}.{rule.__qualname__}"
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import math
 import secrets
+import signal
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from typing import Any
 
 from ..core.checks import shown
 from ..core.device import usable_processors
-from ..core.errors import one_line
+from ..core.errors import ExecutorError, one_line
 from ..data import Dataset
 from ..training.config import Config
 from .groups import Outcome, groups_of
@@ -21,6 +23,7 @@ from .halving import Halving
 from .work import Job, start, work
 
 ATTEMPTS = 3  # at a job whose worker dies
+LOOK = 5.0  # seconds between two looks at an executor
 
 Finished = Callable[[int, Outcome], None]
 """Receives the number and the outcome of a trial that has ended."""
@@ -40,28 +43,24 @@ class Here(Executor):
 
 
 class Processes(Executor):
-    """Processes of this machine, which are started again where one dies.
+    """Processes of this machine, which are started again where one dies."""
 
-    Args:
-        workers: their number.
-        key, data: of the search.
-    """
-
-    def __init__(self, workers: int, key: str, data: Dataset) -> None:
-        self.workers, self._given = workers, (key, data)
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
         self._pool = self._new()
 
     def _new(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.workers, get_context("spawn"), start, self._given)
+        return ProcessPoolExecutor(self.workers, get_context("spawn"), start)
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
         """Submit a job; where a process has died, to new ones."""
-        try:
-            return self._pool.submit(function, *arguments, **options)
-        except BrokenExecutor:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = self._new()
-            return self._pool.submit(function, *arguments, **options)
+        with _without_interrupts():  # which a process would take while it starts
+            try:
+                return self._pool.submit(function, *arguments, **options)
+            except BrokenExecutor:
+                self._pool.shutdown(wait=False, cancel_futures=True)
+                self._pool = self._new()
+                return self._pool.submit(function, *arguments, **options)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes; without `wait`, at once."""
@@ -70,6 +69,19 @@ class Processes(Executor):
         if not wait:
             for process in running:
                 process.terminate()
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Context in which Ctrl-C is ignored, here and, for good, by processes that begin in it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Engine:
@@ -99,6 +111,7 @@ class Engine:
         self.key = secrets.token_hex(8)
         self._configs, self._data, self._device, self._threads = configs, data, device, threads
         self._halving, self._most = halving, most
+        self._succeeded = False
         self._outcomes = dict(done or {})
         self._finished = set(self._outcomes)
         new = [number for number in range(len(configs)) if number not in self._finished]
@@ -127,7 +140,7 @@ class Engine:
             finished: called with each trial that has ended.
 
         Raises:
-            RuntimeError: the executor is gone.
+            ExecutorError: the executor is gone.
         """
         running: dict[Future[Any], tuple[Job, int]] = {}
         try:
@@ -136,7 +149,7 @@ class Engine:
                     running[self._submit(executor, job)] = job, 1
                 if not running:
                     return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                for future in self._ended(executor, running):
                     job, attempt = running.pop(future)
                     outcomes = self._result(executor, future, job, attempt)
                     if outcomes is None:
@@ -152,18 +165,32 @@ class Engine:
         try:
             return executor.submit(work, job, self.key, given)
         except RuntimeError as error:
-            raise RuntimeError(f"the executor takes no more jobs: {one_line(error)}") from error
+            raise ExecutorError(f"the executor takes no more jobs: {one_line(error)}") from error
+
+    def _ended(self, executor: Executor, running: Iterable[Future[Any]]) -> set[Future[Any]]:
+        """Wait for jobs; raise ExecutorError where a Dask scheduler is gone, of whose jobs none ever ends."""
+        client = getattr(executor, "_client", None)
+        while not (found := wait(running, LOOK, FIRST_COMPLETED).done):
+            if getattr(client, "status", None) in ("closing", "closed"):
+                raise ExecutorError("the Dask scheduler is gone")
+        return found
 
     def _result(self, executor: Executor, future: Future[Any], job: Job, attempt: int) -> list[Outcome] | None:
         """Return the outcomes of a job; None where it is to be done again, by another worker or with the data."""
         try:
             outcomes: list[Outcome] | None = future.result()
+            self._succeeded = True
             return outcomes
         except Exception as error:
             if isinstance(executor, Here) and not isinstance(error, MemoryError):
                 raise
             if attempt < ATTEMPTS:
                 return None
+            if isinstance(error, BrokenExecutor) and not self._succeeded:
+                raise ExecutorError(
+                    f"no process of the executor lives ({one_line(error)}); a script that starts some needs"
+                    ' `if __name__ == "__main__":`'
+                ) from error
             names = ", ".join(map(str, job.trials))
             warnings.warn(f"trials {names} were given up after {attempt} attempts: {one_line(error)}", stacklevel=4)
             failed = Outcome(math.nan, 0, [], {"validation_loss": math.nan, "error": one_line(error)})
@@ -201,9 +228,9 @@ def slots_of(executor: Executor, workers: int | None) -> int:
 
 
 @contextlib.contextmanager
-def executor_of(workers: int, key: str, data: Dataset) -> Iterator[Executor]:
+def executor_of(workers: int) -> Iterator[Executor]:
     """Context with an executor of this machine: processes, or this one; it ends at once after an error or Ctrl-C."""
-    executor: Executor = Here() if workers == 1 else Processes(workers, key, data)
+    executor: Executor = Here() if workers == 1 else Processes(workers)
     try:
         yield executor
     except BaseException:

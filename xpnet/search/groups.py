@@ -67,15 +67,19 @@ def groups_of(configs: Sequence[Config], data: Dataset, most: int | None = None)
     """
     groups: dict[str, list[int]] = {}
     for number, config in enumerate(configs):
-        shape = {name: value for name, value in config.as_dict().items() if name not in PER_REPLICA}
-        key = repr((sorted(shape.items()), config.seed, config.dropout > 0.0))
-        groups.setdefault(key, []).append(number)
+        groups.setdefault(_shape_of(config), []).append(number)
     found = []
     for members in groups.values():
         members.sort(key=lambda number: repr(rule_key(configs[number])))
         size = min(most or MOST_REPLICAS, _most_together(configs[members[0]], data))
         found += [members[i : i + size] for i in range(0, len(members), size)]
     return found
+
+
+def _shape_of(config: Config) -> str:
+    """Key that is equal for configs that can train together."""
+    shape = {name: value for name, value in config.as_dict().items() if name not in PER_REPLICA}
+    return repr((sorted(shape.items()), config.seed, config.dropout > 0.0))
 
 
 def _most_together(config: Config, data: Dataset) -> int:
@@ -105,8 +109,14 @@ def train_together(
         on_epoch: called after each epoch.
         callbacks: as `Trainer.fit` has them.
     """
+    if not configs or len({_shape_of(config) for config in configs}) > 1:
+        raise ValueError("configs must be those of one group: groups_of divides them by what cannot train together")
+    if data.x_validation is None:
+        raise ValueError("data must have validation rows: prepare holds them out")
+    # Rules stand together in a group.
+    order = sorted(range(len(configs)), key=lambda number: repr(rule_key(configs[number])))
     outcomes: dict[int, Outcome] = {}
-    going, states = list(range(len(configs))), None
+    going, states = order, None
     while going:
         stopping = _Stopping(going, on_epoch)
         found = train_leg(

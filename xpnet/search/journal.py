@@ -9,30 +9,49 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError
+from ..core.files import Lock
 from ..training.run_folder import finite
 
-LONGEST = 2**16  # bytes of a line
+LONGEST = 2**20  # bytes of a line
+FIGURES = {"score", "validation_loss"}
 
 Trial = dict[str, Any]
 """A trial: its number, the options that were searched over, seed, epochs, score, losses and metrics."""
 
 
 class Journal:
-    """A file of trials, to which each is added as soon as it has ended.
+    """A file of trials, to which each is added as soon as it has ended; a context, in which no other search writes it.
 
     Args:
         path: the file, which may be there already.
 
     Raises:
-        DataError: the file holds something else. A last line that is not whole, of a search that was killed, is left
-            out.
+        DataError: the file holds something else, or another search writes it. A last line that is not whole, which a
+            search that was killed left, is not read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.trials: dict[int, Trial] = {}
-        if path.exists():
-            self._read()
+
+    def __enter__(self) -> Journal:
+        try:
+            self._lock = Lock(self.path.with_name(f"{self.path.name}.lock"))
+        except BlockingIOError:
+            raise DataError(f"{self.path} is being written by another search") from None
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
+        try:
+            if self.path.exists():
+                self._read()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
 
     def _read(self) -> None:
         if not self.path.is_file():
@@ -46,8 +65,8 @@ class Journal:
                     break
                 try:
                     trial = _with_nan(json.loads(line))
-                    self.trials[int(trial["trial"])] = trial
-                except (ValueError, TypeError, KeyError, RecursionError) as error:
+                    self.trials[trial["trial"]] = trial
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                     raise DataError(f"{self.path} is no journal of a search: {line[:60]!r}") from error
                 whole += len(line)
         if whole < self.path.stat().st_size:
@@ -61,8 +80,12 @@ class Journal:
             file.write(json.dumps(finite(trial)).encode() + b"\n")
 
 
-def _with_nan(trial: Trial) -> Trial:
-    """Return a trial with NaN in place of null, which JSON has for numbers that are not finite."""
+def _with_nan(trial: Any) -> Trial:
+    """Return a trial with NaN where JSON has null for a number; raise ValueError for what is none."""
+    figures = {name: trial[name] for name in trial if name in FIGURES or name.startswith(("validation_", "train_"))}
+    numbers = [trial["trial"], trial["epochs"], *(one or 0 for one in [*figures.values(), *trial["curve"]])]
+    if not figures.keys() >= FIGURES or not all(type(one) in (int, float) for one in numbers) or trial["trial"] < 0:
+        raise ValueError("a trial has a number, epochs, a score, a curve and a validation_loss")
     curve = [math.nan if one is None else one for one in trial["curve"]]
-    values = {name: math.nan if value is None and name != "epoch" else value for name, value in trial.items()}
-    return values | {"curve": curve}
+    found: Trial = trial | {name: math.nan if one is None else one for name, one in figures.items()}
+    return found | {"curve": curve}

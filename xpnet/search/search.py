@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,14 @@ from .engine import Engine, executor_of, slots_of
 from .groups import Outcome, groups_of
 from .halving import Halving
 from .journal import Journal, Trial
-from .space import Point, Space
+from .space import Point, Space, check_searchable
 
 VALIDATION = 0.1  # default share of the training rows
 TRIALS = 24
-MOST_VALUES = 8  # of an option, that are compared one by one
+MOST_VALUES = 8  # of numbers, that are compared one by one
+FEWEST = 8  # trials that say which options matter
+MOST_TRIALS = 10**6
+OF_MACHINE = ("device", "data_dir", "threads")
 SCORES = tuple(f"validation_{name}" for name in TITLES)
 METHODS = ("random", "grid")
 
@@ -52,11 +57,11 @@ class Results:
 
     configs: list[Config]
     searched: list[str]
-    data: Dataset
+    data: Dataset = field(repr=False)
     device: Device = CPU
     trials: list[Trial] = field(default_factory=list)
     interruption: KeyboardInterrupt | None = None
-    best_outcome: tuple[int, Outcome] | None = None
+    best_outcome: tuple[int, Outcome] | None = field(default=None, repr=False)
     leader: Trial | None = None
 
     @property
@@ -70,6 +75,13 @@ class Results:
         """The best trial; None where all diverged."""
         return next(iter(self.ranked), None)
 
+    @cached_property
+    def identity(self) -> str:
+        """Digest of the data, and of the options that are not searched over: those of a journal must be the same."""
+        options = self.configs[0].as_dict()
+        own = {name: options[name] for name in options if name not in (*self.searched, "seed", *OF_MACHINE)}
+        return hashlib.sha256(f"{own}{self.data.fingerprint()}".encode()).hexdigest()[:16]
+
     @property
     def varied(self) -> list[str]:
         """Names of the options that had more than one value, `seed` among them."""
@@ -80,10 +92,16 @@ class Results:
         """Return the share of the scores' variance that each varied option explains, from 0 to 1, the largest first.
 
         It is the correlation ratio (Fisher, 1925) of the ranks of the scores, diverged trials last, between the values
-        of an option; of one with many values, between quarters of its range.
+        of an option; of numbers with many values, between the quarters of their order. It is empty for fewer than eight
+        trials.
         """
-        trials = sorted(self.trials, key=lambda trial: trial["score"] if math.isfinite(trial["score"]) else -math.inf)
-        ranks = np.arange(len(trials), dtype=float)
+        trials = [trial for trial in self.trials if "error" not in trial]
+        if len(trials) < FEWEST:
+            return {}
+        scores = np.array([trial["score"] for trial in trials])
+        finite = np.where(np.isnan(scores), -np.inf, scores)
+        _, places, counts = np.unique(finite, return_inverse=True, return_counts=True)
+        ranks = (np.cumsum(counts) - (counts + 1) / 2.0)[places]  # equal scores share the mean of their ranks
         shares = {name: _explained(ranks, [trial[name] for trial in trials]) for name in self.varied}
         return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
 
@@ -159,38 +177,39 @@ def search(
         build([configs[members[0]]], data, CPU)
     rungs = None if halving is None or base.epochs is None else Halving(base.epochs, halving, len(configs), first_rung)
     results = Results(configs, searched, data, device)
-    kept = None if journal is None else Journal(path_of(journal))
-    done = {} if kept is None else _done(kept, results, rungs)
-    results.leader = results.best
     count = _workers(executor, workers)
     if most is None:
         most = -(-len(configs) // count)  # so that each worker has a group
     if threads is None:
         threads = 1 if executor is not None else max(1, usable_processors() // count)
-    engine = Engine(configs, data, device.name, halving=rungs, done=done, most=most, threads=threads)
 
-    def finished(number: int, outcome: Outcome) -> None:
-        trial = _trial(number, outcome, configs[number], results.searched)
-        results.trials.append(trial)
-        if outcome.values is not None and rank_of(trial) < rank_of(results.leader):
-            results.leader = trial
-            results.best_outcome = number, replace(outcome, state=None)
-            if best is not None:
-                results.model().save(best)
-        if kept is not None:
-            kept.add(trial)
-        if on_trial is not None:
-            on_trial(trial, results)
+    with nullcontext() if journal is None else Journal(path_of(journal)) as kept:
+        done = {} if kept is None else _done(kept, results, rungs)
+        results.leader = results.best
+        engine = Engine(configs, data, device.name, halving=rungs, done=done, most=most, threads=threads)
 
-    if on_begin is not None:
-        on_begin(results)
+        def finished(number: int, outcome: Outcome) -> None:
+            trial = _trial(number, outcome, configs[number], searched)
+            results.trials.append(trial)
+            if outcome.values is not None and rank_of(trial) < rank_of(results.leader):
+                results.leader = trial
+                results.best_outcome = number, replace(outcome, state=None)
+                if best is not None:
+                    results.model().save(best)
+            if kept is not None and "error" not in trial:  # what was given up is tried again
+                kept.add(trial | {"search": results.identity})
+            if on_trial is not None:
+                on_trial(trial, results)
 
-    own = executor_of(count, engine.key, data) if executor is None else nullcontext(executor)
-    try:
-        with own as chosen:
-            engine.run(chosen, count, finished)
-    except KeyboardInterrupt as error:
-        results.interruption = error
+        if on_begin is not None:
+            on_begin(results)
+
+        own = executor_of(count) if executor is None else nullcontext(executor)
+        try:
+            with own as chosen:
+                engine.run(chosen, count, finished)
+        except KeyboardInterrupt as error:
+            results.interruption = error
     results.trials.sort(key=lambda trial: trial["trial"])
     return results
 
@@ -219,25 +238,33 @@ def configs_of(
     if base.ensemble is not None:
         raise ValueError(f"a search tries single networks, and no ensemble of {base.ensemble}: train one of the best")
     points = _points(space, method, trials, base.seed)
-    given = [base.seed] if seeds is None else [check_seed(seed) for seed in seeds]
+    given = [base.seed] if seeds is None else [check_seed(seed) for seed in elements(seeds) or []]
+    if not given:
+        raise ValueError(f"seeds must be a sequence of seeds, not {shown(seeds)}")
+    if len(points) * len(given) > MOST_TRIALS:
+        raise ValueError(f"{len(points)} points and {len(given)} seeds make more than {MOST_TRIALS} trials")
     base = base if base.held_out is not None else replace(base, validation=VALIDATION)
     if halving is not None:
         check_int("halving", halving, least=2)
         check_int("first_rung", first_rung)
         if base.early_stop is not None or base.epochs is None:
             raise ValueError("halving needs a number of epochs, and no early_stop")
+        if len(Halving(base.epochs, halving, 1, first_rung).rungs) == 1:
+            raise ValueError(
+                f"no rung: of {base.epochs} epochs, one in {halving} is less than first_rung ({first_rung})"
+            )
     return [replace(base, **point, seed=seed) for point in points for seed in given], list(points[0])
 
 
 def _explained(ranks: HostArray, values: Sequence[Any]) -> float:
-    """Share of the ranks' variance that is between values."""
+    """Share of the ranks' variance that is between values; 0 where all ranks are equal."""
     names = [repr(value) for value in values]
-    if len(set(names)) > MOST_VALUES:
+    if len(set(names)) > MOST_VALUES and all(isinstance(value, int | float) for value in values):
         order = np.argsort(np.argsort(np.array(values, dtype=float), kind="stable"))
         names = [str(4 * place // len(values)) for place in order]
     means = {name: ranks[[one == name for one in names]].mean() for name in set(names)}
     between = np.array([means[name] for name in names])
-    return float(between.var() / ranks.var()) if len(ranks) > 1 else 0.0
+    return float(between.var() / ranks.var()) if ranks.var() > 0.0 else 0.0
 
 
 def _points(space: Space | dict[str, Any] | Sequence[Point], method: str, trials: int | None, seed: int) -> list[Point]:
@@ -246,14 +273,17 @@ def _points(space: Space | dict[str, Any] | Sequence[Point], method: str, trials
         points = elements(space) or []
         if not points or not all(isinstance(point, dict) and point.keys() == points[0].keys() for point in points):
             raise TypeError(f"points must be a sequence of dicts with the same options, not {shown(space)}")
+        check_searchable(points[0])
         return points
     space = space if isinstance(space, Space) else Space(space)
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: {did_you_mean(str(method), METHODS)}")
     if method == "random":
-        return space.draw(TRIALS if trials is None else trials, seed)
+        return space.draw(check_int("trials", TRIALS if trials is None else trials, most=MOST_TRIALS), seed)
     if trials is not None:
         raise ValueError(f"trials ({trials}) goes with random search: a grid has as many as its values make")
+    if (space.finite or 0) > MOST_TRIALS:
+        raise ValueError(f"the grid has {space.finite} points, more than {MOST_TRIALS}")
     return space.grid()
 
 
@@ -261,6 +291,8 @@ def _workers(executor: Executor | None, workers: int | None) -> int:
     """Return the number of jobs at a time."""
     if workers is not None:
         check_int("workers", workers)
+    if executor is not None and isinstance(executor, type):
+        raise TypeError(f"executor must be a concurrent.futures.Executor, not the class {executor.__name__}")
     return workers or 1 if executor is None else slots_of(executor, workers)
 
 
@@ -283,6 +315,8 @@ def _done(journal: Journal, results: Results, halving: Halving | None) -> dict[i
     for number, trial in sorted(journal.trials.items()):
         options = results.configs[number].as_dict() if number < len(results.configs) else {}
         kept = {name: trial.get(name) for name in (*results.searched, "seed")}
+        if trial.pop("search", None) != results.identity:
+            raise DataError(f"{journal.path} is of a search with other options or other data")
         if kept != {name: options.get(name) for name in kept}:
             raise DataError(f"{journal.path} is of another search: trial {number} was {shown(kept)}")
         if halving is not None:

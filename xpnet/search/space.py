@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ CHOICES = ("hidden", "activation", "batch_norm", "init", "optimizer", "schedule"
 SEARCHABLE = (*CHOICES, *LOGARITHMIC, *LINEAR)
 """Options that may be searched over."""
 
+MOST_DISTINCT = 10**6  # combinations that are drawn without repetition
 Point = dict[str, Any]
 """A value for each option of a space."""
 
@@ -75,8 +76,7 @@ class Space:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.options: dict[str, list[Any]] = {}
         for name, values in options.items():
-            if name not in SEARCHABLE:
-                raise ValueError(f"{name} is no option to search over: {did_you_mean(name, SEARCHABLE)}")
+            check_searchable([name])
             given = [values] if isinstance(values, str) else elements(values)
             if not given:
                 raise ValueError(f"{name} must have values to try, not {shown(values)}")
@@ -91,8 +91,14 @@ class Space:
         return [dict(zip(self.options, values, strict=True)) for values in itertools.product(*self.options.values())]
 
     def draw(self, count: int, seed: int) -> list[Point]:
-        """Draw random combinations: a pure function of the arguments. The first ones stay where there are more."""
+        """Draw random combinations: a pure function of the arguments. The first ones stay where there are more.
+
+        Of a space without ranges, each combination is drawn once, and there may be fewer than `count`.
+        """
         generator = stream(seed, Purpose.SEARCH, 0)
+        if self.finite is not None and self.finite <= MOST_DISTINCT:
+            every = self.grid()
+            return [every[place] for place in generator.permutation(len(every))[: check_int("trials", count)]]
         return [
             {name: _drawn(values, generator) for name, values in self.options.items()}
             for _ in range(check_int("trials", count))
@@ -103,6 +109,13 @@ class Space:
         """Number of combinations; None where there is a range."""
         ranges = any(isinstance(value, Range) for values in self.options.values() for value in values)
         return None if ranges else math.prod(map(len, self.options.values()))
+
+
+def check_searchable(names: Iterable[str]) -> None:
+    """Raise ValueError for the name of an option that may not be searched over."""
+    for name in names:
+        if name not in SEARCHABLE:
+            raise ValueError(f"{name} cannot be searched over: {did_you_mean(str(name), SEARCHABLE)}")
 
 
 def _drawn(values: list[Any], generator: np.random.Generator) -> Any:

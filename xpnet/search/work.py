@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from ..core.device import get_device, limit_threads
 from ..data import Dataset
@@ -38,14 +42,16 @@ class Job:
 
 def work(job: Job, key: str, data: Dataset | None = None) -> list[Outcome] | None:
     """Train a group on the data of a search; return None where they have not come here yet, and are not given."""
-    if data is not None:
-        keep_data(key, data)
-    if key not in _data:
+    if data is not None and key not in _data:
+        _data.clear()
+        _data[key] = data
+    rows = data if data is not None else _data.get(key)  # of which another thread may keep others
+    if rows is None:
         return None
     with nullcontext() if job.threads is None else limit_threads(job.threads):
         return train_leg(
             job.configs,
-            _data[key],
+            rows,
             get_device(job.device),
             job.states,
             until=job.until,
@@ -53,14 +59,14 @@ def work(job: Job, key: str, data: Dataset | None = None) -> list[Outcome] | Non
         )
 
 
-def keep_data(key: str, data: Dataset) -> None:
-    """Keep the data of a search, and of no other."""
-    if key not in _data:
-        _data.clear()
-        _data[key] = data
-
-
-def start(key: str, data: Dataset) -> None:
-    """Begin a worker process: keep the data, and leave Ctrl-C to the process that runs the search."""
+def start() -> None:
+    """Begin a worker process: it ends with the process that runs the search, and leaves Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    keep_data(key, data)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)

@@ -20,7 +20,7 @@ from ..model.mlp import MLP, model_of_vectors
 from ..model.model_file import building, description
 from ..nn import Layer, Loss
 from ..optim import Adam, Optimizer, Schedule
-from ..optim.optimizers import optimizer_of
+from ..optim.mixed import optimizer_of
 from ..optim.schedules import constant, schedule_of, schedule_settings
 from .runner import Evaluator, StepRunner
 from .state_file import TrainingState, alike, read_last, write_state
