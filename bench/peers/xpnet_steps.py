@@ -68,7 +68,7 @@ class XpnetSteps:
         with self.device.activate(), np.errstate(all="ignore"):
             table = step_table(self.model.network, self.trainer.optimizer, self.trainer.schedule, self.taken, count)
             order, sums = self.device.asarray(batches.ravel()), EpochSums.zeros(self.model)
-            for taken in self.runner.run(order, spans, table, sums, max_steps=count):
+            for taken in self.runner.run(order, spans, table, sums):
                 self.taken += taken
         self.device.synchronize()
         if self.way == "compiled" and self.runner.compiled is not True:
