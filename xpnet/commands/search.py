@@ -70,20 +70,20 @@ def _main(arguments: Sequence[str] | None, executor: Executor | None = None) -> 
         words = kept["space"]
         for name in SETTINGS_OF:
             setattr(options, name, kept[name])
+    settings = {name: getattr(options, name) for name in SETTINGS_OF}
     try:
         words = words or _default_space(base)
         space = Space({name: [_value(name, word) for word in tried] for name, tried in words.items()})
         seeds = None if options.seeds is None else [seed for word in options.seeds for seed in _seeds(word)]
-        numbers = {name: getattr(options, name) for name in ("method", "trials", "halving", "first_rung")}
-        configs_of(space, base, seeds=seeds, **numbers)  # what is wrong with them is found before data are read
+        choices = settings | {"seeds": seeds}
+        configs_of(space, base, **choices)  # what is wrong with them is found before data are read
     except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
         parser.error(str(error))
     data = load_data(base, offline=options.offline, quiet=options.quiet)
     device = cli.choose_device(base.device, require=options.require_device)
-    settings = {name: getattr(options, name) for name in SETTINGS_OF}
     about = {"options": base.as_dict(), "search": {"space": words} | settings}
     with _folder(options, about), _executor(parser, options, executor) as chosen:
-        results = _searched(parser, options, space, seeds, base, data, device, chosen)
+        results = _searched(parser, options, space, choices, base, data, device, chosen)
         return _report(results, options)
 
 
@@ -91,7 +91,7 @@ def _searched(
     parser: cli.Parser,
     options: argparse.Namespace,
     space: Space,
-    seeds: list[int] | None,
+    choices: dict[str, Any],
     base: Config,
     data: Any,
     device: Device,
@@ -111,11 +111,7 @@ def _searched(
                 space,
                 data,
                 base,
-                method=options.method,
-                trials=options.trials,
-                seeds=seeds,
-                halving=options.halving,
-                first_rung=options.first_rung,
+                **choices,
                 executor=executor,
                 workers=options.workers,
                 threads=base.threads,
@@ -226,7 +222,7 @@ def _report(results: Results, options: argparse.Namespace) -> int:
         if command is not None:
             print(command)
     if options.out is not None:
-        note = _draw(results, options.out)
+        note = _draw(results, importance, options.out)
         if not options.quiet:
             cli.tell(f"the search is in {options.out}" if note is None else note)
     if results.interruption is not None:
@@ -261,14 +257,14 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _draw(results: Results, out: Path) -> str | None:
+def _draw(results: Results, importance: dict[str, float], out: Path) -> str | None:
     """Draw the trials and their curves, or return the reason why not."""
     try:
         from ..plots import draw_search, draw_trial_curves
     except ImportError:
         return "no pictures were drawn: matplotlib is missing; pip install 'xpnet[plot]'"
     if results.ranked:
-        picture = draw_search(results.trials, results.varied, results.importance(), LOGARITHMIC)
+        picture = draw_search(results.trials, results.varied, importance, LOGARITHMIC)
         write_atomically(out / "search.png", picture)
         write_atomically(out / "learning-curves.png", draw_trial_curves(results.trials))
     return None
