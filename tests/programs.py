@@ -52,8 +52,8 @@ def code_folder(tmp_path_factory):
 class OnGPU(CudaProgram):
     """A program whose arrays are the host's: they are sent to the GPU, and fetched."""
 
-    def __init__(self, trace):
-        super().__init__(trace, GPU)
+    def __init__(self, trace, all_reduce=None):
+        super().__init__(trace, GPU, all_reduce=all_reduce)
 
     def run(self, arrays, steps=1):
         check_arrays(self._inputs, arrays, steps)  # what is sent is always in order

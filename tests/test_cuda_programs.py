@@ -85,8 +85,8 @@ def test_many_steps_are_few_launches(monkeypatch):
     """The first step is launched kernel by kernel; then graphs of eight steps, and of one, are captured once."""
     run, arrays = prepared()
     launched, eight = [], program.STEPS
-    one_by_one = program.Program._launch_all
-    monkeypatch.setattr(program.Program, "_launch_all", lambda *given: launched.append(1) or one_by_one(*given))
+    one_by_one = program.Program._launches
+    monkeypatch.setattr(program.Program, "_launches", lambda *given: launched.append(1) or one_by_one(*given))
     there = on_gpu(arrays)
     super(OnGPU, run).run(there, 20)
     assert len(launched) == 1 + eight + 1
@@ -413,15 +413,15 @@ def counter_that_stays(monkeypatch):
 
 
 def memory_that_is_freed(monkeypatch):
-    def capture(self, memory, steps):
-        graph, size = right(self, memory, steps), self._workspace.shape
+    def graphs_of(self, memory, steps):
+        graphs, size = right(self, memory, steps), self._workspace.shape
         self._workspace = None
         self.others = [*vars(self).get("others", []), GPU.xp.full(size, 255, "uint8")]
         self._workspace = GPU.zeros(size, "uint8")
-        return graph
+        return graphs
 
-    right = program.Program._capture
-    monkeypatch.setattr(program.Program, "_capture", capture)
+    right = program.Program._graphs_of
+    monkeypatch.setattr(program.Program, "_graphs_of", graphs_of)
 
 
 FAULTS = [wrong_leading_dimension, missing_barrier, a_row_too_few, counter_that_stays, memory_that_is_freed]

@@ -427,8 +427,8 @@ def test_predictions_of_an_ensemble(run, ensemble_run, digits, tmp_path):
 
 
 def test_members_that_diverged_are_told_of(run, tmp_path, monkeypatch):
-    def build(configs, data, device):
-        trainer, arguments = options.build_trainer(configs, data, device)
+    def build(*of_run):
+        trainer, arguments = options.build_trainer(*of_run)
         trainer.model.network.layers[0].W[1] = np.inf
         return trainer, arguments
 

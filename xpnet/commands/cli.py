@@ -32,6 +32,7 @@ from ..core.errors import (
     ExecutorError,
     ModelFileError,
     NetworkMemoryError,
+    RankError,
     did_you_mean,
     one_line,
     printable,
@@ -42,6 +43,10 @@ from ..core.interrupts import ENDINGS, Terminated, terminate
 
 class UsageError(Exception):
     """An argument is wrong."""
+
+
+WRONG = (UsageError, DataError, ModelFileError, DeviceError, ExecutorError)
+"""Errors of arguments, data, model files and devices."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -175,9 +180,12 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
             code = command(arguments)
         sys.stdout.flush()
         return code
-    except (UsageError, DataError, ModelFileError, DeviceError, ExecutorError) as error:
+    except WRONG as error:
         tell(f"error: {error}")
         return 2
+    except RankError as error:
+        tell(f"error: {error}")
+        return 2 if issubclass(error.kind, (*WRONG, SystemExit)) else 1
     except DivergedError as error:
         tell(f"error: {error}")
     except KeyboardInterrupt as error:

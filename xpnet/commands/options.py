@@ -21,6 +21,7 @@ from ..optim import OPTIMIZERS, SCHEDULES
 from ..training import Config, Trainer
 from ..training.build import build, prepare
 from ..training.config import read_options
+from ..training.ranks import Ranks
 from . import cli
 
 
@@ -165,10 +166,12 @@ def prepare_data(config: Config, data: Dataset) -> Dataset:
         raise cli.UsageError(f"{data.source}: {error}") from error
 
 
-def build_trainer(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Trainer, dict[str, Any]]:
+def build_trainer(
+    configs: Sequence[Config], data: Dataset, device: Device, ranks: Ranks | None = None
+) -> tuple[Trainer, dict[str, Any]]:
     """Call `build`; options that do not go together, or not with the data, end the command."""
     try:
-        return build(configs, data, device)
+        return build(configs, data, device, ranks)
     except (TypeError, ValueError) as error:
         raise cli.UsageError(str(error)) from error
 

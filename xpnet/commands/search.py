@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import math
-import os
 import re
 import shlex
 import sys
@@ -28,11 +27,11 @@ from ..training.config import LONGEST, Config
 from ..training.run_folder import finite
 from . import cli
 from .options import add_options, command_line, config_of, folder, init_of, load_data, sentence, units_of
+from .ranks import under_mpiexec
 
 DEFAULT_SPACE = {"lr": ["1e-4..1e-2"], "hidden": ["100", "100 100", "100 100 100"], "dropout": ["0", "0.2"]}
 SETTINGS_OF = ("method", "trials", "seeds", "halving", "first_rung")  # of a search, besides its space
 SHOWN = 20  # trials in the table for people
-MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")  # set by mpiexec of Open MPI, MPICH and others
 JOURNAL, SETTINGS, MODEL = "trials.jsonl", "search.json", "best.safetensors"
 FILES = (SETTINGS, JOURNAL, MODEL, "search.png", "learning-curves.png")
 EPILOG = (
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Under mpiexec, the first process runs it, and the others train.
     """
-    if not any(os.environ.get(name, "1") != "1" for name in MPI_SIZES):
+    if not under_mpiexec():
         return cli.run(_main, arguments)
     try:
         from mpi4py import MPI

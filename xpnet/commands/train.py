@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,30 +28,40 @@ from ..training.checkpoint import Checkpoint, parse_every
 from ..training.choice import faster_device
 from ..training.compiled_step import CANNOT_TRACE, SWITCHED_OFF
 from ..training.config import read_options
+from ..training.ranks import Ranks
 from ..training.run_folder import CHANGING, RunFolder, finite, mean_over_members
 from ..training.runner import TOO_FEW
 from ..training.training import HistoryRow, Training
 from . import cli
 from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence, words_of
+from .ranks import agree, device_of_rank, threads_of_rank, witness
+from .ranks import run as run_on_ranks
 
 MAY_CHANGE = ("device", "data_dir", *CHANGING)  # in a run that is gone on with
 EVERY = "write the state into DIR (default: each epoch, at most every 30 s)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with `arguments` (by default those of the process); return its exit code."""
-    return cli.run(_main, arguments)
+    """Run the command with `arguments` (by default those of the process); return its exit code.
+
+    Under mpiexec, all processes train one model.
+    """
+    return run_on_ranks(_main, arguments)
 
 
-def _main(arguments: Sequence[str] | None) -> int:
+def _main(arguments: Sequence[str] | None, ranks: Ranks | None) -> int:
     started = time.perf_counter()
     parser = _parser()
-    options = parser.parse_args(arguments)
-    kept = _kept_options(parser, options)
-    config = config_of(parser, options, kept)
-    if kept is not None:
-        _check_unchanged(parser, config, kept)
-    return _train(config, options, kept, started)
+
+    def read() -> tuple[Config, argparse.Namespace, dict[str, Any] | None]:
+        options = parser.parse_args(arguments)
+        kept = _kept_options(parser, options)
+        config = config_of(parser, options, kept)
+        if kept is not None:
+            _check_unchanged(parser, config, kept)
+        return config, options, kept
+
+    return _train(*agree(ranks, read), started, ranks)
 
 
 def _kept_options(parser: cli.Parser, options: argparse.Namespace) -> dict[str, Any] | None:
@@ -87,80 +97,137 @@ def _check_unchanged(parser: cli.Parser, config: Config, kept: dict[str, Any]) -
             parser.error(f"{words_of(name, given)} is not the run's, which has {words_of(name, before)}")
 
 
-def _train(config: Config, options: argparse.Namespace, kept: dict[str, Any] | None, started: float) -> int:
-    device = cli.choose_device(config.device, require=options.require_device)
-    if config.precision in PRECISIONS[1:] and device.index is None:
-        cli.tell(f"precision {config.precision} is a GPU's: products on the CPU are in float32")
-    plans = options.plan or options.plan_for is not None
-    folder = None if options.out is None or plans else _folder(options)
-    with folder or contextlib.nullcontext():
-        if folder is not None and not folder.locked:
-            cli.tell(f"{folder.path} cannot be locked on its file system: a second run there would not be refused")
-        loaded = load_data(config, offline=options.offline, quiet=options.quiet)
-        if folder is not None and kept is not None:
-            folder.check_data(loaded)
-            if "threads" not in options and folder.device_before != device.name:
-                config = replace(config, threads=None)  # a GPU's run counted those of its host
-        # All that can be wrong with the data is found before the folder's old run makes way.
-        data = prepare_data(config, loaded)
-        if config.device == "auto" and device.index is not None:
-            device = _faster(config, data, device, quiet=options.quiet)
-        trainer, arguments = build_trainer([config], data, device)
-        threads = threads_for(config, data, device)
-        if plans:
-            with limit_threads(threads):
+@dataclass
+class Run:
+    """A run that is ready to train: its options, its folder (of rank 0), the data, and the trainer."""
+
+    config: Config
+    options: argparse.Namespace
+    device: Device
+    folder: RunFolder | None
+    loaded: Dataset
+    data: Dataset
+    trainer: Trainer
+    arguments: dict[str, Any]
+    threads: int
+    ranks: Ranks | None
+
+
+def _train(
+    config: Config,
+    options: argparse.Namespace,
+    kept: dict[str, Any] | None,
+    started: float,
+    ranks: Ranks | None,
+) -> int:
+    with contextlib.ExitStack() as stack:
+        run = agree(ranks, lambda: _ready(config, options, kept, ranks, stack))
+        trainer, folder, arguments = run.trainer, run.folder, run.arguments
+        if options.plan or options.plan_for is not None:
+            with limit_threads(run.threads):
                 plan = trainer.plan(arguments["x"], None, architecture=options.plan_for)
             print(json.dumps({"plan": plan}) if options.json else plan)
             return 0
-        checkpoint = None
-        if folder is not None:
-            checkpoint = folder.checkpoint(options.checkpoint_every)
-            if kept is None:
-                folder.start(config, device, threads, loaded)
-            else:
-                _resume(trainer, folder, checkpoint, config, kept, arguments["steps"])
-        if not options.quiet:
-            threads_too = f", threads: {threads}" if device.index is None else ""
-            cli.tell(sentence(config, data))
-            networks = "" if config.ensemble is None else f" {config.ensemble} networks, of which epochs show the mean,"
-            cli.tell(f"training{networks} on {device.name}{threads_too}, {arguments['steps']} steps")
-        with limit_threads(threads):
-            _fit(trainer, arguments | {"checkpoint": checkpoint}, folder, quiet=options.quiet)
+        checkpoint = None if options.out is None else RunFolder(options.out).checkpoint(options.checkpoint_every)
+        if kept is None:
+            agree(ranks, lambda: _start(run))
+        else:
+            assert checkpoint is not None
+            note = _resume(trainer, checkpoint)
+            agree(ranks, lambda: _go_on(run, kept, note))
+        with limit_threads(run.threads), witness(ranks, options.out):
+            _fit(run, arguments | {"checkpoint": checkpoint})
             joint = _joint(trainer, arguments)
 
-    result = _result(config, data, trainer, joint, folder, time.perf_counter() - started)
-    print(json.dumps(finite(result)) if options.json else printable(_sentence(result)))
+    if ranks is None or ranks.index == 0:
+        result = _result(run.config, run.data, trainer, joint, folder, time.perf_counter() - started)
+        print(json.dumps(finite(result)) if options.json else printable(_sentence(result)))
     return 0
+
+
+def _ready(
+    config: Config,
+    options: argparse.Namespace,
+    kept: dict[str, Any] | None,
+    ranks: Ranks | None,
+    stack: contextlib.ExitStack,
+) -> Run:
+    """Take the folder, load the data and build the trainer: all that can be wrong is found before an old run goes."""
+    device = cli.choose_device(config.device, require=options.require_device)
+    device = device_of_rank(device, config.device, ranks)
+    if config.precision in PRECISIONS[1:] and device.index is None:
+        cli.tell(f"precision {config.precision} is a GPU's: products on the CPU are in float32")
+    plans = options.plan or options.plan_for is not None
+    writes = options.out is not None and not plans and (ranks is None or ranks.index == 0)
+    folder = stack.enter_context(_folder(options)) if writes else None
+    if folder is not None and not folder.locked:
+        cli.tell(f"{folder.path} cannot be locked on its file system: a second run there would not be refused")
+    loaded = load_data(config, offline=options.offline, quiet=options.quiet)
+    if folder is not None and kept is not None:
+        folder.check_data(loaded)
+        if "threads" not in options and folder.device_before != device.name:
+            config = replace(config, threads=None)  # a GPU's run counted those of its host
+    data = prepare_data(config, loaded)
+    if config.device == "auto" and device.index is not None and ranks is None:
+        device = _faster(config, data, device, quiet=options.quiet)
+    trainer, arguments = build_trainer([config], data, device, ranks)
+    threads = threads_for(config, data, device)
+    threads = threads if config.threads is not None else threads_of_rank(threads, ranks)
+    return Run(config, options, device, folder, loaded, data, trainer, arguments, threads, ranks)
+
+
+def _start(run: Run) -> None:
+    """Begin a new run: write its config, and say what it trains on."""
+    ranks = 1 if run.ranks is None else run.ranks.count
+    if run.folder is not None:
+        run.folder.start(run.config, run.device, run.threads, run.loaded, ranks)
+    _tell_of(run)
+
+
+def _tell_of(run: Run) -> None:
+    """Say what a run trains, and on what."""
+    config = run.config
+    if not run.options.quiet:
+        threads_too = f", threads: {run.threads}" if run.device.index is None else ""
+        ranks_too = "" if run.ranks is None else f", on each of {run.ranks.count} ranks"
+        cli.tell(sentence(config, run.data))
+        networks = "" if config.ensemble is None else f" {config.ensemble} networks, of which epochs show the mean,"
+        cli.tell(f"training{networks} on {run.device.name}{threads_too}{ranks_too}, {run.arguments['steps']} steps")
 
 
 def _folder(options: argparse.Namespace) -> RunFolder:
     return RunFolder(options.out, overwrite=options.overwrite, resume=options.resume is not None)
 
 
-def _resume(
-    trainer: Trainer, folder: RunFolder, checkpoint: Checkpoint, config: Config, kept: dict[str, Any], total: int
-) -> None:
-    """Take the state of the last checkpoint, and say from where the run goes on."""
+def _resume(trainer: Trainer, checkpoint: Checkpoint) -> str | None:
+    """Take the state of the last checkpoint; return a note where it is the one before."""
     try:
         note = trainer.resume(checkpoint)
     except ValueError as error:
         raise DataError(str(error)) from error
     if len(trainer.history) != trainer.epoch:
         raise DataError(f"{checkpoint.path} is no checkpoint of a run: its history is not whole")
+    return note
+
+
+def _go_on(run: Run, kept: dict[str, Any], note: str | None) -> None:
+    """Bring the folder to the state of the checkpoint, and say from where the run goes on."""
+    trainer, folder, config, total = run.trainer, run.folder, run.config, run.arguments["steps"]
+    path = run.options.out
     if note is not None:
         cli.tell(note)
     if trainer.step > total:
-        raise cli.UsageError(
-            f"{folder.path} has taken {trainer.step} steps, more than the {total} that are to be taken"
-        )
+        raise cli.UsageError(f"{path} has taken {trainer.step} steps, more than the {total} that are to be taken")
     if config.schedule != "constant" and (config.epochs, config.steps) != (kept.get("epochs"), kept.get("steps")):
         cli.tell(f"the schedule {config.schedule} is from here on that of {total} steps")
-    folder.go_on(config, trainer.history)
+    if folder is not None:
+        folder.go_on(config, trainer.history)
     last = trainer.history[-1]["step"] if trainer.history else 0
     if trainer.step == last == total:
-        cli.tell(f"the run in {folder.path} has ended, after step {trainer.step}")
+        cli.tell(f"the run in {path} has ended, after step {trainer.step}")
     else:
         cli.tell(f"going on after step {trainer.step}, in epoch {trainer.epoch + 1}")
+    _tell_of(run)
 
 
 def _faster(config: Config, data: Dataset, gpu: Device, *, quiet: bool) -> Device:
@@ -181,9 +248,10 @@ def _slower(trainer: Training) -> bool:
     return trainer.model.device.index is not None or reason.startswith(CANNOT_TRACE)
 
 
-def _fit(trainer: Trainer, arguments: dict[str, Any], folder: RunFolder | None, *, quiet: bool) -> None:
+def _fit(run: Run, arguments: dict[str, Any]) -> None:
     """Train, showing progress and writing the run folder; whatever ends it, the folder is whole."""
-    progress = Progress(trainer, len(arguments["x"]), arguments["steps"], quiet=quiet)
+    trainer, folder, quiet = run.trainer, run.folder, run.options.quiet
+    progress = Progress(trainer, len(run.data.x_train), arguments["steps"], quiet=quiet)
     callbacks = [progress, *([] if folder is None else [History(folder)])]
     try:
         with progress, progress.interrupt, warnings.catch_warnings():
@@ -228,7 +296,8 @@ def _joint(trainer: Trainer, arguments: dict[str, Any]) -> dict[str, Any]:
         for name in ("validation", "test"):
             if arguments[name] is not None:
                 metric = f"{name}_{trainer.model.task.metric}"
-                found[f"{name}_loss"], found[metric] = evaluate(trainer.model, *arguments[name])
+                held_out = evaluate(trainer.model, *arguments[name], communicator=trainer.ranks)
+                found[f"{name}_loss"], found[metric] = held_out
     return found
 
 
@@ -256,6 +325,7 @@ def _result(
     samples = whole * len(data.x_train) + part * config.batch_size
     return {
         "device": trainer.model.device.name,
+        "ranks": 1 if trainer.ranks is None else trainer.ranks.count,
         "requested_device": config.device,
         "dataset": data.name,
         "task": data.task,

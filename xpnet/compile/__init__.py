@@ -17,14 +17,17 @@ calls, where there is no LLVM. `api` chooses among them.
 
 from .api import CompileError, Step, compile_step, plan_for, record, why_not_compiled
 from .cuda.target import PRECISIONS
-from .executable import Executable
+from .executable import AllReduceCall, Executable
+from .tracer import TracedArray
 from .types import UntraceableError
 
 __all__ = [
     "PRECISIONS",
+    "AllReduceCall",
     "CompileError",
     "Executable",
     "Step",
+    "TracedArray",
     "UntraceableError",
     "compile_step",
     "plan_for",

@@ -17,7 +17,7 @@ from .cuda.compiler import compiler as ptx_compiler
 from .cuda.describe import describe_launches
 from .cuda.plan import documented, launch_plan
 from .cuda.program import Program as CudaProgram
-from .executable import Executable
+from .executable import AllReduceCall, Executable
 from .ir import Trace
 from .numpy.program import Replay
 from .recorder import Recorder
@@ -53,6 +53,7 @@ def compile_step(
     precision: str = "fp32",
     threads: int | None = None,
     steps_per_call: int | None = None,
+    all_reduce: AllReduceCall | None = None,
 ) -> Executable:
     """Record a step, and return what runs it: a compiled program, or, on a CPU without LLVM, a replay by NumPy.
 
@@ -69,6 +70,7 @@ def compile_step(
         precision: of products on a GPU, one of `PRECISIONS`.
         threads: how many threads of the CPU there may be; by default as many as NumPy's BLAS may use.
         steps_per_call: steps that a call of `run` takes, where known: for a few small ones no thread is started.
+        all_reduce: sums its first array over all ranks into its second one, where the step does.
 
     Raises:
         DeviceError: the GPU, or its driver, is too old.
@@ -87,12 +89,12 @@ def compile_step(
         )
     try:
         if device.index is not None:
-            return CudaProgram(trace, device, precision)
+            return CudaProgram(trace, device, precision, all_reduce)
         if why_not_compiled() is not None:
-            return Replay(trace)
+            return Replay(trace, all_reduce)
         found = blas.find()
         most = 1 if found is None else threads or found.threads
-        return CpuProgram(threaded_plan(trace, useful_threads(trace, most, steps_per_call)))
+        return CpuProgram(threaded_plan(trace, useful_threads(trace, most, steps_per_call)), all_reduce)
     except (MemoryError, DeviceError):
         raise
     except Exception as error:

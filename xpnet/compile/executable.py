@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from .ir import Input, Trace
 
 Arrays = Mapping[str, Any]
+
+
+AllReduceCall = Callable[[Any, Any], None]
+"""Sums its first array over all ranks into its second one."""
 
 
 class Executable(Protocol):

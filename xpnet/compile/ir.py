@@ -63,17 +63,18 @@ class Operation:
     """One operation; its result is in C order.
 
     Attributes:
-        kind: "map" (elementwise), "reduce", "product" (of views with a `matrix_layout`) or "store" (into an input).
+        kind: "map" (elementwise), "reduce", "product" (of views with a `matrix_layout`), "store" (into an input) or
+            "all_reduce" (the sum over ranks of a view in order).
         name: the name of NumPy's function; "cast" and "where" are maps, too.
         arguments: views, and Python's numbers.
         types: the type that each argument is converted to first.
         shape, dtype: of the result; of a store, of its target.
         axis: of a reduction, from the end: -1 or -2.
-        target: of a store, the view that is assigned to.
+        target: of a store, the view that is assigned to; of an all-reduce, one of the communicator, which orders them.
         index: its position in the trace.
     """
 
-    kind: Literal["map", "reduce", "product", "store"]
+    kind: Literal["map", "reduce", "product", "store", "all_reduce"]
     name: str
     arguments: tuple[View | Scalar, ...]
     types: tuple[np.dtype[Any], ...]

@@ -29,6 +29,8 @@ class Recorder:
         # The last value stored into a view, while nothing else was stored over it: reading the view is reading that.
         self._stored: dict[tuple[Any, ...], View] = {}
         self._stored_views: dict[Source, Overlaps[tuple[Any, ...]]] = defaultdict(Overlaps)
+        # Each all-reduce "assigns" to it, and so they keep their order, which must be that of the other ranks.
+        self._communicator: View | None = None
         self._made: dict[tuple[Any, ...], Operation] = {}
         self._made_from: dict[Source, list[tuple[Any, ...]]] = defaultdict(list)
 
@@ -83,6 +85,20 @@ class Recorder:
         if 0 in shape:
             raise UntraceableError("arrays without elements")
         return self.append(Operation("map", name, operands, loop, shape, result))
+
+    def all_reduce(self, operand: View) -> View:
+        """Record the sum of a view over all ranks."""
+        x = self.current(operand)
+        assert isinstance(x, View)
+        in_memory = isinstance(x.source, Operation) or (isinstance(x.source, Input) and not x.source.per_step)
+        if not (in_memory and x.in_order):
+            x = self.map("cast", x, dtype=x.dtype)
+            assert isinstance(x, View)
+        if self._communicator is None:
+            self._communicator = self.constant(np.zeros(1, np.int8))
+            self._communicator.source.stored = True  # type: ignore[union-attr]
+        of_all = Operation("all_reduce", "all_reduce", (x,), (x.dtype,), x.shape, x.dtype, target=self._communicator)
+        return self.append(of_all)
 
     def current(self, operand: View | Scalar) -> View | Scalar:
         """Return an operand as it is now: a view that was assigned to is what was assigned."""

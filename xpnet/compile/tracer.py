@@ -320,6 +320,10 @@ class TracedArray:
     def __rmatmul__(self, other: Any) -> TracedArray:
         return TracedArray(self.recorder, self.recorder.constant(other)) @ self
 
+    def sum_over_ranks(self) -> TracedArray:
+        """Return the sum of this array over all ranks."""
+        return TracedArray(self.recorder, self.recorder.all_reduce(self.view))
+
     def __pow__(self, power: Any) -> TracedArray:
         if self.dtype.kind in "iu" and isinstance(power, float):
             return self.astype("float64") ** power

@@ -303,12 +303,16 @@ def all_true(mask: Array) -> bool:
     return mask.size == 0 or int(mask.astype("uint8").min()) == 1
 
 
+def processors() -> frozenset[int]:
+    """Numbers of the processors that this process may run on."""
+    every = range(os.cpu_count() or 1)
+    return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else every)
+
+
 def usable_processors() -> int:
     """Number of processors that this process may use: by its affinity, and by the quota of its container."""
-    if hasattr(os, "process_cpu_count"):  # Python 3.13; it also heeds -X cpu_count
-        count = os.process_cpu_count() or 1
-    else:
-        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Of Python 3.13; it also heeds -X cpu_count.
+    count = os.process_cpu_count() or 1 if hasattr(os, "process_cpu_count") else len(processors())
     return max(1, math.ceil(min(count, processor_quota())))
 
 

@@ -38,6 +38,12 @@ class ExecutorError(XpnetError, RuntimeError):
     """The executor of a search takes no more jobs: a cluster is gone, or processes cannot be started."""
 
 
+class RankError(XpnetError, RuntimeError):
+    """Another rank has ended the training; the message has its number and its reason, `kind` the type of its error."""
+
+    kind: type[BaseException] = Exception
+
+
 class DeviceMemoryError(XpnetError, MemoryError):
     """The memory of a GPU is full; the message has the bytes needed and free."""
 

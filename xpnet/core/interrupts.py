@@ -69,6 +69,11 @@ class DeferredInterrupt:
             for other in self._before:
                 signal.signal(other, signal.SIG_DFL)
 
+    @property
+    def pending(self) -> int | None:
+        """Number of the signal that waits; None for none."""
+        return self._pending
+
     def check(self) -> None:
         """Raise KeyboardInterrupt if Ctrl-C was pressed, and after another signal its error in `ENDINGS`."""
         number, self._pending = self._pending, None

@@ -42,7 +42,8 @@ class Dropout(Layer):
         if not train:
             return x
         rows, features = x.shape[-2:]
-        position = self.xp.arange(rows * features, dtype="uint32").reshape(rows, features)
+        first = self.shard.first * features
+        position = self.xp.arange(first, first + rows * features, dtype="uint32").reshape(rows, features)
         drawn = mix(position ^ self.key)  # (B, I) or (R, B, I)
         self.mask = (drawn >= self.threshold).astype(x.dtype) * self.scale
         return x * self.mask

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core.checks import check_int
 from ..core.device import Array
+from ..core.shard import WHOLE, Shard
 from .initializers import check_init, draw
 from .parameters import LayerArray, Parameter, Views
 
@@ -42,6 +43,7 @@ class Layer:
     dtype: str  # of the network's arrays
     replicas: int | None  # R
     key: Array  # hash of seed, step and layer where `random`: uint32, (1, 1) or (R, 1, 1)
+    shard: Shard = WHOLE  # of the batch, where ranks share it: sums over a batch are `self.shard.sum(x.sum(axis=-2))`
 
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Shape of each parameter and buffer, without replicas: (I, O) for a matrix, (1, O) for a row."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..core.checks import check_int, elements, float_type, plain_attributes, sho
 from ..core.device import Array, Device, get_device
 from ..core.errors import DeviceError, DeviceMemoryError, NetworkMemoryError
 from ..core.rng import LARGEST_SEED, Purpose, check_seed, draw_seed, layer_keys, stream
+from ..core.shard import WHOLE, Shard
 from .layers import Layer, Linear
 from .layout import Layout, ParameterSlot
 from .parameters import Buffer, Parameter, Views
@@ -37,6 +39,7 @@ class Sequential:
         gradients: their gradients, of the same shape.
         buffers: state that is not trained, such as running statistics: a vector (or a row a replica) of its own.
         seeds: the seed of each replica, or of the one network; masks are drawn from it too.
+        shard: of the batches, where ranks share them; see `use_shard`.
         layout: where each parameter lies; `layout.decayed` is the length of the part that weight decay applies to.
     """
 
@@ -178,6 +181,22 @@ class Sequential:
         """Restore a snapshot."""
         self.values, self.buffers = snapshot
 
+    shard: Shard = WHOLE
+
+    @contextmanager
+    def use_shard(self, shard: Shard) -> Iterator[None]:
+        """Context in which a batch is a shard of a larger one: sums, positions and counts are the larger one's."""
+        self._set_shard(shard)
+        try:
+            yield
+        finally:
+            self._set_shard(WHOLE)
+
+    def _set_shard(self, shard: Shard) -> None:
+        self.shard = shard
+        for layer in self.layers:
+            layer.shard = shard
+
     @property
     def random(self) -> bool:
         """Whether a training forward draws random numbers, and so takes `keys`."""
@@ -201,8 +220,8 @@ class Sequential:
             kept = self.buffer_layout.views(xp, buffers, index, self.device)
             layer.bind(xp, params, grads, kept, index=index, dtype=self.dtype, replicas=self.replicas)
 
-    def over(self, xp: Any, values: Array, gradients: Array, buffers: Array) -> Sequential:
-        """Return the same network over other vectors, of the array module `xp`.
+    def over(self, xp: Any, values: Array, gradients: Array, buffers: Array, shard: Shard = WHOLE) -> Sequential:
+        """Return the same network over other vectors, of the array module `xp`, for a shard of batches.
 
         Its layers are new ones of the same settings, without what these keep of a batch.
         """
@@ -215,6 +234,7 @@ class Sequential:
         other._values, other._gradients, other._buffers = values, gradients, buffers
         other._first_keys = xp.zeros(self._lead + (1, len(self.layers)), "uint32")
         other.bind(xp, values, gradients, buffers)
+        other._set_shard(shard)
         return other
 
     def forward(self, x: Array, train: bool = False, keys: Array | None = None) -> Array:

@@ -40,12 +40,12 @@ class BatchNorm(Layer):
         if not train:
             scale = self.gamma / self.xp.sqrt(self.running_variance + self.eps)
             return (x - self.running_mean) * scale + self.beta
-        rows = x.shape[-2]
+        rows = self.shard.rows_of(x)
         if rows < 2:
             raise ValueError("batch normalization cannot train on a batch of one row: it has no variance")
-        mean = x.sum(axis=-2, keepdims=True) / float(rows)  # (..., 1, I)
+        mean = self.shard.sum(x.sum(axis=-2, keepdims=True)) / float(rows)  # (..., 1, I)
         centred = x - mean
-        variance = (centred * centred).sum(axis=-2, keepdims=True) / float(rows)  # (..., 1, I)
+        variance = self.shard.sum((centred * centred).sum(axis=-2, keepdims=True)) / float(rows)  # (..., 1, I)
         self.scale = 1.0 / self.xp.sqrt(variance + self.eps)
         self.x_hat = centred * self.scale
 
@@ -61,7 +61,8 @@ class BatchNorm(Layer):
         dbeta = dy.sum(axis=-2, keepdims=True)  # (..., 1, O)
         self.grads["gamma"][...] = dgamma
         self.grads["beta"][...] = dbeta
-        rows = float(dy.shape[-2])
+        dgamma, dbeta = self.shard.sum(dgamma), self.shard.sum(dbeta)
+        rows = float(self.shard.rows_of(dy))
         return self.gamma * self.scale * (dy - (dbeta + self.x_hat * dgamma) / rows)
 
     def shapes(self) -> dict[str, tuple[int, int]]:

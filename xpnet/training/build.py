@@ -21,6 +21,7 @@ from ..nn import LOSSES, BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from ..optim import OPTIMIZERS, SCHEDULES, Mixed, Optimizer
 from ..optim.schedules import warmup
 from .config import Config, default_threads
+from .ranks import Ranks
 from .trainer import Trainer, rows_with_targets
 
 OF_RULE = ("optimizer", "momentum", "clip_norm", "clip_value")
@@ -52,11 +53,14 @@ def network_sizes(config: Config, data: Dataset) -> list[int]:
     return [data.x_train[0].size, *config.hidden, outputs]
 
 
-def build(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Trainer, dict[str, Any]]:
+def build(
+    configs: Sequence[Config], data: Dataset, device: Device, ranks: Ranks | None = None
+) -> tuple[Trainer, dict[str, Any]]:
     """Return a trainer of a new model, or ensemble, for data that was prepared, and the arguments of its `fit`.
 
     Several configs, which differ in nothing but `PER_REPLICA`, are as many replicas; rows come in the order of the
-    first one's seed. Raises TypeError or ValueError for options that do not go together, or not with the data.
+    first one's seed. With ranks, each trains on its part of the rows. Raises TypeError or ValueError for options that
+    do not go together, or not with the data.
     """
     config = configs[0]
     sizes = network_sizes(config, data)
@@ -92,13 +96,14 @@ def build(configs: Sequence[Config], data: Dataset, device: Device) -> tuple[Tra
         seed=config.seed,
         compile=config.compile,
         precision=config.precision if rounded else "fp32",
+        communicator=ranks,
     )
     total = config.total_steps(trainer.steps_in_epoch(len(data.x_train)))
     if config.warmup >= total:
         raise ValueError(f"warmup ({config.warmup}) must be shorter than the run, which has {total} steps")
     schedule = SCHEDULES[config.schedule](total - config.warmup)
     trainer.schedule = warmup(config.warmup, schedule) if config.warmup else schedule
-    return trainer, _fit_arguments(config, data, model, total)
+    return trainer, _fit_arguments(config, data, model, total, ranks)
 
 
 def rule_key(config: Config) -> tuple[Any, ...]:
@@ -127,12 +132,17 @@ def _rule(configs: Sequence[Config], *, alone: bool) -> Optimizer:
     return rule
 
 
-def _fit_arguments(config: Config, data: Dataset, model: MLP, steps: int) -> dict[str, Any]:
+def _fit_arguments(config: Config, data: Dataset, model: MLP, steps: int, ranks: Ranks | None) -> dict[str, Any]:
     """Return the arguments of `Trainer.fit`, with rows that are checked and on the device."""
 
     def rows(name: str, class_weight: Any = None) -> Rows:
         x, y = getattr(data, f"x_{name}"), getattr(data, f"y_{name}")
-        return rows_with_targets(model, x.reshape(len(x), -1), y, None, class_weight, f"y_{name}")
+        found = rows_with_targets(model, x.reshape(len(x), -1), y, None, class_weight, f"y_{name}")
+        if ranks is None:
+            return found
+        if len(x) < ranks.count:
+            raise ValueError(f"x_{name} has {len(x)} rows, and each of {ranks.count} ranks needs one")
+        return found.part(ranks.part(slice(0, len(x)))).copied()
 
     with model.device.activate(), np.errstate(all="ignore"):
         return {

@@ -9,10 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..compile import CompileError, Executable, Step, UntraceableError, compile_step, why_not_compiled
+from ..compile import (
+    AllReduceCall,
+    CompileError,
+    Executable,
+    Step,
+    TracedArray,
+    UntraceableError,
+    compile_step,
+    why_not_compiled,
+)
 from ..core.checks import plain_attributes
 from ..core.device import Array, Device
 from ..core.errors import DeviceError, one_line
+from ..core.shard import WHOLE
 from ..data.batches import Rows
 from ..model.mlp import MLP
 from ..nn import Sequential
@@ -134,10 +144,12 @@ def compiled_training_step(
     steps_per_call: int,
     warn: Warn | None = None,
     precision: str = "fp32",
+    all_reduce: AllReduceCall | None = None,
 ) -> Compiled:
     """Compile `training_step` for arrays of these shapes and types."""
     step = traceable_training_step(model, optimizer, arrays)
-    return _compiled(step, arrays, model.device, steps_per_call, warn or warn_of_failure, precision)
+    options: dict[str, Any] = {"precision": precision, "all_reduce": all_reduce}
+    return _compiled(step, arrays, model.device, steps_per_call, warn or warn_of_failure, **options)
 
 
 def compiled_evaluation_step(model: MLP, arrays: StepArrays, steps_per_call: int) -> Compiled:
@@ -180,14 +192,16 @@ def _over(model: MLP, xp: Any, a: StepArrays) -> MLP:
     """Return a copy of a model over traced arrays."""
     copied = object.__new__(MLP)
     vars(copied).update(vars(model))
-    copied.network = model.network.over(xp, a.values, a.gradients, a.buffers)
+    shard = model.network.shard
+    traced = WHOLE if shard is WHOLE else replace(shard, add=TracedArray.sum_over_ranks)
+    copied.network = model.network.over(xp, a.values, a.gradients, a.buffers, traced)
     copied.loss = copy.copy(model.loss)
     copied.loss.bind(xp, model.network.dtype, model.out_features)
     return copied
 
 
 def _compiled(
-    step: Step, arrays: StepArrays, device: Device, steps_per_call: int, warn: Warn, precision: str = "fp32"
+    step: Step, arrays: StepArrays, device: Device, steps_per_call: int, warn: Warn, **options: Any
 ) -> Compiled:
     """Compile a step. A refusal to trace it is no error; `warn` gets other errors, or XPNET_STRICT=1 raises them."""
     try:
@@ -197,8 +211,8 @@ def _compiled(
             gathered=arrays.gathered,
             per_step=arrays.per_step,
             device=device,
-            precision=precision,
             steps_per_call=steps_per_call,
+            **options,
         )
     except UntraceableError as error:
         return None, f"{CANNOT_TRACE}the step: {error}"

@@ -6,9 +6,9 @@ import contextlib
 import time
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,11 +18,13 @@ from ..core.rng import permutation
 from ..data.batches import Rows
 from ..data.dataset import HostArray
 from .callbacks import Callback, asks_to_stop
+from .ranks import Exchange
 from .runner import Evaluator, step_table
 from .state_file import TrainingState, alike
 from .step import EpochSums
 from .training import HistoryRow, Training
 
+Result = TypeVar("Result")
 MOST_HALVINGS = 10  # of the learning rate, after divergence
 LOOK_SECONDS = 1.0  # between two looks at the loss of an epoch on a GPU, for which it must be waited for
 
@@ -32,7 +34,7 @@ class Fit:
 
     Args:
         trainer: the trainer, whose counts, history and model change.
-        rows: the training rows.
+        rows: the training rows; with ranks, those of this one, here and below.
         held_out: rows to evaluate after each epoch, by name.
         total: the number of steps to train for.
         callbacks: in the order in which they are called.
@@ -54,8 +56,13 @@ class Fit:
         *,
         lower: bool,
     ) -> None:
-        model, self._per_epoch = trainer.model, trainer.steps_in_epoch(len(rows))
-        options: dict[str, Any] = {"compiled": trainer.compile, "evaluations": -(-total // self._per_epoch)}
+        model, ranks = trainer.model, trainer.ranks
+        self._exchange = None if ranks is None else Exchange(ranks, rows, model.device)
+        self._ranks, self._rows = ranks, rows
+        self._count = len(rows) if self._exchange is None else self._exchange.total
+        self._per_epoch = trainer.steps_in_epoch(self._count)
+        evaluations = -(-total // self._per_epoch)
+        options: dict[str, Any] = {"compiled": trainer.compile, "evaluations": evaluations, "ranks": ranks}
         self.evaluators: Mapping[str, Evaluator] = {
             name: Evaluator(model, some, **options) for name, some in held_out.items()
         }
@@ -74,10 +81,10 @@ class Fit:
     def run(self) -> None:
         """Train."""
         trainer = self._trainer
+        if self._ranks is not None:
+            _ = self._data  # for checkpoints, which rank 0 alone writes
         with contextlib.ExitStack() as ends:
-            for callback in self._callbacks:
-                self._stopped |= asks_to_stop(self._call(callback.on_begin, trainer))
-                ends.callback(self._call, callback.on_end, trainer)
+            self._stopped |= self._of_any(self._agree(lambda: self._begin_callbacks(ends)))
             self._good = self._good or trainer.snapshot()
             ends.callback(self._go_back_if_inside)
             try:
@@ -91,6 +98,14 @@ class Fit:
                 self._stop()
                 raise
             self._stop()
+
+    def _begin_callbacks(self, ends: contextlib.ExitStack) -> bool:
+        """Call `on_begin` of all callbacks, and put their `on_end` on a stack; return whether one asks to stop."""
+        stop = False
+        for callback in self._callbacks:
+            stop |= asks_to_stop(self._call(callback.on_begin, self._trainer))
+            ends.callback(self._call, callback.on_end, self._trainer)
+        return stop
 
     def _stop(self) -> None:
         """Call `on_stop` of all callbacks, where the state is whole."""
@@ -125,32 +140,31 @@ class Fit:
         trainer.epoch, self._within, self._seconds = row["epoch"], 0, 0.0
         trainer.history.append(row)
         self._good, self._between_steps = trainer.snapshot(), True
-        answers = self._tell("on_epoch", row)
-        self._stopped = any(map(asks_to_stop, answers))
-        self._interrupt.check()
+        answers = self._agree(lambda: self._tell("on_epoch", row))
+        self._stopped = self._of_any(any(map(asks_to_stop, answers)))
+        self._check_interrupt()
 
     def _train_epoch(self, length: int) -> HistoryRow:
         """Train for an epoch of `length` steps, and return its row of the history."""
-        trainer, sums, rows = self._trainer, self._sums, self.runner.rows
+        trainer, sums = self._trainer, self._sums
         model, start = trainer.model, time.perf_counter() - self._seconds
-        order = model.device.asarray(permutation(trainer.seed, trainer.epoch + 1, len(rows)))
+        batches = trainer.batches(self._count)[:length]
+        order = model.device.asarray(self._order(batches))
         first = trainer.step - self._within
         if not self._within:
             sums.clear()
-        batches = trainer.batches(len(rows))[:length]
         scale = trainer.rate_scale
         table = step_table(model.network, trainer.optimizer, trainer.schedule, first, length, scale)
-        pause = min((one.most_steps for one in self._callbacks if one.most_steps is not None), default=None)
+        pause = self._pause()
         for taken in self._steps(order, batches, table, pause):
             trainer.step += taken
             self._within, self._seconds = self._within + taken, time.perf_counter() - start
             if self._looks_diverged():
                 break
-            self._interrupt.check()
-            self._tell("on_step")
+            self._check_interrupt()
+            self._agree(lambda: self._tell("on_step"))
         trainer.compiled = self.runner.compiled
-        seen = order[: batches[self._within - 1].stop]
-        loss, score = sums.means(model, rows.t.take(seen, axis=0))
+        loss, score = sums.means(model, self._targets_seen(order, batches[: self._within]))
         return {
             "epoch": trainer.epoch + 1,
             "step": trainer.step,
@@ -159,6 +173,27 @@ class Fit:
             "train_loss": loss,
             f"train_{model.task.metric}": score,
         }
+
+    def _order(self, batches: Sequence[slice]) -> HostArray:
+        """Return the order in which the runner takes its rows; with ranks, after it got those of this epoch."""
+        order: HostArray = permutation(self._trainer.seed, self._trainer.epoch + 1, self._count)
+        if self._exchange is None:
+            return order
+        self.runner.use(self._exchange.epoch(order, batches))
+        return np.arange(len(self.runner.rows))
+
+    def _targets_seen(self, order: Any, batches: Sequence[slice]) -> Any:
+        """Return the targets of the rows of batches, of all ranks."""
+        if self._ranks is None:
+            return self.runner.rows.t.take(order[: batches[-1].stop], axis=0)
+        here = self._ranks.parts(batches)[-1][0].stop
+        return self._ranks.concatenate(self._trainer.model.device.to_host(self.runner.rows.t[:here]))
+
+    def _pause(self) -> int | None:
+        """Return the largest number of steps between two calls of callbacks, of any rank's; None for no limit."""
+        own = [one.most_steps for one in self._callbacks if one.most_steps is not None]
+        every = own if self._ranks is None else [one for some in self._ranks.gather(own) for one in some]
+        return min(every, default=None)
 
     def _steps(self, order: Any, batches: Sequence[slice], table: Any, pause: int | None) -> Iterator[int]:
         """Yield the number of steps after each call of the runner, between which arrays may be half written."""
@@ -179,7 +214,8 @@ class Fit:
     def _looks_diverged(self) -> bool:
         """Whether the losses of this epoch are not finite; on a GPU, looked at once in a while."""
         device, now = self._trainer.model.device, time.monotonic()
-        if device.index is not None and now - self._looked < LOOK_SECONDS:
+        waits = device.index is not None and self._ranks is None  # with ranks, each step waits for the host
+        if waits and now - self._looked < LOOK_SECONDS:
             return False
         self._looked = now
         finite = np.isfinite(device.to_host(self._sums.loss))
@@ -222,14 +258,33 @@ class Fit:
     @cached_property
     def _data(self) -> dict[str, int]:
         """Checksums of the rows to train on and to choose by, with targets and weights."""
-        rows = {"training": self.runner.rows} | {name: some for name, some in self._held_out.items() if name != "test"}
+        rows = {"training": self._rows} | {name: some for name, some in self._held_out.items() if name != "test"}
         return {name: self._checksum(some) for name, some in rows.items()}
 
     def _checksum(self, rows: Rows) -> int:
+        arrays = [np.ascontiguousarray(self._trainer.model.device.to_host(one)) for one in rows.arrays().values()]
+        if self._ranks is not None:
+            return self._ranks.checksum(arrays)
         found = 0
-        for array in rows.arrays().values():
-            found = zlib.crc32(np.ascontiguousarray(self._trainer.model.device.to_host(array)).data, found)
+        for array in arrays:
+            found = zlib.crc32(array.data, found)
         return found
+
+    # Agreement of ranks
+
+    def _agree(self, function: Callable[[], Result]) -> Result:
+        """Call a function; an error on one rank is one on all."""
+        return function() if self._ranks is None else self._ranks.agree(function)
+
+    def _of_any(self, answer: bool) -> bool:
+        """Whether the answer of any rank is yes."""
+        return answer if self._ranks is None else any(self._ranks.gather(answer))
+
+    def _check_interrupt(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C was pressed, here or on another rank."""
+        if self._ranks is not None:
+            self._ranks.raise_on_all(next((one for one in self._ranks.gather(self._interrupt.pending) if one), None))
+        self._interrupt.check()
 
     # Callbacks and their state
 
@@ -251,7 +306,7 @@ class Fit:
         return arrays, {
             "stopped": self._stopped,
             "data": self._data,
-            "rows": len(self.runner.rows),
+            "rows": self._count,
             "begin": self._begin,
             "within": self._within,
             "seconds": self._seconds,
@@ -266,7 +321,7 @@ class Fit:
 
     def load(self, state: TrainingState) -> None:
         """Go on from a checkpoint in `run`; raise DataError where it is of a fit with other arguments."""
-        numbers, rows, named = state.numbers["fit"], len(self.runner.rows), self._named()
+        numbers, rows, named = state.numbers["fit"], self._count, self._named()
         taken = state.numbers["step"] - numbers["begin"]
         if rows != numbers["rows"]:
             raise DataError(f"the checkpoint is of a training on {numbers['rows']} rows, not {rows}")

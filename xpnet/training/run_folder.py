@@ -95,11 +95,12 @@ class RunFolder:
         """Path of config.json."""
         return self.path / FILES[0]
 
-    def start(self, config: Config, device: Device, threads: int, data: Dataset) -> None:
+    def start(self, config: Config, device: Device, threads: int, data: Dataset, ranks: int = 1) -> None:
         """Remove an old run, and write config.json, everything needed to run it again."""
         self._config = {
             "options": config.as_dict() | {"threads": threads, "dataset": data.name},
             "device": device.name,
+            "ranks": ranks,
             "machine": machine(device),
             "versions": versions(),
             "data": {"source": data.source, "rows": len(data.x_train), "sha256": data.fingerprint()},

@@ -16,6 +16,7 @@ import numpy as np
 from ..compile import Executable, plan_for
 from ..core.device import Array
 from ..core.rng import layer_keys, mask_keys
+from ..core.shard import WHOLE
 from ..data.batches import Rows, spans
 from ..model.mlp import MLP
 from ..nn import Sequential
@@ -30,6 +31,7 @@ from .compiled_step import (
     warn_of_failure,
     why_eager,
 )
+from .ranks import Ranks
 from .step import EpochSums, evaluation_step, training_step
 
 EVALUATION_ROWS = 1024  # rows in a step of an evaluation
@@ -65,6 +67,7 @@ class StepRunner:
         expected: the number of steps to come; None for many.
         counts: those of an earlier runner, to go on as it would have.
         precision: of products in compiled steps on a GPU.
+        ranks: those that share each batch; None where this process trains alone.
     """
 
     def __init__(
@@ -77,8 +80,9 @@ class StepRunner:
         expected: int | None = None,
         counts: dict[Any, float] | None = None,
         precision: str = "fp32",
+        ranks: Ranks | None = None,
     ) -> None:
-        self.model, self.optimizer, self._precision = model, optimizer, precision
+        self.model, self.optimizer, self._precision, self._ranks = model, optimizer, precision, ranks
         self._why_eager = why_eager(model, compiled)  # None where steps may be compiled
         self.compiled: bool | str = self._why_eager or True
         self.use(rows)
@@ -124,13 +128,15 @@ class StepRunner:
         """Run a step for each batch; yield the number of steps after each eager one, or call of a compiled one.
 
         Args:
-            order: the order of the rows in the epoch, (N,).
-            batches: spans of `order`.
+            order: the order of the rows in the epoch, (N,); with ranks, that of the rows here, those of one batch after
+                those of another.
+            batches: spans of an epoch's rows, of all ranks.
             table: the steps' scalars, as `step_table` makes them.
             sums: the epoch's sums.
             done: the number of batches whose steps were taken, and counted, before a checkpoint.
             pause: the largest number of steps before the next yield; results do not depend on it.
         """
+        parts = [(batch, WHOLE) for batch in batches] if self._ranks is None else self._ranks.parts(batches)
         alike = _alike_from(batches)
         sizes = Counter(batch.stop - batch.start for batch in batches)
         taken = done > 0
@@ -139,22 +145,26 @@ class StepRunner:
             size = batches[0].stop - batches[0].start
             self.compiled = f"{TOO_FEW}: it pays from {break_even_steps(self.model, size)} steps of {size} rows"
         while done < len(batches):
-            first, size = batches[done].start, batches[done].stop - batches[done].start
-            index, scalars = order[batches[done]], table_row(table, done)
-            executable = self._executable(index, scalars, sums, sizes[size]) if compiled[size] else None
+            (span, shard), size = parts[done], batches[done].stop - batches[done].start
+            index, scalars = order[span], table_row(table, done)
+            with self.model.network.use_shard(shard):
+                executable = self._executable(size, index, scalars, sums, sizes[size]) if compiled[size] else None
+                if executable is None:
+                    training_step(self.model, self.optimizer, self.rows, index, scalars, sums)
             if executable is None:
-                training_step(self.model, self.optimizer, self.rows, index, scalars, sums)
                 self._warn_of_failures()  # not before: a plain error of a layer is raised by the eager step
                 done += 1
                 yield 1
                 continue
             longest = min(alike[done], pause or alike[done])
             count = longest if executable.asynchronous else min(longest, self._steps_per_call.get(size, 1))
-            indices = order[first : first + count * size].reshape(count, size)
+            indices = order[span.start : span.start + count * len(index)].reshape(count, len(index))
             scalars = {name: values[done : done + count] for name, values in table.items()}
             start = time.perf_counter()
             executable.run(self._arrays(indices, scalars, sums).flatten(), count)
             seconds = max(time.perf_counter() - start, 1e-9)
+            if self._ranks is not None:  # all take as many steps in the next call
+                seconds = max(self._ranks.gather(seconds))
             self._steps_per_call[size] = max(1, min(2 * count, int(CALLBACK_SECONDS * count / seconds)))
             done += count
             yield count
@@ -170,7 +180,7 @@ class StepRunner:
             arrays = self._arrays(order, table_row(table, 0), sums)
             step = traceable_training_step(self.model, self.optimizer, arrays)
             return plan_for(architecture, step, arrays.flatten(), arrays.gathered, arrays.per_step)
-        executable = self._executable(order, table_row(table, 0), sums, steps_per_call)
+        executable = self._executable(len(order), order, table_row(table, 0), sums, steps_per_call)
         self._warn_of_failures()
         return str(executable) if self.compiled is True else f"steps are not compiled: {self.compiled}"
 
@@ -195,18 +205,26 @@ class StepRunner:
         """Return the batch size, and the shapes and types of the rows, without their number."""
         return size, self._row_types
 
-    def _executable(self, index: Array, scalars: State, sums: EpochSums, steps_per_call: int) -> Executable | None:
-        """Return the compiled step of this batch size; None where steps run eagerly."""
+    def _executable(
+        self, size: int, index: Array, scalars: State, sums: EpochSums, steps_per_call: int
+    ) -> Executable | None:
+        """Return the compiled step of this batch size, of all ranks; None where steps run eagerly."""
         if self._why_eager is not None:
             return None
         settings = settings_of(self.model, self.optimizer)
         if settings != self._settings:  # they are constants of the compiled step
             self._executables, self._settings = {}, settings
-        kind = self._kind(len(index))
+        kind = self._kind(size)
         if kind not in self._executables:
             arrays = self._arrays(index, scalars, sums)
             executable, self.compiled = compiled_training_step(
-                self.model, self.optimizer, arrays, steps_per_call, self._failures.append, self._precision
+                self.model,
+                self.optimizer,
+                arrays,
+                steps_per_call,
+                self._failures.append,
+                self._precision,
+                None if self._ranks is None else self._ranks.sum_into,
             )
             if executable is None:
                 self._why_eager = str(self.compiled)  # once eager, eager to the end
@@ -232,11 +250,21 @@ class Evaluator:
         compiled: whether steps may be compiled.
         evaluations: how often `means` will be called, roughly.
         joint: whether to evaluate an ensemble, eagerly, and not each of its members.
+        ranks: those that each hold a part of the rows; None where all are here.
     """
 
-    def __init__(self, model: MLP, rows: Rows, *, compiled: bool, evaluations: int = 1, joint: bool = False) -> None:
+    def __init__(
+        self,
+        model: MLP,
+        rows: Rows,
+        *,
+        compiled: bool,
+        evaluations: int = 1,
+        joint: bool = False,
+        ranks: Ranks | None = None,
+    ) -> None:
         self._why_eager = why_eager(model, compiled and not joint)
-        self._evaluations, self._joint = evaluations, joint
+        self._evaluations, self._joint, self._ranks = evaluations, joint, ranks
         self._sums = EpochSums.zeros(model, joint=joint)
         self._model, self._rows = model, rows.in_order() if self._why_eager is None else rows
         self._executables: dict[int, Executable | None] = {}  # by number of rows
@@ -248,7 +276,12 @@ class Evaluator:
         pieces = spans(len(self._rows), EVALUATION_ROWS)
         for size, alike in groupby(pieces, lambda piece: piece.stop - piece.start):
             self._add(list(alike), size, sums)
-        return sums.means(self._model, self._rows.t)
+        t = self._rows.t
+        if self._ranks is not None:
+            for array in sums.arrays().values():
+                array[...] = self._ranks.sum(array)
+            t = self._ranks.concatenate(self._model.device.to_host(t))
+        return sums.means(self._model, t)
 
     def _add(self, pieces: list[slice], size: int, sums: EpochSums) -> None:
         """Add neighbouring pieces of one size."""

@@ -30,9 +30,10 @@ def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, sc
     network = model.network
     x, t, w = rows.batch(index)
     z = network.forward(x, train=True, keys=scalars.get("mask_keys"))
-    loss, weight, dz = model.loss(network.xp, z, t, w)
+    loss, weight, dz = network.shard.of_batch(*model.loss(network.xp, z, t, w))
     network.backward(dz)
-    optimizer.step(network.xp, network.values, network.gradients, optimizer.state, scalars)
+    gradients = network.shard.sum(network.gradients)
+    optimizer.step(network.xp, network.values, gradients, optimizer.state, scalars)
     sums.add(model, z, t, loss, weight)
 
 
@@ -75,7 +76,8 @@ class EpochSums:
         """Add a batch: its loss and weight, and the metric of its outputs z and targets t."""
         sums = [(self.loss, loss), (self.weight, weight)]
         if self.metric_sum is not None:
-            sums.append((self.metric_sum, model.task.metric_sum(model.network.xp, model.loss, z, t)))
+            metric_sum = model.task.metric_sum(model.network.xp, model.loss, z, t)
+            sums.append((self.metric_sum, model.network.shard.sum(metric_sum)))
         for total, part in sums:
             total += part
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from ..core.errors import DivergedError
 from ..core.interrupts import DeferredInterrupt
 from ..data.arrays import check_features, check_pair, check_rows, check_weights
 from ..data.batches import Rows
+from ..data.dataset import HostArray
 from ..model.mlp import MLP
 from .callbacks import Callback, FunctionCallback, OnEpoch, OnStep
 from .checkpoint import Checkpoint
 from .early_stopping import EarlyStopping
 from .fit import Fit
+from .ranks import Ranks, ranks_of
 from .runner import Evaluator, step_table
 from .state_file import as_json
 from .step import EpochSums
@@ -46,6 +50,10 @@ class Trainer(Training):
         seed: of the order of rows: epoch e sees `rng.permutation(seed, e, rows)`, whatever came before; None draws one.
         compile: whether steps may be compiled: with the extra `fast`, if enough steps are asked for. Each `fit` counts
             its own: in a loop of `fit(epochs=1)` on little data, steps are never compiled.
+        communicator: of mpi4py, such as `MPI.COMM_WORLD`, whose processes, the ranks, train one model. Each gives `fit`
+            rows of its own, of training, validation and test data, and the run is that of one process on all of them,
+            rank 0's first. Models, optimizers and options must be equal. Callbacks are called on each rank; rank 0
+            writes checkpoints. Start them by `mpiexec -n 4 python -m mpi4py FILE.py`: an error on one then ends all.
         precision: of matrix products in compiled steps on a GPU: "fp32", or with factors rounded to "tf32" or "bf16"
             and sums in float32. Weights and the optimizer's state stay as they are; eager steps are always "fp32".
 
@@ -123,7 +131,8 @@ class Trainer(Training):
         if on_divergence not in ON_DIVERGENCE:
             raise ValueError(f"on_divergence must be {' or '.join(ON_DIVERGENCE)}, not {shown(on_divergence)}")
         functions = {"on_epoch": on_epoch, "on_step": on_step, "on_progress": on_progress}
-        called = _all_callbacks(early_stop, functions, callbacks, checkpoint)
+        written = self.ranks is None or self.ranks.index == 0
+        called = _all_callbacks(early_stop, functions, callbacks, checkpoint if written else None)
         if early_stop is not None and validation is None:
             raise ValueError("early_stop needs validation data to watch")
         interrupt = DeferredInterrupt()
@@ -134,9 +143,17 @@ class Trainer(Training):
             one_at_a_time(self.model.running, "the model"),
         ):
             # Nothing is half done yet, and converting x may take long.
-            rows = interrupt.call(checked_rows, self.model, x, y, sample_weight, class_weight)
-            held_out = {name: interrupt.call(checked_rows, self.model, *pair) for name, pair in pairs.items()}
-            total = _total_steps(self.steps_in_epoch(len(rows)), epochs, steps)
+            prepare = partial(interrupt.call, self._prepare, x, y, sample_weight, class_weight, pairs)
+            if self.ranks is None:
+                rows, held_out = prepare()
+                count = len(rows)
+            else:
+                rows, held_out = self.ranks.agree(prepare)
+                count = sum(self.ranks.gather(len(rows)))
+                self._check_alike(self.ranks, epochs, steps, early_stop, on_divergence, list(pairs))
+                if not isinstance(x, Rows):
+                    rows = self._weighted_on_ranks(self.ranks, rows, sample_weight, class_weight)
+            total = _total_steps(self.steps_in_epoch(count), epochs, steps)
             self.best_epoch = None
             fit = Fit(self, rows, held_out, total, called, interrupt, lower=on_divergence == "lower")
             if self._resumed is not None:
@@ -151,6 +168,37 @@ class Trainer(Training):
                 self.current = None
         return self.history
 
+    def _prepare(
+        self, x: Any, y: Any, w: Any, class_weight: Any, pairs: Mapping[str, Pair]
+    ) -> tuple[Rows, dict[str, Rows]]:
+        """Check the rows to train on and those held out, and put them on the model's device."""
+        rows = checked_rows(self.model, x, y, w, class_weight)
+        return rows, {name: checked_rows(self.model, *pair) for name, pair in pairs.items()}
+
+    def _check_alike(self, ranks: Ranks, *arguments: Any) -> None:
+        """Raise ValueError where another rank trains otherwise; give all the weights and the state of rank 0."""
+        ours = self.identity() | {"kind of device": "cpu" if self.model.device.index is None else "cuda"}
+        every = ranks.gather(json.loads(json.dumps([ours, *arguments], default=as_json)))
+        for rank, (theirs, *others) in enumerate(every):
+            differing = _differing(every[0][0], theirs, ()) + ["arguments of fit"] * (others != every[0][1:])
+            if differing:
+                ranks.ended = True
+                raise ValueError(f"rank {rank} trains with other {', '.join(differing)} than rank 0")
+        ranks.share(list(self.arrays().values()), self.model.device)
+
+    def _weighted_on_ranks(self, ranks: Ranks, rows: Rows, w: Any, class_weight: Any) -> Rows:
+        """Return rows with weights as one process would give them: of the labels and weights of all ranks."""
+        model, counts = self.model, ranks.gather(len(rows))
+        if w is None and class_weight is None:
+            return rows
+        given = None if w is None else ranks.concatenate(np.asarray(w, dtype=np.float64).T).T
+        labels = ranks.concatenate(model.device.to_host(rows.t))
+        weights = ranks.agree(lambda: weights_of(model, labels, given, class_weight))
+        assert weights is not None
+        first = sum(counts[: ranks.index])
+        own = np.ascontiguousarray(weights[..., first : first + len(rows)])
+        return replace(rows, w=model.device.asarray(own, dtype=model.network.dtype))
+
     def resume(self, checkpoint: Checkpoint | Path | str) -> str | None:
         """Go on from the last checkpoint, in the next `fit`; return a note where it is the one before the last.
 
@@ -162,9 +210,9 @@ class Trainer(Training):
             ValueError: it is of another model or trainer; the text names what differs.
         """
         checkpoint = _as_checkpoint(checkpoint)
-        state, note = checkpoint.read()
+        state, note = checkpoint.read() if self.ranks is None else self.ranks.first(checkpoint.read)
         theirs, ours = state.numbers["trainer"], json.loads(json.dumps(self.identity(), default=as_json))
-        differing = _differing(ours, theirs)
+        differing = _differing(ours, theirs, MAY_DIFFER)
         if differing:
             raise ValueError(f"{checkpoint.path} is of a training with another {', '.join(differing)}")
         self.take(checkpoint.path, state)
@@ -191,15 +239,17 @@ class Trainer(Training):
             return runner.plan(order, table, EpochSums.zeros(self.model), len(batches), architecture)
 
 
-def evaluate(model: MLP, x: Any, y: Any) -> tuple[Any, Any]:
+def evaluate(model: MLP, x: Any, y: Any, *, communicator: Any = None) -> tuple[Any, Any]:
     """Return mean loss and accuracy (of regression, R2) on rows as they come, (N, ...), with their targets.
 
     They are floats, or lists of R floats; the loss of regression is of scaled targets. A row whose outputs are NaN is
     never right, and makes loss and R2 NaN. Of an ensemble, they are floats, of its joint prediction: cross entropy is
-    -log of the mean probability of the true class.
+    -log of the mean probability of the true class. With a communicator, as `Trainer` takes it, each rank gives a part
+    of the rows.
     """
     with checked_model(model).device.activate(), np.errstate(all="ignore"):
-        return Evaluator(model, checked_rows(model, x, y), compiled=False, joint=model.ensemble).means()
+        rows, ranks = checked_rows(model, x, y), ranks_of(communicator)
+        return Evaluator(model, rows, compiled=False, joint=model.ensemble, ranks=ranks).means()
 
 
 def _as_checkpoint(checkpoint: Any) -> Checkpoint:
@@ -227,9 +277,9 @@ def _all_callbacks(
     return sorted(first, key=lambda one: isinstance(one, Checkpoint) - isinstance(one, EarlyStopping))
 
 
-def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Return the settings in which two trainers differ, the model's by their own names; schedules may."""
-    found = [name for name in ours if name not in ("model", *MAY_DIFFER) and ours[name] != theirs.get(name)]
+def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any], but: Collection[str]) -> list[str]:
+    """Return the settings in which two trainers differ, but for some; the model's by their own names."""
+    found = [name for name in ours if name not in ("model", *but) and ours[name] != theirs.get(name)]
     model = theirs.get("model")
     models = [name for name in ours["model"] if not isinstance(model, dict) or ours["model"][name] != model.get(name)]
     return models + found
@@ -246,15 +296,19 @@ def checked_rows(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = 
 
 def rows_with_targets(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = None, name: str = "y") -> Rows:
     """Put checked features, (N, I), on the model's device, with targets, called `name`, and weights checked here."""
-    device = model.device
-    t = model.task.targets(y, device, len(x), model.network.dtype, name)
+    t = model.task.targets(y, model.device, len(x), model.network.dtype, name)
+    return model.rows(x, t, weights_of(model, t, w, class_weight))
+
+
+def weights_of(model: MLP, t: HostArray, w: Any, class_weight: Any) -> HostArray | None:
+    """Return the weights of rows with targets t, of a mean of 1, (N,) or (R, N), from the user's; None for none."""
+    device, count = model.device, len(t)
     if class_weight is not None:
         of_rows = model.task.row_weights(class_weight, t)
         if not of_rows.any():
             raise ValueError("class_weight is zero for the class of every row: nothing would be learnt")
-        w = of_rows if w is None else check_weights(w, device, len(x), model.replicas) * of_rows
-    weights = None if w is None else check_weights(w, device, len(x), model.replicas)
-    return model.rows(x, t, weights)
+        w = of_rows if w is None else check_weights(w, device, count, model.replicas) * of_rows
+    return None if w is None else check_weights(w, device, count, model.replicas)
 
 
 def _total_steps(per_epoch: int, epochs: int | None, steps: int | None) -> int:

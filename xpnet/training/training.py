@@ -22,6 +22,7 @@ from ..nn import Layer, Loss
 from ..optim import Adam, Optimizer, Schedule
 from ..optim.mixed import optimizer_of
 from ..optim.schedules import constant, schedule_of, schedule_settings
+from .ranks import ranks_of
 from .runner import Evaluator, StepRunner
 from .state_file import TrainingState, alike, read_last, write_state
 
@@ -62,6 +63,7 @@ class Training:
         seed: int | None = 0,
         compile: bool = True,
         precision: str = "fp32",
+        communicator: Any = None,
     ) -> None:
         self.model = checked_model(model)
         self.optimizer = Adam() if optimizer is None else optimizer
@@ -79,6 +81,7 @@ class Training:
         self.seed = draw_seed() if seed is None else check_seed(seed)
         self.compile = flag("compile", compile)
         self.precision = check_precision(precision, model.network.dtype, model.device)
+        self.ranks = ranks_of(communicator)
         self.compiled: bool | str = "nothing was trained"
         self.epoch = self.step = 0
         self.history: list[HistoryRow] = []
@@ -96,15 +99,16 @@ class Training:
     def runner(self, rows: Rows, expected: int | None = None) -> StepRunner:
         """Return a runner of steps on rows."""
         options: dict[str, Any] = {"compiled": self.compile, "precision": self.precision, "expected": expected}
-        return StepRunner(self.model, self.optimizer, rows, **options)
+        return StepRunner(self.model, self.optimizer, rows, ranks=self.ranks, **options)
 
     def steps_in_epoch(self, rows: int) -> int:
-        """Return the number of steps in an epoch of `rows` rows."""
+        """Return the number of steps in an epoch of `rows` rows, of all ranks."""
         return len(self.batches(rows))
 
     def batches(self, rows: int) -> list[slice]:
         """Return the spans of an epoch's batches."""
-        return batch_spans(rows, self.batch_size, self.model.network.least_rows)
+        ranks = 1 if self.ranks is None else self.ranks.count
+        return batch_spans(rows, self.batch_size, self.model.network.least_rows, ranks)
 
     def learning_rate(self, taken: int) -> float | list[float]:
         """Return the learning rate (of each replica) of the step after `taken` steps."""
@@ -246,7 +250,7 @@ class Training:
     # A pickle holds the optimizer's state as NumPy arrays, and puts it where the model comes to live.
     def __getstate__(self) -> dict[str, Any]:
         state = {name: self.model.device.to_host(array) for name, array in self.optimizer.state.items()}
-        return vars(self) | {"_optimizer_state": state, "current": None}
+        return vars(self) | {"_optimizer_state": state, "current": None, "ranks": None}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         state = kept.pop("_optimizer_state")

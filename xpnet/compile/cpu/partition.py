@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 from ..ir import Overlaps, Shape, Source, Trace, View, overlap, three_axes
 from ..llvm.functions import KINDS
-from ..passes.instructions import Barrier, Instruction, Product
+from ..passes.instructions import AllReduce, Barrier, Instruction, Product
 from ..passes.memory import Access, accessed, plan_memory
 from ..passes.plan import Plan, make_plan
 from .target import COSTS
@@ -84,6 +84,8 @@ def division(instruction: Instruction, threads: int) -> Division:
     """How an instruction is divided among threads."""
     if isinstance(instruction, Product):
         return "rows", math.prod(instruction.operation.shape[:-1])
+    if isinstance(instruction, AllReduce):
+        return "one", 0
     replicas, rows, columns = instruction.domain
     if instruction.along != "rows" and replicas * rows >= 2 * threads:
         return "rows", replicas * rows
@@ -94,6 +96,8 @@ def division(instruction: Instruction, threads: int) -> Division:
 
 def _access(instruction: Instruction, view: View, writes: bool, division: Division) -> Access:
     """A use of memory, with the division in which each thread keeps to a part of the view; None where parts overlap."""
+    if isinstance(instruction, AllReduce):
+        return Access(view, writes, division if view is instruction.operation.target else None)
     if not isinstance(instruction, Product):
         return Access(view, writes, _own(view, instruction.domain, division))
     a, b, _ = instruction.matrices

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from ...core.device import ALIGNMENT, CPU, usable_processors
-from ..executable import check_arrays, check_indices, run_inputs
+from ..executable import AllReduceCall, check_arrays, check_indices, run_inputs
 from ..ir import Input, Operation, Source, View, matrix_layout
 from ..llvm.values import Entry, Pointer
 from ..passes.describe import describe
-from ..passes.instructions import Instruction, Product
+from ..passes.instructions import AllReduce, Instruction, Product
 from . import blas, runtime
 from .compiler import compiler
 from .helpers import HelperChoice
@@ -47,13 +47,19 @@ class Program:
 
     Attributes:
         plan: what it runs.
+
+    Args:
+        plan: the plan.
+        all_reduce: sums arrays over ranks, where the plan does.
     """
 
     compiled = True
     asynchronous = False
 
-    def __init__(self, plan: ThreadedPlan) -> None:
-        self.plan = plan
+    def __init__(self, plan: ThreadedPlan, all_reduce: AllReduceCall | None = None) -> None:
+        self.plan, self._all_reduce = plan, all_reduce
+        self._callbacks: list[Any] = []  # the driver has their addresses
+        self._failure: BaseException | None = None  # of an all-reduce
         self._blas = blas.find()
         if self._blas is None and plan.threads > 1:
             raise ValueError("without a known BLAS a plan must be for one thread")
@@ -119,6 +125,9 @@ class Program:
     def _instruction(self, instruction: Instruction) -> tuple[int, list[int]]:
         """An instruction's function and its table."""
         address = compiler().address
+        if isinstance(instruction, AllReduce):
+            self._callbacks.append(FUNCTION(partial(self._sum_over_ranks, instruction)))
+            return ctypes.cast(self._callbacks[-1], POINTER).value or 0, []
         if isinstance(instruction, Product):
             return address(product_text(instruction.operation.dtype)), self._product(instruction)
         loop = LoopFunction(
@@ -133,6 +142,14 @@ class Program:
             return int(struct.unpack("<q", struct.pack("<d", entry))[0])
         assert isinstance(entry, int)
         return entry
+
+    def _sum_over_ranks(self, one: AllReduce, *_: int) -> None:
+        """Run an all-reduce; called by the driver, on any thread, where an error cannot be raised."""
+        if self._failure is None and self._all_reduce is not None:
+            try:
+                self._all_reduce(self._array(one.source), self._array(one.operation.result))
+            except BaseException as error:
+                self._failure = error
 
     def _product(self, product: Product) -> list[int]:
         """The table of a product."""
@@ -192,10 +209,13 @@ class Program:
                 self._memory[:, self._pointer_index[one]] = arrays[one.name].ctypes.data
             if self._blas is None:
                 self._run_by_python(steps)
-                return
-            # Two programs on several threads would only share the processors.
-            with self._blas.one_thread(), sharing if self.plan.threads > 1 else nullcontext():
-                self._run_on_threads(steps)
+            else:
+                # Two programs on several threads would only share the processors.
+                with self._blas.one_thread(), sharing if self.plan.threads > 1 else nullcontext():
+                    self._run_on_threads(steps)
+            failure, self._failure = self._failure, None
+            if failure is not None:
+                raise failure
 
     def wait(self) -> None:
         """All work is done when `run` returns."""

@@ -6,7 +6,7 @@ import math
 
 from ..ir import View
 from ..passes.describe import describe
-from ..passes.instructions import Instruction, Loop, Product
+from ..passes.instructions import AllReduce, Instruction, Loop, Product
 from ..passes.memory import accessed
 from .mapping import grid_of
 from .plan import LaunchPlan
@@ -37,8 +37,10 @@ def describe_launches(plan: LaunchPlan, target: str, why_no_graph: str | None = 
                 beside = ", in the same kernel as the one above" if one is not launch[0] else ""
                 shares[one] = f"{blocks} of {' x '.join(str(n) for n in grid.threads if n > 1)} threads{beside}"
     products = sum(isinstance(launch[0], Product) for launch in plan.launches)
-    kernels = len(plan.launches) - products + 1  # one fetches the step's inputs
-    nodes = f"{target}, {kernels + products} nodes of a CUDA graph: {kernels} kernels and {products} products"
+    all_reduces = sum(isinstance(launch[0], AllReduce) for launch in plan.launches)
+    kernels = len(plan.launches) - products - all_reduces + 1  # one fetches the step's inputs
+    graphs = "a CUDA graph" if not all_reduces else f"CUDA graphs, with {all_reduces} all-reduces between them"
+    nodes = f"{target}, {kernels + products} nodes of {graphs}: {kernels} kernels and {products} products"
     if why_no_graph is not None:
         nodes = f"{target}, {kernels} kernels and {products} products, launched one by one: {why_no_graph}"
     estimate = f"{estimated_seconds(plan) * 1e6:.0f} us a step, an estimate for an H200 and not measured"

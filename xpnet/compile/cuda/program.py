@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from ...core.device import ALIGNMENT, Array, Device
-from ..executable import check_arrays, run_inputs
+from ..executable import AllReduceCall, check_arrays, run_inputs
 from ..ir import Input, Operation, Source, Trace, View
 from ..llvm.values import Entry, Pointer, Rows
-from ..passes.instructions import Loop, Product
+from ..passes.instructions import AllReduce, Loop, Product
 from ..passes.memory import accessed
 from .compiler import kernels
 from .describe import describe_launches
@@ -35,6 +37,7 @@ from .products import Products
 
 GRAPHS = 4  # graphs that are kept, each for other memory
 STEPS = 8  # steps of a graph, where there are as many: a launch has a fixed cost, and so has its capture
+Call = Callable[[], object]
 ONE_THREAD = Grid(1, (1, 1))
 ALONE = 4096  # elements up to which one block fetches a step's inputs
 
@@ -61,12 +64,12 @@ class Graphs:
     Attributes:
         memory: the inputs, which must stay as long as the graphs.
         loaded: whether the kernels have been launched one by one: CUDA loads them then, which no capture allows.
-        by_steps: the graphs, by their number of steps.
+        by_steps: for a number of steps, what runs them: a graph, or several with all-reduces between them.
     """
 
     memory: Mapping[Source, Array]
     loaded: bool = False
-    by_steps: dict[int, Any] = field(default_factory=dict)
+    by_steps: dict[int, list[Call]] = field(default_factory=dict)
 
 
 class Program:
@@ -79,13 +82,16 @@ class Program:
         trace: the trace.
         device: the GPU.
         precision: of products of float32, one of `PRECISIONS`.
+        all_reduce: sums arrays over ranks, where the step does: between graphs, in the order of the current stream.
     """
 
     compiled = True
     asynchronous = True
 
-    def __init__(self, trace: Trace, device: Device, precision: str = "fp32") -> None:
-        self._device = device
+    def __init__(
+        self, trace: Trace, device: Device, precision: str = "fp32", all_reduce: AllReduceCall | None = None
+    ) -> None:
+        self._device, self._all_reduce = device, all_reduce
         self._lock = threading.Lock()
         self._graphs: dict[Any, Graphs] = {}  # by the addresses of the inputs
         with device.activate():
@@ -145,14 +151,25 @@ class Program:
     def _launch_some(self, graphs: Graphs, steps: int) -> int:
         """Launch up to `steps` steps, and return how many."""
         if self._products.why_cupys is not None or not graphs.loaded:
-            self._launch_all(graphs.memory)
+            for _, launch in self._launches(graphs.memory):
+                launch()
             graphs.loaded = True
             return 1
         count = STEPS if steps >= STEPS else 1
         if count not in graphs.by_steps:
-            graphs.by_steps[count] = self._capture(graphs.memory, count)
-        graphs.by_steps[count].launch()
+            graphs.by_steps[count] = self._graphs_of(graphs.memory, count)
+        for launch in graphs.by_steps[count]:
+            launch()
         return count
+
+    def _graphs_of(self, memory: Mapping[Source, Array], steps: int) -> list[Call]:
+        """Return the launches of some steps as graphs, and what cannot be captured between them."""
+        launches = [one for _ in range(steps) for one in self._launches(memory)]
+        found: list[Call] = []
+        for captured, group in groupby(launches, key=itemgetter(0)):
+            calls = [launch for _, launch in group]
+            found += [self._capture(calls).launch] if captured else calls
+        return found
 
     def _check_alignment(self, memory: Mapping[Source, Array]) -> None:
         """Raise ValueError for an array that begins where a product or a vector in memory must not."""
@@ -164,42 +181,47 @@ class Program:
         """The inputs that products read or write, or loops in vectors."""
         views: list[View] = []
         for one in (one for launch in self.plan.launches for one in launch):
-            if isinstance(one, Product) or lanes_of(one, self.plan.inlining) > 1:
+            if isinstance(one, Product) or (isinstance(one, Loop) and lanes_of(one, self.plan.inlining) > 1):
                 views += [view for view, _ in accessed(one, self.plan.inlining)]
         return list(dict.fromkeys(view.source for view in views if isinstance(view.source, Input)))
 
-    def _capture(self, memory: Mapping[Source, Array], steps: int) -> Any:
-        """Return the graph of some steps."""
+    def _capture(self, launches: Sequence[Call]) -> Any:
+        """Return the graph of some launches."""
         stream = self._device.xp.cuda.Stream(non_blocking=True)
         with stream:
             stream.begin_capture()
             try:
-                for _ in range(steps):
-                    self._launch_all(memory)
+                for launch in launches:
+                    launch()
             except BaseException:
                 with suppress(Exception):  # the capture is void
                     stream.end_capture()
                 raise
             return stream.end_capture()
 
-    def _launch_all(self, memory: Mapping[Source, Array]) -> None:
-        """Launch a step's kernels and products on the current stream."""
-        self._launch_fetch()
+    def _launches(self, memory: Mapping[Source, Array]) -> Iterator[tuple[bool, Call]]:
+        """Yield a step's launches on the current stream, each with whether a graph can hold it."""
+        yield True, self._launch_of_fetch()
         for first, *_ in self.plan.launches:
             if isinstance(first, Product):
-                self._products.launch(first, partial(self._start_of, memory), partial(self._array, memory))
+                where = partial(self._start_of, memory), partial(self._array, memory)
+                yield True, partial(self._products.launch, first, *where)
+            elif isinstance(first, AllReduce):
+                assert self._all_reduce is not None
+                views = first.source, first.operation.result
+                yield False, partial(self._all_reduce, *(self._array(memory, view) for view in views))
             else:
                 kernel, function = self._kernels[first]
-                Launch(function, kernel.grid, [self._number(one, memory) for one in kernel.table])()
+                yield True, Launch(function, kernel.grid, [self._number(one, memory) for one in kernel.table])
         if self._fetch_blocks > 1:
-            Launch(self._advance, ONE_THREAD, [self._position.data.ptr])()
+            yield True, Launch(self._advance, ONE_THREAD, [self._position.data.ptr])
 
-    def _launch_fetch(self) -> None:
-        """Launch the kernel that copies the step's own inputs."""
+    def _launch_of_fetch(self) -> Launch:
+        """The kernel that copies the step's own inputs."""
         table = [self._position.data.ptr]
         for one in self._own:
             table += [self._fixed[one].data.ptr, math.prod(one.shape)]
-        Launch(self._fetch, Grid(self._fetch_blocks, (THREADS, 1)), table)()
+        return Launch(self._fetch, Grid(self._fetch_blocks, (THREADS, 1)), table)
 
     def _start_of(self, memory: Mapping[Source, Array], view: View) -> int:
         """Address of a view's first element."""

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from ...core.device import CPU
-from ..executable import check_arrays, check_indices, run_inputs
+from ..executable import AllReduceCall, check_arrays, check_indices, run_inputs
 from ..ir import Input, Iota, Operation, Scalar, Source, Trace, View, domain_of, overlap
 from ..passes.dependence import Dependence
-from ..passes.instructions import Instruction, Loop, Product
+from ..passes.instructions import AllReduce, Instruction, Loop, Product
 from ..passes.memory import Access, plan_memory
 
 Call = Callable[[], object]
@@ -32,7 +32,8 @@ class Replay:
     compiled = False
     asynchronous = False
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, all_reduce: AllReduceCall | None = None) -> None:
+        self._all_reduce = all_reduce
         self._inputs = run_inputs(trace)
         self._dependence = Dependence(trace)
         self._results = self._plan_results()
@@ -56,7 +57,8 @@ class Replay:
             if operation.kind != "store" and operation not in results:
                 accesses.append(Access(operation.result, True))
             alone = Loop(domain_of(operation), None, [operation], {operation: 0}, {operation})
-            uses[Product(operation) if operation.kind == "product" else alone] = accesses
+            apart: dict[str, Instruction] = {"product": Product(operation), "all_reduce": AllReduce(operation)}
+            uses[apart.get(operation.kind, alone)] = accesses
         offsets, size = plan_memory(list(uses), uses)
         workspace = CPU.zeros((max(size, 1),), "uint8")
         for operation, offset in offsets.items():
@@ -123,7 +125,8 @@ class Replay:
                 operands.append(array)
             else:
                 operands.append(self._array(argument) if isinstance(argument, View) else argument)
-        if operation.target is not None:
+        if operation.kind == "store":
+            assert operation.target is not None
             if self._results[operation.views[0].source] is not operation.target:
                 yield partial(np.copyto, self._array(operation.target), operands[0])
             return
@@ -131,6 +134,9 @@ class Replay:
         out = self._array(out) if isinstance(out, View) else out
         if operation.kind == "product":
             yield partial(np.matmul, operands[0], operands[1], out=out)
+        elif operation.kind == "all_reduce":
+            assert self._all_reduce is not None
+            yield partial(self._all_reduce, operands[0], out)
         elif operation.kind == "reduce":
             yield partial(REDUCTIONS[operation.name].reduce, operands[0], operation.axis, operation.dtype, out, True)
         elif operation.name == "cast":

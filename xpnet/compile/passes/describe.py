@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from ..ir import Input, Iota, Operation, Scalar, View, c_strides
-from .instructions import Barrier, Instruction, Loop, Product
+from .instructions import AllReduce, Barrier, Instruction, Loop, Product
 from .plan import Plan
 
 INFIX = {
@@ -51,6 +51,8 @@ def describe(plan: Plan, workers: str = "one worker", shares: Mapping[Instructio
             lines += ["", "--- barrier"]
         elif isinstance(instruction, Product):
             lines += ["", f"product{share}", f"    {words.product(instruction)}"]
+        elif isinstance(instruction, AllReduce):
+            lines += ["", f"all-reduce{share}", f"    {words.all_reduce(instruction)}"]
         else:
             replicas, rows, columns = instruction.domain
             domain = f"{rows} rows, {columns} columns" + (f", {replicas} replicas" if replicas > 1 else "")
@@ -71,6 +73,9 @@ class _Words:
         return self.names.setdefault(
             operation, f"{'r' if operation in self.plan.offsets else 't'}{len(self.names) + 1}"
         )
+
+    def all_reduce(self, one: AllReduce) -> str:
+        return f"{self.name(one.operation)} = sum over ranks of {self.view(one.source)}{self.offset(one.operation)}"
 
     def product(self, product: Product) -> str:
         a, b, c = product.matrices

@@ -7,7 +7,7 @@ from typing import Any
 from ..ir import Operation, View, domain_of, matrix_layout, overlap
 from .dependence import Dependence
 from .inline import Inlining
-from .instructions import Instruction, Loop, Product
+from .instructions import AllReduce, Instruction, Loop, Product
 
 
 class Fusion:
@@ -29,7 +29,7 @@ class Fusion:
             if operation not in inlining.inlined:
                 self._place(operation)
         self._sink()
-        self.instructions = [one for one in self.instructions if isinstance(one, Product) or one.operations]
+        self.instructions = [one for one in self.instructions if not isinstance(one, Loop) or one.operations]
         for index, instruction in enumerate(self.instructions):
             instruction.index = index
 
@@ -57,6 +57,8 @@ class Fusion:
         last = max(placed, key=lambda instruction: instruction.index, default=None)
         if operation.kind == "product":
             self._begin(Product(operation), operation)
+        elif operation.kind == "all_reduce":
+            self._begin(AllReduce(operation), operation)
         elif operation.kind == "store" and isinstance(last, Product) and self._fills(last, operation):
             last.target = operation.target
             self.instruction_of[operation] = last
@@ -78,7 +80,8 @@ class Fusion:
                 for view in self._results(one):
                     source = view.source
                     if source in self.waiting and isinstance(source, Operation):
-                        alike = operation.kind != "product" and domain_of(source) == domain_of(operation)
+                        fusible = operation.kind not in ("product", "all_reduce")
+                        alike = fusible and domain_of(source) == domain_of(operation)
                         if not (view.in_order and alike):
                             apart = source
                         elif source not in group:

@@ -87,8 +87,21 @@ class Product:
 
 
 @dataclass(eq=False)
+class AllReduce:
+    """The sum of a view over ranks, written to the workspace: the same on all of them."""
+
+    operation: Operation
+    index: int = 0
+
+    @property
+    def source(self) -> View:
+        """The view that this rank adds."""
+        return self.operation.views[0]
+
+
+@dataclass(eq=False)
 class Barrier:
     """All workers wait here for each other: the end of a phase."""
 
 
-Instruction: TypeAlias = Loop | Product
+Instruction: TypeAlias = Loop | Product | AllReduce

@@ -17,7 +17,7 @@ from typing import Any
 from ...core.device import ALIGNMENT
 from ..ir import Iota, Operation, View, three_axes
 from .inline import Inlining
-from .instructions import Barrier, Instruction, Loop, Product
+from .instructions import AllReduce, Barrier, Instruction, Loop, Product
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ def accessed(instruction: Instruction, inlining: Inlining) -> Iterator[tuple[Vie
         yield from ((a, False), (b, False), (c, True))
         if instruction.epilogue is not None and instruction.epilogue.bias is not None:
             yield instruction.epilogue.bias, False
+        return
+    if isinstance(instruction, AllReduce):
+        yield from ((instruction.source, False), (instruction.operation.result, True))
+        if instruction.operation.target is not None:
+            yield instruction.operation.target, True
         return
     for operation in instruction.operations:
         for view in inlining.reads(operation):
