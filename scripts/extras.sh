@@ -40,6 +40,7 @@ names bench "$run" bench/peers/estimators.py
 names bench "$run" bench/peers/race.py --picture "$work/race.png"
 names dask "$run" -m xpnet.search --dataset digits --dask tcp://127.0.0.1:9
 names mpi env PMI_SIZE=2 "$run" -m xpnet.search --dataset digits
+names mpi env PMI_SIZE=2 "$run" -m xpnet.train --dataset digits
 names docs env PYTHON="$run" scripts/build_docs.sh
 
 with fast

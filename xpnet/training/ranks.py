@@ -193,14 +193,14 @@ class Exchange:
     def epoch(self, order: HostArray, batches: Sequence[slice]) -> Rows:
         """Return the rows of this rank's parts of batches, spans of `order`, one part after the other."""
         ranks, arrays = self._ranks, self._arrays
-        length = ranks.parts(batches)[-1][0].stop if batches else 0
+        length = ranks.parts(batches)[-1][0].stop
         found = {name: np.empty((length, *array.shape[1:]), array.dtype) for name, array in arrays.items()}
         first = 0
         for some in self._chunks(batches, max(_row_bytes(array) for array in arrays.values())):
             wanted = [self._wanted(order, some, rank) for rank in range(ranks.count)]
             mine = wanted[ranks.index]
             for name, array in arrays.items():
-                found[name][first : first + len(mine)] = self._exchange(array, wanted)
+                self._exchange(array, wanted, found[name][first : first + len(mine)])
             first += len(mine)
         to_device = self._device.asarray
         return replace(self._rows, **{name: to_device(_by_row(name, array)) for name, array in found.items()})
@@ -215,8 +215,8 @@ class Exchange:
         """Numbers of the rows that a rank needs for its parts of batches."""
         return np.concatenate([order[self._ranks.part(batch, rank)] for batch in batches])
 
-    def _exchange(self, array: HostArray, wanted: Sequence[HostArray]) -> HostArray:
-        """Send the rows that each rank wants and this one holds; return those that it wants."""
+    def _exchange(self, array: HostArray, wanted: Sequence[HostArray], found: HostArray) -> None:
+        """Send the rows that each rank wants and this one holds; put those that it wants into `found`."""
         ranks, starts = self._ranks, self._starts
         first, last = starts[ranks.index], starts[ranks.index + 1]
         sent = [numbers[(first <= numbers) & (numbers < last)] - first for numbers in wanted]
@@ -229,9 +229,7 @@ class Exchange:
             [_bytes_of(array[np.concatenate(sent)]), _ends([len(one) * width for one in sent])],
             [_bytes_of(received), _ends((counts * width).tolist())],
         )
-        result = np.empty_like(received)
-        result[np.argsort(holders, kind="stable")] = received
-        return result
+        found[np.argsort(holders, kind="stable")] = received
 
 
 def _ends(counts: Sequence[int]) -> tuple[list[int], list[int]]:
