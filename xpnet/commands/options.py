@@ -42,13 +42,21 @@ def add_options(parser: cli.Parser, without: Collection[str] = ()) -> None:
         return add
 
     add = group("data")
-    names = "|".join((*DATASETS, "FILE.npz", "FOLDER"))
+    names = "|".join((*DATASETS, "FILE.npz", "FILE.csv", "FOLDER"))
     add("--dataset", metavar=names, help="(default: mnist, or digits where MNIST cannot be had)")
     add("--task", metavar="|".join(("auto", *TASKS)), help="(default: auto, by the targets)")
     flag = argparse.BooleanOptionalAction
     add("--standardize", action=flag, help="give each feature mean 0 and deviation 1, by the training rows")
     add("--data-dir", metavar="DIR", help="look for the data in DIR alone (default: $XPNET_DATA_DIR, cache, download)")
     add("--offline", action="store_true", default=False, help="do not download")
+
+    add = group("tables (.csv, .tsv, .parquet, .feather, .npy)")
+    add("--target", metavar="COLUMN", help="the column to predict (default: the last one)")
+    add("--drop", nargs="+", metavar="COLUMN", help="columns to leave out")
+    add("--categorical", nargs="+", metavar="COLUMN", help="columns whose numbers are names")
+    add("--weight", metavar="COLUMN", help="the column with the weights of training rows")
+    add("--test", metavar="FILE", help="a table with the test rows (default: a fifth of the rows, stratified)")
+    add("--split-by", metavar="COLUMN", help="test rows are whole groups of it; of a date, the latest rows")
 
     add = group("model")
     add(
@@ -151,7 +159,13 @@ def load_data(config: Config, *, offline: bool, quiet: bool) -> Dataset:
     """Load the data set of a config; tell the user where the bundled digits replace MNIST."""
     folder = None if config.data_dir is None else path_of(config.data_dir)
     data, note = load_named(
-        config.dataset, folder, task=config.task, seed=config.seed, offline=offline, progress=not quiet
+        config.dataset,
+        folder,
+        task=config.task,
+        seed=config.seed,
+        offline=offline,
+        progress=not quiet,
+        table=config.table,
     )
     if note:
         cli.tell(note)
@@ -197,13 +211,18 @@ def sentence(config: Config, data: Dataset) -> str:
     """Sentence about the data and the task of a run."""
     shape = " x ".join(map(str, data.x_train.shape))
     scaled = "standardized" if config.standardize else "as they are"
+    if data.preparation is not None:
+        columns = len(data.preparation.encodings)
+        scaled = f"made of {columns} column{'s' * (columns > 1)}"
     if isinstance(data.input_scale, float) and data.input_scale != 1.0:
         scaled = f"divided by {data.input_scale:g}"
     if data.task == "regression":
         aim = f"regression, {data.y_train.shape[1]} number{'s' * (data.y_train.shape[1] > 1)}"
     else:
         aim = f"{data.task}, {len(data.class_names)} {'labels' if data.task == 'multilabel' else 'classes'}"
-    return f"{data.name}: {shape}, flattened and {scaled}, from {data.source}; {aim}"
+    how = f"features {scaled}" if data.preparation is not None else f"flattened and {scaled}, from {data.source}"
+    notes = "".join(f"; {note}" for note in data.notes)
+    return f"{data.name}: {shape}, {how}; {aim}{notes}"
 
 
 def units_of(words: list[str]) -> list[int]:

@@ -17,12 +17,13 @@ from unicodedata import combining, east_asian_width
 import numpy as np
 
 from ..core.checks import path_of
-from ..core.device import CPU
+from ..core.device import CPU, HostArray
 from ..core.errors import DataError, printable
 from ..core.files import write_atomically
 from ..data.arrays import check_targets
-from ..data.dataset import HostArray
+from ..data.columns import check_names, columns_of, targets_of, values_of
 from ..data.files import open_regular, read_npz
+from ..data.frames import is_table, read_frame
 from ..data.idx import read_idx
 from ..data.pictures import read_picture
 from ..data.targets import guess_task
@@ -135,6 +136,14 @@ def _predict(model: MLP, rows: HostArray, source: Path) -> HostArray:
 
 
 def _read_rows(model: MLP, source: Path, invert: bool | None) -> HostArray:
+    if is_table(source):
+        frame = read_frame(source)
+        try:
+            if model.preparation is not None:
+                return model.preparation.features(frame)
+            return values_of(columns_of(frame), frame)
+        except DataError as error:
+            raise DataError(f"{source}: {error}") from error
     kind = _kind(source)
     if kind == "npz":
         return _choose(read_npz(source), ("x", "x_test"), source)
@@ -181,8 +190,11 @@ def _choose(arrays: dict[str, HostArray], names: tuple[str, ...], source: Path) 
 
 def _read_targets(source: Path, model: MLP, rows: int) -> HostArray:
     """Read and check the true targets in a file: class numbers, (N,), or labels or numbers, (N, O)."""
-    targets = _choose(read_npz(source), ("y", "y_test"), source) if _kind(source) == "npz" else read_idx(source)
     try:
+        if is_table(source):
+            targets = _targets_in_table(source, model)
+        else:
+            targets = _choose(read_npz(source), ("y", "y_test"), source) if _kind(source) == "npz" else read_idx(source)
         if model.task.name == "classification":
             return _class_numbers(targets, rows, model.class_names)
         checked = check_targets(targets, CPU, rows, model.out_features, "float64")
@@ -191,6 +203,18 @@ def _read_targets(source: Path, model: MLP, rows: int) -> HostArray:
         return checked
     except (TypeError, ValueError) as error:
         raise DataError(f"{source}: {error}") from error
+
+
+def _targets_in_table(source: Path, model: MLP) -> HostArray:
+    """Return the targets in a table: of the column that the model predicts, or of its only column."""
+    frame = read_frame(source)
+    names = frame.column_names
+    target = names[0] if len(names) == 1 or model.preparation is None else model.preparation.target
+    check_names(frame, [target], None)
+    targets, there = targets_of(frame.column(target), target)
+    if not there.all():
+        raise ValueError(f"column {target!r} has no target in row {int(np.argmin(there))}")
+    return targets
 
 
 def _class_numbers(labels: HostArray, rows: int, names: Sequence[str]) -> HostArray:
@@ -329,8 +353,19 @@ def _parser() -> cli.Parser:
     )
     add = parser.add_argument
     add("model", type=path_of, metavar="MODEL", help="a model file, or the folder of a run")
-    add("input", type=path_of, nargs="+", metavar="INPUT", help="IDX files, npz files (array x or x_test), or pictures")
-    add("--labels", type=path_of, metavar="FILE", help="true targets (IDX or npz): how good predictions are, on stderr")
+    add(
+        "input",
+        type=path_of,
+        nargs="+",
+        metavar="INPUT",
+        help="IDX files, npz files (array x or x_test), tables, or pictures",
+    )
+    add(
+        "--labels",
+        type=path_of,
+        metavar="FILE",
+        help="true targets (IDX, npz or a table): how good predictions are, on stderr",
+    )
     add("--mistakes", type=path_of, metavar="FILE.png", help="draw the worst mistakes (needs --labels)")
     add("--json", action="store_true", help="print a JSON object a row: index, label(s) and probabilities, or values")
     add(

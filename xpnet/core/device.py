@@ -31,6 +31,7 @@ from .interrupts import DeferredInterrupt
 
 # An array of whichever module is in use. A Protocol with every operator would be longer than the mathematics.
 Array: TypeAlias = Any
+HostArray = np.ndarray[Any, Any]
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector register of current processors
 

@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     SPLIT = 4  # index: 0
     SEARCH = 5  # index: 0
     BATCHES = 6  # drawn with replacement; index: 0
+    FOLDS = 7  # index: 0
 
 
 def check_seed(seed: Any, name: str = "seed") -> int:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..core.checks import path_of
 from ..core.errors import DataError
 from .dataset import Dataset
 from .digits import load_digits
+from .frames import is_table
 from .mnist import MNIST, SOURCES, NotFound, load, load_fashion_mnist, load_mnist
 from .scaling import standard_scaling
-from .tables import load_idx_folder, load_npz
+from .tables import load_idx_folder, load_npz, load_table
 from .targets import TASKS
 
 DATASETS = (*SOURCES, "digits")
@@ -29,6 +32,7 @@ __all__ = [
     "load_mnist",
     "load_named",
     "load_npz",
+    "load_table",
     "standard_scaling",
 ]
 
@@ -41,18 +45,21 @@ def load_named(
     seed: int = 0,
     offline: bool = False,
     progress: bool = False,
+    table: Mapping[str, Any] | None = None,
 ) -> tuple[Dataset, str | None]:
     """Load a data set by name or path; also return a note where the bundled digits replace MNIST.
 
-    A path is that of an npz file, or of a folder of IDX files, whose targets are for `task`. Data sets with a name are
-    for classification. Without a name it is MNIST, or the bundled digits where MNIST is not available; the note says
-    why.
+    A path is that of an npz file, of a folder of IDX files, or of a table, whose targets are for `task`; `table` holds
+    further arguments of `load_table`. Data sets with a name are for classification. Without a name it is MNIST, or the
+    bundled digits where MNIST is not available; the note says why.
 
     Raises:
         DataError: the named data set is not available, or files are damaged.
     """
     if name is not None and name not in DATASETS:
         path = path_of(name)
+        if is_table(path):
+            return load_table(path, task=task, seed=seed, **(table or {})), None
         load_path = load_npz if path.suffix.lower() == ".npz" or os.path.isfile(path) else load_idx_folder  # noqa: PTH113
         return load_path(path, task=task, seed=seed), None
     if task not in ("auto", "classification"):

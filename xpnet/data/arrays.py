@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import shown
-from ..core.device import Array, Device, all_true
+from ..core.device import Array, Device, HostArray, all_true
 from ..core.errors import one_line
-from .dataset import HostArray
 
 
 def check_features(x: Any, device: Device, *, features: int, dtype: str, name: str = "x") -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import check_float, check_int, elements, shown
-from .dataset import HostArray
+from ..core.device import HostArray
 
 
 def class_weights(class_weight: Any, labels: HostArray, classes: int) -> HostArray:

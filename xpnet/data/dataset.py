@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ..core.device import HostArray
+from .batches import spans
+from .columns import Column
+from .preparation import Preparation
 from .scaling import Scaling, standard_scaling
 from .split import stratified_split
 
-HostArray = np.ndarray[Any, Any]
+PIECE = 2**24  # bytes that are hashed at a time: a table lies column by column, and is turned for it
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,6 +32,11 @@ class Dataset:
         source: origin of the data, for people.
         task: "classification", "multilabel" or "regression".
         x_validation, y_validation: rows held out of the training rows, or None.
+        w_train: weights of the training rows, (N,), or None.
+        columns: of a table, the columns of x, whose values these are until `prepared` makes features of them.
+        target: of a table, the name of the target's column.
+        preparation: of a table, how features are made of its columns.
+        notes: on what was left out of a table, for people.
     """
 
     name: str
@@ -42,11 +51,16 @@ class Dataset:
     task: str = "classification"
     x_validation: HostArray | None = None
     y_validation: HostArray | None = None
+    w_train: HostArray | None = None
+    columns: tuple[Column, ...] = ()
+    target: str = ""
+    preparation: Preparation | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name.startswith(("x_", "y_")) and value is not None:
+            if field.name.startswith(("x_", "y_", "w_")) and value is not None:
                 object.__setattr__(self, field.name, np.asarray(value))
         object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
 
@@ -77,7 +91,20 @@ class Dataset:
             y_train=self.y_train[kept],
             x_validation=self.x_train[held],
             y_validation=self.y_train[held],
+            w_train=None if self.w_train is None else self.w_train[kept],
         )
+
+    def prepared(self, seed: int) -> Dataset:
+        """Make features of a table's columns, by the training rows; anything else stays as it is."""
+        if not self.columns or self.preparation is not None:
+            return self
+        preparation = Preparation.fit(self.columns, self.x_train, self.y_train, self.target)
+        held_out = {name: getattr(self, name) for name in ("x_validation", "x_test")}
+        features: dict[str, Any] = {
+            name: None if x is None else preparation.of_values(self.columns, x) for name, x in held_out.items()
+        }
+        features["x_train"] = preparation.of_training(self.columns, self.x_train, self.y_train, seed)
+        return replace(self, **features, preparation=preparation, notes=(*self.notes, *preparation.left_out))
 
     def standardize(self) -> Dataset:
         """Set the shift and scale that give each feature mean 0 and deviation 1 in the training rows."""
@@ -89,5 +116,6 @@ class Dataset:
         digest = hashlib.sha256()
         for array in (self.x_train, self.y_train, self.x_test, self.y_test):
             digest.update(f"{array.shape}{array.dtype.newbyteorder('<').str}".encode())
-            digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
+            for rows in spans(len(array), max(1, PIECE // max(array[:1].nbytes, 1))):
+                digest.update(np.ascontiguousarray(array[rows], dtype=array.dtype.newbyteorder("<")).data)
         return digest.hexdigest()

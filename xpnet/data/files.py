@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core.checks import path_of
+from ..core.device import HostArray
 from ..core.errors import DataError, one_line
-from .dataset import HostArray
 
 MOST_BYTES = 16 * 2**30  # upper bound of data sets that can be trained on
 DEFLATE_MOST = 1032  # largest compression ratio of deflate

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from ..core.checks import path_of
+from ..core.device import HostArray
 from ..core.errors import DataError
 from ..core.files import user_cache
-from .dataset import Dataset, HostArray
+from .dataset import Dataset
 from .download import fetch
 from .idx import ARRAYS, idx_files, idx_places, plain_name, read_idx
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core.checks import path_of
+from ..core.device import HostArray
 from ..core.errors import DataError, one_line
-from .dataset import HostArray
 from .files import open_regular
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # Pillow starts Ghostscript for others

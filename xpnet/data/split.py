@@ -13,6 +13,19 @@ from ..core.rng import Purpose, stream
 RowNumbers = NDArray[np.int64]
 
 
+def divide_rows(x: NDArray[Any], kept: RowNumbers, held: RowNumbers) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return two parts of an array's rows; those of one that lies column by column are in its memory, in their order.
+
+    So the values of a large table are never there twice.
+    """
+    if x.ndim != 2 or x.flags.c_contiguous or not x.flags.writeable:
+        return x[kept], x[held]
+    order = np.concatenate([kept, held])
+    for column in range(x.shape[1]):
+        x[: len(order), column] = x[order, column]
+    return x[: len(kept)], x[len(kept) : len(order)]
+
+
 def stratified_split(y: NDArray[Any] | int, fraction: float, seed: int) -> tuple[RowNumbers, RowNumbers]:
     """Divide rows into those to keep and those to hold out: their numbers, each in ascending order.
 

@@ -1,21 +1,23 @@
-"""Data sets from users' files: tables in npz files, and folders of IDX files."""
+"""Data sets from users' files: arrays in npz files, folders of IDX files, and tables of named columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ..core.checks import check_float, path_of
-from ..core.device import CPU
+from ..core.device import CPU, HostArray
 from ..core.errors import DataError, did_you_mean
 from .arrays import check_features, check_rows
-from .dataset import Dataset, HostArray
+from .columns import check_names, columns_of, kind_of, targets_of, values_of
+from .dataset import Dataset
 from .files import read_npz
+from .frames import Frame, read_frame
 from .idx import idx_files, idx_places, read_idx
 from .mnist import SOURCES
-from .split import stratified_split
+from .split import divide_rows, stratified_split
 from .targets import TASKS, encode, guess_task
 
 TEST_SHARE = 0.2  # of data without test rows
@@ -71,6 +73,151 @@ def load_idx_folder(path: Path | str, *, task: str = "auto", seed: int = 0, test
         arrays = {"x": arrays["x_train"], "y": arrays["y_train"]}
     scale = 255.0 if arrays.get("x_train", arrays.get("x")).dtype == np.uint8 else 1.0  # type: ignore[union-attr]
     return _dataset(path, arrays, task, seed, test_share, input_scale=scale)
+
+
+def load_table(
+    path: Path | str,
+    *,
+    target: str | None = None,
+    task: str = "auto",
+    drop: Collection[str] = (),
+    categorical: Collection[str] = (),
+    weight: str | None = None,
+    test: Path | str | None = None,
+    split_by: str | None = None,
+    seed: int = 0,
+    test_share: float = TEST_SHARE,
+) -> Dataset:
+    """Load a table of named columns: CSV and other text, gzipped or not, Parquet, Feather, or a NumPy array.
+
+    Columns hold numbers, words, dates, or true and false; values may be missing. Rows without a target are left out.
+    The data set holds the columns' values until it is `prepared`.
+
+    Args:
+        path: the file, as `xpnet.data.frames.read_frame` reads it.
+        target: the column to predict; by default the last one.
+        task: as for `load_npz`.
+        drop: columns to leave out.
+        categorical: columns whose numbers are names.
+        weight: the column with the weights of training rows.
+        test: a table with the test rows; without one, a share of the rows, stratified by class, is the test set.
+        split_by: the column by which test rows are divided off: all rows of a value are on one side; of a date, the
+            test rows are the latest. It has no features, unless it is a date.
+        seed: seed of the division.
+        test_share: share of the rows that becomes the test set.
+
+    Raises:
+        DataError: the file cannot be read, or a column cannot be used; the message names both.
+    """
+    path = path_of(path)
+    check_float("test_share", test_share, above=0.0, below=1.0)
+    try:
+        return _of_frames(
+            path,
+            [read_frame(path), *([] if test is None else [read_frame(path_of(test))])],
+            target,
+            task,
+            drop,
+            categorical,
+            weight,
+            split_by,
+            seed,
+            test_share,
+        )
+    except DataError as error:
+        if str(error).startswith((str(path), str(test))):
+            raise
+        raise DataError(f"{path}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _of_frames(
+    path: Path,
+    frames: list[Frame],
+    target: str | None,
+    task: str,
+    drop: Collection[str],
+    categorical: Collection[str],
+    weight: str | None,
+    split_by: str | None,
+    seed: int,
+    test_share: float,
+) -> Dataset:
+    """Make a data set of a table, or of two, of which the second one holds the test rows."""
+    named = {"drop": drop, "weight": [weight] if weight else [], "split_by": [split_by] if split_by else []}
+    for option, names in named.items():
+        check_names(frames[0], names, option)
+    notes: list[str] = []
+    if target is None:
+        target = next(name for name in reversed(frames[0].column_names) if name not in {*drop, weight, split_by})
+        notes.append(f"the target is the last column, {target!r}")
+    y = [_targets(frame, target) for frame in frames]
+    for number, (values, there) in enumerate(y):
+        if not there.all():
+            holes = int((~there).sum())
+            notes.append(f"{holes} row{'s' * (holes > 1)} without a target {'are' if holes > 1 else 'is'} left out")
+            frames[number], y[number] = frames[number].filter(there), (values[there], there)
+    every = [values for values, _ in y]
+    if not all(map(len, every)):
+        raise DataError(f"no row has a target: column {target!r} is empty")
+    task = guess_task(np.concatenate(every)) if task == "auto" else task
+    encoded, class_names = encode(every, task)
+    by_date = split_by is not None and kind_of(split_by, frames[0].column(split_by).type) == "date"
+    apart = {target, weight, *drop, *([] if by_date else [split_by])}
+    kept = frames[0].select([name for name in frames[0].column_names if name not in apart])
+    columns = columns_of(kept, [name for name in categorical if name not in apart])
+    weights = None if weight is None else values_of(columns_of(frames[0].select([weight])), frames[0])[:, 0]
+    alone = len(frames) == 1
+    if alone:
+        train, out = _divide(frames[0], encoded[0], task, split_by, seed, test_share)
+    del kept
+    x = [values_of(columns, frames.pop(0)) for _ in every]  # each table's memory goes before the next one's is taken
+    if alone:
+        x, encoded = [*divide_rows(x[0], train, out)], [encoded[0][train], encoded[0][out]]
+        weights = None if weights is None else weights[train]
+    return Dataset(
+        name=str(path),
+        x_train=x[0],
+        y_train=encoded[0],
+        x_test=x[1],
+        y_test=encoded[1],
+        class_names=class_names,
+        input_scale=1.0,
+        source=str(path),
+        task=task,
+        w_train=weights,
+        columns=columns,
+        target=target,
+        notes=tuple(notes),
+    )
+
+
+def _targets(frame: Frame, target: str) -> tuple[HostArray, HostArray]:
+    """Return the targets of a table, (N,), and where there are some."""
+    check_names(frame, [target], "target")
+    return targets_of(frame.column(target), target)
+
+
+def _divide(
+    frame: Frame, y: HostArray, task: str, split_by: str | None, seed: int, share: float
+) -> tuple[HostArray, HostArray]:
+    """Divide the rows of a table into those to train on and those to test on."""
+    if split_by is None:
+        return stratified_split(y if task == "classification" else len(y), share, seed)
+    column = columns_of(frame.select([split_by]))[0]
+    values = column.values(frame.column(split_by))
+    if np.isnan(values).any():
+        raise DataError(f"split_by: column {split_by!r} has no value in row {int(np.argmax(np.isnan(values)))}")
+    groups, of_rows = np.unique(values, return_inverse=True)
+    if len(groups) < 2:
+        raise DataError(f"split_by: column {split_by!r} has one value alone")
+    if column.kind == "date":
+        held = values >= max(np.quantile(values, 1.0 - share, method="higher"), groups[1])
+    else:
+        _, out = stratified_split(len(groups), share, seed)
+        held = np.isin(of_rows, out)
+    return np.flatnonzero(~held), np.flatnonzero(held)
 
 
 def _dataset(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..core.checks import check_text
+from ..core.device import HostArray
 from .arrays import is_one_hot
-from .dataset import HostArray
 
 TASKS = ("classification", "multilabel", "regression")
 """Tasks that a network can be trained for."""

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.device import Array
-from ..data.dataset import HostArray
+from ..core.device import Array, HostArray
 from ..model import MLP
 from ..nn import ACTIVATIONS, Layer, Linear, Sequential
 from ..nn.gradient_check import central_differences

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.dataset import HostArray
+from ..core.device import HostArray
 from ..model import MLP
 from ..nn import BatchNorm, Linear, Sequential
 from ..optim import SGD

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.device import Array
-from ..data.dataset import HostArray
+from ..core.device import Array, HostArray
 from ..model.mlp import MLP
 from ..nn import numerical_gradient
 from ..nn.layout import ParameterSlot

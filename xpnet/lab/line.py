@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.device import Array
-from ..data.dataset import HostArray
+from ..core.device import Array, HostArray
 from ..optim import SGD
 from ..training.descent import Descent, descend
 from . import experiment

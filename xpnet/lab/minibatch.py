@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core.device import Array
+from ..core.device import Array, HostArray
 from ..core.rng import permutation
-from ..data.dataset import HostArray
 from ..model import MLP
 from ..optim import SGD
 from ..training import Trainer, evaluate

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.device import Array
-from ..data.dataset import HostArray
+from ..core.device import Array, HostArray
 from ..optim import SGD, Schedule
 from ..optim.schedules import constant, cosine_restarts, join
 from ..training.descent import Descent, descend

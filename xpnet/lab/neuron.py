@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.dataset import HostArray
+from ..core.device import HostArray
 from ..model import MLP
 from ..nn import ACTIVATIONS, BinaryCrossEntropy, Layer, Linear, Sequential, Step
 from ..optim import SGD, Adam

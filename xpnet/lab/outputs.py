@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.dataset import HostArray
+from ..core.device import HostArray
 from ..model import MLP
 from ..model.metrics import accuracy, most_probable, r2, yes_or_no
 from ..nn import Linear, MeanSquaredError, Sequential, Step, Tanh

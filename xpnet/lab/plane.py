@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.dataset import HostArray
+from ..core.device import HostArray
 
 MARKERS = ("o", "s", "^", "D", "v")  # of the classes: a colour alone would not do
 SIDE = 161  # points along each side of a mesh

@@ -17,10 +17,9 @@ import numpy as np
 
 from ..commands import cli
 from ..core.checks import check_float, check_int
-from ..core.device import Device, count_true
+from ..core.device import Device, HostArray, count_true
 from ..core.errors import did_you_mean
 from ..core.rng import Purpose, stream
-from ..data.dataset import HostArray
 from ..model.metrics import most_probable
 from ..nn import ACTIVATIONS, Linear, Sequential, SoftmaxCrossEntropy
 from ..nn.initializers import check_init

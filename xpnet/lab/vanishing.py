@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.dataset import HostArray
+from ..core.device import HostArray
 from ..model import MLP
 from ..nn import ACTIVATIONS, Linear
 from ..optim import SGD

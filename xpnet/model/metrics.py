@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import check_int
-from ..core.device import CPU, Array
+from ..core.device import CPU, Array, HostArray
 from ..data.arrays import check_labels
-from ..data.dataset import HostArray
 
 TITLES = {"accuracy": "accuracy", "r2": "R2"}
 """Metrics of the tasks, with their names in messages."""

@@ -15,6 +15,8 @@ from ..core.device import Array, Device
 from ..core.errors import did_you_mean
 from ..data.arrays import check_features
 from ..data.batches import Rows, spans
+from ..data.frames import frame_of
+from ..data.preparation import Preparation
 from ..data.scaling import check_scaling
 from ..nn import ACTIVATIONS, BatchNorm, Dropout, Layer, Linear, Loss, Sequential
 from ..nn.activations import unit_step
@@ -42,6 +44,7 @@ MODEL_OPTIONS = (
     "target_shift",
     "target_scale",
     "ensemble",
+    "preparation",
 )
 """Arguments of `MLP.of` that model files hold."""
 
@@ -85,6 +88,8 @@ class MLP:
             numbers, or sequences with one per output.
         ensemble: whether the replicas are members of an ensemble, which predicts and is evaluated as one model: by the
             mean of their probabilities, or numbers.
+        preparation: how features are made of a table's columns, a `Preparation` or its settings: the model then takes
+            data frames; arrays are features already.
 
     Attributes:
         network: the layers.
@@ -93,6 +98,7 @@ class MLP:
     """
 
     ensemble = False  # in pickles of earlier versions
+    preparation: Preparation | None = None
 
     def __init__(
         self,
@@ -116,6 +122,7 @@ class MLP:
         target_shift: float | Sequence[float] = 0.0,
         target_scale: float | Sequence[float] = 1.0,
         ensemble: bool = False,
+        preparation: Preparation | Mapping[str, Any] | None = None,
     ) -> None:
         given = elements(sizes)
         if given is None or len(given) < 2:
@@ -154,6 +161,7 @@ class MLP:
             target_shift=target_shift,
             target_scale=target_scale,
             ensemble=ensemble,
+            preparation=preparation,
         )
 
     @classmethod
@@ -172,8 +180,8 @@ class MLP:
             network: the layers; where the loss has softmax or sigmoid built in, the last outputs are logits.
             task, loss: as for a new model.
             output: None, or "step" for predictions of 0 and 1; other activations are layers of the network.
-            options: `input_shape`, `input_shift`, `input_scale`, `class_names`, `target_shift`, `target_scale` and
-                `ensemble`, as for a new model.
+            options: `input_shape`, `input_shift`, `input_scale`, `class_names`, `target_shift`, `target_scale`,
+                `ensemble` and `preparation`, as for a new model.
         """
         if not isinstance(network, Sequential):
             raise TypeError(f"network must be a Sequential, not {network!r}")
@@ -198,6 +206,7 @@ class MLP:
         target_shift: float | Sequence[float] = 0.0,
         target_scale: float | Sequence[float] = 1.0,
         ensemble: bool = False,
+        preparation: Preparation | Mapping[str, Any] | None = None,
     ) -> None:
         if flag("ensemble", ensemble) and network.replicas is None:
             raise ValueError("an ensemble needs members: give replicas=R with ensemble=True")
@@ -217,6 +226,10 @@ class MLP:
         self.network = network
         self.loss = copy.copy(loss)  # bound to this model's device
         self.step = step
+        self.preparation = Preparation.of(preparation) if isinstance(preparation, Mapping) else preparation
+        if self.preparation is not None and len(self.preparation.names) != self.in_features:
+            made = len(self.preparation.names)
+            raise ValueError(f"preparation makes {made} features, and the network takes {self.in_features}")
         self.ensemble = bool(ensemble)
         self.running: dict[int, object] = {}  # the fit in progress
         self.input_shape = shape
@@ -270,6 +283,13 @@ class MLP:
         shift, scale = (xp.asarray(value, dtype="float64") for value in (self.input_shift, self.input_scale))
         return ((x.astype("float64") - shift) / scale).astype(self.network.dtype), 0.0, 1.0
 
+    def features(self, x: Any) -> Any:
+        """Return the features of a data frame, (N, I), as the model's preparation makes them; an array as it is."""
+        if self.preparation is None or isinstance(x, np.ndarray):
+            return x
+        frame = frame_of(x)
+        return x if frame is None else self.preparation.features(frame)
+
     def forward(self, x: Array, train: bool = False) -> Array:
         """Outputs of the last layer, (B, O) or (R, B, O), for scaled inputs, (B, I), an array of the model's device."""
         return self.network.forward(x, train)
@@ -304,7 +324,7 @@ class MLP:
             raise ValueError("deviation is that of an ensemble's members: make the model with replicas, ensemble=True")
         device = self.device
         with device.activate(), np.errstate(all="ignore"):
-            rows = check_features(x, device, features=self.in_features, dtype=self.input_dtype)
+            rows = check_features(self.features(x), device, features=self.in_features, dtype=self.input_dtype)
             stays = device.index is not None and not isinstance(rows, np.ndarray)
             members = device.asarray(self.members()) if self.ensemble else None
             pieces = []
@@ -368,6 +388,7 @@ class MLP:
             "input_scale": self.input_scale,
             "step": self.step,
             **({"ensemble": True} if self.ensemble else {}),
+            **({} if self.preparation is None else {"preparation": self.preparation.settings()}),
         } | self.task.settings()
 
     def summary(self) -> str:

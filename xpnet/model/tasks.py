@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import check_text, elements, shown
-from ..core.device import Array, Device, count_true
+from ..core.device import Array, Device, HostArray, count_true
 from ..core.errors import did_you_mean
 from ..data.arrays import check_labels, check_targets
 from ..data.class_weights import class_weights
-from ..data.dataset import HostArray
 from ..data.scaling import check_scaling
 from ..data.targets import TASKS
 from ..nn import LOSSES

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core.device import CPU, Device
+from ..core.device import CPU, Device, HostArray
 from ..core.errors import DivergedError
 from ..data import Dataset
-from ..data.dataset import HostArray
 from ..training.build import PER_REPLICA, build, network_sizes, rule_key
 from ..training.callbacks import Callback
 from ..training.config import Config

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import check_int, elements, path_of, shown
-from ..core.device import CPU, Device, usable_processors
+from ..core.device import CPU, Device, HostArray, usable_processors
 from ..core.errors import DataError, did_you_mean
 from ..core.rng import check_seed
 from ..data import Dataset
-from ..data.dataset import HostArray
 from ..model.metrics import TITLES
 from ..model.mlp import MLP
 from ..training.build import build, prepare

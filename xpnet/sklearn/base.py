@@ -12,8 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight
 
 from ..core.checks import elements
-from ..core.device import Array, Device, get_device
-from ..data.dataset import HostArray
+from ..core.device import Array, Device, HostArray, get_device
 from ..model.mlp import MLP
 from ..nn import ACTIVATIONS, Linear, Loss, MeanSquaredError
 from ..nn.activations import Sigmoid

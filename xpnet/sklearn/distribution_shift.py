@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.device import Device
-from ..data.dataset import HostArray
+from ..core.device import Device, HostArray
 
 MOST_ROWS, MOST_COLUMNS = 500, 2000  # sample of either set
 FAR = 0.8  # distance, at most 1: mostly 0.9 to 1 for rows without the training rows' scaler, below 0.4 with it

@@ -14,8 +14,7 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
-from ..core.device import Array, Device
-from ..data.dataset import HostArray
+from ..core.device import Array, Device, HostArray
 from ..model.metrics import most_probable, yes_or_no
 from ..nn import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from ..optim import Optimizer, Schedule

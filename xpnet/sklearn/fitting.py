@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..compile.cpu import blas
-from ..core.device import Array, all_true
+from ..core.device import Array, HostArray, all_true
 from ..core.interrupts import DeferredInterrupt
 from ..data.batches import Rows, batch_spans
-from ..data.dataset import HostArray
 from ..model.mlp import MLP
 from ..nn import Linear
 from ..optim import Optimizer, Schedule

@@ -8,9 +8,8 @@ import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_y, check_consistent_length, validate_data
 
-from ..core.device import Device
+from ..core.device import Device, HostArray
 from ..data.arrays import check_features, check_rows
-from ..data.dataset import HostArray
 
 DTYPES = (np.float64, np.float32)  # all other types become float64
 

@@ -15,11 +15,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 
 from ..core.checks import one_at_a_time
-from ..core.device import Device, all_true, get_device
+from ..core.device import Device, HostArray, all_true, get_device
 from ..core.interrupts import DeferredInterrupt
 from ..data.arrays import check_pair
 from ..data.batches import spans
-from ..data.dataset import HostArray
 from ..model.mlp import PREDICT_ROWS
 from ..optim import OPTIMIZERS, SCHEDULES, Optimizer
 from ..optim.schedules import constant

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..compile import why_not_compiled
-from ..core.device import CPU, Device
+from ..core.device import CPU, Device, HostArray
 from ..data import Dataset, standard_scaling
 from ..data.arrays import check_features
 from ..data.batches import Rows
-from ..data.dataset import HostArray
 from ..data.scaling import Scaling
 from ..model.mlp import MLP
 from ..nn import LOSSES, BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
@@ -33,7 +32,8 @@ def prepare(config: Config, data: Dataset) -> Dataset:
     """Hold out validation rows, standardize, and check; raise TypeError or ValueError where that cannot be done."""
     if config.held_out is not None:
         data = data.hold_out(config.held_out, config.seed)
-    if config.standardize:
+    data = data.prepared(config.seed)
+    if config.standardize and data.preparation is None:
         data = data.standardize()
     dtype = "float64" if config.standardize else config.dtype
     for name in ("x_train", "x_validation", "x_test"):
@@ -85,6 +85,7 @@ def build(
         input_shape=data.input_shape,
         input_shift=data.input_shift,
         input_scale=data.input_scale,
+        preparation=data.preparation,
         ensemble=config.ensemble is not None,
         **targets,
     )
@@ -135,9 +136,9 @@ def _rule(configs: Sequence[Config], *, alone: bool) -> Optimizer:
 def _fit_arguments(config: Config, data: Dataset, model: MLP, steps: int, ranks: Ranks | None) -> dict[str, Any]:
     """Return the arguments of `Trainer.fit`, with rows that are checked and on the device."""
 
-    def rows(name: str, class_weight: Any = None) -> Rows:
+    def rows(name: str, w: Any = None, class_weight: Any = None) -> Rows:
         x, y = getattr(data, f"x_{name}"), getattr(data, f"y_{name}")
-        found = rows_with_targets(model, x.reshape(len(x), -1), y, None, class_weight, f"y_{name}")
+        found = rows_with_targets(model, x.reshape(len(x), -1), y, w, class_weight, f"y_{name}")
         if ranks is None:
             return found
         if len(x) < ranks.count:
@@ -146,7 +147,7 @@ def _fit_arguments(config: Config, data: Dataset, model: MLP, steps: int, ranks:
 
     with model.device.activate(), np.errstate(all="ignore"):
         return {
-            "x": rows("train", config.class_weight if data.task == "classification" else None),
+            "x": rows("train", data.w_train, config.class_weight if data.task == "classification" else None),
             "y": None,
             "steps": steps,
             "validation": None if data.x_validation is None else (rows("validation"), None),

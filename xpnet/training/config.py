@@ -27,6 +27,7 @@ from ..core.errors import did_you_mean, quoted
 from ..core.rng import check_seed
 from ..data import DATASETS, TASKS
 from ..data.files import decode_text
+from ..data.frames import is_table
 from ..model.tasks import OUTPUTS
 from ..nn import ACTIVATIONS, LOSSES
 from ..nn.initializers import check_init
@@ -36,6 +37,7 @@ DEFAULT_EPOCHS = 5
 DEFAULT_STEPS = 2000  # at the least, where neither epochs nor steps are given: small data needs more than 5 epochs
 VALIDATION_FOR_EARLY_STOP = 0.1
 MOST_THREADS = 1024
+OF_TABLES = ("target", "drop", "categorical", "weight", "test", "split_by")
 LONGEST = 2**20  # bytes of a file of options
 PATIENCE = 10  # seconds in which something must come from a pipe with options
 MOST_DOTS = 100  # in a line of TOML: tomllib takes the square of a key's parts, 1 GB for one of 32 kB
@@ -68,8 +70,9 @@ class Config:
 
     Attributes:
         device: "auto", "cpu", "cuda" or "cuda:N".
-        dataset: "mnist", "fashion-mnist" or "digits", or the path of an npz file, or of a folder of IDX files; None for
-            MNIST, or the bundled digits where MNIST cannot be had.
+        dataset: "mnist", "fashion-mnist" or "digits", or the path of an npz file, of a folder of IDX files, or of a
+            table; None for MNIST, or the bundled digits where MNIST cannot be had.
+        target, drop, categorical, weight, test, split_by: of a table, as `xpnet.data.load_table` has them.
         task: "classification", "multilabel" or "regression"; "auto" for what the targets look like.
         standardize: give each input feature mean 0 and deviation 1, by the training rows.
         data_dir: the folder to look for data in, instead of cache and download.
@@ -106,6 +109,12 @@ class Config:
 
     device: str = "auto"
     dataset: str | None = None
+    target: str | None = None
+    drop: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    weight: str | None = None
+    test: str | None = None
+    split_by: str | None = None
     data_dir: str | None = None
     standardize: bool = False
     task: str = "auto"
@@ -146,7 +155,13 @@ class Config:
         check_request(self.device)
         if self.dataset is not None and self.dataset not in DATASETS and not _is_path(self.dataset):
             hint = did_you_mean(self.dataset, DATASETS)
-            raise ValueError(f"unknown dataset {self.dataset!r}: {hint} (or give the path of a FILE.npz or a folder)")
+            raise ValueError(
+                f"unknown dataset {self.dataset!r}: {hint} (or give the path of a FILE.npz, of a table such as"
+                " FILE.csv, or of a folder)"
+            )
+        of_table = [name for name, value in self.table.items() if value not in (None, ())]
+        if of_table and not self.reads_table:
+            raise ValueError(f"{of_table[0]} goes with a table, such as FILE.csv, and dataset is {self.dataset}")
         for name, known in _CHOICES.items():
             value = getattr(self, name)
             for word in value if isinstance(value, tuple) else (value,):
@@ -182,6 +197,16 @@ class Config:
         check_seed(self.seed)
 
     @property
+    def reads_table(self) -> bool:
+        """Whether the data set is a table."""
+        return self.dataset is not None and is_table(path_of(self.dataset))
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """The options of a table."""
+        return {name: getattr(self, name) for name in OF_TABLES}
+
+    @property
     def held_out(self) -> float | None:
         """The share of the training rows that is held out for validation; None for none."""
         return VALIDATION_FOR_EARLY_STOP if self.validation is None and self.early_stop else self.validation
@@ -196,7 +221,7 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options as JSON values."""
-        return vars(self) | {"hidden": list(self.hidden), "activation": list(self.activation)}
+        return vars(self) | {name: list(getattr(self, name)) for name in _LISTS}
 
 
 _CHOICES: dict[str, typing.Iterable[str]] = {
@@ -228,7 +253,7 @@ _BOUNDS: dict[str, dict[str, float]] = {
 def _is_path(dataset: str) -> bool:
     """Whether the name of a data set is a path: of an npz file, or of a folder, which a name without a / must be."""
     path = path_of(dataset)
-    return path.suffix.lower() == ".npz" or path.name != dataset or os.path.isdir(path)  # noqa: PTH112
+    return is_table(path) or path.suffix.lower() == ".npz" or path.name != dataset or os.path.isdir(path)  # noqa: PTH112
 
 
 def checked_types(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,6 +298,8 @@ def _plain(value: Any) -> Any:
 _LISTS: dict[str, tuple[type, str]] = {
     "hidden": (int, "a list of whole numbers"),
     "activation": (str, "a name, or a list of names"),
+    "drop": (str, "the name of a column, or a list of names"),
+    "categorical": (str, "the name of a column, or a list of names"),
 }
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a string"}
 

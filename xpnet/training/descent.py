@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import check_float, check_int
-from ..core.device import CPU, Array, Device, all_true
-from ..data.dataset import HostArray
+from ..core.device import CPU, Array, Device, HostArray, all_true
 from ..nn.gradient_check import central_differences
 from ..optim import Optimizer, Schedule
 from ..optim.schedules import constant

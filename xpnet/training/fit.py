@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..core.device import HostArray
 from ..core.errors import DataError, DivergedError, one_line
 from ..core.interrupts import DeferredInterrupt
 from ..core.rng import permutation
 from ..data.batches import Rows
-from ..data.dataset import HostArray
 from .callbacks import Callback, asks_to_stop
 from .ranks import Exchange
 from .runner import Evaluator, step_table

@@ -14,12 +14,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..core.checks import shown
-from ..core.device import Array, Device, import_cupy, processors
+from ..core.device import Array, Device, HostArray, import_cupy, processors
 from ..core.errors import RankError, one_line
 from ..core.interrupts import ENDINGS
 from ..core.shard import Shard
 from ..data.batches import Rows
-from ..data.dataset import HostArray
 
 Result = TypeVar("Result")
 CHUNK = 2**26  # bytes that a rank sends, or receives, at a time

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import shown
+from ..core.device import HostArray
 from ..core.errors import DataError, one_line
 from ..core.files import write_atomically
-from ..data.dataset import HostArray
 from ..model.model_file import digest_of
 
 FORMAT = 2  # 1 had no update rule and no schedule

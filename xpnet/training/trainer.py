@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import check_int, one_at_a_time, shown
+from ..core.device import HostArray
 from ..core.errors import DivergedError
 from ..core.interrupts import DeferredInterrupt
 from ..data.arrays import check_features, check_pair, check_rows, check_weights
 from ..data.batches import Rows
-from ..data.dataset import HostArray
 from ..model.mlp import MLP
 from .callbacks import Callback, FunctionCallback, OnEpoch, OnStep
 from .checkpoint import Checkpoint

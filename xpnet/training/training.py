@@ -11,11 +11,10 @@ import numpy as np
 
 from ..compile import PRECISIONS
 from ..core.checks import check_int, flag, path_of, shown
-from ..core.device import Array, Device
+from ..core.device import Array, Device, HostArray
 from ..core.errors import DataError, did_you_mean
 from ..core.rng import check_seed, draw_seed
 from ..data.batches import Rows, batch_spans
-from ..data.dataset import HostArray
 from ..model.mlp import MLP, model_of_vectors
 from ..model.model_file import building, description
 from ..nn import Layer, Loss

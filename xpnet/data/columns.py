@@ -1,0 +1,146 @@
+"""Columns of a table: what each holds, and its values as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..core.device import HostArray
+from ..core.errors import DataError, did_you_mean
+from .frames import Frame, arrow, give_memory_back
+
+KINDS = ("number", "truth", "date", "words")
+UNSEEN = -1.0  # the value of a word that is none of a column's levels
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, whose values are float64, NaN where there is a hole.
+
+    Attributes:
+        name: of the column.
+        kind: "number"; "truth", 0 and 1; "date", in seconds since 1970; or "words", by their numbers among the levels.
+        levels: the words that occur, in order; of another kind none.
+    """
+
+    name: str
+    kind: str
+    levels: tuple[str, ...] = ()
+
+    def values(self, column: Any) -> HostArray:
+        """Return the values of an Arrow column, (N,); raise DataError where it is of another kind."""
+        pa = arrow()
+        found = kind_of(self.name, column.type)
+        if found != self.kind and not (self.kind == "words" and found != "date") and not pa.types.is_null(column.type):
+            raise DataError(f"column {self.name!r} holds {_OF_KIND[found]}, where it held {_OF_KIND[self.kind]} before")
+        if self.kind == "words":
+            return self._numbers_of_words(column)
+        if self.kind == "date":
+            column = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+        values: HostArray = column.cast(pa.float64(), safe=False).to_numpy()
+        wrong = np.isinf(values)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise DataError(f"column {self.name!r} must be finite: row {row} is {values[row]}")
+        return values / 1e6 if self.kind == "date" else values
+
+    def _numbers_of_words(self, column: Any) -> HostArray:
+        pa = arrow()
+        import pyarrow.compute as compute
+
+        words = _words(column)
+        found = compute.index_in(words, value_set=pa.array(self.levels, pa.string()))
+        numbers: HostArray = compute.fill_null(found, int(UNSEEN)).to_numpy().astype(np.float64)
+        numbers[compute.is_null(words).to_numpy()] = np.nan
+        return numbers
+
+
+_OF_KIND = {"number": "numbers", "truth": "true and false", "date": "dates", "words": "words"}
+
+
+def kind_of(name: str, dtype: Any) -> str:
+    """Return the kind of an Arrow type; raise DataError for one that is no column of a table."""
+    types = arrow().types
+    if types.is_dictionary(dtype):
+        dtype = dtype.value_type
+    if types.is_boolean(dtype):
+        return "truth"
+    if types.is_integer(dtype) or types.is_floating(dtype) or types.is_decimal(dtype) or types.is_null(dtype):
+        return "number"
+    if types.is_timestamp(dtype) or types.is_date(dtype):
+        return "date"
+    if types.is_string(dtype) or types.is_large_string(dtype) or "string_view" in str(dtype):
+        return "words"
+    raise DataError(f"column {name!r} holds {dtype}, and not numbers, words, dates, or true and false: leave it out")
+
+
+def columns_of(frame: Frame, categorical: Collection[str] = ()) -> tuple[Column, ...]:
+    """Return the columns of a table; those that are `categorical` hold words, whatever they look like.
+
+    Raises DataError for a column that cannot be used, or that is not there.
+    """
+    check_names(frame, categorical, "categorical")
+    return tuple(_column(name, frame.column(name), name in categorical) for name in frame.column_names)
+
+
+def _column(name: str, column: Any, categorical: bool) -> Column:
+    kind = kind_of(name, column.type)
+    if kind != "words" and not categorical:
+        return Column(name, kind)
+    levels = sorted(word for word in _words(column).unique().to_pylist() if word is not None)
+    return Column(name, "words", tuple(levels))
+
+
+def _words(column: Any) -> Any:
+    """Return an Arrow column as words; whole numbers have no decimal point."""
+    pa = arrow()
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_floating(column.type):
+        import pyarrow.compute as compute
+
+        whole = compute.all(compute.equal(compute.floor(column), column)).as_py()
+        column = column.cast(pa.int64(), safe=False) if whole else column
+    return column.cast(pa.string())
+
+
+def values_of(columns: Sequence[Column], frame: Frame) -> HostArray:
+    """Return the values of columns of a table, float64, (N, columns); raise DataError where one is missing."""
+    check_names(frame, [one.name for one in columns], None)
+    values = np.empty((frame.num_rows, len(columns)), order="F")
+    for number, column in enumerate(columns):
+        values[:, number] = column.values(frame.column(column.name))
+        frame = frame.drop_columns([column.name])  # its memory may be free now
+    del frame
+    give_memory_back()
+    return values
+
+
+def check_names(frame: Frame, names: Collection[str], option: str | None) -> None:
+    """Raise DataError where a table lacks a column, which an option names."""
+    missing = [name for name in names if name not in frame.column_names]
+    if missing:
+        named = "" if option is None else f"{option}: "
+        raise DataError(f"{named}there is no column {missing[0]!r}: {did_you_mean(missing[0], frame.column_names)}")
+
+
+def targets_of(column: Any, name: str) -> tuple[HostArray, HostArray]:
+    """Return the targets in an Arrow column, numbers or words, (N,), and where there are some.
+
+    Raises DataError for dates, and for numbers that are not finite.
+    """
+    pa = arrow()
+    kind = kind_of(name, column.type)
+    there: HostArray = column.is_valid().to_numpy(zero_copy_only=False)
+    if kind == "date":
+        raise DataError(f"the target, column {name!r}, holds dates, and must hold numbers or words")
+    if kind in ("words", "truth"):
+        words = _words(column) if kind == "words" else column.cast(pa.string())
+        return np.array(["" if word is None else word for word in words.to_pylist()]), there
+    if pa.types.is_integer(column.type) and there.all():
+        return column.to_numpy(), there
+    values = Column(name, "number").values(column)
+    return values, there & ~np.isnan(values)

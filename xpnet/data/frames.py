@@ -1,0 +1,259 @@
+"""Tables of named columns, as Arrow holds them: read from files, or taken from data frames of Python.
+
+Files are read by pyarrow, of the extra `tables`; of pandas, polars and others, data frames are taken by Arrow's
+protocol, `__arrow_c_stream__`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import ctypes
+import gzip
+import io
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.checks import shown
+from ..core.errors import DataError, one_line
+from .files import MOST_BYTES, open_regular
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".feather", ".arrow", ".npy")
+"""Endings of the files that are read as tables; those of text may be followed by .gz."""
+
+MOST_COLUMNS = 10_000
+HOLES = ("", "?", "-", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None", "none")
+"""Texts that stand for a value that is missing."""
+
+DELIMITERS = ",;\t|"
+SAMPLE = 2**16  # bytes of a text file by which its delimiter is told
+PIECE = 2**25  # bytes of a text file that are read at a time: as a whole, it would take three times its size
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
+
+Frame = Any
+"""A `pyarrow.Table`."""
+
+
+def is_table(path: Path) -> bool:
+    """Whether the name of a file is that of a table."""
+    return path.suffix.lower() in SUFFIXES or (path.suffix.lower() == ".gz" and Path(path.stem).suffix in SUFFIXES[:3])
+
+
+def arrow() -> Any:
+    """Return the module pyarrow; raise DataError where it is missing."""
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise DataError("tables are read by pyarrow, which is missing: pip install 'xpnet[tables]'") from error
+    return pyarrow
+
+
+def give_memory_back() -> None:
+    """Give memory that is free back to the system: Arrow's small blocks leave the C library holding all of a table."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # of glibc alone
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def read_frame(path: Path) -> Frame:
+    """Read the table of a file; raise DataError, naming the file, where it cannot be read or is none.
+
+    Text is UTF-8 (or UTF-16 with a byte-order mark); its delimiter is a comma, a semicolon, a tab or a bar, whichever
+    parts the first lines evenly. Numbers may have a decimal comma where the delimiter is another. A first line of
+    numbers is no header: columns are then called "0", "1", ...
+    """
+    pa, suffix = arrow(), path.suffix.lower()
+    with open_regular(path) as (file, _):
+        try:
+            if suffix == ".npy":
+                frame = _of_array(np.lib.format.read_array(file, allow_pickle=False))
+            elif suffix == ".parquet":
+                from pyarrow import parquet
+
+                frame = parquet.ParquetFile(file).read()
+            elif suffix in (".feather", ".arrow"):
+                from pyarrow import feather
+
+                frame = feather.read_table(file)
+            else:
+                frame = _read_text(path, file)
+        except (DataError, OSError, MemoryError):
+            raise
+        except (pa.ArrowException, ValueError, EOFError) as error:
+            raise DataError(f"{path} cannot be read as a table: {one_line(error)}") from error
+    return checked_frame(frame, str(path))
+
+
+def checked_frame(frame: Frame, source: str) -> Frame:
+    """Return a table; raise DataError where it has no rows, or its columns' names are no names."""
+    names = frame.column_names
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{source} has two columns called {twice[0]!r}: give each a name of its own")
+    if len(names) > MOST_COLUMNS:
+        raise DataError(f"{source} has {len(names)} columns, and at most {MOST_COLUMNS} are read")
+    if not names or not frame.num_rows:
+        raise DataError(f"{source} has no rows")
+    return frame
+
+
+def frame_of(rows: Any) -> Frame | None:
+    """Return a data frame, a mapping of columns, or a list of rows as mappings, as a table; None for anything else.
+
+    Raises DataError for columns that Arrow cannot hold.
+    """
+    named = isinstance(rows, Mapping) or (isinstance(rows, Sequence) and rows and isinstance(rows[0], Mapping))
+    of_pandas = type(rows).__module__.startswith("pandas") and hasattr(rows, "columns")
+    if not (named or of_pandas or hasattr(rows, "__arrow_c_stream__")):
+        return None
+    pa = arrow()
+    try:
+        if isinstance(rows, Mapping):
+            frame = pa.table({str(name): np.asarray(column) for name, column in rows.items()})
+        elif named:
+            frame = pa.Table.from_pylist(list(rows))
+        elif of_pandas:
+            frame = pa.Table.from_pandas(rows, preserve_index=False)
+        else:
+            frame = pa.table(rows)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DataError(f"the data frame cannot be read: {one_line(error)}") from error
+    return checked_frame(frame, "the data frame")
+
+
+def _of_array(array: Any) -> Frame:
+    """Return the columns of an array, called "0", "1", ..."""
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.dtype.kind not in "buifUS":
+        raise ValueError(f"it holds {array.dtype} of shape {array.shape}, and a table has rows and columns")
+    return arrow().table({str(number): array[:, number] for number in range(array.shape[1])})
+
+
+def _read_text(path: Path, file: io.BufferedReader) -> Frame:
+    """Read a table of text; columns that are numbers in one piece and words in another are read again as words."""
+    pa = arrow()
+    start = next(_pieces(path, file), b"").removeprefix(codecs.BOM_UTF8)
+    if not start.strip():
+        raise DataError(f"{path} is empty")
+    text = start[:SAMPLE].decode("utf-8", errors="replace")
+    delimiter = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else _delimiter(text)
+    header = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
+    if len(header) > MOST_COLUMNS:
+        raise DataError(f"{path} has {len(header)} columns, and at most {MOST_COLUMNS} are read")
+    named = not all(map(NUMBER.fullmatch, header))
+    names = header if named else [str(number) for number in range(len(header))]
+    kinds: dict[str, Any] = {}
+    decimal = "."
+    for _ in range(len(names) + 2):
+        file.seek(0)
+        frames = _frames(path, file, names, named, delimiter, kinds, decimal)
+        try:
+            frame = pa.concat_tables(frames, promote_options="permissive")
+        except pa.ArrowTypeError as error:  # numbers in one piece, and words in another
+            mixed = re.search(r"Field (.*) has incompatible types", str(error))
+            if mixed is None or mixed[1] in kinds:
+                raise
+            kinds[mixed[1]] = pa.string()
+            continue
+        if delimiter != "," and decimal == "." and _has_decimal_commas(frame):
+            decimal = ","
+            continue
+        return frame
+    raise DataError(f"{path} cannot be read: its columns change their types again and again")
+
+
+def _frames(
+    path: Path, file: Any, names: list[str], named: bool, delimiter: str, kinds: dict[str, Any], decimal: str
+) -> list[Frame]:
+    """Read the tables of a text file's pieces; the first row of the first one has the names, if the file is `named`."""
+    from pyarrow import csv as reader
+
+    pa, found = arrow(), []
+    for number, piece in enumerate(_pieces(path, file)):
+        try:
+            frame = reader.read_csv(
+                pa.BufferReader(piece),
+                reader.ReadOptions(column_names=names, skip_rows=int(named and number == 0)),
+                reader.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in piece),
+                reader.ConvertOptions(
+                    column_types=kinds, null_values=HOLES, strings_can_be_null=True, decimal_point=decimal
+                ),
+                memory_pool=pa.system_memory_pool(),
+            )
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{path}: {_of_reader(error)}") from error
+        for name in names:
+            if pa.types.is_binary(frame.schema.field(name).type):
+                raise DataError(f"{path} is no text in UTF-8: column {name!r} is not; save it as UTF-8")
+        found.append(frame)
+    return found
+
+
+def _pieces(path: Path, file: Any) -> Iterator[bytes]:
+    """Yield the text of a file in UTF-8, piece by piece, each of whole rows."""
+    magic = file.peek(4)[:4]
+    source = gzip.GzipFile(fileobj=file) if magic.startswith(b"\x1f\x8b") else file
+    first, carry, total = True, b"", 0
+    decoder: Any = None
+    while read := source.read(PIECE):
+        total += len(read)
+        if total > MOST_BYTES:
+            raise DataError(f"{path} holds more than {MOST_BYTES} bytes")
+        if first and read.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            decoder = codecs.getincrementaldecoder("utf-16")()
+        if first and decoder is None:
+            read = read.removeprefix(codecs.BOM_UTF8)
+        first = False
+        carry += read if decoder is None else decoder.decode(read).encode()
+        end = _end_of_rows(carry)
+        if end:
+            yield carry[:end]
+            carry = carry[end:]
+    if carry:
+        yield carry
+
+
+def _end_of_rows(text: bytes) -> int:
+    """Return the end of the last whole row of a text: a line's end with an even number of quotes before it."""
+    end = text.rfind(b"\n") + 1
+    while end and text.count(b'"', 0, end) % 2:
+        end = text.rfind(b"\n", 0, end - 1) + 1
+    return end
+
+
+def _delimiter(text: str) -> str:
+    """Return the delimiter that parts the first lines of a text evenly, into the most columns."""
+    widths = {}
+    for one in DELIMITERS:
+        rows = [len(row) for row in itertools.islice(csv.reader(io.StringIO(text), delimiter=one), 20) if row]
+        widths[one] = (rows[0] if len(set(rows[:-1] or rows)) == 1 else 1) if rows else 1
+    best = max(widths, key=widths.__getitem__)
+    return best if widths[best] > 1 else max(DELIMITERS, key=text.partition("\n")[0].count)
+
+
+def _has_decimal_commas(frame: Frame) -> bool:
+    """Whether a column of words has nothing but numbers with a decimal comma in its first rows, and some of these."""
+    pa = arrow()
+    for column in frame.columns:
+        if pa.types.is_string(column.type):
+            words = [word for word in column.slice(0, 100).to_pylist() if word is not None]
+            commas = [bool(DECIMAL_COMMA.fullmatch(word)) for word in words]
+            if any(commas) and all(c or NUMBER.fullmatch(word) for c, word in zip(commas, words, strict=True)):
+                return True
+    return False
+
+
+def _of_reader(error: Exception) -> str:
+    """Text of an error of the reader, without what is the reader's own."""
+    ragged = re.search(r"Expected (\d+) columns, got (\d+): (.*)", str(error))
+    if ragged:
+        return f"a row has {ragged[2]} columns, and the first one {ragged[1]}: {shown(ragged[3])}"
+    return one_line(error).removeprefix("ArrowInvalid: ")
