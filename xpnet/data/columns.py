@@ -72,7 +72,7 @@ def kind_of(name: str, dtype: Any) -> str:
         return "number"
     if types.is_timestamp(dtype) or types.is_date(dtype):
         return "date"
-    if types.is_string(dtype) or types.is_large_string(dtype) or "string_view" in str(dtype):
+    if types.is_string(dtype) or types.is_large_string(dtype):
         return "words"
     raise DataError(f"column {name!r} holds {dtype}, and not numbers, words, dates, or true and false: leave it out")
 
@@ -119,6 +119,21 @@ def values_of(columns: Sequence[Column], frame: Frame) -> HostArray:
     return values
 
 
+def rows_with_targets_of(frame: Frame, target: str | None, drop: Collection[str] = ()) -> tuple[Frame, HostArray, str]:
+    """Return the rows of a table that have a target, without its column and those to drop; targets, (N,); their name.
+
+    By default the target is the last column. Raises DataError where a column is not there, or all targets are missing.
+    """
+    check_names(frame, drop, "drop")
+    name = next(name for name in reversed(frame.column_names) if name not in drop) if target is None else target
+    check_names(frame, [name], "target")
+    y, there = targets_of(frame.column(name), name)
+    if not there.any():
+        raise DataError(f"no row has a target: column {name!r} is empty")
+    kept = frame.select([one for one in frame.column_names if one not in {name, *drop}])
+    return kept.filter(there), y[there], name
+
+
 def check_names(frame: Frame, names: Collection[str], option: str | None) -> None:
     """Raise DataError where a table lacks a column, which an option names."""
     missing = [name for name in names if name not in frame.column_names]
@@ -128,7 +143,7 @@ def check_names(frame: Frame, names: Collection[str], option: str | None) -> Non
 
 
 def targets_of(column: Any, name: str) -> tuple[HostArray, HostArray]:
-    """Return the targets in an Arrow column, numbers or words, (N,), and where there are some.
+    """Return the targets in an Arrow column, numbers or words, (N,), and which of them are there.
 
     Raises DataError for dates, and for numbers that are not finite.
     """

@@ -35,6 +35,7 @@ HOLES = ("", "?", "-", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null",
 DELIMITERS = ",;\t|"
 SAMPLE = 2**16  # bytes of a text file by which its delimiter is told
 PIECE = 2**25  # bytes of a text file that are read at a time: as a whole, it would take three times its size
+BLOCK = 2**22  # bytes that a thread reads at a time; no row may be longer
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 
@@ -86,22 +87,30 @@ def read_frame(path: Path) -> Frame:
                 frame = _read_text(path, file)
         except (DataError, OSError, MemoryError):
             raise
-        except (pa.ArrowException, ValueError, EOFError) as error:
-            raise DataError(f"{path} cannot be read as a table: {one_line(error)}") from error
+        except (pa.ArrowException, ValueError, EOFError, csv.Error) as error:
+            raise DataError(f"{path} cannot be read as a table: {_of_reader(error)}") from error
     return checked_frame(frame, str(path))
 
 
 def checked_frame(frame: Frame, source: str) -> Frame:
     """Return a table; raise DataError where it has no rows, or its columns' names are no names."""
-    names = frame.column_names
+    _check_columns(frame.column_names, source)
+    if not frame.num_columns or not frame.num_rows:
+        raise DataError(f"{source} has no rows")
+    for number, field in enumerate(frame.schema):
+        if str(field.type) == "string_view":  # of polars, which few of Arrow's functions take
+            words = frame.column(number).cast(arrow().large_string())
+            frame = frame.set_column(number, field.name, words)
+    return frame
+
+
+def _check_columns(names: Sequence[str], source: str) -> None:
+    """Raise DataError for more columns than are read, and for two of one name."""
+    if len(names) > MOST_COLUMNS:
+        raise DataError(f"{source} has more than {MOST_COLUMNS} columns")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"{source} has two columns called {twice[0]!r}: give each a name of its own")
-    if len(names) > MOST_COLUMNS:
-        raise DataError(f"{source} has {len(names)} columns, and at most {MOST_COLUMNS} are read")
-    if not names or not frame.num_rows:
-        raise DataError(f"{source} has no rows")
-    return frame
 
 
 def frame_of(rows: Any) -> Frame | None:
@@ -145,9 +154,10 @@ def _read_text(path: Path, file: io.BufferedReader) -> Frame:
         raise DataError(f"{path} is empty")
     text = start[:SAMPLE].decode("utf-8", errors="replace")
     delimiter = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else _delimiter(text)
-    header = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
-    if len(header) > MOST_COLUMNS:
-        raise DataError(f"{path} has {len(header)} columns, and at most {MOST_COLUMNS} are read")
+    header = next(_rows(text, delimiter), [])
+    if any("\ufffd" in name for name in header):
+        raise DataError(f"{path} is no text in UTF-8: its first line is not; save it as UTF-8")
+    _check_columns(header, str(path))
     named = not all(map(NUMBER.fullmatch, header))
     names = header if named else [str(number) for number in range(len(header))]
     kinds: dict[str, Any] = {}
@@ -181,7 +191,7 @@ def _frames(
         try:
             frame = reader.read_csv(
                 pa.BufferReader(piece),
-                reader.ReadOptions(column_names=names, skip_rows=int(named and number == 0)),
+                reader.ReadOptions(column_names=names, skip_rows=int(named and number == 0), block_size=BLOCK),
                 reader.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in piece),
                 reader.ConvertOptions(
                     column_types=kinds, null_values=HOLES, strings_can_be_null=True, decimal_point=decimal
@@ -233,10 +243,15 @@ def _delimiter(text: str) -> str:
     """Return the delimiter that parts the first lines of a text evenly, into the most columns."""
     widths = {}
     for one in DELIMITERS:
-        rows = [len(row) for row in itertools.islice(csv.reader(io.StringIO(text), delimiter=one), 20) if row]
+        rows = [len(row) for row in itertools.islice(_rows(text, one), 20) if row]
         widths[one] = (rows[0] if len(set(rows[:-1] or rows)) == 1 else 1) if rows else 1
     best = max(widths, key=widths.__getitem__)
     return best if widths[best] > 1 else max(DELIMITERS, key=text.partition("\n")[0].count)
+
+
+def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
+    """Yield the rows at the start of a text."""
+    return csv.reader(io.StringIO(text, newline=None), delimiter=delimiter)
 
 
 def _has_decimal_commas(frame: Frame) -> bool:
@@ -256,4 +271,6 @@ def _of_reader(error: Exception) -> str:
     ragged = re.search(r"Expected (\d+) columns, got (\d+): (.*)", str(error))
     if ragged:
         return f"a row has {ragged[2]} columns, and the first one {ragged[1]}: {shown(ragged[3])}"
-    return one_line(error).removeprefix("ArrowInvalid: ")
+    if "straddling" in str(error):
+        return f"it has a row of more than {BLOCK} bytes (is a quote left open?)"
+    return one_line(error).partition(": ")[2] or one_line(error)

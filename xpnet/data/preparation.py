@@ -133,10 +133,14 @@ class Preparation:
         """Names of the features."""
         return tuple(name for encoding in self.encodings for name in encoding.names)
 
+    @property
+    def columns(self) -> list[Column]:
+        """The columns that have features."""
+        return [encoding.column for encoding in self.encodings]
+
     def features(self, frame: Frame) -> HostArray:
         """Return the features of a table's rows, float32, (N, F); raise DataError where a column does not fit."""
-        columns = [encoding.column for encoding in self.encodings]
-        return self.of_values(columns, values_of(columns, frame))
+        return self.of_values(self.columns, values_of(self.columns, frame))
 
     def of_values(self, columns: Sequence[Column], values: HostArray) -> HostArray:
         """Return the features of rows, float32, (N, F), from the values of columns, as those that were fitted to."""

@@ -166,6 +166,8 @@ def _of_frames(
     by_date = split_by is not None and kind_of(split_by, frames[0].column(split_by).type) == "date"
     apart = {target, weight, *drop, *([] if by_date else [split_by])}
     kept = frames[0].select([name for name in frames[0].column_names if name not in apart])
+    if not kept.num_columns:
+        raise DataError(f"there is no column to learn from beside the target, {target!r}")
     columns = columns_of(kept, [name for name in categorical if name not in apart])
     weights = None if weight is None else values_of(columns_of(frames[0].select([weight])), frames[0])[:, 0]
     alone = len(frames) == 1

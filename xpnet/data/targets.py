@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_text
+from ..core.checks import check_text, shown
 from ..core.device import HostArray
+from ..core.errors import did_you_mean
 from .arrays import is_one_hot
 
 TASKS = ("classification", "multilabel", "regression")
@@ -62,9 +64,28 @@ def encode(parts: Sequence[HostArray], task: str) -> tuple[list[HostArray], tupl
     named = np.strings.decode(y, "utf-8") if y.dtype.kind == "S" else y.astype(np.int64) if y.dtype.kind == "f" else y
     classes, labels = np.unique(named.reshape(-1), return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(f"there is one class alone, {str(classes[0])!r}: nothing is to be learnt")
+        raise ValueError(f"there is one class alone, {shown(str(classes[0]))}: nothing is to be learnt")
     ends = np.cumsum([len(part) for part in parts])[:-1]
     return np.split(labels, ends), tuple(check_text("classes", str(one)) for one in classes)
+
+
+def labels_of_names(y: Any, class_names: Sequence[str], name: str = "y") -> Any:
+    """Return the labels of names of classes, int64, (N,); anything else but strings as it is.
+
+    Raises ValueError for a name that is no class's.
+    """
+    named = np.asarray(y) if isinstance(y, list | tuple) or type(y).__module__.split(".")[0] == "pandas" else y
+    if getattr(getattr(named, "dtype", None), "kind", "") not in "OU" or named.ndim != 1 or not len(named):
+        return y
+    if not all(isinstance(one, str) for one in named.tolist()):
+        return y
+    place = {one: label for label, one in enumerate(class_names)}
+    labels = np.array([place.get(one, -1) for one in named.tolist()], dtype=np.int64)
+    if (labels < 0).any():
+        row = int(np.argmax(labels < 0))
+        hint = did_you_mean(str(named[row]), class_names) if len(class_names) <= MOST_CLASSES else "see class_names"
+        raise ValueError(f"{name} has no such class as {str(named[row])!r} in row {row}: {hint}")
+    return labels
 
 
 def _whole(y: HostArray) -> bool:

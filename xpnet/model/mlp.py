@@ -15,9 +15,11 @@ from ..core.device import Array, Device
 from ..core.errors import did_you_mean
 from ..data.arrays import check_features
 from ..data.batches import Rows, spans
+from ..data.columns import columns_of, rows_with_targets_of, values_of
 from ..data.frames import frame_of
 from ..data.preparation import Preparation
-from ..data.scaling import check_scaling
+from ..data.scaling import check_scaling, standard_scaling
+from ..data.targets import encode, guess_task
 from ..nn import ACTIVATIONS, BatchNorm, Dropout, Layer, Linear, Loss, Sequential
 from ..nn.activations import unit_step
 from ..nn.initializers import suitable
@@ -163,6 +165,51 @@ class MLP:
             ensemble=ensemble,
             preparation=preparation,
         )
+
+    @classmethod
+    def for_table(
+        cls,
+        frame: Any,
+        target: str | None = None,
+        *,
+        hidden: Sequence[int] = (100,),
+        task: str = "auto",
+        drop: Sequence[str] = (),
+        categorical: Sequence[str] = (),
+        **options: Any,
+    ) -> MLP:
+        """Make a model for the rows of a data frame, which `Trainer.fit(frame)` trains.
+
+        Its preparation is fitted to these rows: give it those to train on alone.
+
+        Args:
+            frame: of pandas, polars or Arrow; a mapping of columns, or a list of rows as mappings.
+            target: the column to predict; by default the last one.
+            hidden: units of each hidden layer.
+            task: "classification", "multilabel" or "regression"; "auto" infers it from the targets.
+            drop: columns to leave out.
+            categorical: columns whose numbers are names.
+            options: as for a new model.
+
+        Raises:
+            TypeError: `frame` is no data frame.
+            ValueError: a column cannot be used; the message names it.
+        """
+        table = frame_of(frame)
+        if table is None:
+            raise TypeError(f"frame must be a data frame, and not {shown(frame)}")
+        kept, y, name = rows_with_targets_of(table, target, drop)
+        columns = columns_of(kept, categorical)
+        task = guess_task(y) if task == "auto" else task
+        (t,), class_names = encode([y], task)
+        preparation = Preparation.fit(columns, values_of(columns, kept), t, name)
+        outputs = t.shape[1] if t.ndim == 2 else len(class_names) - (len(class_names) == 2)
+        if task == "regression":
+            shift, scale = standard_scaling(t)
+            options = {"target_shift": shift, "target_scale": scale} | options
+        else:
+            options = {"class_names": class_names} | options
+        return cls([len(preparation.names), *hidden, outputs], task=task, preparation=preparation, **options)
 
     @classmethod
     def of(

@@ -17,7 +17,7 @@ from ..core.errors import did_you_mean
 from ..data.arrays import check_labels, check_targets
 from ..data.class_weights import class_weights
 from ..data.scaling import check_scaling
-from ..data.targets import TASKS
+from ..data.targets import TASKS, labels_of_names
 from ..nn import LOSSES
 from ..nn.losses import Loss, loss_name
 from .metrics import distances, most_probable, r2_of_sums, yes_or_no
@@ -95,12 +95,13 @@ class Classification(LabelTask):
     name = "classification"
 
     def targets(self, y: Any, device: Device, rows: int, dtype: str, name: str = "y") -> HostArray:
-        """Convert labels, or one-hot rows, (N, C), to labels, int64, (N,)."""
+        """Convert labels, names of classes, or one-hot rows, (N, C), to labels, int64, (N,)."""
+        y = labels_of_names(y, self.class_names, name)
         return check_labels(y, device, rows, len(self.class_names), name)
 
     def row_weights(self, class_weight: Any, t: HostArray) -> HostArray:
         """Weight of each row's class."""
-        return class_weights(class_weight, t, len(self.class_names))[t]
+        return class_weights(class_weight, t, self.class_names)[t]
 
     def metric_sum(self, xp: Any, loss: Loss, z: Array, t: Array) -> Array:
         """Number of rows that are right, (...); rows with NaN are not."""

@@ -17,6 +17,9 @@ from ..core.errors import DivergedError
 from ..core.interrupts import DeferredInterrupt
 from ..data.arrays import check_features, check_pair, check_rows, check_weights
 from ..data.batches import Rows
+from ..data.columns import rows_with_targets_of, values_of
+from ..data.frames import frame_of
+from ..data.preparation import Preparation
 from ..model.mlp import MLP
 from .callbacks import Callback, FunctionCallback, OnEpoch, OnStep
 from .checkpoint import Checkpoint
@@ -70,7 +73,7 @@ class Trainer(Training):
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int | None = None,
         steps: int | None = None,
@@ -94,17 +97,19 @@ class Trainer(Training):
         of scaled targets. With replicas, each of these is a list of R numbers.
 
         Args:
-            x: rows as they come, (N, ...): pictures and lists are flattened; the model's scaling is applied.
-            y: labels from 0 to C-1, (N,); of several labels at once, 0 and 1, (N, O); of regression, numbers in their
-                own units, (N, O), or (N,) for one output.
+            x: rows as they come, (N, ...): pictures and lists are flattened; the model's scaling is applied. For a
+                model `for_table`, a data frame, of which rows without a target are left out.
+            y: labels from 0 to C-1, or names of classes, (N,); of several labels at once, 0 and 1, (N, O); of
+                regression, numbers in their own units, (N, O), or (N,) for one output. None where x is a data frame:
+                then they are its column of that name.
             epochs: how many epochs to train for; 1 unless `steps` is given.
             steps: how many steps to train for. The last epoch may end early, and is not taken up again: the next call
                 begins another one.
             sample_weight: a weight per row, (N,) or (R, N).
             class_weight: of classification: "balanced", a mapping from classes to weights, or a weight for each class;
                 multiplies the weights of the rows. (Several labels at once are weighted by their loss.)
-            validation: rows and targets to report on after each epoch, and to stop by.
-            test: rows and targets to report on after each epoch; nothing is chosen by them.
+            validation: rows and targets to report on after each epoch, and to stop by; or a data frame.
+            test: rows and targets, or a data frame, to report on after each epoch; nothing is chosen by them.
             early_stop: number of epochs without a lower validation loss after which training stops. The model is then
                 that of its best epoch, which is in `best_epoch`. Each replica has a best epoch of its own, and stops as
                 it would alone; training goes on until all have.
@@ -127,7 +132,7 @@ class Trainer(Training):
         Warns where the schedule, which counts all of this trainer's steps, has come to its end at a rate of 0.
         """
         given = {"validation": validation, "test": test}
-        pairs = {name: check_pair(name, pair) for name, pair in given.items() if pair is not None}
+        pairs = {name: self._pair(name, pair) for name, pair in given.items() if pair is not None}
         if on_divergence not in ON_DIVERGENCE:
             raise ValueError(f"on_divergence must be {' or '.join(ON_DIVERGENCE)}, not {shown(on_divergence)}")
         functions = {"on_epoch": on_epoch, "on_step": on_step, "on_progress": on_progress}
@@ -168,11 +173,16 @@ class Trainer(Training):
                 self.current = None
         return self.history
 
+    def _pair(self, name: str, given: Any) -> Pair:
+        """Return rows and targets to evaluate; of a data frame, its columns and None."""
+        of_table = self.model.preparation is not None and not isinstance(given, tuple) and frame_of(given) is not None
+        return (given, None) if of_table else check_pair(name, given)
+
     def _prepare(
         self, x: Any, y: Any, w: Any, class_weight: Any, pairs: Mapping[str, Pair]
     ) -> tuple[Rows, dict[str, Rows]]:
         """Check the rows to train on and those held out, and put them on the model's device."""
-        rows = checked_rows(self.model, x, y, w, class_weight)
+        rows = checked_rows(self.model, x, y, w, class_weight, seed=self.seed)
         return rows, {name: checked_rows(self.model, *pair) for name, pair in pairs.items()}
 
     def _check_alike(self, ranks: Ranks, *arguments: Any) -> None:
@@ -239,8 +249,10 @@ class Trainer(Training):
             return runner.plan(order, table, EpochSums.zeros(self.model), len(batches), architecture)
 
 
-def evaluate(model: MLP, x: Any, y: Any, *, communicator: Any = None) -> tuple[Any, Any]:
+def evaluate(model: MLP, x: Any, y: Any = None, *, communicator: Any = None) -> tuple[Any, Any]:
     """Return mean loss and accuracy (of regression, R2) on rows as they come, (N, ...), with their targets.
+
+    Of a data frame, the targets are its column of that name.
 
     They are floats, or lists of R floats; the loss of regression is of scaled targets. A row whose outputs are NaN is
     never right, and makes loss and R2 NaN. Of an ensemble, they are floats, of its joint prediction: cross entropy is
@@ -285,13 +297,34 @@ def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any], but: Collecti
     return models + found
 
 
-def checked_rows(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = None) -> Rows:
-    """Check a user's rows, and put them on the model's device; `Rows` are there already, and y is None."""
+def checked_rows(
+    model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = None, *, seed: int | None = None
+) -> Rows:
+    """Check a user's rows, and put them on the model's device; `Rows` are there already, and y is None.
+
+    With a seed, they are those to train on.
+    """
     if isinstance(x, Rows):
         return x
+    if y is None and model.preparation is not None and (frame := frame_of(x)) is not None:
+        x, y = _of_frame(model, model.preparation, frame, seed)
+    if y is None:
+        raise ValueError("y must be given: None is for a data frame, and a model that was made for_table")
     x = check_features(x, model.device, features=model.in_features, dtype=model.input_dtype)
     check_rows(x)
     return rows_with_targets(model, x, y, w, class_weight)
+
+
+def _of_frame(model: MLP, preparation: Preparation, frame: Any, seed: int | None) -> tuple[HostArray, HostArray]:
+    """Return features and targets of a data frame's rows."""
+    kept, y, _ = rows_with_targets_of(frame, preparation.target)
+    if model.class_names:
+        y = y if y.dtype.kind in "OU" else np.array([str(one) for one in y.tolist()])
+    if seed is None:
+        return preparation.features(kept), y
+    values = values_of(preparation.columns, kept)
+    t = model.task.targets(y, model.device, len(y), model.network.dtype)
+    return preparation.of_training(preparation.columns, values, t, seed), y
 
 
 def rows_with_targets(model: MLP, x: Any, y: Any, w: Any = None, class_weight: Any = None, name: str = "y") -> Rows:
