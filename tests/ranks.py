@@ -33,6 +33,14 @@ CASES = {
     "replicas": {"replicas": 3, "rule": lambda: Momentum([0.05, 0.1, 0.2]), "layers": WHOLE_LAYERS, "epochs": 40},
     "stops early": {"rule": lambda: Adam(0.02), "epochs": 60, "early_stop": 2},
     "few rows in the last batch": {"rows": 605, "batch_size": 100, "compile": False, "epochs": 2},
+    "fewer rows in a batch than ranks": {"rows": 601, "batch_size": 100, "layers": WHOLE_LAYERS, "epochs": 60},
+    "batches of one row": {"rows": 7, "batch_size": 1, "compile": False, "epochs": 2},
+    "weights that are zero on a rank": {
+        "weights": (np.arange(len(X)) > len(X) // 2).astype(float),
+        "compile": False,
+        "epochs": 2,
+    },
+    "bytes on one rank": {"bytes": True, "compile": False, "epochs": 2},
 }
 
 
@@ -55,12 +63,15 @@ def train(case, communicator=None):
     how = {"compile": case.pop("compile", True), "batch_size": case.pop("batch_size", 96)}
     trainer = Trainer(model, rule, seed=5, communicator=communicator, **how)
     weights = case.pop("weights", None)
+    x = part(X[:rows])
+    if case.pop("bytes", False) and rank == 0 and ranks > 1:  # digits are whole numbers
+        x = x.astype(np.uint8)
     held_out = part(HELD_OUT[0]), part(NUMBERS[: len(HELD_OUT[0])] if task == "regression" else HELD_OUT[1])
     case["validation" if "early_stop" in case else "test"] = held_out
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of halved rates
         history = trainer.fit(
-            part(X[:rows]),
+            x,
             part(y[:rows]),
             sample_weight=None if weights is None else part(weights[:rows]),
             **case,
@@ -95,26 +106,26 @@ def halved(communicator):
     return [trainer.epoch, trainer.rate_scale, trainer.model.network.values.tolist()]
 
 
-def one_row_less_than_batches(communicator):
-    """Steps of an epoch whose last batch has one row."""
-    rows = slice(0, 25) if communicator.rank == 0 else slice(0, 24 // (communicator.size - 1))
-    trainer = Trainer(MLP([64, 20, 10]), batch_size=24, communicator=communicator)
-    trainer.fit(X[rows], Y[rows], epochs=1)
-    return trainer.step
-
-
 class Fails(Callback):
-    """An error in a callback, on one rank."""
+    """An error in a method of a callback, on one rank."""
 
-    def __init__(self, fails):
-        self.fails = fails
+    def __init__(self, fails, method="on_epoch"):
+        self.fails, self.method = fails, method
 
     def on_epoch(self, trainer, row):
-        if self.fails and row["epoch"] == 2:
+        if self.fails and row["epoch"] == 2 and self.method == "on_epoch":
+            raise OSError("no room")
+
+    def on_stop(self, trainer):
+        if self.fails and self.method == "on_stop":
+            raise OSError("no room")
+
+    def on_end(self, trainer):
+        if self.fails and self.method == "on_end":
             raise OSError("no room")
 
 
-def failures(communicator):
+def failures(communicator, folder):
     """What each rank raises where one is wrong, and the epochs that the trainer has taken."""
     rank, last = communicator.rank, communicator.rank == communicator.size - 1
     found = {}
@@ -129,7 +140,17 @@ def failures(communicator):
     attempt("rows", x=X[:, :-1] if last else X)
     attempt("rates", rate=0.02 if last else 0.01)
     attempt("epochs", epochs=4 if last else 3)
-    attempt("callback", callbacks=[Fails(last)])
+    for method in ("on_epoch", "on_stop", "on_end"):
+        attempt(method, callbacks=[Fails(last, method)])
+    attempt("checkpoint", callbacks=[Fails(last)], checkpoint=folder / "c.safetensors")
+    found["checkpoint"].append((folder / "c.safetensors").exists())
+    attempt("validation", validation=(X,) if last else (X, Y))
+    attempt("weights", sample_weight=WEIGHTS[rank :: communicator.size] if last else None)
+    attempt("class weights", class_weight={0: 2.0} if last else None)
+    try:
+        evaluate(MLP([64, 20, 10]), X[:, :-1] if last else X, Y, communicator=communicator)
+    except (RankError, ValueError) as error:
+        found["evaluate"] = [type(error).__name__, str(error), 0]
     attempt("a callback of some that stops", callbacks=[Stops()] if last else [])
     return found
 
@@ -147,8 +168,8 @@ def main():
     communicator = MPI.COMM_WORLD
     found = {name: train(case, communicator) for name, case in CASES.items()}
     found["single steps"] = single_steps(communicator)
-    found["halved"], found["steps"] = halved(communicator), one_row_less_than_batches(communicator)
-    every = communicator.gather((found, failures(communicator)))
+    found["halved"] = halved(communicator)
+    every = communicator.gather((found, failures(communicator, Path(sys.argv[1]).parent)))
     if communicator.rank == 0:
         results, errors = zip(*every, strict=True)
         Path(sys.argv[1]).write_text(json.dumps({"results": results, "errors": errors}), encoding="utf-8")

@@ -66,31 +66,39 @@ def test_losses_of_single_steps(on_ranks):
 
 
 def test_ranks_stay_together(on_ranks):
-    """A rate that is halved is halved on all; a last batch of fewer rows than ranks is joined to the one before."""
+    """A rate that is halved is halved on all."""
     first, *others = [result["halved"] for result in on_ranks["results"]]
     assert first[0] == 1
     assert 0.0 < first[1] < 1.0
     assert all(other == first for other in others)
-    assert {result["steps"] for result in on_ranks["results"]} == {2}
 
 
 def test_an_error_on_one_rank_ends_all(on_ranks):
-    """With words that name the rank; none is left waiting."""
+    """With words that name the rank; none is left waiting, and rank 0 has written its checkpoint before any leaves."""
     *others, last = on_ranks["errors"]
     number = len(others)
-    assert last["rows"][:2] == [
-        "ValueError",
-        "x has 63 features in a row, and 64 are wanted: its shape is" + last["rows"][1].partition("its shape is")[2],
-    ]
-    assert last["callback"] == ["OSError", "no room", 2]
-    for other in others:
-        kind, text, _ = other["rows"]
-        assert kind == "RankError"
-        assert text.startswith(f"rank {number} ended the training: ValueError: x has 63 features")
-        assert other["callback"] == ["RankError", f"rank {number} ended the training: OSError: no room", 2]
+    wide = "x has 63 features in a row, and 64 are wanted"
+    expected = {
+        "rows": ("ValueError", wide, 0),
+        "on_epoch": ("OSError", "no room", 2),
+        "on_stop": ("OSError", "no room", 3),
+        "on_end": ("OSError", "no room", 3),
+        "checkpoint": ("OSError", "no room", 2),
+        "validation": ("TypeError", "validation must be a pair of rows and targets", 0),
+        "evaluate": ("ValueError", wide, 0),
+    }
+    for name, (kind, text, epoch) in expected.items():
+        assert last[name][0] == kind, name
+        assert last[name][1].startswith(text), name
+        for other in others:
+            assert other[name][0] == "RankError", name
+            assert other[name][1].startswith(f"rank {number} ended the training: {kind}: {text}"), name
+        assert {error[name][2] for error in on_ranks["errors"]} == {epoch}, name
+    assert all(error["checkpoint"][3] for error in on_ranks["errors"])
     for error in on_ranks["errors"]:
-        assert error["rates"][:2] == ["ValueError", f"rank {number} trains with other optimizer than rank 0"]
-        assert error["epochs"][:2] == ["ValueError", f"rank {number} trains with other arguments of fit than rank 0"]
+        for name, what in (("rates", "optimizer"), ("epochs", "arguments of fit"), ("weights", "arguments of fit")):
+            assert error[name][:2] == ["RankError", f"rank {number} trains with other {what} than rank 0"]
+        assert error["class weights"][:2] == error["epochs"][:2]
         assert "a callback of some that stops" not in error
 
 
@@ -143,7 +151,6 @@ def test_an_ensemble_under_mpiexec():
     ("words", "code", "text"),
     [
         (["--lr", "often"], 2, "argument --lr: 'often' is not a finite number"),
-        (["--batch-size", "1"], 2, "batches of 1 rows cannot be shared by 2 ranks: each needs a row"),
         (["--dataset", "no.npz"], 2, "no.npz cannot be read"),
         (["--resume", "nowhere"], 2, "nowhere holds no run to go on with"),
         (["--lr", "1e30", "--optimizer", "sgd", "--quiet"], 1, "the training loss became nan in epoch 1"),

@@ -185,7 +185,7 @@ def run(command: Callable[[Sequence[str] | None], int], arguments: Sequence[str]
         return 2
     except RankError as error:
         tell(f"error: {error}")
-        return 2 if issubclass(error.kind, (*WRONG, SystemExit)) else 1
+        return 2 if issubclass(error.kind, (*WRONG, SystemExit, TypeError, ValueError)) else 1
     except DivergedError as error:
         tell(f"error: {error}")
     except KeyboardInterrupt as error:

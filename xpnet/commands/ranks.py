@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from ..core.device import Device, get_device, usable_processors
 from ..core.errors import DivergedError
-from ..training.ranks import Ranks, Result
+from ..training.ranks import Ranks
 from . import cli
 
 MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")  # set by mpiexec of Open MPI, MPICH and others
@@ -20,20 +21,28 @@ Command = Callable[[Sequence[str] | None, Ranks | None], int]
 
 
 def under_mpiexec() -> bool:
-    """Whether this process is one of several that mpiexec started."""
-    return any(os.environ.get(name, "1") != "1" for name in MPI_SIZES)
+    """Whether this process is one of several that mpiexec, or a scheduler with PMIx, started."""
+    return any(os.environ.get(name, "1") != "1" for name in MPI_SIZES) or "PMIX_RANK" in os.environ
 
 
 def run(command: Command, arguments: Sequence[str] | None) -> int:
     """Run a command, as `cli.run` does; under mpiexec on all ranks, which all end where one of them fails."""
     if not under_mpiexec():
         return cli.run(lambda words: command(words, None), arguments)
+    # A rank that exits while others start is no failure to mpiexec, and these would wait for it: it dies of Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         from mpi4py import MPI
+
+        ranks = Ranks(MPI.COMM_WORLD)
     except ImportError:
         cli.tell("error: under mpiexec, a command needs mpi4py: pip install 'xpnet[mpi]'")
         return 2
-    ranks, alone = Ranks(MPI.COMM_WORLD), False
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if ranks.count == 1:
+        return cli.run(lambda words: command(words, None), arguments)
+    streams, alone = (sys.stdout, sys.stderr), False
 
     def guarded(words: Sequence[str] | None) -> int:
         nonlocal alone
@@ -45,24 +54,21 @@ def run(command: Command, arguments: Sequence[str] | None) -> int:
         except BaseException as error:
             alone = not (ranks.ended or isinstance(error, DivergedError))  # the others would wait for ever
             if alone and ranks.index:
-                sys.stderr = spoken
+                sys.stdout, sys.stderr = streams
                 print(f"rank {ranks.index}: ", end="", file=sys.stderr)
             raise
 
-    spoken = sys.stderr
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         if ranks.index:
             sys.stdout = sys.stderr = nowhere
-        code = cli.run(guarded, arguments)
-        if alone:
-            spoken.flush()
-            MPI.COMM_WORLD.Abort(code)
+        try:
+            code = cli.run(guarded, arguments)
+        finally:
+            sys.stdout, sys.stderr = streams
+    if alone:
+        sys.stderr.flush()
+        MPI.COMM_WORLD.Abort(code)
     return code
-
-
-def agree(ranks: Ranks | None, function: Callable[[], Result]) -> Result:
-    """Call a function; an error on one rank ends all."""
-    return function() if ranks is None else ranks.agree(function)
 
 
 def device_of_rank(device: Device, requested: str, ranks: Ranks | None) -> Device:

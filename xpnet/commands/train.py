@@ -28,13 +28,13 @@ from ..training.checkpoint import Checkpoint, parse_every
 from ..training.choice import faster_device
 from ..training.compiled_step import CANNOT_TRACE, SWITCHED_OFF
 from ..training.config import read_options
-from ..training.ranks import Ranks
+from ..training.ranks import Ranks, agreed
 from ..training.run_folder import CHANGING, RunFolder, finite, mean_over_members
 from ..training.runner import TOO_FEW
 from ..training.training import HistoryRow, Training
 from . import cli
 from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence, words_of
-from .ranks import agree, device_of_rank, threads_of_rank, witness
+from .ranks import device_of_rank, threads_of_rank, witness
 from .ranks import run as run_on_ranks
 
 MAY_CHANGE = ("device", "data_dir", *CHANGING)  # in a run that is gone on with
@@ -61,7 +61,7 @@ def _main(arguments: Sequence[str] | None, ranks: Ranks | None) -> int:
             _check_unchanged(parser, config, kept)
         return config, options, kept
 
-    return _train(*agree(ranks, read), started, ranks)
+    return _train(*agreed(ranks, read), started, ranks)
 
 
 def _kept_options(parser: cli.Parser, options: argparse.Namespace) -> dict[str, Any] | None:
@@ -120,9 +120,11 @@ def _train(
     started: float,
     ranks: Ranks | None,
 ) -> int:
-    with contextlib.ExitStack() as stack:
-        run = agree(ranks, lambda: _ready(config, options, kept, ranks, stack))
+    with contextlib.ExitStack() as stack, witness(ranks, options.out):
+        run = agreed(ranks, lambda: _ready(config, options, kept, ranks, stack))
         trainer, folder, arguments = run.trainer, run.folder, run.arguments
+        if ranks is not None:
+            _check_data_alike(run, ranks)
         if options.plan or options.plan_for is not None:
             with limit_threads(run.threads):
                 plan = trainer.plan(arguments["x"], None, architecture=options.plan_for)
@@ -130,12 +132,12 @@ def _train(
             return 0
         checkpoint = None if options.out is None else RunFolder(options.out).checkpoint(options.checkpoint_every)
         if kept is None:
-            agree(ranks, lambda: _start(run))
+            agreed(ranks, lambda: _start(run))
         else:
             assert checkpoint is not None
             note = _resume(trainer, checkpoint)
-            agree(ranks, lambda: _go_on(run, kept, note))
-        with limit_threads(run.threads), witness(ranks, options.out):
+            agreed(ranks, lambda: _go_on(run, kept, note))
+        with limit_threads(run.threads):
             _fit(run, arguments | {"checkpoint": checkpoint})
             joint = _joint(trainer, arguments)
 
@@ -143,6 +145,18 @@ def _train(
         result = _result(run.config, run.data, trainer, joint, folder, time.perf_counter() - started)
         print(json.dumps(finite(result)) if options.json else printable(_sentence(result)))
     return 0
+
+
+def _check_data_alike(run: Run, ranks: Ranks) -> None:
+    """Raise DataError on all ranks where one has loaded other data."""
+    prints = ranks.gather(run.loaded.fingerprint())
+    other = next((rank for rank, one in enumerate(prints) if one != prints[0]), None)
+
+    def compare() -> None:
+        if other is not None:
+            raise DataError(f"{run.loaded.source} holds other data on rank {other} than on rank 0")
+
+    ranks.agree(compare)
 
 
 def _ready(
@@ -165,8 +179,9 @@ def _ready(
     loaded = load_data(config, offline=options.offline, quiet=options.quiet)
     if folder is not None and kept is not None:
         folder.check_data(loaded)
-        if "threads" not in options and folder.device_before != device.name:
-            config = replace(config, threads=None)  # a GPU's run counted those of its host
+    count = 1 if ranks is None else ranks.count
+    if kept is not None and "threads" not in options and _folder(options).place_before() != (device.name, count):
+        config = replace(config, threads=None)  # those were a share of another machine
     data = prepare_data(config, loaded)
     if config.device == "auto" and device.index is not None and ranks is None:
         device = _faster(config, data, device, quiet=options.quiet)
@@ -221,7 +236,7 @@ def _go_on(run: Run, kept: dict[str, Any], note: str | None) -> None:
     if config.schedule != "constant" and (config.epochs, config.steps) != (kept.get("epochs"), kept.get("steps")):
         cli.tell(f"the schedule {config.schedule} is from here on that of {total} steps")
     if folder is not None:
-        folder.go_on(config, trainer.history)
+        folder.go_on(config, trainer.history, 1 if run.ranks is None else run.ranks.count)
     last = trainer.history[-1]["step"] if trainer.history else 0
     if trainer.step == last == total:
         cli.tell(f"the run in {path} has ended, after step {trainer.step}")

@@ -41,7 +41,9 @@ class ExecutorError(XpnetError, RuntimeError):
 class RankError(XpnetError, RuntimeError):
     """Another rank has ended the training; the message has its number and its reason, `kind` the type of its error."""
 
-    kind: type[BaseException] = Exception
+    def __init__(self, text: str, kind: type[BaseException] = Exception) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class DeviceMemoryError(XpnetError, MemoryError):

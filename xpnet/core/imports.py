@@ -14,6 +14,9 @@ def exit_interrupted(number: int, frame: object) -> None:
 
     An exception would pass through modules of other projects, some of which take it for a failed import.
     """
+    if "PMI_RANK" in os.environ or "PMIX_RANK" in os.environ:  # to mpiexec, an exit is no reason to end the others
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
     try:
         os.write(2, b"interrupted\n")
     finally:

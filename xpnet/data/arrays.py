@@ -112,6 +112,17 @@ def check_weights(w: Any, device: Device, rows: int, replicas: int | None, name:
 
     They must be finite, not negative, and not all zero.
     """
+    weights = raw_weights(w, device, rows, replicas, name)
+    if not weights.any(axis=-1).all():
+        raise ValueError(f"{name} is zero for every row: nothing would be learnt")
+    # Only their proportions matter; with a mean of 1, none is lost to the range of float32.
+    weights = weights / weights.max(axis=-1, keepdims=True)
+    scaled: HostArray = weights / weights.mean(axis=-1, keepdims=True)
+    return scaled
+
+
+def raw_weights(w: Any, device: Device, rows: int, replicas: int | None, name: str = "sample_weight") -> HostArray:
+    """Convert w to weights that are finite and not negative, float64 on the host, (rows,) or (R, rows)."""
     w = _on_host(_numeric(w, device, name), device)
     shapes = [(rows,)] if replicas is None else [(rows,), (replicas, rows)]
     if w.shape not in shapes:
@@ -120,12 +131,7 @@ def check_weights(w: Any, device: Device, rows: int, replicas: int | None, name:
     wrong = ~(np.isfinite(weights) & (weights >= 0))
     if wrong.any():
         raise ValueError(f"{name} must be finite and not negative: it holds {weights[wrong][0]}")
-    if not weights.any(axis=-1).all():
-        raise ValueError(f"{name} is zero for every row: nothing would be learnt")
-    # Only their proportions matter; with a mean of 1, none is lost to the range of float32.
-    weights = weights / weights.max(axis=-1, keepdims=True)
-    scaled: HostArray = weights / weights.mean(axis=-1, keepdims=True)
-    return scaled
+    return weights
 
 
 def _numeric(x: Any, device: Device, name: str) -> Array:

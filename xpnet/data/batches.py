@@ -75,14 +75,12 @@ def spans(rows: int, size: int, least: int = 1) -> list[slice]:
     return [slice(start, end) for start, end in pairwise([*starts, rows])]
 
 
-def batch_spans(rows: int, batch_size: int, least: int, ranks: int = 1) -> list[slice]:
-    """Return the spans of an epoch's batches; a last one below `least` rows, or `ranks`, is joined to the one before.
+def batch_spans(rows: int, batch_size: int, least: int) -> list[slice]:
+    """Return the spans of an epoch's batches; a last one below `least` rows is joined to the one before.
 
     Raises ValueError where all are below it.
     """
     smallest = min(batch_size, rows)
-    if smallest < ranks:
-        raise ValueError(f"batches of {smallest} rows cannot be shared by {ranks} ranks: each needs a row")
     if smallest < least:
         raise ValueError(f"batches of {smallest} rows are too small: a variance, in batch normalization, needs {least}")
-    return spans(rows, batch_size, max(least, ranks))
+    return spans(rows, batch_size, least)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -86,10 +87,23 @@ def r2(y: Any, predicted: Any) -> float:
     return float(r2_of_sums(((y - predicted) ** 2).sum(axis=0), distances(y)).mean())
 
 
-def distances(y: HostArray) -> HostArray:
+Gather = Callable[[Any], list[Any]]
+"""Returns a value of each rank that has a part of the rows."""
+
+
+def of_one(value: Any) -> list[Any]:
+    """Gather where all rows are here."""
+    return [value]
+
+
+def distances(y: HostArray, gather: Gather = of_one) -> HostArray:
     """Sum of squared distances from the mean of each column, (O,), of targets (N, O): 0 for a constant."""
-    with np.errstate(over="ignore", invalid="ignore"):  # rounding would lift a constant above 0
-        return np.where((y == y[:1]).all(axis=0), 0.0, ((y - y.mean(axis=0)) ** 2).sum(axis=0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        ends = y.min(axis=0, initial=np.inf), y.max(axis=0, initial=-np.inf)
+        counts, sums, lows, highs = zip(*gather((len(y), y.sum(axis=0), *ends)), strict=True)
+        squares = sum(gather(((y - sum(sums) / sum(counts)) ** 2).sum(axis=0)))
+        constant = np.min(lows, axis=0) == np.max(highs, axis=0)  # rounding would lift it above 0
+        return np.where(constant, 0.0, squares)
 
 
 def r2_of_sums(errors: HostArray, distances: HostArray) -> HostArray:

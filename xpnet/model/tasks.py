@@ -20,7 +20,7 @@ from ..data.scaling import check_scaling
 from ..data.targets import TASKS, labels_of_names
 from ..nn import LOSSES
 from ..nn.losses import Loss, loss_name
-from .metrics import distances, most_probable, r2_of_sums, yes_or_no
+from .metrics import Gather, distances, most_probable, of_one, r2_of_sums, yes_or_no
 
 OUTPUTS = ("identity", "sigmoid", "tanh", "softmax", "step")
 """Activations that may follow the last layer."""
@@ -49,8 +49,8 @@ class Task:
         """Contribution of a batch to the metric's sum, (...) or (..., O), from outputs z and targets t."""
         raise NotImplementedError
 
-    def score(self, device: Device, metric_sum: Array, t: Array) -> Any:
-        """Metric, a float or a list of R floats, from the sum over batches with the targets t."""
+    def score(self, device: Device, metric_sum: Array, t: Array, gather: Gather = of_one) -> Any:
+        """Metric, a float or a list of R floats, from the sum over batches with the targets t, of all ranks."""
         raise NotImplementedError
 
     def decode(self, xp: Any, p: Array) -> Array:
@@ -73,9 +73,9 @@ class LabelTask(Task):
     class_names: tuple[str, ...]
     metric = "accuracy"
 
-    def score(self, device: Device, metric_sum: Array, t: Array) -> Any:
+    def score(self, device: Device, metric_sum: Array, t: Array, gather: Gather = of_one) -> Any:
         """Share of rows that are right."""
-        return (device.to_host(metric_sum) / len(t)).tolist()
+        return (device.to_host(metric_sum) / sum(gather(len(t)))).tolist()
 
     def settings(self) -> dict[str, Any]:
         """Arguments task and class_names."""
@@ -166,10 +166,10 @@ class Regression(Task):
         d = loss.output(xp, z) - t
         return (d * d).sum(axis=-2)
 
-    def score(self, device: Device, metric_sum: Array, t: Array) -> Any:
+    def score(self, device: Device, metric_sum: Array, t: Array, gather: Gather = of_one) -> Any:
         """R2, the mean over outputs."""
         t_host = device.to_host(t).astype(np.float64)
-        return r2_of_sums(device.to_host(metric_sum), distances(t_host)).mean(axis=-1).tolist()
+        return r2_of_sums(device.to_host(metric_sum), distances(t_host, gather)).mean(axis=-1).tolist()
 
     def decode(self, xp: Any, p: Array) -> Array:
         """Predictions in the user's units, float64: a shift may be far larger than the scale, or beyond float32."""

@@ -139,11 +139,7 @@ def _fit_arguments(config: Config, data: Dataset, model: MLP, steps: int, ranks:
     def rows(name: str, w: Any = None, class_weight: Any = None) -> Rows:
         x, y = getattr(data, f"x_{name}"), getattr(data, f"y_{name}")
         found = rows_with_targets(model, x.reshape(len(x), -1), y, w, class_weight, f"y_{name}")
-        if ranks is None:
-            return found
-        if len(x) < ranks.count:
-            raise ValueError(f"x_{name} has {len(x)} rows, and each of {ranks.count} ranks needs one")
-        return found.part(ranks.part(slice(0, len(x)))).copied()
+        return found if ranks is None else found.part(ranks.part(slice(0, len(x)))).copied()
 
     with model.device.activate(), np.errstate(all="ignore"):
         return {

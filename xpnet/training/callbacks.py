@@ -29,10 +29,12 @@ class Callback:
     Attributes:
         most_steps: the largest number of steps between two calls of `on_step`; None for some thirty calls a second.
         interruptible: whether Ctrl-C ends a method of this callback at once; else it waits until the method returns.
+        writes_checkpoints: whether it asks for the state of the fit in progress.
     """
 
     most_steps: int | None = None
     interruptible = True
+    writes_checkpoints = False
 
     def on_begin(self, trainer: Training) -> Any:
         """Called before the first step; no step is taken where it returns True."""

@@ -31,6 +31,7 @@ class Checkpoint(Callback):
     """
 
     interruptible = False
+    writes_checkpoints = True
 
     def __init__(self, path: Path | str, every: str | None = None) -> None:
         self.path = path_of(path)

@@ -6,9 +6,9 @@ import contextlib
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -17,14 +17,14 @@ from ..core.errors import DataError, DivergedError, one_line
 from ..core.interrupts import DeferredInterrupt
 from ..core.rng import permutation
 from ..data.batches import Rows
+from ..model.metrics import of_one
 from .callbacks import Callback, asks_to_stop
-from .ranks import Exchange
+from .ranks import Exchange, agreed
 from .runner import Evaluator, step_table
 from .state_file import TrainingState, alike
 from .step import EpochSums
 from .training import HistoryRow, Training
 
-Result = TypeVar("Result")
 MOST_HALVINGS = 10  # of the learning rate, after divergence
 LOOK_SECONDS = 1.0  # between two looks at the loss of an epoch on a GPU, for which it must be waited for
 
@@ -79,12 +79,25 @@ class Fit:
         self._looked = time.monotonic()
 
     def run(self) -> None:
-        """Train."""
+        """Train; with ranks, none returns before the others have ended, too."""
+        if self._ranks is None:
+            self._run()
+            return
+        self._ranks.ended, error = False, None
+        if self._of_any(any(one.writes_checkpoints for one in self._callbacks)):
+            _ = self._data  # which rank 0 alone writes
+        try:
+            self._run()
+        except BaseException as found:
+            if not self._between_steps or type(found).__module__.startswith("mpi4py"):
+                raise  # the others are in the middle of a step, or lost
+            error = found
+        self._ranks.agree(lambda: _raise(error))
+
+    def _run(self) -> None:
         trainer = self._trainer
-        if self._ranks is not None:
-            _ = self._data  # for checkpoints, which rank 0 alone writes
         with contextlib.ExitStack() as ends:
-            self._stopped |= self._of_any(self._agree(lambda: self._begin_callbacks(ends)))
+            self._stopped |= self._of_any(agreed(self._ranks, lambda: self._begin_callbacks(ends)))
             self._good = self._good or trainer.snapshot()
             ends.callback(self._go_back_if_inside)
             try:
@@ -140,7 +153,7 @@ class Fit:
         trainer.epoch, self._within, self._seconds = row["epoch"], 0, 0.0
         trainer.history.append(row)
         self._good, self._between_steps = trainer.snapshot(), True
-        answers = self._agree(lambda: self._tell("on_epoch", row))
+        answers = agreed(self._ranks, lambda: self._tell("on_epoch", row))
         self._stopped = self._of_any(any(map(asks_to_stop, answers)))
         self._check_interrupt()
 
@@ -162,9 +175,10 @@ class Fit:
             if self._looks_diverged():
                 break
             self._check_interrupt()
-            self._agree(lambda: self._tell("on_step"))
+            agreed(self._ranks, lambda: self._tell("on_step"))
         trainer.compiled = self.runner.compiled
-        loss, score = sums.means(model, self._targets_seen(order, batches[: self._within]))
+        gather = of_one if self._ranks is None else self._ranks.gather
+        loss, score = sums.means(model, self._targets_seen(order, batches[: self._within]), gather)
         return {
             "epoch": trainer.epoch + 1,
             "step": trainer.step,
@@ -179,15 +193,15 @@ class Fit:
         order: HostArray = permutation(self._trainer.seed, self._trainer.epoch + 1, self._count)
         if self._exchange is None:
             return order
+        self.runner.release()  # the last epoch's, which would be there twice
         self.runner.use(self._exchange.epoch(order, batches))
         return np.arange(len(self.runner.rows))
 
     def _targets_seen(self, order: Any, batches: Sequence[slice]) -> Any:
-        """Return the targets of the rows of batches, of all ranks."""
+        """Return the targets of the rows of batches, of this rank."""
         if self._ranks is None:
             return self.runner.rows.t.take(order[: batches[-1].stop], axis=0)
-        here = self._ranks.parts(batches)[-1][0].stop
-        return self._ranks.concatenate(self._trainer.model.device.to_host(self.runner.rows.t[:here]))
+        return self.runner.rows.t[: self._ranks.parts(batches)[-1][0].stop]
 
     def _pause(self) -> int | None:
         """Return the largest number of steps between two calls of callbacks, of any rank's; None for no limit."""
@@ -272,10 +286,6 @@ class Fit:
 
     # Agreement of ranks
 
-    def _agree(self, function: Callable[[], Result]) -> Result:
-        """Call a function; an error on one rank is one on all."""
-        return function() if self._ranks is None else self._ranks.agree(function)
-
     def _of_any(self, answer: bool) -> bool:
         """Whether the answer of any rank is yes."""
         return answer if self._ranks is None else any(self._ranks.gather(answer))
@@ -319,8 +329,13 @@ class Fit:
         own = [one for one in self._callbacks if type(one).state is not Callback.state]
         return {f"{type(one).__name__} {number}": one for number, one in enumerate(own)}
 
-    def load(self, state: TrainingState) -> None:
+    def resume(self, state: TrainingState) -> None:
         """Go on from a checkpoint in `run`; raise DataError where it is of a fit with other arguments."""
+        if self._ranks is not None:
+            _ = self._data  # of all ranks
+        agreed(self._ranks, lambda: self._load(state))
+
+    def _load(self, state: TrainingState) -> None:
         numbers, rows, named = state.numbers["fit"], self._count, self._named()
         taken = state.numbers["step"] - numbers["begin"]
         if rows != numbers["rows"]:
@@ -358,3 +373,8 @@ class Fit:
         if good:
             kept = {name.removeprefix("good "): to_device(state.arrays[name]) for name in good}
             self._good = kept, self._trainer.step - self._within, self._trainer.epoch
+
+
+def _raise(error: BaseException | None) -> None:
+    if error is not None:
+        raise error

@@ -38,7 +38,7 @@ class Ranks:
     Attributes:
         index, count: this rank's number, and how many there are.
         number: this rank's among those of its machine.
-        beside: how many ranks share a processor with this one, itself among them.
+        beside: how many ranks divide this one's processors, itself among them.
         ended: whether an error has been raised on all ranks, so that none waits for another.
     """
 
@@ -112,8 +112,7 @@ class Ranks:
         failed = [rank for rank, failure in enumerate(failures) if failure is not None]
         if error is None and failed:
             kind, text = failures[failed[0]]
-            error = RankError(f"rank {failed[0]} ended the training: {text}")
-            error.kind = kind
+            error = RankError(f"rank {failed[0]} ended the training: {text}", kind)
             if issubclass(kind, KeyboardInterrupt):
                 error = kind()
         agreed: Result = self._result(result, error)
@@ -169,6 +168,11 @@ def ranks_of(communicator: Any) -> Ranks | None:
     """Return the ranks of a communicator; None where there is none, or one of a single process."""
     ranks = communicator if communicator is None or isinstance(communicator, Ranks) else Ranks(communicator)
     return None if ranks is None or ranks.count == 1 else ranks
+
+
+def agreed(ranks: Ranks | None, function: Callable[[], Result]) -> Result:
+    """Call a function; an error on one rank ends all."""
+    return function() if ranks is None else ranks.agree(function)
 
 
 class Exchange:

@@ -17,7 +17,7 @@ from .. import __version__
 from ..compile import why_not_compiled
 from ..compile.cpu.compiler import compiler
 from ..core.device import CPU, Device, blas_kernels, cupy_distributions, gpu_properties, processor_name
-from ..core.errors import DataError
+from ..core.errors import DataError, one_line
 from ..core.files import Lock, disk_is_full, try_writing, write_atomically
 from ..data import Dataset
 from ..model.mlp import MLP
@@ -123,18 +123,21 @@ class RunFolder:
         if not isinstance(kept, dict) or kept.get("sha256") != data.fingerprint():
             raise DataError(f"the data from {data.source} are not those of the run in {self.path}")
 
-    @property
-    def device_before(self) -> str:
-        """Name of the device that the run to resume was on."""
-        return str(self._config.get("device"))
+    def place_before(self) -> tuple[Any, Any]:
+        """Name of the device of the run to resume, and its number of ranks; raise `DataError` without config.json."""
+        try:
+            config = json.loads(self.config_path.read_bytes())
+            return config["device"], config.get("ranks", 1)
+        except (OSError, LookupError, TypeError, ValueError) as error:
+            raise DataError(f"{self.config_path} cannot be read: {one_line(error)}") from error
 
-    def go_on(self, config: Config, history: list[dict[str, Any]]) -> None:
+    def go_on(self, config: Config, history: list[dict[str, Any]], ranks: int = 1) -> None:
         """Write the history up to a checkpoint, and into config.json the options that may change."""
         lines = [json.dumps(finite(mean_over_members(row))) + "\n" for row in history]
         write_atomically(self.path / FILES[1], "".join(lines))
         options = self._config["options"] | {name: getattr(config, name) for name in CHANGING}
-        if options != self._config["options"]:
-            self._config["options"] = options
+        if (options, ranks) != (self._config["options"], self._config.get("ranks", 1)):
+            self._config |= {"options": options, "ranks": ranks}
             self._write_config()
 
     def add(self, row: Mapping[str, Any]) -> None:

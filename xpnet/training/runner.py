@@ -141,6 +141,8 @@ class StepRunner:
         sizes = Counter(batch.stop - batch.start for batch in batches)
         taken = done > 0
         compiled = {size: self._count(size, 0 if taken else count, len(batches)) for size, count in sizes.items()}
+        if self._ranks is not None:  # of a smaller batch, some ranks have no row, and nothing to compile
+            compiled = {size: found and size >= self._ranks.count for size, found in compiled.items()}
         if self.compiled is True and not any(compiled.values()) and not self._executables:
             size = batches[0].stop - batches[0].start
             self.compiled = f"{TOO_FEW}: it pays from {break_even_steps(self.model, size)} steps of {size} rows"
@@ -170,17 +172,21 @@ class StepRunner:
             yield count
 
     def plan(
-        self, order: Array, table: State, sums: EpochSums, steps_per_call: int, architecture: int | None = None
+        self, batch: slice, table: State, sums: EpochSums, steps_per_call: int, architecture: int | None = None
     ) -> str:
-        """Return the plan of a step on the rows `order` in words, or the reason why there is none.
+        """Return the plan of a step on a batch in words, of this rank, or the reason why there is none.
 
         With an architecture, it is the plan for such a GPU, wherever the model is.
         """
-        if architecture is not None:
-            arrays = self._arrays(order, table_row(table, 0), sums)
-            step = traceable_training_step(self.model, self.optimizer, arrays)
-            return plan_for(architecture, step, arrays.flatten(), arrays.gathered, arrays.per_step)
-        executable = self._executable(len(order), order, table_row(table, 0), sums, steps_per_call)
+        part, shard = (batch, WHOLE) if self._ranks is None else self._ranks.parts([batch])[0]
+        order = self.model.device.asarray(np.arange(part.stop - part.start))
+        with self.model.network.use_shard(shard):
+            if architecture is not None:
+                arrays = self._arrays(order, table_row(table, 0), sums)
+                step = traceable_training_step(self.model, self.optimizer, arrays)
+                return plan_for(architecture, step, arrays.flatten(), arrays.gathered, arrays.per_step)
+            size = batch.stop - batch.start
+            executable = self._executable(size, order, table_row(table, 0), sums, steps_per_call)
         self._warn_of_failures()
         return str(executable) if self.compiled is True else f"steps are not compiled: {self.compiled}"
 
@@ -276,12 +282,11 @@ class Evaluator:
         pieces = spans(len(self._rows), EVALUATION_ROWS)
         for size, alike in groupby(pieces, lambda piece: piece.stop - piece.start):
             self._add(list(alike), size, sums)
-        t = self._rows.t
-        if self._ranks is not None:
-            for array in sums.arrays().values():
-                array[...] = self._ranks.sum(array)
-            t = self._ranks.concatenate(self._model.device.to_host(t))
-        return sums.means(self._model, t)
+        if self._ranks is None:
+            return sums.means(self._model, self._rows.t)
+        for array in sums.arrays().values():
+            array[...] = self._ranks.sum(array)
+        return sums.means(self._model, self._rows.t, self._ranks.gather)
 
     def _add(self, pieces: list[slice], size: int, sums: EpochSums) -> None:
         """Add neighbouring pieces of one size."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.device import Array
 from ..data.batches import Rows
+from ..model.metrics import Gather, of_one
 from ..model.mlp import MLP
 from ..optim import Optimizer, State
 
@@ -85,11 +86,11 @@ class EpochSums:
         """Return the sums by name."""
         return {name: array for name, array in vars(self).items() if array is not None}
 
-    def means(self, model: MLP, t: Array) -> tuple[Any, Any]:
-        """Return mean loss and metric over the rows with targets t, as floats or lists of R.
+    def means(self, model: MLP, t: Array, gather: Gather = of_one) -> tuple[Any, Any]:
+        """Return mean loss and metric over the rows with targets t, of all ranks, as floats or lists of R.
 
         It blocks until the GPU is done.
         """
         loss, weight = (model.device.to_host(a) for a in (self.loss, self.weight))
         with np.errstate(invalid="ignore"):
-            return (loss / weight).tolist(), model.task.score(model.device, self.metric_sum, t)
+            return (loss / weight).tolist(), model.task.score(model.device, self.metric_sum, t, gather)

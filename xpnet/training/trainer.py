@@ -13,9 +13,9 @@ import numpy as np
 
 from ..core.checks import check_int, one_at_a_time, shown
 from ..core.device import HostArray
-from ..core.errors import DivergedError
+from ..core.errors import DivergedError, RankError
 from ..core.interrupts import DeferredInterrupt
-from ..data.arrays import check_features, check_pair, check_rows, check_weights
+from ..data.arrays import check_features, check_pair, check_rows, check_weights, raw_weights
 from ..data.batches import Rows
 from ..data.columns import rows_with_targets_of, values_of
 from ..data.frames import frame_of
@@ -25,7 +25,7 @@ from .callbacks import Callback, FunctionCallback, OnEpoch, OnStep
 from .checkpoint import Checkpoint
 from .early_stopping import EarlyStopping
 from .fit import Fit
-from .ranks import Ranks, ranks_of
+from .ranks import Ranks, agreed, ranks_of
 from .runner import Evaluator, step_table
 from .state_file import as_json
 from .step import EpochSums
@@ -131,15 +131,19 @@ class Trainer(Training):
 
         Warns where the schedule, which counts all of this trainer's steps, has come to its end at a rate of 0.
         """
-        given = {"validation": validation, "test": test}
-        pairs = {name: self._pair(name, pair) for name, pair in given.items() if pair is not None}
-        if on_divergence not in ON_DIVERGENCE:
-            raise ValueError(f"on_divergence must be {' or '.join(ON_DIVERGENCE)}, not {shown(on_divergence)}")
-        functions = {"on_epoch": on_epoch, "on_step": on_step, "on_progress": on_progress}
-        written = self.ranks is None or self.ranks.index == 0
-        called = _all_callbacks(early_stop, functions, callbacks, checkpoint if written else None)
-        if early_stop is not None and validation is None:
-            raise ValueError("early_stop needs validation data to watch")
+        ranks, functions = self.ranks, {"on_epoch": on_epoch, "on_step": on_step, "on_progress": on_progress}
+
+        def checked() -> tuple[dict[str, Pair], list[Callback]]:
+            given = {"validation": validation, "test": test}
+            pairs = {name: self._pair(name, pair) for name, pair in given.items() if pair is not None}
+            if on_divergence not in ON_DIVERGENCE:
+                raise ValueError(f"on_divergence must be {' or '.join(ON_DIVERGENCE)}, not {shown(on_divergence)}")
+            if early_stop is not None and validation is None:
+                raise ValueError("early_stop needs validation data to watch")
+            written = checkpoint if ranks is None or ranks.index == 0 else None
+            return pairs, _all_callbacks(early_stop, functions, callbacks, written)
+
+        pairs, called = agreed(ranks, checked)
         interrupt = DeferredInterrupt()
         with (
             interrupt,
@@ -148,21 +152,25 @@ class Trainer(Training):
             one_at_a_time(self.model.running, "the model"),
         ):
             # Nothing is half done yet, and converting x may take long.
-            prepare = partial(interrupt.call, self._prepare, x, y, sample_weight, class_weight, pairs)
-            if self.ranks is None:
-                rows, held_out = prepare()
-                count = len(rows)
-            else:
-                rows, held_out = self.ranks.agree(prepare)
-                count = sum(self.ranks.gather(len(rows)))
-                self._check_alike(self.ranks, epochs, steps, early_stop, on_divergence, list(pairs))
+            weights = (sample_weight, class_weight) if ranks is None else (None, None)
+            prepare = partial(interrupt.call, self._prepare, x, y, *weights, pairs)
+            rows, held_out = agreed(ranks, prepare)
+            count = len(rows)
+            if ranks is not None:
+                weighted = sample_weight is not None
+                arguments = epochs, steps, early_stop, on_divergence, list(pairs), class_weight, weighted
+                self._check_alike(ranks, *arguments)
+                ranks.share(list(self.arrays().values()), self.model.device)
+                count = sum(ranks.gather(len(rows)))
+                rows, *others = (self._of_one_type(ranks, one) for one in (rows, *held_out.values()))
+                held_out = dict(zip(held_out, others, strict=True))
                 if not isinstance(x, Rows):
-                    rows = self._weighted_on_ranks(self.ranks, rows, sample_weight, class_weight)
+                    rows = self._weighted_on_ranks(ranks, rows, sample_weight, class_weight)
             total = _total_steps(self.steps_in_epoch(count), epochs, steps)
             self.best_epoch = None
             fit = Fit(self, rows, held_out, total, called, interrupt, lower=on_divergence == "lower")
             if self._resumed is not None:
-                fit.load(self._resumed)
+                fit.resume(self._resumed)
                 self._resumed = None
             self.current = fit
             try:
@@ -185,29 +193,35 @@ class Trainer(Training):
         rows = checked_rows(self.model, x, y, w, class_weight, seed=self.seed)
         return rows, {name: checked_rows(self.model, *pair) for name, pair in pairs.items()}
 
+    def _of_one_type(self, ranks: Ranks, rows: Rows) -> Rows:
+        """Return rows whose inputs are of the network's type, unless those of all ranks are bytes."""
+        if len(set(ranks.gather(rows.x.dtype.str))) == 1:
+            return rows
+        return replace(rows, x=rows.x.astype(self.model.network.dtype))
+
     def _check_alike(self, ranks: Ranks, *arguments: Any) -> None:
-        """Raise ValueError where another rank trains otherwise; give all the weights and the state of rank 0."""
+        """Raise RankError where another rank trains otherwise."""
         ours = self.identity() | {"kind of device": "cpu" if self.model.device.index is None else "cuda"}
         every = ranks.gather(json.loads(json.dumps([ours, *arguments], default=as_json)))
         for rank, (theirs, *others) in enumerate(every):
             differing = _differing(every[0][0], theirs, ()) + ["arguments of fit"] * (others != every[0][1:])
             if differing:
                 ranks.ended = True
-                raise ValueError(f"rank {rank} trains with other {', '.join(differing)} than rank 0")
-        ranks.share(list(self.arrays().values()), self.model.device)
+                raise RankError(f"rank {rank} trains with other {', '.join(differing)} than rank 0", ValueError)
 
     def _weighted_on_ranks(self, ranks: Ranks, rows: Rows, w: Any, class_weight: Any) -> Rows:
         """Return rows with weights as one process would give them: of the labels and weights of all ranks."""
         model, counts = self.model, ranks.gather(len(rows))
         if w is None and class_weight is None:
             return rows
-        given = None if w is None else ranks.concatenate(np.asarray(w, dtype=np.float64).T).T
+        own = ranks.agree(lambda: None if w is None else raw_weights(w, model.device, len(rows), model.replicas))
+        given = None if own is None else ranks.concatenate(own.T).T
         labels = ranks.concatenate(model.device.to_host(rows.t))
         weights = ranks.agree(lambda: weights_of(model, labels, given, class_weight))
         assert weights is not None
         first = sum(counts[: ranks.index])
-        own = np.ascontiguousarray(weights[..., first : first + len(rows)])
-        return replace(rows, w=model.device.asarray(own, dtype=model.network.dtype))
+        mine = np.ascontiguousarray(weights[..., first : first + len(rows)])
+        return replace(rows, w=model.device.asarray(mine, dtype=model.network.dtype))
 
     def resume(self, checkpoint: Checkpoint | Path | str) -> str | None:
         """Go on from the last checkpoint, in the next `fit`; return a note where it is the one before the last.
@@ -222,10 +236,14 @@ class Trainer(Training):
         checkpoint = _as_checkpoint(checkpoint)
         state, note = checkpoint.read() if self.ranks is None else self.ranks.first(checkpoint.read)
         theirs, ours = state.numbers["trainer"], json.loads(json.dumps(self.identity(), default=as_json))
-        differing = _differing(ours, theirs, MAY_DIFFER)
-        if differing:
-            raise ValueError(f"{checkpoint.path} is of a training with another {', '.join(differing)}")
-        self.take(checkpoint.path, state)
+
+        def take() -> None:
+            differing = _differing(ours, theirs, MAY_DIFFER)
+            if differing:
+                raise ValueError(f"{checkpoint.path} is of a training with another {', '.join(differing)}")
+            self.take(checkpoint.path, state)
+
+        agreed(self.ranks, take)
         return note
 
     def plan(
@@ -242,11 +260,10 @@ class Trainer(Training):
         """
         with self.model.device.activate(), np.errstate(all="ignore"):
             rows = checked_rows(self.model, x, y, sample_weight, class_weight)
-            batches = self.batches(len(rows))
-            order = self.model.device.asarray(np.arange(batches[0].stop))
+            batches = self.batches(len(rows) if self.ranks is None else sum(self.ranks.gather(len(rows))))
             table = step_table(self.model.network, self.optimizer, self.schedule, self.step, 1)
             runner = self.runner(rows)
-            return runner.plan(order, table, EpochSums.zeros(self.model), len(batches), architecture)
+            return runner.plan(batches[0], table, EpochSums.zeros(self.model), len(batches), architecture)
 
 
 def evaluate(model: MLP, x: Any, y: Any = None, *, communicator: Any = None) -> tuple[Any, Any]:
@@ -260,7 +277,8 @@ def evaluate(model: MLP, x: Any, y: Any = None, *, communicator: Any = None) -> 
     of the rows.
     """
     with checked_model(model).device.activate(), np.errstate(all="ignore"):
-        rows, ranks = checked_rows(model, x, y), ranks_of(communicator)
+        ranks = ranks_of(communicator)
+        rows = agreed(ranks, lambda: checked_rows(model, x, y))
         return Evaluator(model, rows, compiled=False, joint=model.ensemble, ranks=ranks).means()
 
 

@@ -106,8 +106,7 @@ class Training:
 
     def batches(self, rows: int) -> list[slice]:
         """Return the spans of an epoch's batches."""
-        ranks = 1 if self.ranks is None else self.ranks.count
-        return batch_spans(rows, self.batch_size, self.model.network.least_rows, ranks)
+        return batch_spans(rows, self.batch_size, self.model.network.least_rows)
 
     def learning_rate(self, taken: int) -> float | list[float]:
         """Return the learning rate (of each replica) of the step after `taken` steps."""
