@@ -11,8 +11,6 @@ True
 (360, 10)
 """
 
-__version__ = "0.1.0"
-
 from .core import imports as _imports  # noqa: F401 (first, since it is for the others)
 from .core.device import Device, get_device
 from .core.errors import (
@@ -24,6 +22,7 @@ from .core.errors import (
     ModelFileError,
     XpnetError,
 )
+from .core.version import __version__ as __version__
 from .data import (
     Dataset,
     load_digits,
