@@ -41,6 +41,7 @@ names bench "$run" bench/peers/race.py --picture "$work/race.png"
 names dask "$run" -m xpnet.search --dataset digits --dask tcp://127.0.0.1:9
 names mpi env PMI_SIZE=2 "$run" -m xpnet.search --dataset digits
 names mpi env PMI_SIZE=2 "$run" -m xpnet.train --dataset digits
+names onnx "$run" -m xpnet.export "$work/run" "$work/run.onnx"
 names docs env PYTHON="$run" scripts/build_docs.sh
 
 with fast
@@ -57,6 +58,10 @@ with sklearn
 from sklearn.datasets import load_iris
 from xpnet.sklearn import MLPClassifier
 print(MLPClassifier(max_iter=1000, random_state=0).fit(*load_iris(return_X_y=True)))"
+
+with onnx
+train --out "$work/exported"
+"$run" -m xpnet.export "$work/exported" "$work/exported.onnx"
 
 with bench
 "$run" bench/peers/estimators.py --problems "table of 50,000 x 30, float64" --rounds 1 --epochs 1

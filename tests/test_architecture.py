@@ -29,7 +29,7 @@ FLOORS = [
     {"training", "plots"},
     {"search"},
     {"commands"},
-    {"train", "predict", "doctor", "lab", "tutorial", "sklearn", "__main__"},
+    {"train", "predict", "export", "doctor", "lab", "tutorial", "sklearn", "__main__"},
 ]
 HEAVY = {
     "cupy",
@@ -44,6 +44,7 @@ HEAVY = {
     "llvmlite",
     "platformdirs",
     "scipy",
+    "onnx",
 }
 
 

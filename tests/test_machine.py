@@ -308,7 +308,14 @@ class Finder:
 
 sys.meta_path.insert(0, Finder)
 """
-COMMANDS = {"xpnet.train": (), "xpnet.predict": (), "xpnet.doctor": (), "xpnet": ("train",), "xpnet.lab": ("rates",)}
+COMMANDS = {
+    "xpnet.train": (),
+    "xpnet.predict": (),
+    "xpnet.export": (),
+    "xpnet.doctor": (),
+    "xpnet": ("train",),
+    "xpnet.lab": ("rates",),
+}
 
 
 @posix

@@ -96,6 +96,19 @@ def add_device_options(add: Callable[..., object], default: str = "auto") -> Non
     add("--require-device", action="store_true", default=False, help="fail, rather than fall back to the CPU")
 
 
+def model_file(path: Path) -> Path:
+    """Path of a model: the file itself, or that of a run's folder."""
+    # os.path.isdir, because Path.is_dir raises without permission; load reports it.
+    return path / "model.safetensors" if os.path.isdir(path) else path  # noqa: PTH112
+
+
+def can_write(path: Path) -> bool:
+    """Whether a file can be written, as far as its path and its folder tell."""
+    # os.path.isdir, because Path.is_dir raises without permission.
+    folder = path.parent
+    return not os.path.isdir(path) and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)  # noqa: PTH112
+
+
 def tell(message: object) -> None:
     """Print one line on stderr; a run goes on where stderr was closed."""
     with contextlib.suppress(OSError):

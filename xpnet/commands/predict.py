@@ -6,7 +6,6 @@ import argparse
 import importlib.util
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -47,12 +46,11 @@ def _main(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(arguments)
     if options.mistakes is not None and options.labels is None:
         parser.error("--mistakes needs --labels: without them there are none")
-    if options.mistakes is not None and not _can_write(options.mistakes):
+    if options.mistakes is not None and not cli.can_write(options.mistakes):
         text = "it must be a file, in a folder that is there and can be written"
         parser.error(f"--mistakes {options.mistakes} cannot be written: {text}")
     device = cli.choose_device(options.device, require=options.require_device)
-    # os.path.isdir, because Path.is_dir raises without permission; load reports it.
-    path = options.model / "model.safetensors" if os.path.isdir(options.model) else options.model  # noqa: PTH112
+    path = cli.model_file(options.model)
     model = MLP.load(path, device=device)
     cli.tell_of_diverged(model)
     size = None if options.mistakes is None else _mistakes_size(options.mistakes, model)
@@ -82,13 +80,6 @@ def _main(arguments: Sequence[str] | None) -> int:
         pictures = [np.asarray(row).reshape(size) for part in rows for row in part]
         _draw_mistakes(options.mistakes, pictures, targets, predictions, model.class_names)
     return 0
-
-
-def _can_write(path: Path) -> bool:
-    """Whether a file can be written, as far as its path and its folder tell."""
-    # os.path.isdir, because Path.is_dir raises without permission.
-    folder = path.parent
-    return not os.path.isdir(path) and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)  # noqa: PTH112
 
 
 Answers = Iterator[tuple[dict[str, Any], str]]

@@ -13,6 +13,7 @@ import numpy as np
 from ..core.checks import check_floats, check_int, elements, flag, float_type, path_of, shown
 from ..core.device import Array, Device
 from ..core.errors import did_you_mean
+from ..core.files import write_atomically
 from ..data.arrays import check_features
 from ..data.batches import Rows, spans
 from ..data.columns import columns_of, rows_with_targets_of, values_of
@@ -33,6 +34,7 @@ from .model_file import (
     tensors_in,
     write_model_file,
 )
+from .onnx_file import onnx_model
 from .tasks import choose_loss, make_task
 
 PREDICT_ROWS = 1024  # rows per piece of a long prediction: enough to fill a device, little memory
@@ -406,6 +408,24 @@ class MLP:
             replica: write only this replica, as a single model.
         """
         write_model_file(path_of(path), self.network, self.loss, self.settings(), replica=replica)
+
+    def to_onnx(self, path: Path | str, *, replica: int | None = None) -> None:
+        """Write the model to an ONNX file (opset 13), which onnxruntime and other runtimes predict with.
+
+        Its input is `input`, (N, *input_shape): rows as `predict` takes them, float32, or float64 where the model is of
+        that type, or has a shift or scale per feature. Its outputs are what `predict` returns: `probabilities`, (N, C),
+        after `label`, the number of the most probable class, int64, (N,), -1 where there is none; or `predictions`,
+        float64, (N, O), of a regression. The metadata has `class_names`, as JSON. Needs the extra `onnx`.
+
+        Args:
+            path: the file; it is replaced as a whole, or not at all.
+            replica: write only this replica; required for replicas that are no ensemble.
+
+        Raises:
+            ValueError: a layer, or the output function of a loss, is not xpnet's, or there are 2 GiB of weights.
+        """
+        path = path_of(path)
+        write_atomically(path, onnx_model(self, replica=replica).SerializeToString())
 
     @classmethod
     def load(

@@ -15,9 +15,11 @@ from sklearn.utils.validation import check_is_fitted
 from ..core.checks import check_float, check_int, flag, path_of
 from ..core.device import Device, get_device
 from ..core.errors import ModelFileError
+from ..core.files import write_atomically
 from ..core.rng import check_seed
 from ..model.mlp import MLP, build_model
 from ..model.model_file import STATE, building, read_model_file, write_model_file
+from ..model.onnx_file import onnx_model
 from ..nn import ACTIVATIONS, BatchNorm
 from ..training.state_file import alike
 from .base import BaseMLP
@@ -59,15 +61,7 @@ class ExchangeMixin(BaseMLP):
         check_is_fitted(self)
         path = path_of(path)
         state = self._optimizer_state() if flag("optimizer_state", optimizer_state) else None
-        model = self._model
-        loss = model.loss.settings()["loss"]  # without the factor
-        plain = MLP.of(
-            model.network,
-            task=model.task.name,
-            loss="poisson" if isinstance(loss, PoissonDeviance) else loss,
-            class_names=model.class_names or None,
-            ensemble=model.ensemble,
-        )
+        plain = self._plain_model()
         about: dict[str, Any] = {
             "class": type(self).__name__,
             "parameters": _plain_items(self.get_params(deep=False) | {"device": object()}),
@@ -88,6 +82,38 @@ class ExchangeMixin(BaseMLP):
             about["optimizer"] = {name: state.pop(name) for name in NUMBERS}
         use = plain.settings() | {"estimator": about}
         write_model_file(path, plain.network, plain.loss, use, optimizer_state=state)
+
+    def to_onnx(self, path: Path | str) -> None:
+        """Write the fitted estimator to an ONNX file, as `xpnet.MLP.to_onnx` does; it needs no skl2onnx.
+
+        The input `input` is (N, I), of the type that the network computes in: float32 after a fit on float32 rows, else
+        float64. A classifier's outputs are `label`, (N,), what `predict` returns (0 and 1 for booleans), and
+        `probabilities`, (N, C), what `predict_proba` returns; of several labels at once, `probabilities` alone. A
+        regressor's is `predictions`, (N, O), float64. Where outputs are not finite, `label` is the empty string, NaN,
+        or -1 (one below the least class, where that is less).
+
+        Args:
+            path: the file; it is replaced as a whole, or not at all.
+
+        Raises:
+            ValueError: classes are neither numbers nor strings, or there are 2 GiB of weights.
+        """
+        check_is_fitted(self)
+        path = path_of(path)
+        made = onnx_model(self._plain_model(), classes=getattr(self, "classes_", None))
+        write_atomically(path, made.SerializeToString())
+
+    def _plain_model(self) -> MLP:
+        """The model with a loss of xpnet's own, over the same network."""
+        model = self._model
+        loss = model.loss.settings()["loss"]  # without the factor
+        return MLP.of(
+            model.network,
+            task=model.task.name,
+            loss="poisson" if isinstance(loss, PoissonDeviance) else loss,
+            class_names=model.class_names or None,
+            ensemble=model.ensemble,
+        )
 
     def _optimizer_state(self) -> dict[str, Any]:
         """Arrays of the update rule, and its numbers."""
