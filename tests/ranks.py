@@ -33,7 +33,7 @@ CASES = {
     "replicas": {"replicas": 3, "rule": lambda: Momentum([0.05, 0.1, 0.2]), "layers": WHOLE_LAYERS, "epochs": 40},
     "stops early": {"rule": lambda: Adam(0.02), "epochs": 60, "early_stop": 2},
     "few rows in the last batch": {"rows": 605, "batch_size": 100, "compile": False, "epochs": 2},
-    "fewer rows in a batch than ranks": {"rows": 601, "batch_size": 100, "layers": WHOLE_LAYERS, "epochs": 60},
+    "fewer rows in a batch than ranks": {"rows": 601, "batch_size": 100, "layers": WHOLE_LAYERS, "epochs": 80},
     "batches of one row": {"rows": 7, "batch_size": 1, "compile": False, "epochs": 2},
     "weights that are zero on a rank": {
         "weights": (np.arange(len(X)) > len(X) // 2).astype(float),
