@@ -33,6 +33,7 @@ names fast train --json
 names plot "$run" -m xpnet.train --dataset digits --steps 30 --out "$work/run"
 names plot "$run" -m xpnet.lab line --out "$work/pictures"
 printf 'no picture' >"$work/three.png"
+printf 'a,b\n1,2\n' >"$work/three.csv"
 names plot "$run" -m xpnet.predict "$work/run" "$work/three.png"
 names sklearn "$run" -c "import xpnet.sklearn"
 names sklearn "$run" scripts/compare_sklearn.py
@@ -42,6 +43,7 @@ names dask "$run" -m xpnet.search --dataset digits --dask tcp://127.0.0.1:9
 names mpi env PMI_SIZE=2 "$run" -m xpnet.search --dataset digits
 names mpi env PMI_SIZE=2 "$run" -m xpnet.train --dataset digits
 names onnx "$run" -m xpnet.export "$work/run" "$work/run.onnx"
+names tables "$run" -m xpnet.train --dataset "$work/three.csv"
 names docs env PYTHON="$run" scripts/build_docs.sh
 
 with fast

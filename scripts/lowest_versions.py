@@ -11,7 +11,7 @@ import re
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("fast", "plot", "sklearn", "test", "test-sklearn", "onnx", "test-onnx", "bench", "docs")
+EXTRAS = ("fast", "plot", "tables", "sklearn", "test", "test-sklearn", "onnx", "test-onnx", "bench", "docs")
 
 
 def main() -> None:

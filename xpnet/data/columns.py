@@ -35,7 +35,7 @@ class Column:
         pa = arrow()
         found = kind_of(self.name, column.type)
         if found != self.kind and not (self.kind == "words" and found != "date") and not pa.types.is_null(column.type):
-            raise DataError(f"column {self.name!r} holds {_OF_KIND[found]}, where it held {_OF_KIND[self.kind]} before")
+            raise DataError(f"column {self.name!r} holds {OF_KIND[found]}, where it held {OF_KIND[self.kind]} before")
         if self.kind == "words":
             return self._numbers_of_words(column)
         if self.kind == "date":
@@ -58,7 +58,7 @@ class Column:
         return numbers
 
 
-_OF_KIND = {"number": "numbers", "truth": "true and false", "date": "dates", "words": "words"}
+OF_KIND = {"number": "numbers", "truth": "true and false", "date": "dates", "words": "words"}
 
 
 def kind_of(name: str, dtype: Any) -> str:

@@ -36,6 +36,7 @@ DELIMITERS = ",;\t|"
 SAMPLE = 2**16  # bytes of a text file by which its delimiter is told
 PIECE = 2**25  # bytes of a text file that are read at a time: as a whole, it would take three times its size
 BLOCK = 2**22  # bytes that a thread reads at a time; no row may be longer
+TOO_LONG = f"it has a row of more than {BLOCK} bytes"
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 
@@ -227,6 +228,10 @@ def _pieces(path: Path, file: Any) -> Iterator[bytes]:
         if end:
             yield carry[:end]
             carry = carry[end:]
+        if len(carry) > BLOCK + PIECE:
+            raise DataError(f"{path}: {TOO_LONG}")
+    if carry.count(b'"') % 2:
+        raise DataError(f"{path} has a quote that is left open")
     if carry:
         yield carry
 
@@ -235,7 +240,7 @@ def _end_of_rows(text: bytes) -> int:
     """Return the end of the last whole row of a text: a line's end with an even number of quotes before it."""
     end = text.rfind(b"\n") + 1
     while end and text.count(b'"', 0, end) % 2:
-        end = text.rfind(b"\n", 0, end - 1) + 1
+        end = text.rfind(b"\n", 0, text.rfind(b'"', 0, end)) + 1  # before the last quote, which is open
     return end
 
 
@@ -272,5 +277,5 @@ def _of_reader(error: Exception) -> str:
     if ragged:
         return f"a row has {ragged[2]} columns, and the first one {ragged[1]}: {shown(ragged[3])}"
     if "straddling" in str(error):
-        return f"it has a row of more than {BLOCK} bytes (is a quote left open?)"
+        return TOO_LONG
     return one_line(error).partition(": ")[2] or one_line(error)

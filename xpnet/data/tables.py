@@ -11,7 +11,7 @@ from ..core.checks import check_float, path_of
 from ..core.device import CPU, HostArray
 from ..core.errors import DataError, did_you_mean
 from .arrays import check_features, check_rows
-from .columns import check_names, columns_of, kind_of, targets_of, values_of
+from .columns import OF_KIND, check_names, columns_of, kind_of, targets_of, values_of
 from .dataset import Dataset
 from .files import read_npz
 from .frames import Frame, read_frame
@@ -169,7 +169,7 @@ def _of_frames(
     if not kept.num_columns:
         raise DataError(f"there is no column to learn from beside the target, {target!r}")
     columns = columns_of(kept, [name for name in categorical if name not in apart])
-    weights = None if weight is None else values_of(columns_of(frames[0].select([weight])), frames[0])[:, 0]
+    weights = None if weight is None else _weights(frames[0], weight)
     alone = len(frames) == 1
     if alone:
         train, out = _divide(frames[0], encoded[0], task, split_by, seed, test_share)
@@ -193,6 +193,16 @@ def _of_frames(
         target=target,
         notes=tuple(notes),
     )
+
+
+def _weights(frame: Frame, weight: str) -> HostArray:
+    """Return the weights in a column, (N,)."""
+    column = columns_of(frame.select([weight]))[0]
+    values = column.values(frame.column(weight))
+    if column.kind != "number" or np.isnan(values).any():
+        what = "holes" if column.kind == "number" else OF_KIND[column.kind]
+        raise DataError(f"weight: column {weight!r} holds {what}, and must hold a number in each row")
+    return values
 
 
 def _targets(frame: Frame, target: str) -> tuple[HostArray, HostArray]:
