@@ -10,9 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_preparation import frame_and_target, part
 
 import xpnet
-from xpnet import MLP, BatchNorm, Dropout, Layer, LayerNorm, Linear, Loss, Sequential, load_digits, standard_scaling
+from xpnet import (
+    MLP,
+    BatchNorm,
+    Dropout,
+    Layer,
+    LayerNorm,
+    Linear,
+    Loss,
+    Sequential,
+    Trainer,
+    load_digits,
+    standard_scaling,
+)
 from xpnet.commands import export
 from xpnet.model import onnx_file
 from xpnet.model.metrics import most_probable
@@ -387,3 +400,37 @@ def test_what_the_pages_say(tmp_path, monkeypatch, blobs):
     namespace = {"MLPClassifier": MLPClassifier, "x_train": x, "y_train": y, "x_test": x}
     exec(block_about_onnx("sklearn.md"), namespace)
     assert (namespace["label"] == namespace["classifier"].predict(x)).all()
+
+
+@pytest.mark.parametrize("target", ["kind", "pay", "job"])
+def test_tables(target, tmp_path):
+    """Columns are the inputs: numbers, heavy tails, dates, true and false, words of few levels and many, and holes."""
+    pytest.importorskip("pyarrow")
+    table = frame_and_target()
+    rows, others = part(table, slice(0, 450)), part(table, slice(450, None))
+    model = MLP.for_table(rows, target, hidden=[20])
+    Trainer(model).fit(rows, epochs=5)
+    model.to_onnx(tmp_path / "model.onnx")
+    session = opened(tmp_path / "model.onnx")
+    for name in others:  # words without a level, and holes
+        if others[name].dtype.kind == "U":
+            others[name] = others[name].astype(object)
+            others[name][:6] = ["nowhere", None, *others[name][2:6]]
+    feed = {}
+    for one in session.get_inputs():
+        column = others[one.name]
+        if one.type == "tensor(string)":
+            feed[one.name] = np.array([word or "" for word in column], dtype=object)[:, None]
+        else:
+            seconds = column.dtype.kind == "M"
+            feed[one.name] = (column.astype(np.int64) if seconds else column).astype(np.float64)[:, None]
+    assert feed.keys() == table.keys() - {target}
+    found = dict(zip([one.name for one in session.get_outputs()], session.run(None, feed), strict=True))
+    np.testing.assert_allclose(numbers(found), model.predict(others), rtol=1e-5, atol=1e-5)
+
+
+def test_a_column_called_as_an_output(tmp_path):
+    pytest.importorskip("pyarrow")
+    model = MLP.for_table({"label": [1.0, 2.0, 3.0], "y": ["a", "b", "a"]}, hidden=[2])
+    with pytest.raises(ValueError, match="column 'label' is called as an output of ONNX files"):
+        model.to_onnx(tmp_path / "model.onnx")

@@ -1,6 +1,7 @@
 """Models as ONNX graphs: rows as they come go in, and what `MLP.predict` returns comes out.
 
-    input (N, *input_shape)
+    input (N, *input_shape); of a table, each column by its name: (N, 1), float64, with NaN for a hole (dates in
+                             seconds since 1970), or strings, "" for a hole
     label (N,), probabilities (N, C)    of classification
     probabilities (N, O)                of several labels at once
     predictions (N, O), float64         of regression, in the targets' units
@@ -23,6 +24,7 @@ import numpy as np
 from ..core.checks import check_int
 from ..core.device import HostArray
 from ..core.version import __version__
+from ..data.preparation import CYCLES, Encoding
 from ..nn import (
     ELU,
     GELU,
@@ -49,7 +51,8 @@ from ..nn import (
 from ..nn.losses import loss_name
 from .tasks import Classification, Regression
 
-OPSET = 13
+OPSET, ML = 13, "ai.onnx.ml"
+OPSETS = {"": OPSET, ML: 2}  # by their domains; the second one numbers words
 IR_VERSION = 7
 MOST_BYTES = 2**31 - 2**20  # of constants: protobuf holds 2 GiB, with names and nodes
 
@@ -229,11 +232,13 @@ def onnx_model(model: Any, *, replica: int | None = None, classes: HostArray | N
     def described(name: str, dtype: Any, shape: tuple[int, ...]) -> Any:
         return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), ["N", *shape])
 
-    inputs = [described("input", model.input_dtype, model.input_shape)]
+    inputs = [described(*one) for one in _described_inputs(model)]
     outputs = [described(name, dtype, shape) for name, _, dtype, shape in results]
     made = helper.make_model(
         helper.make_graph(g.nodes, "xpnet", inputs, outputs, g.constants),
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[
+            helper.make_opsetid(domain, OPSETS[domain]) for domain in sorted({one.domain for one in g.nodes})
+        ],
         ir_version=IR_VERSION,
         producer_name="xpnet",
         producer_version=__version__,
@@ -264,15 +269,73 @@ def _arrays(model: Any, replica: int | None) -> tuple[list[SimpleNamespace], boo
     return arrays, model.ensemble and replica is None
 
 
+def _described_inputs(model: Any) -> list[tuple[str, Any, tuple[int, ...]]]:
+    """Name, type and shape of a row of each input: of a table, its columns; of words, strings."""
+    if model.preparation is None:
+        return [("input", model.input_dtype, model.input_shape)]
+    return [(one.name, object if one.kind == "words" else "float64", (1,)) for one in model.preparation.columns]
+
+
 def _inputs(g: Graph, model: Any) -> str:
     """Inputs of the network, (N, I), from rows as they come."""
     g.scope, x = "input", "input"
+    if model.preparation is not None:
+        names = {"label", "probabilities", "predictions"} & {one.name for one in model.preparation.columns}
+        if names:
+            raise ValueError(f"column {min(names)!r} is called as an output of ONNX files: rename it, and train again")
+        features = [_features(g, encoding) for encoding in model.preparation.encodings]
+        return g("Cast", g("Cast", g("Concat", *features, axis=1), to="float32"), to=g.dtype)
     if len(model.input_shape) != 1:
         x = g("Flatten", x)
     shift, scale = (np.asarray(value, dtype=model.input_dtype) for value in (model.input_shift, model.input_scale))
     x = g("Sub", x, shift) if (shift != 0.0).any() else x
     x = g("Div", x, scale) if (scale != 1.0).any() else x
     return x if model.input_dtype == g.dtype else g("Cast", x, to=g.dtype)
+
+
+def _features(g: Graph, encoding: Encoding) -> str:
+    """Features of a column, float64, (N, names), as `Encoding.features` makes them."""
+    column = encoding.column
+    g.scope = f"column {column.name}"
+    if column.kind == "words":
+        return _features_of_words(g, encoding)
+    x, shift, scale = column.name, np.array(encoding.shift), np.array(encoding.scale)
+    missing = g("IsNaN", x)
+    scored = _interpolated(g, x, *map(np.array, encoding.knots)) if encoding.knots else x
+    found = [g("Where", missing, np.array(0.0), g("Div", g("Sub", scored, shift), scale))]
+    for cycle in encoding.cycles:
+        angle = g("Mul", x, np.array(2.0 * math.pi / CYCLES[cycle]))
+        both = angle, g("Add", angle, np.array(math.pi / 2.0))  # of float64, onnxruntime has no cosine
+        found += [g("Where", missing, np.array(0.0), g("Sin", one)) for one in both]
+    found += [g("Cast", missing, to="float64")] if encoding.holes else []
+    return g("Concat", *found, axis=1)
+
+
+def _features_of_words(g: Graph, encoding: Encoding) -> str:
+    """Features of a column of words, in which a hole is the empty string."""
+    levels = list(encoding.column.levels)
+    unseen, hole = len(levels), len(levels) + 1
+    keys = levels if "" in levels else [*levels, ""]
+    numbers = [*range(len(levels)), hole][: len(keys)]
+    settings: dict[str, Any] = {"keys_strings": keys, "values_int64s": numbers, "default_int64": unseen, "domain": ML}
+    x = g("LabelEncoder", encoding.column.name, **settings)  # (N, 1)
+    if encoding.kind == "one-hot":
+        found = [g("Cast", g("Equal", x, np.arange(len(levels))[None]), to="float64")]
+    else:
+        table = (np.array(encoding.means) - encoding.shift) / encoding.scale
+        table = np.concatenate([table, np.zeros((1, table.shape[1]))])
+        found = [g("Gather", table, g("Squeeze", x, np.array([1])))]
+    found += [g("Cast", g("Equal", x, np.array(hole)), to="float64")] if encoding.holes else []
+    return g("Concat", *found, axis=1)
+
+
+def _interpolated(g: Graph, x: str, knots: HostArray, scores: HostArray) -> str:
+    """Linear interpolation between knots, (N, 1), as `numpy.interp`."""
+    passed = g("ReduceSum", g("Cast", g("GreaterOrEqual", x, knots[None]), to="int64"), np.array([1]))
+    place = g("Clip", g("Sub", passed, np.array(1)), np.array(0), np.array(len(knots) - 2))
+    begin, width = g("Gather", knots[:-1], place), g("Gather", np.diff(knots), place)
+    share = g("Clip", g("Div", g("Sub", x, begin), width), np.array(0.0), np.array(1.0))
+    return g("Add", g("Gather", scores[:-1], place), g("Mul", share, g("Gather", np.diff(scores), place)))
 
 
 def _layers(g: Graph, model: Any, arrays: list[SimpleNamespace], x: str) -> str:
