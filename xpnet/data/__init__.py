@@ -14,6 +14,7 @@ from .digits import load_digits
 from .frames import is_table
 from .mnist import MNIST, SOURCES, NotFound, load, load_fashion_mnist, load_mnist
 from .scaling import standard_scaling
+from .stored import StoredRows
 from .tables import load_idx_folder, load_npz, load_table
 from .targets import TASKS
 
@@ -26,6 +27,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "NotFound",
+    "StoredRows",
     "load_digits",
     "load_fashion_mnist",
     "load_idx_folder",

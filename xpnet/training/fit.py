@@ -24,6 +24,7 @@ from .runner import Evaluator, step_table
 from .state_file import TrainingState, alike
 from .step import EpochSums
 from .training import HistoryRow, Training
+from .windows import Windows
 
 MOST_HALVINGS = 10  # of the learning rate, after divergence
 LOOK_SECONDS = 1.0  # between two looks at the loss of an epoch on a GPU, for which it must be waited for
@@ -34,7 +35,7 @@ class Fit:
 
     Args:
         trainer: the trainer, whose counts, history and model change.
-        rows: the training rows; with ranks, those of this one, here and below.
+        rows: the training rows; with ranks, those of this one, here and below; or windows of rows on disk.
         held_out: rows to evaluate after each epoch, by name.
         total: the number of steps to train for.
         callbacks: in the order in which they are called.
@@ -48,7 +49,7 @@ class Fit:
     def __init__(
         self,
         trainer: Training,
-        rows: Rows,
+        rows: Rows | Windows,
         held_out: Mapping[str, Rows],
         total: int,
         callbacks: Sequence[Callback],
@@ -57,8 +58,10 @@ class Fit:
         lower: bool,
     ) -> None:
         model, ranks = trainer.model, trainer.ranks
-        self._exchange = None if ranks is None else Exchange(ranks, rows, model.device)
-        self._ranks, self._rows = ranks, rows
+        self._windows = rows if isinstance(rows, Windows) else None
+        self._rows = rows.first() if isinstance(rows, Windows) else rows
+        self._exchange = None if ranks is None else Exchange(ranks, self._rows, model.device)
+        self._ranks = ranks
         self._count = len(rows) if self._exchange is None else self._exchange.total
         self._per_epoch = trainer.steps_in_epoch(self._count)
         evaluations = -(-total // self._per_epoch)
@@ -66,7 +69,7 @@ class Fit:
         self.evaluators: Mapping[str, Evaluator] = {
             name: Evaluator(model, some, **options) for name, some in held_out.items()
         }
-        self.runner = trainer.runner(rows, expected=total)
+        self.runner = trainer.runner(self._rows, expected=total)
         self._trainer, self._total, self._callbacks = trainer, total, callbacks
         self._interrupt, self._lower = interrupt, lower
         self._sums = EpochSums.zeros(model)
@@ -162,7 +165,7 @@ class Fit:
         trainer, sums = self._trainer, self._sums
         model, start = trainer.model, time.perf_counter() - self._seconds
         batches = trainer.batches(self._count)[:length]
-        order = model.device.asarray(self._order(batches))
+        order = self._order(batches)
         first = trainer.step - self._within
         if not self._within:
             sums.clear()
@@ -190,7 +193,10 @@ class Fit:
 
     def _order(self, batches: Sequence[slice]) -> HostArray:
         """Return the order in which the runner takes its rows; with ranks, after it got those of this epoch."""
-        order: HostArray = permutation(self._trainer.seed, self._trainer.epoch + 1, self._count)
+        seed, epoch = self._trainer.seed, self._trainer.epoch + 1
+        if self._windows is not None:
+            return self._windows.order(seed, epoch)
+        order: HostArray = permutation(seed, epoch, self._count)
         if self._exchange is None:
             return order
         self.runner.release()  # the last epoch's, which would be there twice
@@ -199,8 +205,11 @@ class Fit:
 
     def _targets_seen(self, order: Any, batches: Sequence[slice]) -> Any:
         """Return the targets of the rows of batches, of this rank."""
+        if self._windows is not None:
+            return self._windows.t[order[: batches[-1].stop]]
         if self._ranks is None:
-            return self.runner.rows.t.take(order[: batches[-1].stop], axis=0)
+            seen = self._trainer.model.device.asarray(order[: batches[-1].stop])
+            return self.runner.rows.t.take(seen, axis=0)
         return self.runner.rows.t[: self._ranks.parts(batches)[-1][0].stop]
 
     def _pause(self) -> int | None:
@@ -209,14 +218,26 @@ class Fit:
         every = own if self._ranks is None else [one for some in self._ranks.gather(own) for one in some]
         return min(every, default=None)
 
-    def _steps(self, order: Any, batches: Sequence[slice], table: Any, pause: int | None) -> Iterator[int]:
+    def _steps(self, order: HostArray, batches: Sequence[slice], table: Any, pause: int | None) -> Iterator[int]:
         """Yield the number of steps after each call of the runner, between which arrays may be half written."""
-        steps = self.runner.run(order, batches, table, self._sums, self._within, pause)
+        asarray, done = self._trainer.model.device.asarray, self._within
+        if self._windows is None:
+            yield from self._marked(self.runner.run(asarray(order), batches, table, self._sums, done, pause))
+            return
+        for first, last, spans, rows in self._windows.of_epoch(order, batches, done):
+            self.runner.use(rows)
+            part = {name: values[first:last] for name, values in table.items()}
+            steps = self.runner.run(asarray(np.arange(len(rows))), spans, part, self._sums, max(done - first, 0), pause)
+            yield from self._marked(steps)
+
+    def _marked(self, steps: Iterator[int]) -> Iterator[int]:
+        """Yield the numbers of steps, and note where arrays are whole."""
         self._between_steps = False
         for taken in steps:
             self._between_steps = True
             yield taken
             self._between_steps = False
+        self._between_steps = True
 
     # Divergence
 
@@ -273,7 +294,8 @@ class Fit:
     def _data(self) -> dict[str, int]:
         """Checksums of the rows to train on and to choose by, with targets and weights."""
         rows = {"training": self._rows} | {name: some for name, some in self._held_out.items() if name != "test"}
-        return {name: self._checksum(some) for name, some in rows.items()}
+        found = {name: self._checksum(some) for name, some in rows.items()}
+        return found if self._windows is None else found | {"training": self._windows.checksum()}
 
     def _checksum(self, rows: Rows) -> int:
         arrays = [np.ascontiguousarray(self._trainer.model.device.to_host(one)) for one in rows.arrays().values()]

@@ -20,6 +20,7 @@ from ..data.batches import Rows
 from ..data.columns import rows_with_targets_of, values_of
 from ..data.frames import frame_of
 from ..data.preparation import Preparation
+from ..data.stored import StoredRows
 from ..model.mlp import MLP
 from .callbacks import Callback, FunctionCallback, OnEpoch, OnStep
 from .checkpoint import Checkpoint
@@ -30,6 +31,7 @@ from .runner import Evaluator, step_table
 from .state_file import as_json
 from .step import EpochSums
 from .training import HistoryRow, Training, checked_model
+from .windows import Windows
 
 ON_DIVERGENCE = ("stop", "lower")
 MAY_DIFFER = ("schedule", "precision", "compile")  # trainings are made longer, and go on on other machines
@@ -98,7 +100,8 @@ class Trainer(Training):
 
         Args:
             x: rows as they come, (N, ...): pictures and lists are flattened; the model's scaling is applied. For a
-                model `for_table`, a data frame, of which rows without a target are left out.
+                model `for_table`, a data frame, of which rows without a target are left out. Of data that outgrow
+                memory, `xpnet.data.StoredRows`, which have their targets.
             y: labels from 0 to C-1, or names of classes, (N,); of several labels at once, 0 and 1, (N, O); of
                 regression, numbers in their own units, (N, O), or (N,) for one output. None where x is a data frame:
                 then they are its column of that name.
@@ -160,6 +163,8 @@ class Trainer(Training):
                 weighted = sample_weight is not None
                 arguments = epochs, steps, early_stop, on_divergence, list(pairs), class_weight, weighted
                 self._check_alike(ranks, *arguments)
+                if isinstance(rows, Windows):
+                    raise ValueError("StoredRows are for one process: give each rank rows in memory")
                 ranks.share(list(self.arrays().values()), self.model.device)
                 count = sum(ranks.gather(len(rows)))
                 rows, *others = (self._of_one_type(ranks, one) for one in (rows, *held_out.values()))
@@ -188,9 +193,16 @@ class Trainer(Training):
 
     def _prepare(
         self, x: Any, y: Any, w: Any, class_weight: Any, pairs: Mapping[str, Pair]
-    ) -> tuple[Rows, dict[str, Rows]]:
+    ) -> tuple[Rows | Windows, dict[str, Rows]]:
         """Check the rows to train on and those held out, and put them on the model's device."""
-        rows = checked_rows(self.model, x, y, w, class_weight, seed=self.seed)
+        rows: Rows | Windows
+        if isinstance(x, StoredRows):
+            if y is not None:
+                raise ValueError("y must be left out: StoredRows have their targets")
+            t = self.model.task.targets(x.y, self.model.device, len(x), self.model.network.dtype)
+            rows = Windows(self.model, x, self.batch_size, t, weights_of(self.model, t, w, class_weight))
+        else:
+            rows = checked_rows(self.model, x, y, w, class_weight, seed=self.seed)
         return rows, {name: checked_rows(self.model, *pair) for name, pair in pairs.items()}
 
     def _of_one_type(self, ranks: Ranks, rows: Rows) -> Rows:
