@@ -1,4 +1,4 @@
-"""Pictures of any depth."""
+"""Pictures of any depth, and folders of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from limits import limited
 
+from xpnet.commands import predict, train
 from xpnet.core.errors import DataError
+from xpnet.data import load_named
 from xpnet.data.pictures import read_picture
 
 LEVELS = np.linspace(0.0, 1.0, 64).reshape(8, 8)
@@ -115,3 +117,55 @@ def test_transparent_parts_are_white(tmp_path):
         pixels, inverted = read_picture(tmp_path / "a.png", (8, 8))
         assert inverted
         assert pixels[3, 3] == pixels.sum() == 255
+
+
+def picture_folder(root, parts=("",), sizes=((20, 12), (40, 24))):
+    """Pictures of two classes, a bright left and a bright right half."""
+    Image = pytest.importorskip("PIL.Image")
+    for part in parts:
+        for name in ("left", "right"):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for number in range(6):
+                height, width = sizes[number % len(sizes)]
+                pixels = np.zeros((height, width), np.uint8)
+                half = slice(1, width // 2) if name == "left" else slice(width // 2, width - 1)
+                pixels[1:-1, half] = 200 + number
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+def test_folders_of_pictures(tmp_path):
+    """A folder is a class; pictures are of the first one's size."""
+    data = load_named(str(picture_folder(tmp_path / "a")), None)[0]
+    assert data.class_names == ("left", "right")
+    assert data.x_train.shape == (10, 20, 12)
+    assert data.x_test.shape == (2, 20, 12)
+    for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
+        brighter = x[:, :, 6:].mean(axis=(1, 2)) > x[:, :, :6].mean(axis=(1, 2))
+        np.testing.assert_array_equal(brighter, y == 1)
+    divided = load_named(str(picture_folder(tmp_path / "b", ("train", "test"), ((300, 150),))), None)[0]
+    assert divided.x_train.shape == divided.x_test.shape == (12, 64, 32)
+    assert divided.notes == ("pictures are grey, light on dark, 64 x 32",)
+
+
+def test_folders_that_are_no_classes(tmp_path):
+    root = picture_folder(tmp_path / "a")
+    (root / "left" / "0.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"0.png is no picture"):
+        load_named(str(root), None)
+    one = picture_folder(tmp_path / "b")
+    (one / "left").rename(tmp_path / "left")
+    with pytest.raises(
+        DataError, match=r"must have a folder of pictures for each of two or more classes, and has \['right'\]"
+    ):
+        load_named(str(one), None)
+
+
+def test_training_on_folders_of_pictures(run, tmp_path):
+    """The command trains on them, and reads one of them right."""
+    root = picture_folder(tmp_path / "a")
+    words = ("--epochs", "60", "--hidden", "20", "--quiet")
+    assert run(train, "--dataset", root, *words, "--out", tmp_path / "run")[0] == 0
+    code, out, _ = run(predict, tmp_path / "run", root / "left" / "1.png", root / "right" / "0.png")
+    assert (code, [line.split("\t")[1] for line in out.splitlines()]) == (0, ["left", "right"])

@@ -13,6 +13,7 @@ from .dataset import Dataset
 from .digits import load_digits
 from .frames import is_table
 from .mnist import MNIST, SOURCES, NotFound, load, load_fashion_mnist, load_mnist
+from .pictures import load_picture_folders, picture_folders
 from .scaling import standard_scaling
 from .stored import StoredRows
 from .tables import load_idx_folder, load_npz, load_table
@@ -34,6 +35,7 @@ __all__ = [
     "load_mnist",
     "load_named",
     "load_npz",
+    "load_picture_folders",
     "load_table",
     "standard_scaling",
 ]
@@ -51,9 +53,9 @@ def load_named(
 ) -> tuple[Dataset, str | None]:
     """Load a data set by name or path; also return a note where the bundled digits replace MNIST.
 
-    A path is that of an npz file, of a folder of IDX files, or of a table, whose targets are for `task`; `table` holds
-    further arguments of `load_table`. Data sets with a name are for classification. Without a name it is MNIST, or the
-    bundled digits where MNIST is not available; the note says why.
+    A path is that of an npz file, of a folder of IDX files or of pictures, or of a table, whose targets are for `task`;
+    `table` holds further arguments of `load_table`. Data sets with a name are for classification. Without a name it is
+    MNIST, or the bundled digits where MNIST is not available; the note says why.
 
     Raises:
         DataError: the named data set is not available, or files are damaged.
@@ -62,6 +64,8 @@ def load_named(
         path = path_of(name)
         if is_table(path):
             return load_table(path, task=task, seed=seed, **(table or {})), None
+        if os.path.isdir(path) and _has_pictures(path):  # noqa: PTH112
+            return load_picture_folders(path, seed=seed), None
         load_path = load_npz if path.suffix.lower() == ".npz" or os.path.isfile(path) else load_idx_folder  # noqa: PTH113
         return load_path(path, task=task, seed=seed), None
     if task not in ("auto", "classification"):
@@ -76,3 +80,11 @@ def load_named(
         if name is not None:
             raise
         return load_digits(), f"{reason}; training on the bundled 8x8 digits instead"
+
+
+def _has_pictures(path: Path) -> bool:
+    """Whether a folder has folders of pictures; False where it cannot be listed."""
+    try:
+        return bool(picture_folders(path)) or any(map(picture_folders, path.glob("train/")))
+    except OSError:
+        return False

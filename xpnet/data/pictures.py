@@ -1,24 +1,85 @@
-"""Pictures in the common formats, as rows for a model that was trained on light figures on a dark ground."""
+"""Pictures in the common formats, as rows for a model, in grey, light figures on a dark ground."""
 
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..core.checks import path_of
 from ..core.device import HostArray
 from ..core.errors import DataError, one_line
+from .dataset import Dataset
 from .files import open_regular
+from .split import stratified_split
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # Pillow starts Ghostscript for others
 MOST_PIXELS = 50_000_000  # a telephone's camera has 48 million; a PNG file of 21 kB can hold 170
 MOST_FILE = 8 * MOST_PIXELS  # bytes
 TOPS = (1.0, 255.0, 65535.0, 2.0**31)  # white in floats, bytes, 16 and 32 bits
 LIGHT = 127.5  # mean of the border above which it is paper
+
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+MOST_SIDE = 64  # of the pictures of a folder, which are rows of as many features
+
+
+def picture_folders(path: Path) -> dict[str, list[Path]]:
+    """Pictures in the folders of a folder, by the folders' names; those without pictures are left out."""
+    found: dict[str, list[Path]] = {}
+    for folder in sorted(one for one in path.iterdir() if os.path.isdir(one)):  # noqa: PTH112
+        pictures = sorted(one for one in folder.iterdir() if one.suffix.lower() in SUFFIXES)
+        found |= {folder.name: pictures} if pictures else {}
+    return found
+
+
+def load_picture_folders(path: Path | str, *, seed: int = 0, test_share: float = 0.2) -> Dataset:
+    """Load a data set of pictures in folders, of which each is a class: `root/cat/1.png`.
+
+    Pictures become grey and light on dark, as `read_picture` has them, of one size: that of the first picture, with 64
+    pixels at most on the longer side. Test pictures are in `root/test`, and training pictures in `root/train`, or a
+    share of all, stratified by class, is the test set.
+
+    Raises:
+        DataError: a picture cannot be read, or there are fewer than two classes.
+    """
+    path = path_of(path)
+    parts = [picture_folders(path / part) for part in ("train", "test") if os.path.isdir(path / part)]  # noqa: PTH112
+    parts = parts if len(parts) == 2 and all(parts) else [picture_folders(path)]
+    names = sorted(parts[0])
+    if len(names) < 2 or any(sorted(part) != names for part in parts):
+        raise DataError(f"{path} must have a folder of pictures for each of two or more classes, and has {names}")
+    size = _common_size(parts[0][names[0]][0])
+    x, y = [], []
+    for part in parts:
+        x.append(np.stack([read_picture(one, size)[0] for name in names for one in part[name]]))
+        y.append(np.repeat(np.arange(len(names)), [len(part[name]) for name in names]))
+    if len(parts) == 1:
+        kept, out = stratified_split(y[0], test_share, seed)
+        x, y = [x[0][kept], x[0][out]], [y[0][kept], y[0][out]]
+    note = f"pictures are grey, light on dark, {size[0]} x {size[1]}"
+    about: dict[str, Any] = {"name": str(path), "source": str(path), "notes": (note,), "input_scale": 255.0}
+    return Dataset(x_train=x[0], y_train=y[0], x_test=x[1], y_test=y[1], class_names=tuple(names), **about)
+
+
+def _common_size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture, scaled down to at most `MOST_SIDE`."""
+    with open_regular(path) as (file, _):
+        try:
+            from PIL import Image
+
+            width, height = Image.open(file, formats=FORMATS).size
+        except ImportError:
+            raise DataError(f"{path}: reading pictures needs Pillow: pip install 'xpnet[plot]'") from None
+        except Exception as error:  # Pillow's readers raise exceptions of any type
+            raise DataError(f"{path} is no picture that can be read: {one_line(error)}") from error
+    scale = min(1.0, MOST_SIDE / max(width, height))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None = None) -> tuple[HostArray, bool]:
