@@ -102,7 +102,7 @@ BAD = {
     "negative": (lambda x, y: (x, y - 1), ValueError, "row 0 is -1"),
     "fraction": (lambda x, y: (x, y + 0.5), ValueError, "whole numbers.*row 0 is 0.5"),
     "nan label": (lambda x, y: (x, np.where(y == 2, np.nan, y)), ValueError, "row 2 is nan"),
-    "text labels": (lambda x, y: (x, y.astype(str)), TypeError, "y must hold real numbers"),
+    "names of no classes": (lambda x, y: (x, np.char.add("n", y.astype(str))), ValueError, "no such class as 'n"),
     "label rows": (lambda x, y: (x, np.stack([y, y], axis=1)), ValueError, "y must hold one label for each row"),
     "text": (lambda x, y: (x.astype(str), y), TypeError, "x must hold real numbers"),
     "complex": (lambda x, y: (x + 1j, y), TypeError, "x must hold real numbers, not complex"),
@@ -175,3 +175,38 @@ def test_bad_models(options, error, words):
 def test_a_precision_that_a_model_has_not(precision, dtype, words):
     with pytest.raises(ValueError, match=words):
         Trainer(MLP([4, 3], dtype=dtype), precision=precision)
+
+
+class ByDLPack:
+    """An array of another library, which has nothing but DLPack's protocol."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_arrays_by_dlpack():
+    """They train and are predicted as NumPy's are; predictions can be taken by others."""
+    x, y = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32), np.arange(20) % 3
+    one, other = MLP([4, 5, 3]), MLP([4, 5, 3])
+    history = [Trainer(model).fit(rows, y)[-1]["train_loss"] for model, rows in ((one, x), (other, ByDLPack(x)))]
+    assert history[0] == history[1]
+    np.testing.assert_array_equal(np.from_dlpack(other.predict(ByDLPack(x))), one.predict(x))
+
+
+@pytest.mark.cuda
+def test_arrays_of_a_gpu_by_dlpack():
+    """They stay there."""
+    from xpnet.core.device import get_device
+
+    device = get_device("cuda")
+    model = MLP([4, 5, 3], device=device)
+    x = device.asarray(np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32))
+    found = model.predict(ByDLPack(x))
+    assert isinstance(found, device.xp.ndarray)
+    np.testing.assert_array_equal(device.to_host(found), model.predict(device.to_host(x)))

@@ -135,7 +135,12 @@ def raw_weights(w: Any, device: Device, rows: int, replicas: int | None, name: s
 
 
 def _numeric(x: Any, device: Device, name: str) -> Array:
-    """Convert x to an array of real numbers in the machine's byte order, without a copy where it is one already."""
+    """Convert x to an array of real numbers in the machine's byte order, without a copy where it is one already.
+
+    Arrays of other libraries come by DLPack: those on a GPU stay there.
+    """
+    if device.index is not None and not isinstance(x, np.ndarray | device.xp.ndarray) and _on_gpu(x):
+        x = device.xp.from_dlpack(x)
     if device.index is not None and isinstance(x, device.xp.ndarray):
         array: Any = x
     else:
@@ -143,6 +148,11 @@ def _numeric(x: Any, device: Device, name: str) -> Array:
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} must hold real numbers, not {array.dtype}")
     return array
+
+
+def _on_gpu(x: Any) -> bool:
+    """Whether x is an array of any library on a GPU of NVIDIA, by DLPack's number of that kind of device."""
+    return hasattr(x, "__dlpack_device__") and int(x.__dlpack_device__()[0]) == 2
 
 
 def _host_array(x: Any, name: str) -> HostArray:
@@ -153,7 +163,8 @@ def _host_array(x: Any, name: str) -> HostArray:
     if isinstance(x, Iterator | KeysView | ValuesView):  # NumPy would make one object of it
         x = list(x)
     try:
-        array = np.asarray(x)
+        by_dlpack = hasattr(x, "__dlpack__") and not hasattr(x, "__array__")
+        array = np.from_dlpack(x) if by_dlpack else np.asarray(x)
     except ValueError as error:  # a ragged list
         raise ValueError(f"{name} cannot be made an array: {one_line(error)}") from None
     if array.dtype == object:
