@@ -148,37 +148,40 @@ def _of_array(array: Any) -> Frame:
 
 
 def _read_text(path: Path, file: io.BufferedReader) -> Frame:
-    """Read a table of text; columns that are numbers in one piece and words in another are read again as words."""
+    """Read a table of text; columns that are numbers in one piece and words in another are read as words."""
     pa = arrow()
     start = next(_pieces(path, file), b"").removeprefix(codecs.BOM_UTF8)
     if not start.strip():
         raise DataError(f"{path} is empty")
     text = start[:SAMPLE].decode("utf-8", errors="replace")
     delimiter = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else _delimiter(text)
-    header = next(_rows(text, delimiter), [])
+    header = [name.strip() for name in next(_rows(text, delimiter), [])]
     if any("\ufffd" in name for name in header):
         raise DataError(f"{path} is no text in UTF-8: its first line is not; save it as UTF-8")
     _check_columns(header, str(path))
     named = not all(map(NUMBER.fullmatch, header))
     names = header if named else [str(number) for number in range(len(header))]
-    kinds: dict[str, Any] = {}
+    words: list[str] = []
     decimal = "."
-    for _ in range(len(names) + 2):
+    while True:
         file.seek(0)
+        kinds = dict.fromkeys(words, pa.string())
         frames = _frames(path, file, names, named, delimiter, kinds, decimal)
-        try:
-            frame = pa.concat_tables(frames, promote_options="permissive")
-        except pa.ArrowTypeError as error:  # numbers in one piece, and words in another
-            mixed = re.search(r"Field (.*) has incompatible types", str(error))
-            if mixed is None or mixed[1] in kinds:
-                raise
-            kinds[mixed[1]] = pa.string()
-            continue
-        if delimiter != "," and decimal == "." and _has_decimal_commas(frame):
+        mixed = [name for name in names if len({_sort(frame.schema.field(name).type) for frame in frames} - {None}) > 1]
+        if mixed:
+            words += mixed
+        elif delimiter != "," and decimal == "." and _has_decimal_commas(frames[0]):
             decimal = ","
-            continue
-        return frame
-    raise DataError(f"{path} cannot be read: its columns change their types again and again")
+        else:
+            return pa.concat_tables(frames, promote_options="permissive")
+
+
+def _sort(dtype: Any) -> str | None:
+    """Sort of an Arrow type, of which one column has one; None for a column that is empty."""
+    types = arrow().types
+    if types.is_null(dtype):
+        return None
+    return "number" if types.is_integer(dtype) or types.is_floating(dtype) else str(dtype)
 
 
 def _frames(
