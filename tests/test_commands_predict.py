@@ -120,7 +120,7 @@ def test_reports_by_hand(run, tmp_path):
 
 def test_the_worst_mistakes_come_first():
     p = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
-    assert predict.worst(np.array([1, 1, 1, 1]), p).tolist() == [1, 3, 0]
+    assert predict.worst(np.array([1, 1, 1, 1]), p, p.argmax(axis=1)).tolist() == [1, 3, 0]
 
 
 HOSTILE = ["\x1b[31mred", "a\tb\nc", "고양이", "$x^2$"]

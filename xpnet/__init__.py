@@ -33,6 +33,7 @@ from .data import (
     standard_scaling,
 )
 from .model import MLP, metrics
+from .model.scores import scores
 from .nn import (
     BatchNorm,
     Buffer,
@@ -93,5 +94,6 @@ __all__ = [
     "load_npz",
     "metrics",
     "schedules",
+    "scores",
     "standard_scaling",
 ]

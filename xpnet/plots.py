@@ -113,6 +113,42 @@ def draw_mistakes(mistakes: Sequence[tuple[Any, str, str]], wrong: int, rows: in
     return png(figure)
 
 
+def draw_reliability(confidence: Any, right: Any, counts: Any, error: float) -> bytes:
+    """Draw the share of rows that are right against their confidence, and the number of rows in each bin, (K,)."""
+    figure = Figure(figsize=(5.0, 5.6), dpi=120, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], "--", color="grey", label="perfect calibration")
+    upper.plot(confidence, right, "o-", color=PALETTE[0], label=f"this model: calibration error {error:.4f}")
+    upper.set(ylabel="share that is right", xlim=(0.0, 1.0), ylim=(-0.02, 1.02))
+    figure.legend(loc="outside upper center", ncols=2)
+    lower.bar(confidence, counts, width=0.03, color=PALETTE[0])
+    lower.set(xlabel="predicted probability, mean of a bin", ylabel="rows")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+    return png(figure)
+
+
+def draw_residuals(predictions: Any, residuals: Any) -> bytes:
+    """Draw residuals, target - prediction, against predictions, and their distribution: (N, O), a row an output."""
+    outputs = predictions.shape[1]
+    figure = Figure(figsize=(8.0, 3.6 * outputs), dpi=120, layout="constrained")
+    grid = figure.subplots(outputs, 2, squeeze=False, sharey="row", width_ratios=(3, 1))
+    for number, (scatter, histogram) in enumerate(grid):
+        p, r = (values[:, number] for values in (predictions, residuals))
+        there = np.isfinite(p) & np.isfinite(r)
+        scatter.plot(p[there], r[there], ".", markersize=3, alpha=0.5, color=PALETTE[0], rasterized=True)
+        histogram.hist(r[there], bins=40, orientation="horizontal", color=PALETTE[0])
+        named = f" of output {number}" * (outputs > 1)
+        scatter.set(xlabel=f"prediction{named}", ylabel="residual: target - prediction")
+        histogram.set(xlabel="rows")
+        for axes in (scatter, histogram):
+            axes.axhline(0.0, color="grey", linestyle="--")
+            axes.grid(alpha=0.3)
+            axes.set_axisbelow(True)
+    return png(figure)
+
+
 def draw_search(
     trials: Sequence[dict[str, Any]],
     varied: Sequence[str],
