@@ -474,6 +474,7 @@ def test_bad_spaces(space, message):
         ({"halving": 1}, "halving must be at least 2"),
         ({"workers": 0}, "workers must be at least 1"),
         ({"base": replace(SHORT, early_stop=2), "halving": 2}, "halving needs a number of epochs, and no early_stop"),
+        ({"base": replace(SHORT, validation=0.2, calibrate=True)}, "a search does not calibrate"),
         ({"base": DIGITS, "halving": 2}, "halving needs a number of epochs, and no early_stop"),
     ],
 )

@@ -48,7 +48,7 @@ from .nn import (
     SoftmaxCrossEntropy,
 )
 from .optim import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop, schedules
-from .training import Callback, Checkpoint, Config, EarlyStopping, Trainer, evaluate
+from .training import Callback, Checkpoint, Config, EarlyStopping, Trainer, calibrate, evaluate
 
 __all__ = [
     "MLP",
@@ -85,6 +85,7 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "Trainer",
     "XpnetError",
+    "calibrate",
     "evaluate",
     "get_device",
     "load_digits",

@@ -107,6 +107,7 @@ def add_options(parser: cli.Parser, without: Collection[str] = ()) -> None:
     add("--steps", type=cli.whole_number, metavar="N", help="train for N steps instead")
     add("--validation", type=cli.number, metavar="SHARE", help="hold out a share of the training rows (default: none)")
     add("--early-stop", type=cli.whole_number, metavar="N", help="stop after N epochs without a lower validation loss")
+    add("--calibrate", action=flag, help="after the training, calibrate probabilities by the rows held out")
     add("--on-divergence", metavar="stop|lower", help="lower: go back an epoch and halve the rate (default: stop)")
     add("--seed", type=cli.whole_number, metavar="N", help="of weights and order of rows (default: 0)")
     add("--ensemble", type=cli.whole_number, metavar="N", help="train N networks at once, which predict as one")

@@ -25,6 +25,7 @@ from ..model.scores import (
     calibration_error,
     check_two_classes,
     decisions,
+    has_threshold,
     score_sentence,
     scores_of,
 )
@@ -226,7 +227,7 @@ def _report_scores(
             cli.tell(f"residuals (target - prediction) of output {output}: {shares}")
     elif "f1" not in found:
         cli.tell(NEEDS_SKLEARN)
-    elif (task == "multilabel" or len(model.class_names) == 2) and np.isfinite(found["auc"]):
+    elif has_threshold(task, predictions, found):
         limit, f1 = best_threshold(task, targets, predictions)
         found |= {"best_threshold": limit, "best_threshold_f1": f1}
         which = "of all labels" if task == "multilabel" else f"of {model.class_names[1]}"

@@ -362,7 +362,7 @@ def _parser() -> cli.Parser:
     add = parser.add_argument_group("machines").add_argument
     add("--workers", type=cli.whole_number, default=None, metavar="N", help="processes of this machine (default: 1)")
     add("--dask", default=None, metavar="ADDRESS", help="of a Dask scheduler, whose workers train")
-    add_options(parser, without=(*SEARCHABLE, "ensemble"))
+    add_options(parser, without=(*SEARCHABLE, "ensemble", "calibrate"))
     add = parser.add_argument_group("output").add_argument
     add("--out", type=folder, default=None, metavar="DIR", help=f"write {', '.join(FILES)} into DIR")
     add("--overwrite", action="store_true", default=False, help="replace the search that is in DIR")

@@ -18,11 +18,14 @@ from ..compile import PRECISIONS
 from ..compile.cuda.target import ARCHITECTURES, architecture_of
 from ..core.device import Device, limit_threads
 from ..core.errors import DataError, DivergedError, printable
+from ..core.files import write_atomically
 from ..core.interrupts import DeferredInterrupt
 from ..data import Dataset
 from ..model.metrics import TITLES
+from ..model.scores import NEEDS_SKLEARN, best_threshold, f1_above, has_threshold, score_sentence, scores_of
 from ..training import Config, Trainer, evaluate
 from ..training.build import network_sizes, threads_for
+from ..training.calibration import calibrate
 from ..training.callbacks import Callback
 from ..training.checkpoint import Checkpoint, parse_every
 from ..training.choice import faster_device
@@ -139,10 +142,15 @@ def _train(
             agreed(ranks, lambda: _go_on(run, kept, note))
         with limit_threads(run.threads):
             _fit(run, arguments | {"checkpoint": checkpoint})
-            joint = _joint(trainer, arguments)
+            measured = _calibrated(run) if run.config.calibrate else {}
+            _finish(run)
+            if trainer.model.ensemble or run.config.calibrate:
+                measured |= _evaluated(trainer, arguments)
+            if options.metrics and (ranks is None or ranks.index == 0):
+                measured |= _scores(run)
 
     if ranks is None or ranks.index == 0:
-        result = _result(run.config, run.data, trainer, joint, folder, time.perf_counter() - started)
+        result = _result(run.config, run.data, trainer, measured, folder, time.perf_counter() - started)
         print(json.dumps(finite(result)) if options.json else printable(_sentence(result)))
     return 0
 
@@ -285,8 +293,20 @@ def _fit(run: Run, arguments: dict[str, Any]) -> None:
         if folder is None:
             raise
         raise OSError(error.errno, f"{error.strerror}; {_rescue(trainer, folder)}", error.filename) from None
-    note = None if folder is None else folder.finish(trainer.model, trainer.history)
-    if note and not quiet:
+
+
+def _calibrated(run: Run) -> dict[str, Any]:
+    """Calibrate the model by the validation rows; return the temperature, for the result."""
+    temperature = calibrate(run.trainer.model, run.data.x_validation, run.data.y_validation)
+    if not run.options.quiet:
+        cli.tell(f"calibrated by the validation rows: the last outputs are divided by {temperature:.4g}")
+    return {"temperature": temperature}
+
+
+def _finish(run: Run) -> None:
+    """Write the model and the curves."""
+    note = None if run.folder is None else run.folder.finish(run.trainer.model, run.trainer.history)
+    if note and not run.options.quiet:
         cli.tell(note)
 
 
@@ -303,16 +323,44 @@ def _rescue(trainer: Trainer, folder: RunFolder) -> str:
     return kept
 
 
-def _joint(trainer: Trainer, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Loss and metric of an ensemble on the rows held out; nothing of a single network."""
+def _evaluated(trainer: Trainer, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Loss and metric on the rows held out, of an ensemble or a calibrated model, which the history does not have."""
+    cli.tell_of_diverged(trainer.model)
     found: dict[str, Any] = {}
-    if trainer.model.ensemble:
-        cli.tell_of_diverged(trainer.model)
-        for name in ("validation", "test"):
-            if arguments[name] is not None:
-                metric = f"{name}_{trainer.model.task.metric}"
-                held_out = evaluate(trainer.model, *arguments[name], communicator=trainer.ranks)
-                found[f"{name}_loss"], found[metric] = held_out
+    for name in ("validation", "test"):
+        if arguments[name] is not None:
+            metric = f"{name}_{trainer.model.task.metric}"
+            held_out = evaluate(trainer.model, *arguments[name], communicator=trainer.ranks)
+            found[f"{name}_loss"], found[metric] = held_out
+    return found
+
+
+def _scores(run: Run) -> dict[str, Any]:
+    """Scores of the model on the rows held out, by name, which are printed and written to the run's folder, too."""
+    model, data = run.trainer.model, run.data
+    found: dict[str, Any] = {}
+    limit = None
+    for name in ("validation", "test"):
+        x, y = getattr(data, f"x_{name}"), getattr(data, f"y_{name}")
+        if x is None:
+            continue
+        p = model.device.to_host(model.predict(x))
+        of_rows = scores_of(model.task.name, y, p)
+        if limit is not None:
+            of_rows["f1_at_threshold"] = f1_above(model.task.name, y, p, limit)
+        elif name == "validation" and has_threshold(model.task.name, p, of_rows):
+            limit, _ = best_threshold(model.task.name, y, p)
+            found["threshold"] = limit
+        found |= {f"{name}_{score}": value for score, value in of_rows.items()}
+        if not run.options.quiet:
+            cli.tell(f"{name}: {score_sentence(of_rows)}")
+    if not run.options.quiet and limit is not None:
+        on_others = f"F1 is {found['test_f1_at_threshold']:.4g} on the test rows"
+        cli.tell(f"at the threshold {limit:.4g}, which is the best one for the validation rows, {on_others}")
+    if not run.options.quiet and data.task != "regression" and "test_f1" not in found:
+        cli.tell(NEEDS_SKLEARN)
+    if run.folder is not None:
+        write_atomically(run.folder.metrics_path, json.dumps(finite(found), indent=2) + "\n")
     return found
 
 
@@ -330,7 +378,7 @@ def _result(
     config: Config,
     data: Dataset,
     trainer: Trainer,
-    joint: dict[str, Any],
+    measured: dict[str, Any],
     folder: RunFolder | None,
     total_seconds: float,
 ) -> dict[str, Any]:
@@ -351,9 +399,9 @@ def _result(
         "samples_per_second": samples / seconds,
         "best_epoch": trainer.best_epoch,
         **{name: kept[name] for name in kept if name.endswith(("_loss", trainer.model.task.metric))},
-        **joint,
+        **measured,
         **({} if config.ensemble is None else {"members": config.ensemble}),
-        **{f"members_{name}": kept[name] for name in joint},
+        **({} if config.ensemble is None else {f"members_{name}": kept[name] for name in measured if name in kept}),
         "model": None if folder is None else str(folder.model_path),
         "compiled": trainer.compiled,
     }
@@ -449,6 +497,7 @@ def _parser() -> cli.Parser:
     add("--overwrite", action="store_true", default=False, help="let DIR hold a run already, and replace it")
     add("--checkpoint-every", type=_every, default=None, metavar="1epoch|100steps|5minutes", help=EVERY)
     add("--resume", type=folder, default=None, metavar="DIR", help="go on with the run in DIR from its last checkpoint")
+    add("--metrics", action="store_true", default=False, help="at the end, log loss, AUC, F1, ... of the rows held out")
     add("--json", action="store_true", default=False, help="print one JSON object on stdout")
     add("--plan", action="store_true", default=False, help="print what the compiled step does, and train nothing")
     add("--plan-for", type=_architecture, default=None, metavar="sm_90", help="print it for a GPU of an architecture")

@@ -113,6 +113,11 @@ def check_two_classes(classes: int) -> None:
         )
 
 
+def has_threshold(task: str, p: HostArray, found: Mapping[str, Any]) -> bool:
+    """Whether rows with these predictions and scores have a best threshold."""
+    return (task == "multilabel" or p.shape[-1] == 2) and bool(np.isfinite(found.get("auc", np.nan)))
+
+
 def best_threshold(task: str, y: HostArray, p: HostArray) -> tuple[float, float]:
     """Threshold of the highest F1 on these rows, and that F1; needs scikit-learn.
 

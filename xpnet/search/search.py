@@ -234,6 +234,8 @@ def configs_of(
 
     Arguments and errors are those of `search`.
     """
+    if base.calibrate:
+        raise ValueError("a search does not calibrate: train one of the best with calibrate")
     if base.ensemble is not None:
         raise ValueError(f"a search tries single networks, and no ensemble of {base.ensemble}: train one of the best")
     points = _points(space, method, trials, base.seed)

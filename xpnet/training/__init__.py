@@ -2,10 +2,11 @@
 
 from ..model import metrics
 from ..model.mlp import MLP
+from .calibration import calibrate
 from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .config import Config
 from .early_stopping import EarlyStopping
 from .trainer import Trainer, evaluate
 
-__all__ = ["MLP", "Callback", "Checkpoint", "Config", "EarlyStopping", "Trainer", "evaluate", "metrics"]
+__all__ = ["MLP", "Callback", "Checkpoint", "Config", "EarlyStopping", "Trainer", "calibrate", "evaluate", "metrics"]

@@ -19,6 +19,7 @@ from ..model.mlp import MLP
 from ..nn import LOSSES, BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from ..optim import OPTIMIZERS, SCHEDULES, Mixed, Optimizer
 from ..optim.schedules import warmup
+from .calibration import check_can_be_calibrated
 from .config import Config, default_threads
 from .ranks import Ranks
 from .trainer import Trainer, rows_with_targets
@@ -89,6 +90,8 @@ def build(
         ensemble=config.ensemble is not None,
         **targets,
     )
+    if config.calibrate:
+        check_can_be_calibrated(model)
     rounded = device.index is not None and config.dtype == "float32"
     trainer = Trainer(
         model,

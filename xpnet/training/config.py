@@ -95,6 +95,8 @@ class Config:
         batch_size: rows in a step.
         epochs, steps: how long to train; one of them, or None for 5 epochs, or as many as make 2,000 steps.
         validation: the share of the training rows to hold out, stratified, and to report on after each epoch.
+        calibrate: divide the last outputs by the temperature of the lowest log loss on the rows held out, as
+            `xpnet.calibrate` does, after the training.
         on_divergence: "stop" where the loss is no longer finite, or "lower" the learning rate, as `Trainer.fit` has it.
         early_stop: stop after this many epochs without a lower validation loss, and go back to the best one; without
             `validation`, a tenth of the training rows is held out.
@@ -148,6 +150,7 @@ class Config:
     compile: bool = True
     seed: int = 0
     ensemble: int | None = None
+    calibrate: bool = False
 
     def __post_init__(self) -> None:
         for name, value in checked_types({field.name: getattr(self, field.name) for field in fields(self)}).items():
@@ -188,6 +191,8 @@ class Config:
             )
         if self.momentum is not None and self.optimizer not in ("momentum", "nesterov"):
             raise ValueError(f"momentum ({self.momentum}) goes with the optimizers momentum and nesterov")
+        if self.calibrate and self.held_out is None:
+            raise ValueError("calibrate needs rows that are held out: give validation, such as 0.1")
         if self.epochs is not None and self.steps is not None:
             raise ValueError(f"epochs ({self.epochs}) and steps ({self.steps}) cannot both be given")
         if self.precision == "fp64":

@@ -1,4 +1,4 @@
-"""The folder of a run: config.json, history.jsonl, model.safetensors, curves.png, and checkpoints."""
+"""The folder of a run: config.json, history.jsonl, model.safetensors, curves.png, metrics.json, and checkpoints."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ FILES = (
     "history.jsonl",
     "model.safetensors",
     "curves.png",
+    "metrics.json",
     CHECKPOINT,
     "checkpoint-previous.safetensors",
 )
@@ -91,6 +92,11 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     @property
+    def metrics_path(self) -> Path:
+        """Path of metrics.json, the scores of a run with --metrics."""
+        return self.path / "metrics.json"
+
+    @property
     def config_path(self) -> Path:
         """Path of config.json."""
         return self.path / FILES[0]
@@ -135,6 +141,7 @@ class RunFolder:
         """Write the history up to a checkpoint, and into config.json the options that may change."""
         lines = [json.dumps(finite(mean_over_members(row))) + "\n" for row in history]
         write_atomically(self.path / FILES[1], "".join(lines))
+        self.metrics_path.unlink(missing_ok=True)  # of the model before
         options = self._config["options"] | {name: getattr(config, name) for name in CHANGING}
         if (options, ranks) != (self._config["options"], self._config.get("ranks", 1)):
             self._config |= {"options": options, "ranks": ranks}
