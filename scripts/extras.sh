@@ -37,6 +37,7 @@ printf 'a,b\n1,2\n' >"$work/three.csv"
 names plot "$run" -m xpnet.predict "$work/run" "$work/three.png"
 names sklearn "$run" -c "import xpnet.sklearn"
 names sklearn "$run" scripts/compare_sklearn.py
+names sklearn "$run" -m xpnet.train --dataset digits --steps 30 --metrics
 names bench "$run" bench/peers/estimators.py
 names bench "$run" bench/peers/race.py --picture "$work/race.png"
 names dask "$run" -m xpnet.search --dataset digits --dask tcp://127.0.0.1:9

@@ -22,9 +22,9 @@ def overconfident(**options):
     return model
 
 
-def test_a_temperature_by_hand(tmp_path):
+def test_a_temperature_by_hand(tmp_path, device):
     """Three of four rows are of the second class: a logit of log 3 is right, which is half of the model's."""
-    model, x, y = overconfident(), np.ones((4, 1)), [1, 1, 1, 0]
+    model, x, y = overconfident(device=device), np.ones((4, 1)), [1, 1, 1, 0]
     assert calibrate(model, x, y) == pytest.approx(2.0, rel=1e-5)
     np.testing.assert_allclose(model.predict(x)[:, 1], 0.75, rtol=1e-5)
     model.save(tmp_path / "m")

@@ -127,9 +127,9 @@ def test_the_best_threshold(rng):
     assert f1 >= max(every)
 
 
-def test_scores_of_a_model(blobs):
+def test_scores_of_a_model(blobs, device):
     x, y = blobs
-    model = MLP([4, 3], class_names=["a", "b", "c"])
+    model = MLP([4, 3], class_names=["a", "b", "c"], device=device)
     expected = scores_of("classification", y, model.predict(x))
     assert scores(model, x, y) == scores(model, x, [model.class_names[i] for i in y]) == expected
     numbers = MLP([4, 1], task="regression", target_shift=5.0)

@@ -24,6 +24,8 @@ COLORS = {"train": PALETTE[0], "validation": PALETTE[2], "test": PALETTE[1]}
 SURFACE = "cividis"  # the colours of contours
 HANGUL = ("NanumGothic", "Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic")
 
+MOST_BARS = 30
+
 QUANTITIES = ("loss", *TITLES)  # of a history
 
 
@@ -146,6 +148,34 @@ def draw_residuals(predictions: Any, residuals: Any) -> bytes:
             axes.axhline(0.0, color="grey", linestyle="--")
             axes.grid(alpha=0.3)
             axes.set_axisbelow(True)
+    return png(figure)
+
+
+def draw_importance(columns: Sequence[Mapping[str, Any]], metric: str) -> bytes:
+    """Draw the importance and the attribution of columns as bars, those of the first `MOST_BARS`."""
+    shown = columns[:MOST_BARS][::-1]
+    figure = Figure(figsize=(9.0, 1.2 + 0.28 * len(shown)), dpi=120, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    places = range(len(shown))
+    how: dict[str, Any] = {"color": PALETTE[0], "xerr": [column["deviation"] for column in shown], "ecolor": "grey"}
+    left.barh(places, [column["importance"] for column in shown], **how)
+    left.set(xlabel=f"drop of {metric} where the column is permuted")
+    left.set_yticks(places, [drawable(column["name"]) for column in shown], fontfamily=families(), parse_math=False)
+    right.barh(places, [column["attribution"] for column in shown], color=PALETTE[1])
+    right.set(xlabel="mean |gradient x input|")
+    for axes in (left, right):
+        axes.grid(alpha=0.3, axis="x")
+        axes.set_axisbelow(True)
+    return png(figure)
+
+
+def draw_pixels(attribution: Any) -> bytes:
+    """Draw the attribution of each pixel, (H, W), as a map."""
+    figure = Figure(figsize=(5.0, 4.2), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.imshow(attribution, cmap=SURFACE, interpolation="nearest")
+    figure.colorbar(drawn, label="mean |gradient x input|")
+    axes.set(xticks=[], yticks=[])
     return png(figure)
 
 

@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
+from unicodedata import combining, east_asian_width
 
 from .. import __version__
 from ..core.device import CPU, Device, get_device
@@ -74,6 +75,16 @@ class Parser(argparse.ArgumentParser):
 def one_sentence(text: object) -> str:
     """`text` on one line, printable."""
     return printable(" ".join(str(text).split()))
+
+
+def cells(text: str) -> int:
+    """Width of a text on a terminal: an East Asian letter has two cells, and a combining mark none."""
+    return sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in text)
+
+
+def align_right(text: str, width: int) -> str:
+    """Text aligned to the right of a number of cells."""
+    return " " * (width - cells(text)) + text
 
 
 def whole_number(text: str) -> int:

@@ -22,6 +22,8 @@ from ..data.targets import guess_task
 from ..model import MLP
 from . import cli
 
+LEAST_PIXELS = 5  # per side of a picture; smaller arrays are rows of a table
+
 
 def read_rows(model: MLP, source: Path, invert: bool | None = None) -> HostArray:
     """Read the rows in a file, (N, ...); raise DataError where they are not of the model's kind.

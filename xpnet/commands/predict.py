@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from unicodedata import combining, east_asian_width
 
 import numpy as np
 
@@ -31,12 +30,11 @@ from ..model.scores import (
 )
 from ..training.run_folder import finite
 from . import cli
-from .inputs import check_drawable, picture_size, read_rows, read_targets
+from .inputs import LEAST_PIXELS, check_drawable, picture_size, read_rows, read_targets
 
 TOP = 5  # classes of top-k accuracy, reported where there are more
 MOST_COLUMNS = 1000  # of a confusion matrix, which has their square in memory
 MISTAKES = 40  # maximum in a picture
-LEAST_PIXELS = 5  # per side; smaller arrays are rows of a table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -177,11 +175,14 @@ def _report_classes(labels: HostArray, predictions: HostArray, predicted: HostAr
     if (predicted < 0).any():
         columns = [*names, "(none)"]
         confusion = np.column_stack([confusion, rows - confusion.sum(axis=1)])
-    width = max(map(_cells, [*columns, str(confusion.max(initial=0)), "accuracy"])) + 2
-    lines += ["true \\ predicted", " " * width + "".join(_right(name, width) for name in [*columns, "accuracy"])]
+    width = max(map(cli.cells, [*columns, str(confusion.max(initial=0)), "accuracy"])) + 2
+    lines += [
+        "true \\ predicted",
+        " " * width + "".join(cli.align_right(name, width) for name in [*columns, "accuracy"]),
+    ]
     for name, row, hit, count in zip(names, confusion, hits, rows, strict=True):
         share = f"{hit / count:.4f}" if count else "-"
-        lines.append("".join(_right(str(cell), width) for cell in (name, *row, share)))
+        lines.append("".join(cli.align_right(str(cell), width) for cell in (name, *row, share)))
     return lines
 
 
@@ -191,12 +192,12 @@ def _report_labels(targets: HostArray, predictions: HostArray, answers: HostArra
     yes, hits = answers == 1, answers == truth
     right = int(hits.all(axis=1).sum())
     lines = [f"accuracy {right / len(truth):.4f} ({right} of {len(truth)} rows have all labels right)"]
-    width = max(map(_cells, [*names, "label"])) + 2
+    width = max(map(cli.cells, [*names, "label"])) + 2
     lines.append("label".rjust(width) + "  accuracy  precision    recall      rows")
     for name, given, true, hit in zip(names, yes.T, truth.T, hits.T, strict=True):
         both = (given & true).sum()
         precision, recall = (f"{both / part.sum():.4f}" if part.any() else "-" for part in (given, true))
-        lines.append(f"{_right(name, width)}{hit.mean():10.4f}{precision:>11}{recall:>10}{true.sum():>10}")
+        lines.append(f"{cli.align_right(name, width)}{hit.mean():10.4f}{precision:>11}{recall:>10}{true.sum():>10}")
     return lines
 
 
@@ -248,16 +249,6 @@ def _draw_errors(path: Path, task: str, targets: HostArray, predictions: HostArr
     else:
         error = calibration_error(task, targets, predictions)
         write_atomically(path, draw_reliability(*calibration_bins(task, targets, predictions), error))
-
-
-def _cells(text: str) -> int:
-    """Width of a text on a terminal: an East Asian letter has two cells, and a combining mark none."""
-    return sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in text)
-
-
-def _right(text: str, width: int) -> str:
-    """Text aligned to the right of a number of cells."""
-    return " " * (width - _cells(text)) + text
 
 
 def _mistakes_size(path: Path, model: MLP) -> tuple[int, int]:

@@ -30,6 +30,7 @@ class Purpose(IntEnum):
     SEARCH = 5  # index: 0
     BATCHES = 6  # drawn with replacement; index: 0
     FOLDS = 7  # index: 0
+    IMPORTANCE = 8  # index: the column
 
 
 def check_seed(seed: Any, name: str = "seed") -> int:

@@ -44,14 +44,17 @@ def scores(model: MLP, x: Any, y: Any, *, threshold: float | None = None) -> dic
     Returns:
         As `scores_of`.
     """
+    p = model.device.to_host(model.predict(x))
+    return scores_of(model.task.name, targets_of(model, y, p.shape[-2]), p, threshold)
+
+
+def targets_of(model: MLP, y: Any, rows: int) -> HostArray:
+    """Check the targets of rows: labels, (N,), 0 and 1, (N, O), or numbers in their own units, (N, O)."""
     if model.replicas is not None and not model.ensemble:
         raise ValueError(f"scores are those of one model, and not of {model.replicas} replicas")
-    p = model.device.to_host(model.predict(x))
     if model.task.name == "regression":
-        y = check_targets(y, model.device, len(p), model.out_features, "float64")
-    else:
-        y = model.task.targets(y, model.device, len(p), "float64")
-    return scores_of(model.task.name, y, p, threshold)
+        return check_targets(y, model.device, rows, model.out_features, "float64")
+    return model.task.targets(y, model.device, rows, "float64")
 
 
 def scores_of(task: str, y: HostArray, p: HostArray, threshold: float | None = None) -> dict[str, Any]:
