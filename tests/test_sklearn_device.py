@@ -88,9 +88,9 @@ def test_rows_stay_on_the_device(name, weighted, second, monkeypatch):
 
 def test_validation_data_and_partial_fit_on_the_device(second):
     x, y = second.asarray(X), second.asarray(Y)
-    expected = classifier().fit(X, Y, validation_data=(X, Y))
+    expected = classifier().fit(X, Y, X_val=X, y_val=Y)
     for held in ((x, y), (X, Y)):
-        model = classifier(device=second).fit(x, y, validation_data=held)
+        model = classifier(device=second).fit(x, y, X_val=held[0], y_val=held[1])
         assert model.validation_loss_curve_ == expected.validation_loss_curve_
     mine, there = classifier(), classifier(device=second)
     for _ in range(2):

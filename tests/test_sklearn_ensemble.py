@@ -96,7 +96,7 @@ def test_the_loss_is_the_mean_of_the_members_losses(tmp_path):
 
 def test_held_out_rows_are_scored_jointly(tmp_path):
     held = X[::3], Y[::3]
-    model = classifier(n_ensembles=4, max_iter=3).fit(X, Y, validation_data=held)
+    model = classifier(n_ensembles=4, max_iter=3).fit(X, Y, X_val=held[0], y_val=held[1])
     p = np.stack([one.predict(held[0]) for one in members(model, tmp_path)]).mean(axis=0)
     truth = Y[::3]
     assert model.validation_scores_[-1] == metrics.accuracy(truth, p.argmax(axis=1))

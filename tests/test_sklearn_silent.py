@@ -159,7 +159,7 @@ def test_a_validation_score_of_nan_is_none(y):
     with warnings.catch_warnings(action="ignore"):
         model = classifier(**HUGE, batch_size=150, callback=lambda one: one.n_iter_ == 3)
         with pytest.raises(ValueError, match="non-finite"):
-            model.fit(X, Y if y.ndim == 1 else LABELS, validation_data=(X, y))
+            model.fit(X, Y if y.ndim == 1 else LABELS, X_val=X, y_val=y)
     assert model.validation_scores_[-1] == 0.0
 
 
@@ -205,7 +205,7 @@ def divided():
     scaler = StandardScaler().fit(x)
     right = MLPClassifier(max_iter=60, early_stopping=True, random_state=0)
     with warnings.catch_warnings(action="ignore"):
-        right.fit(scaler.transform(x), y, validation_data=(scaler.transform(x_val), y_val))
+        right.fit(scaler.transform(x), y, X_val=scaler.transform(x_val), y_val=y_val)
     return x, x_val, y, y_val, right.score(scaler.transform(x_val), y_val)
 
 
@@ -215,7 +215,7 @@ def test_a_pipeline_passes_validation_data_as_they_are(divided):
     seen, _ = told(model.fit, x, y, mlpclassifier__validation_data=(x_val, y_val))
     said = [str(one.message) for one in seen if "another scale" in str(one.message)]
     assert len(said) == 1
-    assert "X in validation_data is on another scale than X" in said[0]
+    assert "X_val is on another scale than X" in said[0]
     assert "transform_input=['X_val']" in said[0]
 
 
@@ -242,8 +242,7 @@ def test_every_kind_of_rows_is_compared(kind, divided):
         "frame": lambda a: pandas.DataFrame(a),
         "float32": lambda a: a.astype(np.float32),
     }[kind]
-    options = {"validation_data": (make(x_val), y_val)}
-    seen, error = told(classifier().fit, make(scaled), y, **options)
+    seen, error = told(classifier().fit, make(scaled), y, X_val=make(x_val), y_val=y_val)
     assert error is None
     assert [one.filename for one in seen if "another scale" in str(one.message)] == [__file__]
     scaled_val = StandardScaler().fit(x).transform(x_val)
@@ -253,33 +252,38 @@ def test_every_kind_of_rows_is_compared(kind, divided):
 
 def test_few_rows_are_no_proof():
     """A handful may lie anywhere."""
-    seen, _ = told(classifier().fit, X, Y, validation_data=(X[:6] + 100.0, Y[:6]))
+    seen, _ = told(classifier().fit, X, Y, X_val=X[:6] + 100.0, y_val=Y[:6])
     assert not [one for one in seen if "another scale" in str(one.message)]
-    seen, _ = told(classifier().fit, X, Y, validation_data=(X[:9] + 100.0, Y[:9]))
+    seen, _ = told(classifier().fit, X, Y, X_val=X[:9] + 100.0, y_val=Y[:9])
     assert [one for one in seen if "another scale" in str(one.message)]
 
 
 def test_targets_that_bypass_their_transformer():
     y = 1e4 + 300.0 * NUMBERS
     model = TransformedTargetRegressor(regressor(), transformer=StandardScaler())
-    seen, _ = told(model.fit, X, y, validation_data=(X, y))
-    assert [one for one in seen if "y in validation_data is on another scale than y" in str(one.message)]
+    seen, _ = told(model.fit, X, y, X_val=X, y_val=y)
+    assert [one for one in seen if "y_val is on another scale than y" in str(one.message)]
     scaled = StandardScaler().fit_transform(y[:, None])[:, 0]
-    seen, _ = told(model.fit, X, y, validation_data=(X, scaled))
+    seen, _ = told(model.fit, X, y, X_val=X, y_val=scaled)
     assert not [one for one in seen if "another scale" in str(one.message)]
 
 
 @pytest.mark.parametrize("make", [classifier, regressor])
-def test_validation_data_in_two_arguments(make):
+def test_a_pair_of_validation_data_is_deprecated(make):
     y = Y if make is classifier else NUMBERS
     with warnings.catch_warnings(action="ignore"):
-        one = make().fit(X[::2], y[::2], validation_data=(X[1::2], y[1::2]))
         two = make().fit(X[::2], y[::2], X_val=X[1::2], y_val=y[1::2])
+    one = make()
+    seen, _ = told(one.fit, X[::2], y[::2], validation_data=(X[1::2], y[1::2]))
+    said = [warning for warning in seen if "validation_data is deprecated: write fit(X, y" in str(warning.message)]
+    assert [(warning.category, warning.filename) for warning in said] == [(FutureWarning, __file__)]
+    assert "In a Pipeline the pair is not transformed" in str(said[0].message)
     assert one.validation_scores_ == two.validation_scores_
     assert len(two.validation_scores_) == 12
     for given, words in (
         ({"X_val": X}, "y_val is missing"),
         ({"y_val": y}, "X_val is missing"),
+        ({"sample_weight_val": y}, "X_val is missing"),
         ({"X_val": X, "y_val": y, "validation_data": (X, y)}, "cannot both be given"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -383,8 +387,8 @@ def test_a_callback_that_raises_leaves_the_best_epoch(given):
     model = classifier(**given, **options, callback=fail)
     with warnings.catch_warnings(action="ignore"):
         with pytest.raises(OSError, match="of the callback"):
-            model.fit(X, Y, validation_data=(X[::3], Y[::3]))
-        twin = classifier(**given, **options).set_params(max_iter=8).fit(X, Y, validation_data=(X[::3], Y[::3]))
+            model.fit(X, Y, X_val=X[::3], y_val=Y[::3])
+        twin = classifier(**given, **options).set_params(max_iter=8).fit(X, Y, X_val=X[::3], y_val=Y[::3])
     assert model.validation_scores_ == twin.validation_scores_
     for w, v in zip(model.coefs_, twin.coefs_, strict=True):
         np.testing.assert_array_equal(w, v)

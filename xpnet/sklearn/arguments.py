@@ -20,7 +20,7 @@ ARGUMENTS = """
         activation: activation of the hidden layers: "relu", "tanh", "logistic", "identity", or any other name in
             `xpnet.nn.ACTIVATIONS`; a list has one per layer.
         solver: "adam", "sgd", or "lbfgs", which takes all rows at once, and no dropout, batch_norm, schedule,
-            restore_best, callback or validation data.
+            restore_best, callback or X_val.
         alpha: factor of the L2 penalty alpha / 2 |W|^2, divided by the number of a batch's rows.
         batch_size: rows per step; "auto" is 200, or all rows where there are fewer.
         learning_rate: for sgd: "constant"; "invscaling", learning_rate_init / (rows seen)^power_t; or "adaptive", a

@@ -68,11 +68,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """
         raise NotImplementedError
 
-    def _weights(self, sample_weight: Any, y: Any, x: Any, *, incremental: bool) -> HostArray | None:
+    def _weights(self, sample_weight: Any, y: Any, *, incremental: bool) -> HostArray | None:
         """Weights of rows, (N,), or None where all are equal."""
         if sample_weight is None:
             return None
-        w: HostArray = _check_sample_weight(sample_weight, np.empty((x.shape[0], 1)), ensure_non_negative=True)
+        w: HostArray = _check_sample_weight(sample_weight, np.empty((y.shape[0], 1)), ensure_non_negative=True)
         if not w.any():  # before 1.8, scikit-learn did not look
             raise ValueError("Sample weights must contain at least one non-zero number.")
         return w

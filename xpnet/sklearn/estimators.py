@@ -132,8 +132,8 @@ class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMix
         self._label_binarizer = LabelBinarizer().fit(y)
         self.classes_ = self._label_binarizer.classes_
 
-    def _weights(self, sample_weight: Any, y: Any, x: Any, *, incremental: bool) -> HostArray | None:
-        w = super()._weights(sample_weight, y, x, incremental=incremental)
+    def _weights(self, sample_weight: Any, y: Any, *, incremental: bool) -> HostArray | None:
+        w = super()._weights(sample_weight, y, incremental=incremental)
         if self.class_weight is None:
             return w
         of_classes = self._weights_of_classes(y)
@@ -185,6 +185,7 @@ class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMix
         validation_data: Data | None = None,
         X_val: Any = None,
         y_val: Any = None,
+        sample_weight_val: Any = None,
     ) -> Self:
         """Train from new weights (with `warm_start`: from the current ones), and return the estimator.
 
@@ -192,11 +193,12 @@ class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMix
             X: rows, (N, I): an array, a data frame, a SciPy sparse matrix, or an array of the estimator's GPU.
             y: classes, (N,), of any kind; of several labels at once, 0 and 1, (N, O).
             sample_weight: a weight per row, (N,).
-            validation_data: rows and their classes, evaluated after each epoch; `early_stopping` uses them in place of
-                a part of X.
-            X_val, y_val: `validation_data` as two arguments, which a Pipeline can transform.
+            validation_data: deprecated; a pair of X_val and y_val, which no Pipeline transforms.
+            X_val, y_val: rows and their classes, evaluated after each epoch; `early_stopping` uses them in place of a
+                part of X. A Pipeline transforms X_val with transform_input=["X_val"].
+            sample_weight_val: a weight per row of X_val, for loss and score.
         """
-        return self._fit(X, y, sample_weight, validation_data, X_val, y_val)
+        return self._fit(X, y, sample_weight, validation_data, X_val, y_val, sample_weight_val)
 
     @available_if(has_partial_fit)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -329,6 +331,7 @@ class MLPRegressor(RegressorMixin, TrainingMixin, PredictionMixin, ExchangeMixin
         validation_data: Data | None = None,
         X_val: Any = None,
         y_val: Any = None,
+        sample_weight_val: Any = None,
     ) -> Self:
         """Train from new weights (with `warm_start`: from the current ones), and return the estimator.
 
@@ -336,11 +339,12 @@ class MLPRegressor(RegressorMixin, TrainingMixin, PredictionMixin, ExchangeMixin
             X: rows, (N, I): an array, a data frame, a SciPy sparse matrix, or an array of the estimator's GPU.
             y: numbers, (N,) or (N, O).
             sample_weight: a weight per row, (N,).
-            validation_data: rows and their targets, evaluated after each epoch; `early_stopping` uses them in place of
-                a part of X.
-            X_val, y_val: `validation_data` as two arguments, which a Pipeline can transform.
+            validation_data: deprecated; a pair of X_val and y_val, which no Pipeline transforms.
+            X_val, y_val: rows and their targets, evaluated after each epoch; `early_stopping` uses them in place of a
+                part of X. A Pipeline transforms X_val with transform_input=["X_val"].
+            sample_weight_val: a weight per row of X_val, for loss and score.
         """
-        return self._fit(X, y, sample_weight, validation_data, X_val, y_val)
+        return self._fit(X, y, sample_weight, validation_data, X_val, y_val, sample_weight_val)
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:

@@ -35,6 +35,8 @@ TYPICAL_OUTPUTS = 10  # of a network whose targets have not been read yet, for i
 LEAST_RATE = 1e-6  # at which the adaptive learning rate stops
 
 Data = tuple[Any, Any]
+Validation = tuple[Any, Any, Any]  # rows, targets and weights, which have not been checked
+Split = tuple[HostArray, HostArray]  # numbers of the training rows, and of those held out
 
 
 class TrainingMixin(BaseMLP):
@@ -48,25 +50,34 @@ class TrainingMixin(BaseMLP):
         validation_data: Data | None = None,
         x_val: Any = None,
         y_val: Any = None,
+        sample_weight_val: Any = None,
         *,
         incremental: bool = False,
     ) -> Self:
-        if x_val is not None or y_val is not None:
-            if validation_data is not None:
+        given = [one is not None for one in (x_val, y_val, sample_weight_val)]
+        if validation_data is not None:
+            if any(given[:2]):
                 raise ValueError("validation_data and X_val, y_val cannot both be given: they are the same thing")
-            if x_val is None or y_val is None:
-                raise ValueError(f"X_val and y_val go together: {'X_val' if x_val is None else 'y_val'} is missing")
-            validation_data = x_val, y_val
+            warnings.warn(
+                "validation_data is deprecated: write fit(X, y, X_val=..., y_val=...). In a Pipeline the pair is not"
+                " transformed; X_val is, with transform_input=['X_val'] and set_fit_request(X_val=True, y_val=True).",
+                FutureWarning,
+                stacklevel=4,
+            )
+            x_val, y_val = check_pair("validation_data", validation_data)
+        elif any(given) and not all(given[:2]):
+            raise ValueError(f"X_val and y_val go together: {'y_val' if given[0] else 'X_val'} is missing")
+        validation = (x_val, y_val, sample_weight_val) if validation_data is not None or all(given[:2]) else None
         running = self.__dict__.setdefault("_running", {})
         with DeferredInterrupt() as interrupt, one_at_a_time(running, "the estimator"):
-            return self._fit_alone(x, y, sample_weight, validation_data, interrupt, incremental=incremental)
+            return self._fit_alone(x, y, sample_weight, validation, interrupt, incremental=incremental)
 
     def _fit_alone(
         self,
         x: Any,
         y: Any,
         sample_weight: Any,
-        validation_data: Data | None,
+        validation: Validation | None,
         interrupt: DeferredInterrupt,
         *,
         incremental: bool,
@@ -78,7 +89,7 @@ class TrainingMixin(BaseMLP):
             checked = functools.partial(check_x_y, self, reset=first)
             x, y = interrupt.call(checked, x, y, device)  # no state has changed yet, and it may take long
             t = self._targets(y, reset=not hasattr(self, "classes_") or not (self.warm_start or incremental))
-            w = self._weights(on_host(device, sample_weight), y, x, incremental=incremental)
+            w = self._weights(on_host(device, sample_weight), y, incremental=incremental)
             self._random_state = check_random_state(self.random_state)
             if first:
                 self._adopt(self._new_model([x.shape[1], *hidden, self._width(t)], np.dtype(x.dtype).name, device))
@@ -90,9 +101,9 @@ class TrainingMixin(BaseMLP):
                 self._rebuild(keep=incremental)
             check_outputs(self, t)
             if self._whole_batch:
-                self._fit_whole(x, t, w, validation_data, interrupt)
+                self._fit_whole(x, t, w, validation, interrupt)
             else:
-                self._fit_batches(x, t, w, validation_data, interrupt, incremental=incremental)
+                self._fit_batches(x, t, w, validation, interrupt, incremental=incremental)
             network = self._model.network
             if not all_true(network.xp.isfinite(network.values)):
                 raise ValueError(
@@ -119,12 +130,12 @@ class TrainingMixin(BaseMLP):
         x: Any,
         t: HostArray,
         w: HostArray | None,
-        validation_data: Data | None,
+        validation: Validation | None,
         interrupt: DeferredInterrupt,
     ) -> None:
         """Minimize the loss of all rows by SciPy's L-BFGS-B, in float64 for rows of any type."""
         names = ("batch_norm", "dropout", "schedule", "restore_best", "callback")
-        refused = [name for name in names if getattr(self, name)] + ["validation_data"] * (validation_data is not None)
+        refused = [name for name in names if getattr(self, name)] + ["X_val"] * (validation is not None)
         refused += ["n_ensembles"] * (self._members is not None)
         if refused:
             raise ValueError(f"the solver lbfgs has no {', '.join(refused)}: take sgd or adam")
@@ -160,7 +171,7 @@ class TrainingMixin(BaseMLP):
         x: Any,
         t: HostArray,
         w: HostArray | None,
-        validation_data: Data | None,
+        validation: Validation | None,
         interrupt: DeferredInterrupt,
         *,
         incremental: bool,
@@ -175,7 +186,8 @@ class TrainingMixin(BaseMLP):
             )
         if not hasattr(self, "loss_curve_"):  # until now, the solver was lbfgs
             self._reset_history()
-        train, held_out = self._held_out(x, t, w, validation_data)
+        train, held = self._split(t, w, validation)
+        held_out = self._held_out(x, t, w, validation, held)
         n = len(train)
         batch_size = 200 if self.batch_size == "auto" else self.batch_size
         if batch_size > n and self.batch_size != "auto":
@@ -264,23 +276,14 @@ class TrainingMixin(BaseMLP):
             given = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon}
         return OPTIMIZERS[self.optimizer](self.learning_rate_init, **given)
 
-    def _held_out(
-        self, x: Any, t: HostArray, w: HostArray | None, validation_data: Data | None
-    ) -> tuple[HostArray, Examples | None]:
-        """Numbers of the training rows, and the rows to evaluate after each epoch, or None."""
-        everything = np.arange(x.shape[0])
-        if validation_data is not None:
-            pair = check_pair("validation_data", validation_data)
-            x_held, y_held = check_x_y(self, *pair, self._model.device, reset=False)
-            t_held = self._targets(y_held, reset=False, held_out=True)
-            check_outputs(self, t_held)
-            self._compare(x, t, x_held, t_held)
-            return everything, Examples(self._model, x_held, t_held, None)
-        if not self.early_stopping:
-            return everything, None
+    def _split(self, t: HostArray, w: HostArray | None, validation: Validation | None) -> Split:
+        """Numbers of the training rows, and of the rows that early stopping holds out."""
+        everything = np.arange(len(t))
+        if validation is not None or not self.early_stopping or self._whole_batch:
+            return everything, everything[:0]
         # As in scikit-learn, two classes are split evenly, more classes at random. scikit-learn stratifies by a column,
         # which takes twelve times as long for the same rows; its error for a class of one row needs the column.
-        even = t.astype(bool) if t.ndim == 1 and self.n_outputs_ == 1 else None
+        even = t.astype(bool) if t.ndim == 1 and self._width(t) == 1 else None
         if even is not None and min(even.sum(), (~even).sum()) == 1:
             even = even[:, None]
         train, held = train_test_split(
@@ -292,18 +295,34 @@ class TrainingMixin(BaseMLP):
             )
         if w is not None and not w[held].any():
             raise ValueError("Sample weights must contain at least one non-zero number, also among held-out rows.")
+        return train, held
+
+    def _held_out(
+        self, x: Any, t: HostArray, w: HostArray | None, validation: Validation | None, held: HostArray
+    ) -> Examples | None:
+        """Rows to evaluate after each epoch, or None."""
         device = self._model.device
+        if validation is not None:
+            x_val, y_val, w_val = validation
+            x_val, y_val = check_x_y(self, x_val, y_val, device, reset=False)
+            t_val = self._targets(y_val, reset=False, held_out=True)
+            check_outputs(self, t_val)
+            w_val = BaseMLP._weights(self, on_host(device, w_val), y_val, incremental=False)  # without class weights
+            self._compare(x, t, x_val, t_val)
+            return Examples(self._model, x_val, t_val, w_val)
+        if not len(held):
+            return None
         x_held = x[device.asarray(held)] if lives_on(device, x) else x[held]
-        return train, Examples(self._model, x_held, t[held], None if w is None else w[held])
+        return Examples(self._model, x_held, t[held], None if w is None else w[held])
 
     def _compare(self, x: Any, t: HostArray, x_held: Any, t_held: HostArray) -> None:
         """Warn where validation rows are on another scale than the training rows."""
         device = self._model.device
-        why = "A Pipeline transforms X alone, unless X_val and y_val are given, and transform_input=['X_val'] to it."
-        warn_if_elsewhere(x, x_held, device, "X in validation_data", "X", why, stacklevel=8)
+        why = "A Pipeline transforms X_val with transform_input=['X_val'], where fit requests it, and X alone without."
+        warn_if_elsewhere(x, x_held, device, "X_val", "X", why, stacklevel=8)
         if self._y_numeric:
             why = "A TransformedTargetRegressor transforms y alone."
-            warn_if_elsewhere(t, t_held, device, "y in validation_data", "y", why, stacklevel=8)
+            warn_if_elsewhere(t, t_held, device, "y_val", "y", why, stacklevel=8)
 
     def _update_best(self, held_out: Examples | None) -> None:
         """Evaluate the model after an epoch, keep the best one, and count the epochs without improvement."""
