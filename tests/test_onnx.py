@@ -429,6 +429,19 @@ def test_tables(target, tmp_path):
     np.testing.assert_allclose(numbers(found), model.predict(others), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_data_frames_of_estimators(tmp_path):
+    pytest.importorskip("pyarrow")
+    from xpnet.sklearn import MLPClassifier
+
+    x, word = np.where(np.arange(60) % 7, np.linspace(0.0, 1.0, 60), np.nan), np.array(["low", "high", ""] * 20, object)
+    frame = pytest.importorskip("pandas").DataFrame({"x": x, "word": [one or None for one in word]})
+    model = MLPClassifier(8, max_iter=3, random_state=0).fit(frame, word == "low")
+    model.to_onnx(tmp_path / "model.onnx")
+    _, p = opened(tmp_path / "model.onnx").run(None, {"x": x[:, None], "word": word[:, None]})
+    np.testing.assert_allclose(p, model.predict_proba(frame), rtol=1e-5, atol=1e-5)
+
+
 def test_a_column_called_as_an_output(tmp_path):
     pytest.importorskip("pyarrow")
     model = MLP.for_table({"label": [1.0, 2.0, 3.0], "y": ["a", "b", "a"]}, hidden=[2])

@@ -86,6 +86,17 @@ def test_rows_stay_on_the_device(name, weighted, second, monkeypatch):
     assert isinstance(model.predict(x), np.ndarray)  # rows of the host give an answer on the host
 
 
+def test_data_frames_on_the_device(second):
+    pytest.importorskip("pyarrow")
+    frame = pytest.importorskip("pandas").DataFrame(
+        {"name": NAMES[::-1], "number": np.where(X[:, 0] > 1.0, np.nan, X[:, 0])}
+    )
+    for arguments in ({"early_stopping": True}, {"solver": "lbfgs"}):
+        mine, there = (classifier(**arguments, device=one).fit(frame, Y) for one in ("cpu", second))
+        assert same(mine, there)
+        np.testing.assert_array_equal(there.predict_proba(frame), mine.predict_proba(frame))
+
+
 def test_validation_data_and_partial_fit_on_the_device(second):
     x, y = second.asarray(X), second.asarray(Y)
     expected = classifier().fit(X, Y, X_val=X, y_val=Y)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("sklearn")
+pytest.importorskip("pandas")
+pytest.importorskip("pyarrow")
 
 PAGE = (Path(__file__).parents[1] / "docs" / "sklearn.md").read_text(encoding="utf-8")
 

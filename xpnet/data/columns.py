@@ -77,6 +77,16 @@ def kind_of(name: str, dtype: Any) -> str:
     raise DataError(f"column {name!r} holds {dtype}, and not numbers, words, dates, or true and false: leave it out")
 
 
+def is_numeric(frame: Frame) -> bool:
+    """Whether a table has only numbers, and true and false, without a hole; raise DataError as `kind_of` does."""
+    for name, column in zip(frame.column_names, frame.columns, strict=True):
+        if kind_of(name, column.type) not in ("number", "truth") or column.null_count:
+            return False
+        if arrow().types.is_floating(column.type) and np.isnan(column.to_numpy()).any():
+            return False
+    return True
+
+
 def columns_of(frame: Frame, categorical: Collection[str] = ()) -> tuple[Column, ...]:
     """Return the columns of a table; those that are `categorical` hold words, whatever they look like.
 

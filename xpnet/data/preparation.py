@@ -258,7 +258,8 @@ def _level_means(levels: HostArray, y: HostArray, count: int) -> HostArray:
     known = levels >= 0
     numbers = levels[known].astype(np.int64)
     rows = np.bincount(numbers, minlength=count).astype(np.float64)[:, None]
-    sums = np.stack([np.bincount(numbers, weights=of_one, minlength=count) for of_one in y[known].T], axis=1)
+    each = [np.bincount(numbers, weights=of_one, minlength=count) for of_one in y[known].T]
+    sums = np.array(each).reshape(y.shape[1], count).T  # of no targets, too
     mean = y[known].mean(axis=0) if known.any() else np.zeros(y.shape[1])
     means = np.concatenate([(sums + SMOOTHING * mean) / (rows + SMOOTHING), np.log1p(rows)], axis=1)
     return np.concatenate([means, [[*mean, 0.0]]])

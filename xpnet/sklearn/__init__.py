@@ -19,5 +19,6 @@ except ModuleNotFoundError as error:
     ) from None
 
 from .estimators import MLPClassifier, MLPRegressor
+from .preparer import TablePreparer
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "TablePreparer"]

@@ -61,7 +61,10 @@ ATTRIBUTES = """
         loss_, best_loss_, loss_curve_: loss with the penalty, of the last epoch, the best one, and each.
         validation_scores_, best_validation_score_, validation_loss_curve_: on held-out rows; None without any.
         n_iter_, t_: epochs of the last fit, and rows seen by all fits.
-        n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_: of the network and its inputs.
+        n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_: of the network and its inputs; of
+            a data frame, the number of its columns and their names.
+        preparation_: how a data frame with words, dates or holes becomes features, whose names are
+            `preparation_.names`; None for numbers alone, which are features.
 """
 """Attributes of both fitted estimators, for their docstrings."""
 

@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from ..core.checks import elements
 from ..core.device import Array, Device, HostArray, get_device
+from ..data.preparation import Preparation
 from ..model.mlp import MLP
 from ..nn import ACTIVATIONS, Linear, Loss, MeanSquaredError
 from ..nn.activations import Sigmoid
@@ -113,7 +114,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """Number of members of an ensemble; None for a single network."""
         return None if self.n_ensembles in (None, 1) else self.n_ensembles
 
-    def _new_model(self, sizes: list[int], dtype: str, device: Device) -> MLP:
+    def _new_model(self, sizes: list[int], dtype: str, device: Device, preparation: Preparation | None = None) -> MLP:
         """Make a model whose weights are zero."""
         task, _ = self._task()
         several = isinstance(self.activation, list | tuple)
@@ -134,6 +135,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             dtype=dtype,
             device=device,
             class_names=[str(one) for one in classes] if len(classes) > 1 else None,
+            preparation=preparation,
         )
 
     def _summed(self, loss: Loss | None = None, *, by_rows: bool = True) -> Summed:
@@ -163,7 +165,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if self.batch_norm != self._made_of[0]:
             raise ValueError("batch_norm cannot change from fit to fit with warm_start: the network has other values")
         sizes = [old.in_features, *(layer.out_features for layer in self._linear)]
-        new = self._new_model(sizes, old.network.dtype, old.device)
+        new = self._new_model(sizes, old.network.dtype, old.device, old.preparation)
         biases = [layer.bias for layer in self._linear]  # earlier versions had them before batch normalization
         new = with_biases(new, biases)
         new.network.seeds = old.network.seeds
@@ -242,6 +244,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 layer.b = b
             elif b.any():
                 raise ValueError(f"intercepts_[{place}] must be zero: batch normalization behind it takes any bias off")
+
+    @property
+    def preparation_(self) -> Preparation | None:
+        """How features are made of data frames with words, dates or holes; None where rows are features."""
+        self._fitted_layers("preparation_")
+        return self._model.preparation
 
     def _fitted_layers(self, name: str) -> list[Linear]:
         if not hasattr(self, "_model"):

@@ -190,7 +190,8 @@ class MLPClassifier(ClassifierMixin, TrainingMixin, PredictionMixin, ExchangeMix
         """Train from new weights (with `warm_start`: from the current ones), and return the estimator.
 
         Args:
-            X: rows, (N, I): an array, a data frame, a SciPy sparse matrix, or an array of the estimator's GPU.
+            X: rows, (N, I): an array, a SciPy sparse matrix, an array of the estimator's GPU, or a data frame, also one
+                with words, dates or holes.
             y: classes, (N,), of any kind; of several labels at once, 0 and 1, (N, O).
             sample_weight: a weight per row, (N,).
             validation_data: deprecated; a pair of X_val and y_val, which no Pipeline transforms.
@@ -336,7 +337,8 @@ class MLPRegressor(RegressorMixin, TrainingMixin, PredictionMixin, ExchangeMixin
         """Train from new weights (with `warm_start`: from the current ones), and return the estimator.
 
         Args:
-            X: rows, (N, I): an array, a data frame, a SciPy sparse matrix, or an array of the estimator's GPU.
+            X: rows, (N, I): an array, a SciPy sparse matrix, an array of the estimator's GPU, or a data frame, also one
+                with words, dates or holes.
             y: numbers, (N,) or (N, O).
             sample_weight: a weight per row, (N,).
             validation_data: deprecated; a pair of X_val and y_val, which no Pipeline transforms.

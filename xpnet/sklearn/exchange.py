@@ -23,7 +23,7 @@ from ..model.onnx_file import onnx_model
 from ..nn import ACTIVATIONS, BatchNorm
 from ..training.state_file import alike
 from .base import BaseMLP
-from .models import in_dtype
+from .models import in_dtype, like_model
 from .rules import PoissonDeviance
 
 THEIR_ACTIVATIONS = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}  # by our names
@@ -87,10 +87,11 @@ class ExchangeMixin(BaseMLP):
         """Write the fitted estimator to an ONNX file, as `xpnet.MLP.to_onnx` does; it needs no skl2onnx.
 
         The input `input` is (N, I), of the type that the network computes in: float32 after a fit on float32 rows, else
-        float64. A classifier's outputs are `label`, (N,), what `predict` returns (0 and 1 for booleans), and
-        `probabilities`, (N, C), what `predict_proba` returns; of several labels at once, `probabilities` alone. A
-        regressor's is `predictions`, (N, O), float64. Where outputs are not finite, `label` is the empty string, NaN,
-        or -1 (one below the least class, where that is less).
+        float64. After a fit on a data frame with words, dates or holes, each column is an input of its name, (N, 1),
+        as in `xpnet.MLP.to_onnx`. A classifier's outputs are `label`, (N,), what `predict` returns (0 and 1 for
+        booleans), and `probabilities`, (N, C), what `predict_proba` returns; of several labels at once, `probabilities`
+        alone. A regressor's is `predictions`, (N, O), float64. Where outputs are not finite, `label` is the empty
+        string, NaN, or -1 (one below the least class, where that is less).
 
         Args:
             path: the file; it is replaced as a whole, or not at all.
@@ -107,13 +108,7 @@ class ExchangeMixin(BaseMLP):
         """The model with a loss of xpnet's own, over the same network."""
         model = self._model
         loss = model.loss.settings()["loss"]  # without the factor
-        return MLP.of(
-            model.network,
-            task=model.task.name,
-            loss="poisson" if isinstance(loss, PoissonDeviance) else loss,
-            class_names=model.class_names or None,
-            ensemble=model.ensemble,
-        )
+        return like_model(model, model.network, "poisson" if isinstance(loss, PoissonDeviance) else loss)
 
     def _optimizer_state(self) -> dict[str, Any]:
         """Arrays of the update rule, and its numbers."""
@@ -169,6 +164,8 @@ class ExchangeMixin(BaseMLP):
                 estimator._take_optimizer_state(tensors, about["optimizer"])
             if "feature_names" in about:
                 estimator.feature_names_in_ = np.array(about["feature_names"], dtype=object)
+                if model.preparation is not None:
+                    estimator.n_features_in_ = len(about["feature_names"])  # columns, and not the network's features
         return estimator
 
     @classmethod
@@ -203,6 +200,8 @@ class ExchangeMixin(BaseMLP):
             raise ValueError(f"scikit-learn has one activation for all layers, and here are {' and '.join(used)}")
         if model.ensemble:
             raise ValueError("scikit-learn has no ensemble of networks")
+        if model.preparation is not None:
+            raise ValueError("scikit-learn's estimator takes features, and this one data frames with words or holes")
         if BatchNorm in kinds:
             raise ValueError("scikit-learn has no batch normalization")
         arguments = self.get_params(deep=False)

@@ -28,8 +28,19 @@ def with_biases(model: MLP, biases: Sequence[bool]) -> MLP:
 def _of_layers(layers: list[Layer], like: MLP, dtype: str, loss: Loss) -> MLP:
     """Model of zeros with these layers, for the same task and on the same device as another."""
     network = Sequential(layers, replicas=like.replicas, dtype=dtype, device=like.network.device, draw=False)
-    names = like.class_names or None
-    return MLP.of(network, task=like.task.name, loss=loss, class_names=names, ensemble=like.ensemble)
+    return like_model(like, network, loss)
+
+
+def like_model(like: MLP, network: Sequential, loss: str | Loss) -> MLP:
+    """Model of another network and loss, for the same task and rows as `like`."""
+    return MLP.of(
+        network,
+        task=like.task.name,
+        loss=loss,
+        class_names=like.class_names or None,
+        ensemble=like.ensemble,
+        preparation=like.preparation,
+    )
 
 
 def copy_values(source: MLP, target: MLP) -> None:

@@ -19,6 +19,7 @@ from ..core.device import Device, HostArray, all_true, get_device
 from ..core.interrupts import DeferredInterrupt
 from ..data.arrays import check_pair
 from ..data.batches import spans
+from ..data.preparation import Preparation
 from ..model.mlp import PREDICT_ROWS
 from ..optim import OPTIMIZERS, SCHEDULES, Optimizer
 from ..optim.schedules import constant
@@ -27,7 +28,7 @@ from ..training.choice import faster_device
 from .base import BaseMLP
 from .distribution_shift import warn_if_elsewhere
 from .fitting import Examples, Fitting, few_threads
-from .inputs import check_outputs, check_x_y, lives_on, on_host
+from .inputs import ColumnValues, check_outputs, check_x_y, features_of, lives_on, on_host
 from .models import copy_values, in_dtype
 from .rules import SGD, Adam, Gather
 
@@ -91,8 +92,13 @@ class TrainingMixin(BaseMLP):
             t = self._targets(y, reset=not hasattr(self, "classes_") or not (self.warm_start or incremental))
             w = self._weights(on_host(device, sample_weight), y, incremental=incremental)
             self._random_state = check_random_state(self.random_state)
+            split = preparation = None
+            if isinstance(x, ColumnValues):  # before the weights are drawn, whose number depends on it
+                split = self._split(t, w, validation)
+                preparation, x = self._prepared(x, t, split[0], first=first, incremental=incremental)
             if first:
-                self._adopt(self._new_model([x.shape[1], *hidden, self._width(t)], np.dtype(x.dtype).name, device))
+                sizes = [x.shape[1], *hidden, self._width(t)]
+                self._adopt(self._new_model(sizes, np.dtype(x.dtype).name, device, preparation))
                 self._draw()
                 self._reset_history()
             elif self._members != self._model.replicas:
@@ -103,7 +109,7 @@ class TrainingMixin(BaseMLP):
             if self._whole_batch:
                 self._fit_whole(x, t, w, validation, interrupt)
             else:
-                self._fit_batches(x, t, w, validation, interrupt, incremental=incremental)
+                self._fit_batches(x, t, w, validation, split, interrupt, incremental=incremental)
             network = self._model.network
             if not all_true(network.xp.isfinite(network.values)):
                 raise ValueError(
@@ -111,6 +117,23 @@ class TrainingMixin(BaseMLP):
                     " to be preprocessed."
                 )
         return self
+
+    def _prepared(
+        self, x: ColumnValues, t: HostArray, train: HostArray, *, first: bool, incremental: bool
+    ) -> tuple[Preparation, HostArray]:
+        """Preparation of a table, in the first fit fitted to its training rows, and the features of all rows, (N, F).
+
+        The target means of training rows are those of other folds. Rows that partial_fit gets later are new to the
+        preparation, and need none.
+        """
+        targets = t if t.ndim == 2 else t[:, None] == np.arange(1, len(self.classes_))
+        preparation = Preparation.fit(x.columns, x.values[train], targets[train]) if first else self.preparation_
+        assert preparation is not None
+        features = preparation.of_values(*x)
+        if first or not incremental:
+            seed = int(self._random_state.randint(2**31))
+            features[train] = preparation.of_training(x.columns, x.values[train], targets[train], seed)
+        return preparation, features
 
     def _chosen_device(self, x: Any, hidden: list[int]) -> Device:
         """Return the estimator's device: of "auto", for rows of the host, the one that takes a step sooner."""
@@ -172,6 +195,7 @@ class TrainingMixin(BaseMLP):
         t: HostArray,
         w: HostArray | None,
         validation: Validation | None,
+        split: Split | None,
         interrupt: DeferredInterrupt,
         *,
         incremental: bool,
@@ -186,7 +210,7 @@ class TrainingMixin(BaseMLP):
             )
         if not hasattr(self, "loss_curve_"):  # until now, the solver was lbfgs
             self._reset_history()
-        train, held = self._split(t, w, validation)
+        train, held = split or self._split(t, w, validation)
         held_out = self._held_out(x, t, w, validation, held)
         n = len(train)
         batch_size = 200 if self.batch_size == "auto" else self.batch_size
@@ -305,7 +329,7 @@ class TrainingMixin(BaseMLP):
         if validation is not None:
             x_val, y_val, w_val = validation
             x_val, y_val = check_x_y(self, x_val, y_val, device, reset=False)
-            t_val = self._targets(y_val, reset=False, held_out=True)
+            x_val, t_val = features_of(self, x_val), self._targets(y_val, reset=False, held_out=True)
             check_outputs(self, t_val)
             w_val = BaseMLP._weights(self, on_host(device, w_val), y_val, incremental=False)  # without class weights
             self._compare(x, t, x_val, t_val)
