@@ -68,26 +68,26 @@ def copied(arrays):
     return {name: array.copy() for name, array in arrays.items()}
 
 
-def recorded(step, arrays, per_step=()):
+def recorded(step, arrays, per_step=(), outputs=()):
     """Return the trace of a step, a function of an array module and arrays by name."""
-    return record(step, arrays, per_step=per_step)
+    return record(step, arrays, per_step=per_step, outputs=outputs)
 
 
-def program(step, arrays, threads=1, per_step=()):
-    return Program(threaded_plan(recorded(step, arrays, per_step), threads))
+def program(step, arrays, threads=1, per_step=(), outputs=()):
+    return Program(threaded_plan(recorded(step, arrays, per_step, outputs), threads))
 
 
-def runner(step, arrays, way, per_step=()):
+def runner(step, arrays, way, per_step=(), outputs=()):
     """Return the executable of a step in one of `WAYS`."""
     if way == "cuda":
         return OnGPU(recorded(step, arrays, per_step))
     if way == "replay":
-        return Replay(recorded(step, arrays, per_step))
+        return Replay(recorded(step, arrays, per_step, outputs))
     if way == "no blas":
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("xpnet.compile.cpu.blas.find", lambda: None)
-            return program(step, arrays, per_step=per_step)
-    return program(step, arrays, int(way[0]), per_step)
+            return program(step, arrays, per_step=per_step, outputs=outputs)
+    return program(step, arrays, int(way[0]), per_step, outputs)
 
 
 def results(step, arrays, way, steps=1):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from programs import THREADS, WAYS, code_folder, copied, needs_llvm, program, runner  # noqa: F401
+from stand_in import StandIn
 
+from xpnet.compile import UntraceableError, compile_step
 from xpnet.compile.numpy.program import Replay
+from xpnet.core.device import Device
 
 
 def walk(xp, a):
@@ -43,6 +46,45 @@ def test_ten_steps_at_once_are_ten_steps(way, rng):
         assert (together[name] == apart[name]).all()
     with pytest.raises(ValueError, match=r"x must be \(3, 40, 6\) float64"):
         one.run(together | {"x": x[2:], "shift": shift[2:]}, 3)
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "cuda"])
+def test_each_step_assigns_an_output_of_its_own(way, rng):
+    def step(xp, a):
+        a["y"][...] = xp.tanh(a["x"] @ a["W"])
+
+    arrays = {"W": rng.normal(size=(6, 20)), "x": rng.normal(size=(4, 40, 6)), "y": np.zeros((4, 40, 20))}
+    one = runner(step, arrays | {"x": arrays["x"][0], "y": arrays["y"][0]}, way, per_step={"x"}, outputs={"y"})
+    one.run(arrays, 4)
+    np.testing.assert_allclose(arrays["y"], np.tanh(arrays["x"] @ arrays["W"]), rtol=1e-12)
+    arrays["y"].flags.writeable = False
+    with pytest.raises(ValueError, match="y is read-only"):
+        one.run(arrays, 4)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_bound_call_runs_on_its_own_arrays(way, rng):
+    """Also after a run, or another bound call, on others."""
+    kept, x, shift = walk_arrays(rng, 2)
+    one = runner(walk, kept | {"x": x[0], "shift": np.array(shift[0])}, way, per_step={"x", "shift"})
+    expected, runs = copied(kept), [copied(kept) for _ in range(2)]
+    for _ in range(2):
+        one.run(expected | {"x": x, "shift": shift}, 2)
+    calls = [one.bind(arrays | {"x": x, "shift": shift}, 2) for arrays in runs]
+    for call in calls * 2:
+        call()
+    for arrays in runs:
+        for name in kept:
+            assert (arrays[name] == expected[name]).all()
+
+
+def test_a_step_on_a_gpu_has_no_outputs(rng):
+    def step(xp, a):
+        a["y"][...] = a["x"]
+
+    arrays = {"x": rng.normal(size=3), "y": np.zeros(3)}
+    with pytest.raises(UntraceableError, match="outputs of each step on a GPU"):
+        compile_step(step, arrays, outputs={"y"}, device=Device("cuda:0", StandIn(), 0))
 
 
 @needs_llvm

@@ -32,11 +32,19 @@ class CompileError(RuntimeError):
     """A step was recorded, and could not be planned or compiled: a fault of this package."""
 
 
-def record(step: Step, arrays: Arrays, gathered: Collection[str] = (), per_step: Collection[str] = ()) -> Trace:
+def record(
+    step: Step,
+    arrays: Arrays,
+    gathered: Collection[str] = (),
+    per_step: Collection[str] = (),
+    outputs: Collection[str] = (),
+) -> Trace:
     """Return the trace of `step` on arrays of these shapes and types; arguments are those of `compile_step`."""
     recorder = Recorder(list(arrays.values()))
     inputs = {
-        name: recorder.input(name, a.shape, a.dtype, gathered=name in gathered, per_step=name in per_step)
+        name: recorder.input(
+            name, a.shape, a.dtype, gathered=name in gathered, per_step=name in per_step, output=name in outputs
+        )
         for name, a in arrays.items()
     }
     step(TracingModule(recorder), {name: TracedArray(recorder, view) for name, view in inputs.items()})
@@ -49,6 +57,7 @@ def compile_step(
     *,
     gathered: Collection[str] = (),
     per_step: Collection[str] = (),
+    outputs: Collection[str] = (),
     device: Device = CPU,
     precision: str = "fp32",
     threads: int | None = None,
@@ -66,6 +75,7 @@ def compile_step(
             number of rows.
         per_step: names of arrays that are read only, and are others in each step: `run` takes them stacked along a new
             first axis.
+        outputs: names of arrays that each step assigns to one of, stacked like those; on a GPU there can be none.
         device: where the arrays are.
         precision: of products on a GPU, one of `PRECISIONS`.
         threads: how many threads of the CPU there may be; by default as many as NumPy's BLAS may use.
@@ -82,8 +92,10 @@ def compile_step(
         check_int("threads", threads)
     if steps_per_call is not None:
         check_int("steps_per_call", steps_per_call)
-    trace = record(step, arrays, gathered, per_step)
-    if trace.signature != record(step, arrays, gathered, per_step).signature:
+    if outputs and device.index is not None:
+        raise UntraceableError("outputs of each step on a GPU")
+    trace, again = (record(step, arrays, gathered, per_step, outputs) for _ in range(2))
+    if trace.signature != again.signature:
         raise UntraceableError(
             "a step that is not the same each time (does it draw from np.random, and not by its layer's key?)"
         )

@@ -40,6 +40,12 @@ class Executable(Protocol):
                 host's memory clips instead.
         """
 
+    def bind(self, arrays: Arrays, steps: int = 1) -> Callable[[], object]:
+        """Return a call that runs the step `steps` times on these arrays, which may be checked here alone.
+
+        Arguments and errors are those of `run`; indices among the arrays must not change. The call keeps the arrays.
+        """
+
     def wait(self) -> None:
         """Wait until all work has been done."""
 

@@ -32,7 +32,8 @@ class Input:
         shape, dtype: of the array, which is in C order.
         constant: its value, where that is part of the trace; None where it is handed over when the step runs.
         gathered: whether rows of it are gathered along axis 0 and nothing else is read: it may have any number of rows.
-        per_step: whether each step has one of its own, which it only reads.
+        per_step: whether each step has one of its own, which it only reads unless it is an output.
+        output: whether each step assigns to one of its own.
         stored: whether an operation assigns to it.
         indexed: whether rows of it are gathered.
         gathers_from: of an index, for each view that it gathers from: the number of rows, or the input where that
@@ -45,6 +46,7 @@ class Input:
     constant: np.ndarray[Any, Any] | None = None
     gathered: bool = False
     per_step: bool = False
+    output: bool = False
     stored: bool = False
     indexed: bool = False
     gathers_from: list[int | Input] = field(default_factory=list)

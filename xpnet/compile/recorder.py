@@ -35,12 +35,20 @@ class Recorder:
         self._made_from: dict[Source, list[tuple[Any, ...]]] = defaultdict(list)
 
     def input(
-        self, name: str, shape: tuple[int, ...], dtype: Any, *, gathered: bool = False, per_step: bool = False
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: Any,
+        *,
+        gathered: bool = False,
+        per_step: bool = False,
+        output: bool = False,
     ) -> View:
         """Add an array whose elements are handed over when the step runs."""
+        per_step = per_step or output
         if gathered and per_step:
             raise ValueError(f"{name} cannot be both gathered from and another array in each step")
-        return self._add(Input(name, shape, known_type(dtype), gathered=gathered, per_step=per_step))
+        return self._add(Input(name, shape, known_type(dtype), gathered=gathered, per_step=per_step, output=output))
 
     def constant(self, array: Any) -> View:
         """Add an array that is the same in every step."""
@@ -113,7 +121,7 @@ class Recorder:
         source = target.source
         if not isinstance(source, Input) or source.constant is not None or target.gather is not None:
             raise UntraceableError("assigning to an array that is computed in the step: write x = x * 2 for x *= 2")
-        if source.per_step:
+        if source.per_step and not source.output:
             raise UntraceableError(f"assigning to {source.name}, which is another array in each step")
         if target.repeats:
             raise UntraceableError("assigning to a view that repeats elements")

@@ -72,8 +72,6 @@ class Program:
         for number, source in enumerate(sources):
             if isinstance(source, Operation):
                 self._memory[:, number] = self._workspace.ctypes.data + plan.offsets[source]
-            elif source.constant is not None:
-                self._memory[:, number] = source.constant.ctypes.data
             elif source.per_step:
                 self._advances[number] = math.prod(source.shape) * source.dtype.itemsize
         self._inputs = run_inputs(plan.trace)
@@ -120,7 +118,8 @@ class Program:
             "spins": runtime.SPINS,
         }
         self._driver_arguments = np.array([call.get(name, 0) for name in runtime.CALL], np.int64)
-        self._driver = DRIVER(compiler().address(runtime.driver()))
+        driver = DRIVER(compiler().address(runtime.driver()))
+        self._driver = partial(driver, self._driver_arguments.ctypes.data)
 
     def _instruction(self, instruction: Instruction) -> tuple[int, list[int]]:
         """An instruction's function and its table."""
@@ -202,11 +201,20 @@ class Program:
 
     def run(self, arrays: Mapping[str, HostArray], steps: int = 1) -> None:
         """Run the plan `steps` times; arguments and errors are those of `Executable.run`."""
+        self.bind(arrays, steps)()
+
+    def bind(self, arrays: Mapping[str, HostArray], steps: int = 1) -> Callable[[], None]:
+        """Check arrays, and return the call that runs the plan on them."""
+        check_arrays(self._inputs, arrays, steps)
+        check_indices(self._inputs, arrays, steps)
+        inputs = [arrays[one.name] if one.constant is None else one.constant for one in self.plan.trace.inputs]
+        addresses = np.array([array.ctypes.data for array in inputs], np.int64)
+        return partial(self._run, addresses, steps, inputs)
+
+    def _run(self, addresses: HostArray, steps: int, inputs: list[HostArray]) -> None:
+        """Run on inputs at these addresses; a call that is bound keeps their arrays."""
         with self._lock:
-            check_arrays(self._inputs, arrays, steps)
-            check_indices(self._inputs, arrays, steps)
-            for one in self._inputs:
-                self._memory[:, self._pointer_index[one]] = arrays[one.name].ctypes.data
+            self._memory[:, : len(addresses)] = addresses
             if self._blas is None:
                 self._run_by_python(steps)
             else:
@@ -221,18 +229,18 @@ class Program:
         """All work is done when `run` returns."""
 
     def release(self) -> None:
-        """Nothing is kept: `run` writes all pointers."""
+        """Nothing is kept: each call writes all pointers."""
 
     def _run_on_threads(self, steps: int) -> None:
         """Run on as many threads as there are parts, or processors if those are fewer; or on one if that is faster."""
-        most = min(self.plan.threads, usable_processors()) - 1
+        most = 0 if self.plan.threads == 1 else min(self.plan.threads, usable_processors()) - 1
         helpers = most if most and self._choice.wanted else 0
         changing = {"steps": steps, "helpers": helpers, "patience": runtime.PATIENCE if helpers else 0}
         for name, value in changing.items():
             self._driver_arguments[runtime.CALL.index(name)] = value
         self._lines[...] = 0
         start = time.perf_counter()
-        self._driver(self._driver_arguments.ctypes.data)
+        self._driver()
         if most:
             self._choice.record(steps, time.perf_counter() - start)
 

@@ -140,6 +140,10 @@ class Program:
             while steps:
                 steps -= self._launch_some(graphs, steps)
 
+    def bind(self, arrays: Mapping[str, Array], steps: int = 1) -> Call:
+        """Return the call that runs the plan on these arrays."""
+        return partial(self.run, arrays, steps)
+
     def _graphs_on(self, memory: Mapping[Source, Array]) -> Graphs:
         """Return the graphs for this memory, which there may be none of yet."""
         key = tuple((array.data.ptr, array.shape) for array in memory.values())

@@ -89,6 +89,10 @@ class Replay:
 
     def run(self, arrays: Mapping[str, HostArray], steps: int = 1) -> None:
         """Run the trace `steps` times; arguments and errors are those of `Executable.run`."""
+        self.bind(arrays, steps)()
+
+    def bind(self, arrays: Mapping[str, HostArray], steps: int = 1) -> Call:
+        """Check arrays, and return the call that runs the trace on them."""
         check_arrays(self._inputs, arrays, steps)
         check_indices(self._inputs, arrays, steps)
         for one in self._inputs:
@@ -96,16 +100,24 @@ class Replay:
                 self._memory[one] = arrays[one.name].view()
             elif one not in self._memory:  # each step copies its own here
                 self._memory[one] = np.empty(one.shape, one.dtype)
-        changing = [(self._memory[one], arrays[one.name]) for one in self._inputs if one.per_step]
+        changing = [(self._memory[one], arrays[one.name]) for one in self._inputs if one.per_step and not one.output]
+        outputs = [(self._memory[one], arrays[one.name]) for one in self._inputs if one.output]
         addresses = [(self._memory[one].ctypes.data, self._memory[one].shape) for one in self._inputs]
         if addresses != self._calls_are_for:
             self._calls = [call for operation in self._dependence.operations for call in self._make(operation)]
             self._calls_are_for = addresses
-        for step in range(steps):
-            for memory, every in changing:
-                memory[...] = every[step]
-            for call in self._calls:
-                call()
+        calls = self._calls
+
+        def run() -> None:
+            for step in range(steps):
+                for memory, every in changing:
+                    memory[...] = every[step]
+                for call in calls:
+                    call()
+                for memory, every in outputs:
+                    every[step] = memory
+
+        return run
 
     def wait(self) -> None:
         """All work is done when `run` returns."""
