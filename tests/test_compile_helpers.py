@@ -75,3 +75,14 @@ def test_clocks_without_resolution_are_survived():
     choice = HelperChoice()
     for _ in range(100):
         choice.record(1, 0.0)
+
+
+def test_short_calls_between_long_ones_do_not_count():
+    """Starting a thread takes most of their time: a short call after the first long one would decide for it."""
+    choice, passed = HelperChoice(), {True: 0.0, False: 0.0}
+    for _ in range(400):
+        wanted = choice.wanted
+        passed[wanted] += 58 * (TOGETHER if wanted else ALONE)
+        choice.record(58, 58 * (TOGETHER if wanted else ALONE))
+        choice.record(1, 3.0 * ALONE if choice.wanted else ALONE)
+    assert passed[True] > 0.9 * sum(passed.values())

@@ -22,15 +22,15 @@ class HelperChoice:
 
     def __init__(self) -> None:
         self.wanted = self._usual = True
-        self._started = False
+        self._longest = 0  # steps of a call
         self._total = self._last_trial = 0.0  # seconds
         self._alone = 0.0  # seconds of a step without helpers, when last compared
         self._clear()
 
     def record(self, steps: int, seconds: float) -> None:
-        """Count a call, and decide about the next one."""
-        if not self._started:  # it touched memory for the first time
-            self._started = True
+        """Count a call, and decide about the next one; one of few steps says little about long ones."""
+        first, self._longest = not self._longest, max(self._longest, steps)
+        if first or 2 * steps < self._longest:  # the first one touched memory for the first time
             return
         self._total += seconds
         self._steps[self.wanted] += steps
