@@ -58,6 +58,7 @@ def not_strict(monkeypatch):
 def eager(monkeypatch):
     """Every step runs eagerly, also on the CPU: for tests that compare bytes between devices."""
     monkeypatch.setattr("xpnet.training.runner.why_eager", lambda model, compiled: "this test runs eagerly")
+    monkeypatch.setattr("xpnet.model.mlp.MLP.why_untraceable", lambda model: "this test runs eagerly")
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def untraceable(monkeypatch):
     def refuse(*arguments, **options):
         raise UntraceableError("this test refuses")
 
-    monkeypatch.setattr("xpnet.training.compiled_step.compile_step", refuse)
+    monkeypatch.setattr("xpnet.model.compiled.compile_step", refuse)
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def trainers_step(model, optimizer, x, y, monkeypatch, **options):
         caught.append((step, arrays, gathered))
         raise UntraceableError("caught")
 
-    monkeypatch.setattr("xpnet.training.compiled_step.compile_step", catch)
+    monkeypatch.setattr("xpnet.model.compiled.compile_step", catch)
     Trainer(model, optimizer, batch_size=len(x)).fit(x, y, **options)
     return caught[0]
 

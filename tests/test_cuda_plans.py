@@ -46,7 +46,7 @@ def trainers_trace(model, optimizer, rows=64):
         raise UntraceableError("caught")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xpnet.training.compiled_step.compile_step", catch)
+        patch.setattr("xpnet.model.compiled.compile_step", catch)
         x = np.ones((rows, model.in_features), np.float32)
         Trainer(model, optimizer, batch_size=rows).fit(x, np.arange(rows) % model.out_features)
     return found[0]

@@ -17,7 +17,7 @@ from xpnet import MLP, Adam, Config, Linear, ModelFileError, Sequential, Trainer
 from xpnet.commands import options, predict, train
 from xpnet.commands import search as search_command
 from xpnet.core.device import CPU
-from xpnet.model import mlp
+from xpnet.model import prediction
 from xpnet.nn import LOSSES, BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 
 LOG3 = math.log(3.0)
@@ -195,7 +195,7 @@ def test_rows_are_predicted_in_pieces(digits, monkeypatch):
     seen = []
     forward = type(model.network).forward
     monkeypatch.setattr(type(model.network), "forward", lambda self, x: seen.append(len(x)) or forward(self, x))
-    monkeypatch.setattr(mlp, "PREDICT_ROWS", 100)
+    monkeypatch.setattr(prediction, "PREDICT_ROWS", 100)
     np.testing.assert_allclose(model.predict(digits.x_test, deviation=True), expected, atol=1e-6)
     assert seen == [100, 100, 100, 60]
     p, deviation = model.predict(digits.x_test[:0], deviation=True)

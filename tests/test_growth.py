@@ -20,7 +20,8 @@ from xpnet.compile.cpu.partition import threaded_plan
 from xpnet.compile.cpu.program import Program
 from xpnet.compile.llvm import cache as code_cache
 from xpnet.compile.numpy.program import Replay
-from xpnet.training import compiled_step, runner
+from xpnet.model import compiled
+from xpnet.training import runner
 
 BREAK_EVEN_ELEMENTS = runner.BREAK_EVEN_ELEMENTS
 
@@ -56,7 +57,7 @@ def recorded_step(model, monkeypatch):
         handed.extend((step, arrays))
         raise UntraceableError("not compiled here")
 
-    monkeypatch.setattr(compiled_step, "compile_step", compile_step)
+    monkeypatch.setattr(compiled, "compile_step", compile_step)
     Trainer(model, batch_size=16).plan(np.zeros((32, 8)), np.arange(32) % 4)
     return handed
 
@@ -133,7 +134,7 @@ def test_a_compiled_step_serves_any_number_of_rows(monkeypatch):
     monkeypatch.setattr(runner, "BREAK_EVEN_ELEMENTS", 0)
     made = []
     monkeypatch.setattr(
-        compiled_step, "compile_step", lambda *given, **named: made.append(1) or compile_step(*given, **named)
+        compiled, "compile_step", lambda *given, **named: made.append(1) or compile_step(*given, **named)
     )
     model = streaming(batch_size=50)
     for rows in (50, 100, 350, 150):
@@ -221,7 +222,7 @@ def test_short_fits_do_not_compile_each_time(monkeypatch):
     """Steps that were taken do not come again: each fit would compile for itself."""
     made = []
     monkeypatch.setattr(
-        compiled_step, "compile_step", lambda *given, **named: made.append(1) or compile_step(*given, **named)
+        compiled, "compile_step", lambda *given, **named: made.append(1) or compile_step(*given, **named)
     )
     x, y = np.random.default_rng(0).normal(size=(128, 30)), np.arange(128) % 2
     trainer = Trainer(MLP([30, 64, 64, 2]))

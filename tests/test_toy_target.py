@@ -23,7 +23,7 @@ def test_a_third_target_trains_a_network(options, monkeypatch):
 
     eager = trained(False)
     monkeypatch.setattr(
-        "xpnet.training.compiled_step.compile_step",
+        "xpnet.model.compiled.compile_step",
         lambda step, arrays, *, gathered=(), per_step=(), **_: ToyExecutable(record(step, arrays, gathered, per_step)),
     )
     toy = trained(True)

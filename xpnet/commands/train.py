@@ -21,6 +21,7 @@ from ..core.errors import DataError, DivergedError, printable
 from ..core.files import write_atomically
 from ..core.interrupts import DeferredInterrupt
 from ..data import Dataset
+from ..model.compiled import CANNOT_TRACE
 from ..model.metrics import TITLES
 from ..model.scores import NEEDS_SKLEARN, best_threshold, f1_above, has_threshold, score_sentence, scores_of
 from ..training import Config, Trainer, evaluate
@@ -29,7 +30,7 @@ from ..training.calibration import calibrate
 from ..training.callbacks import Callback
 from ..training.checkpoint import Checkpoint, parse_every
 from ..training.choice import faster_device
-from ..training.compiled_step import CANNOT_TRACE, SWITCHED_OFF
+from ..training.compiled_step import SWITCHED_OFF
 from ..training.config import read_options
 from ..training.ranks import Ranks, agreed
 from ..training.run_folder import CHANGING, RunFolder, finite, mean_over_members

@@ -13,7 +13,8 @@ from ..data.arrays import check_features
 from ..data.batches import spans
 from ..nn import BatchNorm, Dropout, Layer, Sequential
 from .metrics import accuracy, most_probable, r2
-from .mlp import MLP, PREDICT_ROWS
+from .mlp import MLP
+from .prediction import PREDICT_ROWS
 from .scores import decisions, targets_of
 
 

@@ -14,8 +14,9 @@ from ..core.checks import check_floats, check_int, elements, flag, float_type, p
 from ..core.device import Array, Device
 from ..core.errors import did_you_mean
 from ..core.files import write_atomically
+from ..core.shard import WHOLE, Shard
 from ..data.arrays import check_features
-from ..data.batches import Rows, spans
+from ..data.batches import Rows
 from ..data.columns import columns_of, rows_with_targets_of, values_of
 from ..data.frames import frame_of
 from ..data.preparation import Preparation
@@ -25,6 +26,7 @@ from ..nn import ACTIVATIONS, BatchNorm, Dropout, Layer, Linear, Loss, Sequentia
 from ..nn.activations import unit_step
 from ..nn.initializers import suitable
 from ..nn.losses import loss_name
+from .compiled import CANNOT_TRACE
 from .model_file import (
     MOST_AXES,
     HostArrays,
@@ -35,9 +37,8 @@ from .model_file import (
     write_model_file,
 )
 from .onnx_file import onnx_model
+from .prediction import Forward, Predictor, joint, predict_in_pieces
 from .tasks import choose_loss, make_task
-
-PREDICT_ROWS = 1024  # rows per piece of a long prediction: enough to fill a device, little memory
 
 MODEL_OPTIONS = (
     "task",
@@ -281,6 +282,7 @@ class MLP:
             raise ValueError(f"preparation makes {made} features, and the network takes {self.in_features}")
         self.ensemble = bool(ensemble)
         self.running: dict[int, object] = {}  # the fit in progress
+        self.forwards: dict[Any, Forward] = {}  # compiled ones
         self.input_shape = shape
         self.input_shift = check_scaling("input_shift", input_shift, self.in_features, "features")
         self.input_scale = check_scaling("input_scale", input_scale, self.in_features, "features", above=0.0)
@@ -315,12 +317,12 @@ class MLP:
         """Put checked rows, targets and weights on the device; batches of them are scaled for this model."""
         device, dtype = self.device, self.network.dtype
         weights = None if w is None else device.asarray(w, dtype=dtype)
-        x, shift, scale = self._scaled(x)
+        x, shift, scale = self.scaled(x)
         kept = x if x.dtype == np.uint8 else x.astype(dtype, copy=False)
         t = t.astype(dtype) if t.dtype.kind == "f" else t
         return Rows(device.asarray(kept), device.asarray(t), weights, shift, scale, dtype)
 
-    def _scaled(self, x: Array) -> tuple[Array, float, float]:
+    def scaled(self, x: Array) -> tuple[Array, float, float]:
         """Apply a scaling per feature to rows; also return the shift and scale that remain for their batches.
 
         A scaling per feature is applied here, in float64: in float32, a column with a mean much larger than its
@@ -375,18 +377,10 @@ class MLP:
         with device.activate(), np.errstate(all="ignore"):
             rows = check_features(self.features(x), device, features=self.in_features, dtype=self.input_dtype)
             stays = device.index is not None and not isinstance(rows, np.ndarray)
-            members = device.asarray(self.members()) if self.ensemble else None
+            members = self.members() if self.ensemble else None
             pieces = []
-            for span in spans(len(rows), PREDICT_ROWS):
-                part, shift, scale = self._scaled(rows[span])
-                ready = Rows(device.asarray(part), None, None, shift, scale, self.network.dtype)
-                p = self.output(self.network.forward(ready.inputs(ready.x)))
-                if members is not None:
-                    each = p.take(members, axis=0)  # (R, B, C)
-                    p = each.mean(axis=0)
-                    if deviation:
-                        d = each - p
-                        p = device.xp.stack([p, device.xp.sqrt((d * d).mean(axis=0))])
+            for p in predict_in_pieces(self, rows):
+                p = p if members is None else joint(self, p, members, deviation=deviation)
                 pieces.append(p if stays else device.to_host(p))
             xp = device.xp if stays else np
             width = len(self.class_names) or self.out_features
@@ -395,10 +389,40 @@ class MLP:
             joined = xp.concatenate([xp.zeros((*lead, 0, width), dtype=dtype), *pieces], axis=-2)
             return (joined[0], joined[1]) if deviation else joined
 
+    def predictor(self, rows: int = 1) -> Predictor:
+        """Make a function like `predict` that is fast for few rows at a time, in buffers that it holds.
+
+        It follows the weights of this model; other settings are those of now. See `Predictor`.
+
+        Args:
+            rows: the number of rows that it has buffers for. Fewer take the time of all; more go through `predict`.
+        """
+        return Predictor(self, rows)
+
     def output(self, z: Array) -> Array:
         """Predictions, (..., B, C), from the network's last outputs, (..., B, O)."""
         xp = self.network.xp
         return self.task.decode(xp, unit_step(xp, z) if self.step else self.loss.output(xp, z))
+
+    def over(self, xp: Any, values: Array, gradients: Array, buffers: Array, shard: Shard = WHOLE) -> MLP:
+        """Return the same model over other vectors, of the array module `xp`, for a shard of batches."""
+        copied = object.__new__(MLP)
+        vars(copied).update(vars(self))
+        copied.network = self.network.over(xp, values, gradients, buffers, shard)
+        copied.loss = copy.copy(self.loss)
+        copied.loss.bind(xp, self.network.dtype, self.out_features)
+        return copied
+
+    def why_untraceable(self) -> str | None:
+        """Reason why no step of this model can be traced, as far as is known before it is; None where it may be."""
+        for owner, known in ((self, MLP), (self.network, Sequential)):
+            if type(owner) is not known:
+                return f"{CANNOT_TRACE}{type(owner).__name__}: only MLP and Sequential are supported"
+        for layer in self.network.layers:
+            for name, value in vars(layer).items():
+                if callable(value) and hasattr(type(layer), name):
+                    return f"{CANNOT_TRACE}layer {layer.index}: its {name} was replaced, for this layer alone"
+        return None
 
     def save(self, path: Path | str, *, replica: int | None = None) -> None:
         """Write the model to a safetensors file that PyTorch's `nn.Sequential` of the same layers can load.
@@ -491,11 +515,11 @@ class MLP:
     # The loss of a copy or a pickle is bound on the device of its network.
     def __getstate__(self) -> dict[str, Any]:
         loss = type(self.loss), self.loss.settings()
-        return vars(self) | {"loss": loss}
+        return vars(self) | {"loss": loss, "forwards": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         kind, settings = state.pop("loss")
-        vars(self).update(state | {"running": {}})
+        vars(self).update(state | {"running": {}, "forwards": {}})
         self.loss = kind(**settings)
         with self.device.activate():
             self.loss.bind(self.network.xp, self.network.dtype, self.out_features)

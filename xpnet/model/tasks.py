@@ -110,7 +110,7 @@ class Classification(LabelTask):
 
     def decode(self, xp: Any, p: Array) -> Array:
         """Probability of each class, (..., B, C)."""
-        return xp.concatenate([1.0 - p, p], axis=-1) if self.single else p
+        return xp.where(xp.arange(2) == 1, p, 1.0 - p) if self.single else p
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..core.device import Array, count_true
 from ..data.batches import spans
-from ..model.mlp import PREDICT_ROWS
+from ..model.prediction import PREDICT_ROWS, predict_in_pieces
 from ..nn import Linear
 from .base import BaseMLP
 from .fitting import dense_rows, few_threads
@@ -50,9 +50,11 @@ class PredictionMixin(BaseMLP):
         with model.device.activate(), np.errstate(all="ignore"), few_threads(model, PREDICT_ROWS):
             x = check_x(self, x, model.device, reset=False)
             stays = lives_on(model.device, x)
-            found = [model.loss.output(model.network.xp, model.network.forward(part)) for part in self._pieces(x)]
-            found = [p.mean(axis=0) for p in found] if model.ensemble else found
-            return self._joined(found, stays)
+            if hasattr(x, "tocsr"):
+                found = [model.loss.output(model.network.xp, model.network.forward(part)) for part in self._pieces(x)]
+            else:
+                found = list(predict_in_pieces(model, x, decode=False))
+            return self._joined([p.mean(axis=0) if model.ensemble else p for p in found], stays)
 
     def predict(self, X: Any) -> Array:
         """Predict classes (N,), labels (N, O), or numbers (N,) or (N, O), for rows X, (N, I).

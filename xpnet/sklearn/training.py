@@ -20,7 +20,7 @@ from ..core.interrupts import DeferredInterrupt
 from ..data.arrays import check_pair
 from ..data.batches import spans
 from ..data.preparation import Preparation
-from ..model.mlp import PREDICT_ROWS
+from ..model.prediction import PREDICT_ROWS
 from ..optim import OPTIMIZERS, SCHEDULES, Optimizer
 from ..optim.schedules import constant
 from ..training.callbacks import asks_to_stop

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..core.device import HostArray
 from ..data.batches import spans
-from ..model.mlp import MLP, PREDICT_ROWS
+from ..model.mlp import MLP
+from ..model.prediction import PREDICT_ROWS
 from ..nn import BinaryCrossEntropy, Linear, Loss, SoftmaxCrossEntropy
 from .trainer import checked_rows
 

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import copy
-import os
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..compile import (
-    AllReduceCall,
-    CompileError,
-    Executable,
-    Step,
-    TracedArray,
-    UntraceableError,
-    compile_step,
-    why_not_compiled,
-)
+from ..compile import AllReduceCall, Step, TracedArray, UntraceableError, why_not_compiled
 from ..core.checks import plain_attributes
 from ..core.device import Array, Device
-from ..core.errors import DeviceError, one_line
 from ..core.shard import WHOLE
 from ..data.batches import Rows
+from ..model.compiled import Compiled, Warn, try_compile_step, warn_of_failure
 from ..model.mlp import MLP
-from ..nn import Sequential
 from ..optim import Optimizer, State
 from .step import EpochSums, evaluation_step, training_step
 
 SWITCHED_OFF = "it was switched off"
-CANNOT_TRACE = "cannot trace "
-"""How every reason begins that is a refusal to trace."""
 
 
 @dataclass(frozen=True)
@@ -102,18 +87,6 @@ def gathered_names(rows: Rows) -> set[str]:
     return {name for name, array in rows.arrays().items() if name != "w" or array.ndim == 1}
 
 
-Compiled = tuple[Executable | None, bool | str]
-"""A compiled step, or None where steps run eagerly; and True, or the reason why it is not compiled code."""
-
-Warn = Callable[[str], None]
-"""Receives the text of a warning."""
-
-
-def warn_of_failure(text: str) -> None:
-    """Warn of a step that failed to compile."""
-    warnings.warn(text, RuntimeWarning, stacklevel=3)
-
-
 def traceable_training_step(model: MLP, optimizer: Optimizer, arrays: StepArrays) -> Step:
     """Return `training_step` as a function of arrays by name; it refuses what changes from step to step."""
 
@@ -149,7 +122,7 @@ def compiled_training_step(
     """Compile `training_step` for arrays of these shapes and types."""
     step = traceable_training_step(model, optimizer, arrays)
     options: dict[str, Any] = {"precision": precision, "all_reduce": all_reduce}
-    return _compiled(step, arrays, model.device, steps_per_call, warn or warn_of_failure, **options)
+    return _compiled(step, arrays, model.device, steps_per_call, warn=warn or warn_of_failure, **options)
 
 
 def compiled_evaluation_step(model: MLP, arrays: StepArrays, steps_per_call: int) -> Compiled:
@@ -159,7 +132,7 @@ def compiled_evaluation_step(model: MLP, arrays: StepArrays, steps_per_call: int
         a = arrays.unflatten(traced)
         evaluation_step(_over(model, xp, a), a.rows, a.sums)
 
-    return _compiled(step, arrays, model.device, steps_per_call, warn_of_failure)
+    return _compiled(step, arrays, model.device, steps_per_call)
 
 
 def why_eager(model: MLP, compiled: bool) -> str | None:
@@ -168,14 +141,7 @@ def why_eager(model: MLP, compiled: bool) -> str | None:
         return SWITCHED_OFF
     if model.device.index is not None and (reason := why_not_compiled(model.device)) is not None:
         return reason
-    for owner, known in ((model, MLP), (model.network, Sequential)):
-        if type(owner) is not known:
-            return f"{CANNOT_TRACE}{type(owner).__name__}: only MLP and Sequential are supported"
-    for layer in model.network.layers:
-        for name, value in vars(layer).items():
-            if callable(value) and hasattr(type(layer), name):
-                return f"{CANNOT_TRACE}layer {layer.index}: its {name} was replaced, for this layer alone"
-    return None
+    return model.why_untraceable()
 
 
 def settings_of(model: MLP, optimizer: Optimizer) -> list[dict[str, Any]]:
@@ -190,45 +156,11 @@ def owners_of_settings(model: MLP, optimizer: Optimizer) -> list[Any]:
 
 def _over(model: MLP, xp: Any, a: StepArrays) -> MLP:
     """Return a copy of a model over traced arrays."""
-    copied = object.__new__(MLP)
-    vars(copied).update(vars(model))
     shard = model.network.shard
     traced = WHOLE if shard is WHOLE else replace(shard, add=TracedArray.sum_over_ranks)
-    copied.network = model.network.over(xp, a.values, a.gradients, a.buffers, traced)
-    copied.loss = copy.copy(model.loss)
-    copied.loss.bind(xp, model.network.dtype, model.out_features)
-    return copied
+    return model.over(xp, a.values, a.gradients, a.buffers, traced)
 
 
-def _compiled(
-    step: Step, arrays: StepArrays, device: Device, steps_per_call: int, warn: Warn, **options: Any
-) -> Compiled:
-    """Compile a step. A refusal to trace it is no error; `warn` gets other errors, or XPNET_STRICT=1 raises them."""
-    try:
-        executable = compile_step(
-            step,
-            arrays.flatten(),
-            gathered=arrays.gathered,
-            per_step=arrays.per_step,
-            device=device,
-            steps_per_call=steps_per_call,
-            **options,
-        )
-    except UntraceableError as error:
-        return None, f"{CANNOT_TRACE}the step: {error}"
-    except DeviceError as error:
-        return None, str(error)
-    except MemoryError:
-        raise
-    except Exception as error:
-        if os.environ.get("XPNET_STRICT", "0") not in ("", "0"):
-            raise
-        if isinstance(error, CompileError):
-            reason = f"compiling them failed: {error}"
-            hint = "this is a fault of xpnet: please report it, with the traceback that XPNET_STRICT=1 gives"
-        else:
-            reason = f"tracing them failed: {one_line(error)}"
-            hint = "a layer, loss or optimizer may use what traced arrays lack; XPNET_STRICT=1 raises the error"
-        warn(f"steps run eagerly, and slower: {reason} ({hint})")
-        return None, reason
-    return executable, executable.compiled or why_not_compiled(device) or True
+def _compiled(step: Step, arrays: StepArrays, device: Device, steps_per_call: int, **options: Any) -> Compiled:
+    given: dict[str, Any] = {"gathered": arrays.gathered, "per_step": arrays.per_step, "device": device}
+    return try_compile_step(step, arrays.flatten(), steps_per_call=steps_per_call, **given, **options)

@@ -18,6 +18,7 @@ from ..core.device import Array
 from ..core.rng import layer_keys, mask_keys
 from ..core.shard import WHOLE
 from ..data.batches import Rows, spans
+from ..model.compiled import warn_of_failure
 from ..model.mlp import MLP
 from ..nn import Sequential
 from ..optim import Optimizer, Schedule, State
@@ -28,7 +29,6 @@ from .compiled_step import (
     gathered_names,
     settings_of,
     traceable_training_step,
-    warn_of_failure,
     why_eager,
 )
 from .ranks import Ranks
