@@ -32,8 +32,8 @@ from xpnet.compile.cpu.target import COSTS
 from xpnet.compile.passes.dependence import Dependence
 from xpnet.compile.passes.fuse import Fusion
 from xpnet.compile.passes.inline import Inlining
+from xpnet.model import compiled
 from xpnet.sklearn import MLPClassifier
-from xpnet.training import compiled_step
 
 CHUNKS = 1000
 CHECKPOINTS = (100, 400, 1000)
@@ -95,7 +95,7 @@ def compile_seconds(trainer: Trainer, x: np.ndarray, y: np.ndarray) -> tuple[dic
         traces.append(timed("record", record, step, arrays, gathered))
         raise UntraceableError("measured")
 
-    with patch.object(compiled_step, "compile_step", catch):
+    with patch.object(compiled, "compile_step", catch):
         trainer.plan(x, y)
     (trace,) = traces
     timed("signature", lambda: trace.signature)
@@ -126,11 +126,11 @@ def deepen() -> None:
                 return Trainer(MLP([32] * depth + [4], batch_norm=batch_norm), batch_size=128, compile=compiled)
 
             parts, functions = compile_seconds(trainer(True), x, y)
-            for compiled in (False, True):
-                one = trainer(compiled)
+            for compile in (False, True):
+                one = trainer(compile)
                 start = time.perf_counter()
                 one.fit(x, y, epochs=1)
-                parts["fit" if compiled else "fit eager"] = time.perf_counter() - start
+                parts["fit" if compile else "fit eager"] = time.perf_counter() - start
             words = "  ".join(f"{name} {value:.3g}" for name, value in parts.items())
             print(f"{depth:4} layers  {words}  functions {functions}", flush=True)
 

@@ -157,7 +157,7 @@ class Worker:
     def steps(self, count: int) -> dict[str, Any]:
         """Take the first steps of epoch 0."""
         self.contender.take(self.order[:count])
-        return {"libraries": _libraries()}
+        return {"libraries": libraries()}
 
     def turn(self, seconds: float, piece: int = 0) -> dict[str, Any]:
         """Take steps for so long, `piece` in a call; the first turn finds out how many where none is given."""
@@ -269,7 +269,7 @@ def peak_memory() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _libraries() -> list[str]:
+def libraries() -> list[str]:
     """Return the BLAS and OpenMP libraries of this process, with the kernels they chose and their threads."""
     try:
         from threadpoolctl import threadpool_info

@@ -27,7 +27,18 @@ from xpnet.core.device import processor_name, usable_processors
 
 PEERS = Path(__file__).resolve().parent
 CLEARED = (*BLAS_VARIABLES, *THREAD_VARIABLES)  # they hold a library below what the processor has
-PACKAGES = ("numpy", "xpnet", "llvmlite", "torch", "jax", "jaxlib", "scikit-learn", "scipy", "threadpoolctl")
+PACKAGES = (
+    "numpy",
+    "xpnet",
+    "llvmlite",
+    "torch",
+    "jax",
+    "jaxlib",
+    "scikit-learn",
+    "scipy",
+    "threadpoolctl",
+    "onnxruntime",
+)
 CUDA_PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "nvidia-cublas", "nvidia-cublas-cu12", "triton")
 PATIENCE = 600.0  # seconds for an answer: compiling may take minutes
 
