@@ -20,16 +20,20 @@ from .core.errors import (
     DeviceUnavailable,
     DivergedError,
     ModelFileError,
+    RankError,
     XpnetError,
 )
 from .core.version import __version__ as __version__
 from .data import (
     Dataset,
+    StoredRows,
     load_digits,
     load_fashion_mnist,
     load_idx_folder,
     load_mnist,
     load_npz,
+    load_picture_folders,
+    load_table,
     standard_scaling,
 )
 from .model import MLP, metrics
@@ -80,9 +84,11 @@ __all__ = [
     "Optimizer",
     "Parameter",
     "RMSprop",
+    "RankError",
     "ReLU",
     "Sequential",
     "SoftmaxCrossEntropy",
+    "StoredRows",
     "Trainer",
     "XpnetError",
     "calibrate",
@@ -93,6 +99,8 @@ __all__ = [
     "load_idx_folder",
     "load_mnist",
     "load_npz",
+    "load_picture_folders",
+    "load_table",
     "metrics",
     "schedules",
     "scores",

@@ -101,7 +101,7 @@ class Trainer(Training):
         Args:
             x: rows as they come, (N, ...): pictures and lists are flattened; the model's scaling is applied. For a
                 model `for_table`, a data frame, of which rows without a target are left out. Of data that outgrow
-                memory, `xpnet.data.StoredRows`, which have their targets.
+                memory, `StoredRows`, which have their targets.
             y: labels from 0 to C-1, or names of classes, (N,); of several labels at once, 0 and 1, (N, O); of
                 regression, numbers in their own units, (N, O), or (N,) for one output. None where x is a data frame:
                 then they are its column of that name.
