@@ -151,7 +151,7 @@ def _read_text(path: Path, file: io.BufferedReader) -> Frame:
     """Read a table of text; columns that are numbers in one piece and words in another are read as words."""
     pa = arrow()
     start = next(_pieces(path, file), b"").removeprefix(codecs.BOM_UTF8)
-    if not start.strip():
+    if not start[:SAMPLE].strip():
         raise DataError(f"{path} is empty")
     text = start[:SAMPLE].decode("utf-8", errors="replace")
     delimiter = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else _delimiter(text)
@@ -213,38 +213,26 @@ def _frames(
 
 def _pieces(path: Path, file: Any) -> Iterator[bytes]:
     """Yield the text of a file in UTF-8, piece by piece, each of whole rows."""
-    magic = file.peek(4)[:4]
-    source = gzip.GzipFile(fileobj=file) if magic.startswith(b"\x1f\x8b") else file
-    first, carry, total = True, b"", 0
-    decoder: Any = None
-    while read := source.read(PIECE):
-        total += len(read)
+    source = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
+    total, piece = 0, source.read(PIECE)
+    if piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        source = io.BytesIO((piece + source.read(MOST_BYTES)).decode("utf-16").encode())
+        piece = source.read(PIECE)
+    piece = piece.removeprefix(codecs.BOM_UTF8)
+    while piece:
+        rest = [source.readline(BLOCK)]
+        quotes = piece.count(b'"') + rest[0].count(b'"')
+        while quotes % 2 and rest[-1] and len(rest) < BLOCK:  # a row goes on in the next line
+            rest.append(source.readline(BLOCK))
+            quotes += rest[-1].count(b'"')
+        piece += b"".join(rest)
+        total += len(piece)
+        if quotes % 2:
+            raise DataError(f"{path} has a quote that is left open")
         if total > MOST_BYTES:
             raise DataError(f"{path} holds more than {MOST_BYTES} bytes")
-        if first and read.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            decoder = codecs.getincrementaldecoder("utf-16")()
-        if first and decoder is None:
-            read = read.removeprefix(codecs.BOM_UTF8)
-        first = False
-        carry += read if decoder is None else decoder.decode(read).encode()
-        end = _end_of_rows(carry)
-        if end:
-            yield carry[:end]
-            carry = carry[end:]
-        if len(carry) > BLOCK + PIECE:
-            raise DataError(f"{path}: {TOO_LONG}")
-    if carry.count(b'"') % 2:
-        raise DataError(f"{path} has a quote that is left open")
-    if carry:
-        yield carry
-
-
-def _end_of_rows(text: bytes) -> int:
-    """Return the end of the last whole row of a text: a line's end with an even number of quotes before it."""
-    end = text.rfind(b"\n") + 1
-    while end and text.count(b'"', 0, end) % 2:
-        end = text.rfind(b"\n", 0, text.rfind(b'"', 0, end)) + 1  # before the last quote, which is open
-    return end
+        yield piece
+        piece = source.read(PIECE)
 
 
 def _delimiter(text: str) -> str:

@@ -74,8 +74,12 @@ def labels_of_names(y: Any, class_names: Sequence[str], name: str = "y") -> Any:
 
     Raises ValueError for a name that is no class's.
     """
-    named = np.asarray(y) if isinstance(y, list | tuple) or type(y).__module__.split(".")[0] == "pandas" else y
-    if getattr(getattr(named, "dtype", None), "kind", "") not in "OU" or named.ndim != 1 or not len(named):
+    of_series = type(y).__name__ == "Series"  # of pandas or polars
+    try:
+        named = np.asarray(y) if of_series or isinstance(y, list | tuple | np.ndarray) else np.empty(0)
+    except ValueError:  # a ragged list
+        return y
+    if named.dtype.kind not in "OU" or named.ndim != 1 or not len(named):
         return y
     if not all(isinstance(one, str) for one in named.tolist()):
         return y

@@ -274,7 +274,7 @@ class Fit:
             trainer.rate_scale = np.where(halved, np.asarray(trainer.rate_scale) / 2.0, trainer.rate_scale).tolist()
             which = "" if one else f" of replicas {', '.join(map(str, np.flatnonzero(halved)))}"
             now = trainer.learning_rate(trainer.step)
-            warnings.warn(f"{where}: going on after epoch {trainer.epoch}, the rate{which} halved: {now}", stacklevel=5)
+            warnings.warn(f"{where}: going on after epoch {trainer.epoch}, the rate{which} halved: {now}", stacklevel=6)
             return
         raise DivergedError(f"{where}: try a lower one, or scale the inputs", row=row)
 

@@ -339,7 +339,7 @@ def step_table(
     }
     factors = np.array([schedule(number) for number in numbers])
     if not factors.any():  # of cosine, say, which was made for fewer steps
-        warnings.warn("the schedule gives a learning rate of 0 from here on: nothing is learnt any more", stacklevel=6)
+        warnings.warn("the schedule gives a learning rate of 0 from here on: nothing is learnt any more", stacklevel=7)
     factors = factors * scale if one else factors[:, None, None] * np.asarray(scale)[..., None]
     table["learning_rate"] = table["learning_rate"] * factors
     arrays = network.device.asarray(np.stack(list(table.values())).astype(network.dtype))  # (names, steps, ...)
