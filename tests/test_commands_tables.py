@@ -87,8 +87,8 @@ def test_numbers_of_a_table_for_other_models(run, tmp_path):
     ("words", "reason"),
     [
         (("--target", "x"), "target: there is no column 'x'"),
-        (("--weight", "town"), "weight: column 'town' holds words"),
-        (("--split-by", "nothing"), "split_by: there is no column 'nothing'"),
+        (("--weight", "town"), "--weight: column 'town' holds words"),
+        (("--split-by", "nothing"), "--split-by: there is no column 'nothing'"),
         (("--test", "none.csv"), "none.csv cannot be read: No such file or directory"),
         (("--target", "age", "--task", "multilabel"), "several labels at once must be rows of 0 and 1"),
     ],

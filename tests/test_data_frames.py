@@ -261,10 +261,10 @@ def test_a_table_of_test_rows(tmp_path):
     ("options", "reason"),
     [
         ({"target": "knd"}, "target: there is no column 'knd': did you mean 'kind'?"),
-        ({"drop": ["agee"]}, "drop: there is no column 'agee': did you mean 'age'?"),
-        ({"categorical": ["x"]}, "categorical: there is no column 'x'"),
-        ({"weight": "heavy"}, "weight: there is no column 'heavy'"),
-        ({"split_by": "x"}, "split_by: there is no column 'x'"),
+        ({"drop": ["agee"]}, "--drop: there is no column 'agee': did you mean 'age'?"),
+        ({"categorical": ["x"]}, "--categorical: there is no column 'x'"),
+        ({"weight": "heavy"}, "--weight: there is no column 'heavy'"),
+        ({"split_by": "x"}, "--split-by: there is no column 'x'"),
         ({"target": "day"}, "the target, column 'day', holds dates"),
         ({"test": "no.csv"}, "no.csv cannot be read: No such file or directory"),
     ],
@@ -279,3 +279,88 @@ def test_numbers_that_are_names(tmp_path):
     data = load_table(people(tmp_path), categorical=["weight"], drop=["day", "age"])
     assert data.columns[1].kind == "words"
     assert data.columns[1].levels == ("1", "2", "3")
+
+
+def test_columns_that_hold_words_before(tmp_path):
+    """They hold words again in a file where all of them look like numbers, dates, or true and false."""
+    path = write(tmp_path, "t.csv", "zip,day,k\n02134,2020-01-01,True\n1.50,2021-01-01,False\n")
+    frame = frames.read_frame(path, ["zip", "day", "k"])
+    assert frame.to_pydict() == {
+        "zip": ["02134", "1.50"],
+        "day": ["2020-01-01", "2021-01-01"],
+        "k": ["True", "False"],
+    }
+    data = load_table(write(tmp_path, "z.csv", "zip,x,y\n" + "02134,1,a\n02135,2,b\n" * 9), categorical=["zip"])
+    assert data.columns[0].levels == ("02134", "02135")
+    numbers = {"zip": [1.0, 2.0, None, 2.5]}
+    column = columns_of(frames.frame_of(numbers), ["zip"])[0]
+    assert column.levels == ("1", "2", "2.5")
+    np.testing.assert_array_equal(column.values(frames.frame_of({"zip": [2.0, np.nan]}).column(0)), [1, np.nan])
+
+
+def test_blanks_and_decimal_commas(tmp_path):
+    """Blanks around words are none of theirs, nor around numbers and holes; each column has its own decimal mark."""
+    path = write(tmp_path, "t.csv", "a, b, c\n1, x , 7\n2, ?, NA\n")
+    assert frames.read_frame(path).to_pydict() == {"a": [1, 2], "b": ["x", None], "c": [7.0, None]}
+    rows = "".join(f"{i};{i / 4};{i / 4}\n".replace(".", ",", 1) for i in range(200))
+    frame = frames.read_frame(write(tmp_path, "s.csv", "n;a;b\n" + rows))
+    assert frame.column("a").to_pylist() == frame.column("b").to_pylist() == [i / 4 for i in range(200)]
+    mapped = frames.frame_of({"k": ["a", "", "NA", " b "]})
+    column = columns_of(mapped)[0]
+    assert column.levels == ("a", "b")
+    np.testing.assert_array_equal(column.values(mapped.column(0)), [0, np.nan, np.nan, 1])
+
+
+def test_headers(tmp_path):
+    """A name may have several lines, or be missing; without names a row may hold a number twice."""
+    frame = frames.read_frame(write(tmp_path, "a.csv", '"a\nb",x,\n1,2,p\n3,4,q\n'))
+    assert frame.column_names == ["a\nb", "x", "column 2"]
+    assert frame.num_rows == 2
+    frame = frames.read_frame(write(tmp_path, "b.csv", "0,0,1\n1,2,0\n"))
+    assert frame.to_pydict() == {"0": [0, 1], "1": [0, 2], "2": [1, 0]}
+
+
+def test_rows_that_lack_columns():
+    assert frames.frame_of([{"a": 1}, {"a": 2, "b": 3}]).to_pydict() == {"a": [1, 2], "b": [None, 3]}
+    assert frames.frame_of({"k": ["a", np.nan]}).to_pydict() == {"k": ["a", None]}
+
+
+def test_words_of_polars():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"k": ["a", "b", None]}, schema={"k": polars.Categorical})
+    assert columns_of(frames.frame_of(frame))[0].levels == ("a", "b")
+
+
+def test_a_class_that_training_lacks(tmp_path):
+    path = people(tmp_path)
+    test = write(tmp_path, "test.csv", "age,town,day,weight,kind\n60,town 1,2022-01-01,1,ancient\n")
+    with pytest.raises(DataError, match="the class 'ancient' is among the test rows, and in no training row"):
+        load_table(path, test=test)
+
+
+def test_the_file_that_is_wrong_is_named(tmp_path):
+    path = people(tmp_path)
+    test = write(tmp_path, "test.csv", "age,town,day,weight,kind\nold,town 1,2022-01-01,1,old\n")
+    with pytest.raises(DataError, match=r"^\S*test.csv: column 'age' holds words, where it held numbers before"):
+        load_table(path, test=test)
+    with pytest.raises(DataError, match="all columns are left out"):
+        load_table(path, drop=["age", "town", "day", "weight", "kind"])
+
+
+def test_numbers_beyond_classes(tmp_path):
+    """Whole numbers that a float cannot tell apart are no classes."""
+    path = write(tmp_path, "t.csv", "a,y\n" + "1,1e25\n2,2e25\n3,5\n" * 9)
+    assert load_table(path).task == "regression"
+    path = write(tmp_path, "u.csv", "a,y\n" + f"1,{2**60}\n2,{2**60 + 1}\n3,\n" * 9)
+    assert load_table(path).class_names == (str(2**60), str(2**60 + 1))
+
+
+def test_a_number_that_is_none_is_told(tmp_path):
+    path = write(tmp_path, "t.csv", "a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(40)) + "n.a.,1\n")
+    assert load_table(path).notes[-1] == "column 'a' holds words, since 'n.a.' is no number"
+
+
+def test_times(tmp_path):
+    path = write(tmp_path, "t.csv", "at,y\n00:00:10,a\n01:00:00,b\n")
+    frame = frames.read_frame(path)
+    np.testing.assert_array_equal(values_of(columns_of(frame)[:1], frame)[:, 0], [10, 3600])

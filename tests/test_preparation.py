@@ -258,3 +258,33 @@ def test_classes_by_name():
         Trainer(by_name).fit(x[:2], ["red", "gren"])
     with pytest.raises(ValueError, match="class_weight has no such class as 'grey': did you mean 'green'"):
         Trainer(by_name).fit(x, y, class_weight={"grey": 2.0})
+
+
+def test_frames_beside_targets():
+    """A data frame is prepared, with y given too; arrays, which have no columns, are refused."""
+    table = frame_and_target()
+    model = MLP.for_table(table, "kind", hidden=[10])
+    Trainer(model).fit(table, epochs=3)
+    y, x = table["kind"], {name: column for name, column in table.items() if name != "kind"}
+    assert evaluate(model, x, y) == evaluate(model, table)
+    one, other = (MLP.for_table(table, "kind", hidden=[10]) for _ in range(2))
+    histories = [Trainer(one).fit(table, epochs=2), Trainer(other).fit(x, y, epochs=2)]
+    assert histories[0][-1]["train_loss"] == histories[1][-1]["train_loss"]
+    for ask in (model.predict, lambda rows: evaluate(model, rows, y), lambda rows: Trainer(model).fit(rows, y)):
+        with pytest.raises(TypeError, match="the model was made for a table"):
+            ask(np.zeros((600, model.in_features)))
+
+
+@pytest.mark.parametrize("y", [[0.0, 1.0, 1.0], [0, 1, None], [True, False, True]])
+def test_targets_of_any_type(y):
+    table = {"x": [1.0, 2.0, 4.0] * 9, "y": y * 9}
+    model = MLP.for_table(table, "y", hidden=[3])
+    assert np.isfinite(Trainer(model).fit(table, epochs=1)[-1]["train_loss"])
+
+
+def test_numbers_that_are_too_large():
+    table = frame_and_target()
+    model = MLP.for_table(table, "kind", hidden=[3])
+    table["age"][5] = 1e300
+    with pytest.raises(DataError, match=r"column 'age' is too large in row 5: 1e\+300"):
+        model.predict(table)

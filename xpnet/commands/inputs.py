@@ -18,6 +18,7 @@ from ..data.files import open_regular, read_npz
 from ..data.frames import is_table, read_frame
 from ..data.idx import read_idx
 from ..data.pictures import read_picture
+from ..data.preparation import Preparation
 from ..data.targets import guess_task
 from ..model import MLP
 from . import cli
@@ -33,14 +34,18 @@ def read_rows(model: MLP, source: Path, invert: bool | None = None) -> HostArray
         source: an IDX file, an npz file, a table, or a picture.
         invert: whether to turn a picture dark on light round; None to look at its border.
     """
+    preparation = model.preparation
     if is_table(source):
-        frame = read_frame(source)
+        words = [] if preparation is None else [one.name for one in preparation.columns if one.kind == "words"]
+        frame = read_frame(source, words)
         try:
-            if model.preparation is not None:
-                return model.preparation.features(frame)
-            return values_of(columns_of(frame), frame)
+            return values_of(columns_of(frame), frame) if preparation is None else preparation.features(frame)
         except DataError as error:
             raise DataError(f"{source}: {error}") from error
+    if preparation is not None:
+        raise DataError(
+            f"{source} is no table, and the model was made for one, of columns such as {_some(preparation)}"
+        )
     kind = _kind(source)
     if kind == "npz":
         return _choose(read_npz(source), ("x", "x_test"), source)
@@ -55,6 +60,11 @@ def read_rows(model: MLP, source: Path, invert: bool | None = None) -> HostArray
         cli.tell(f"{source}: the model's inputs were standardized; its pixels are taken to have been from 0 to 255")
     levels = model.input_scale if isinstance(model.input_scale, float) and model.input_scale != 1.0 else 255.0
     return pixels[None] * (levels / 255.0)
+
+
+def _some(preparation: Preparation) -> str:
+    """The first columns of a table, for an error."""
+    return ", ".join(repr(one.name) for one in preparation.columns[:3])
 
 
 def _kind(source: Path) -> str:
@@ -110,7 +120,9 @@ def read_targets(source: Path, model: MLP, rows: int) -> HostArray:
 
 def _targets_in_table(source: Path, model: MLP) -> HostArray:
     """Return the targets in a table: of the column that the model predicts, or of its only column."""
-    frame = read_frame(source)
+    numbers = all(re.fullmatch(r"0|-?[1-9][0-9]*", name) for name in model.class_names)
+    known = "" if model.preparation is None else model.preparation.target
+    frame = read_frame(source, [] if numbers else [known])
     names = frame.column_names
     target = names[0] if len(names) == 1 or model.preparation is None else model.preparation.target
     check_names(frame, [target], None)

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ..core.checks import shown
 from ..core.device import HostArray
 from ..core.errors import DataError, did_you_mean
-from .frames import Frame, arrow, give_memory_back
+from .frames import NUMBER, Frame, arrow, give_memory_back, tidied
 
 KINDS = ("number", "truth", "date", "words")
+FEW_COLUMNS = 500  # up to which a table without each is made: that takes their number squared
+MOSTLY = 0.1  # share of words up to which a column is mostly numbers
 UNSEEN = -1.0  # the value of a word that is none of a column's levels
 
 
@@ -34,10 +37,13 @@ class Column:
         """Return the values of an Arrow column, (N,); raise DataError where it is of another kind."""
         pa = arrow()
         found = kind_of(self.name, column.type)
-        if found != self.kind and not (self.kind == "words" and found != "date") and not pa.types.is_null(column.type):
+        if self.kind not in (found, "words") and not pa.types.is_null(column.type):
             raise DataError(f"column {self.name!r} holds {OF_KIND[found]}, where it held {OF_KIND[self.kind]} before")
         if self.kind == "words":
             return self._numbers_of_words(column)
+        if pa.types.is_time(column.type):  # seconds of a day
+            column = column.cast(pa.time64("us")).cast(pa.int64()).cast(pa.float64())
+            return np.asarray(column.to_numpy()) / 1e6
         if self.kind == "date":
             column = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
         values: HostArray = column.cast(pa.float64(), safe=False).to_numpy()
@@ -54,7 +60,10 @@ class Column:
         words = _words(column)
         found = compute.index_in(words, value_set=pa.array(self.levels, pa.string()))
         numbers: HostArray = compute.fill_null(found, int(UNSEEN)).to_numpy().astype(np.float64)
-        numbers[compute.is_null(words).to_numpy()] = np.nan
+        missing = compute.is_null(words).to_numpy()
+        if kind_of(self.name, column.type) == "date" and (numbers[~missing] == UNSEEN).all():
+            raise DataError(f"column {self.name!r} holds dates, where it held words before")
+        numbers[missing] = np.nan
         return numbers
 
 
@@ -69,6 +78,8 @@ def kind_of(name: str, dtype: Any) -> str:
     if types.is_boolean(dtype):
         return "truth"
     if types.is_integer(dtype) or types.is_floating(dtype) or types.is_decimal(dtype) or types.is_null(dtype):
+        return "number"
+    if types.is_time(dtype):
         return "number"
     if types.is_timestamp(dtype) or types.is_date(dtype):
         return "date"
@@ -92,8 +103,16 @@ def columns_of(frame: Frame, categorical: Collection[str] = ()) -> tuple[Column,
 
     Raises DataError for a column that cannot be used, or that is not there.
     """
-    check_names(frame, categorical, "categorical")
+    check_names(frame, categorical, "--categorical")
     return tuple(_column(name, frame.column(name), name in categorical) for name in frame.column_names)
+
+
+def why_words(column: Column) -> str | None:
+    """Note on a column of words most of which are numbers; None where few are."""
+    odd = [level for level in column.levels if not NUMBER.fullmatch(level)]
+    if len(odd) > MOSTLY * len(column.levels) or not odd:
+        return None
+    return f"column {column.name!r} holds words, since {shown(odd[0])} is no number"
 
 
 def _column(name: str, column: Any, categorical: bool) -> Column:
@@ -105,16 +124,12 @@ def _column(name: str, column: Any, categorical: bool) -> Column:
 
 
 def _words(column: Any) -> Any:
-    """Return an Arrow column as words; whole numbers have no decimal point."""
+    """Return an Arrow column as words, without blanks around them; whole numbers have no decimal point."""
     pa = arrow()
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     if pa.types.is_floating(column.type):
-        import pyarrow.compute as compute
-
-        whole = compute.all(compute.equal(compute.floor(column), column)).as_py()
-        column = column.cast(pa.int64(), safe=False) if whole else column
-    return column.cast(pa.string())
+        texts = [None if one is None or one != one else f"{one:.17g}" for one in column.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.string())])
+    return tidied(column.cast(pa.string()))
 
 
 def values_of(columns: Sequence[Column], frame: Frame) -> HostArray:
@@ -123,7 +138,8 @@ def values_of(columns: Sequence[Column], frame: Frame) -> HostArray:
     values = np.empty((frame.num_rows, len(columns)), order="F")
     for number, column in enumerate(columns):
         values[:, number] = column.values(frame.column(column.name))
-        frame = frame.drop_columns([column.name])  # its memory may be free now
+        if len(columns) <= FEW_COLUMNS:
+            frame = frame.drop_columns([column.name])  # its memory may be free now
     del frame
     give_memory_back()
     return values
@@ -135,8 +151,7 @@ def rows_with_targets_of(frame: Frame, target: str | None, drop: Collection[str]
     By default the target is the last column. Raises DataError where a column is not there, or all targets are missing.
     """
     check_names(frame, drop, "drop")
-    name = next(name for name in reversed(frame.column_names) if name not in drop) if target is None else target
-    check_names(frame, [name], "target")
+    name = target_of(frame, target, drop)
     y, there = targets_of(frame.column(name), name)
     if not there.any():
         raise DataError(f"no row has a target: column {name!r} is empty")
@@ -144,9 +159,19 @@ def rows_with_targets_of(frame: Frame, target: str | None, drop: Collection[str]
     return kept.filter(there), y[there], name
 
 
+def target_of(frame: Frame, target: str | None, drop: Collection[str]) -> str:
+    """Return the name of the target's column: by default the last one that is not dropped."""
+    left = [name for name in frame.column_names if name not in drop]
+    if not left:
+        raise DataError("all columns are left out: there is no target")
+    check_names(frame, [left[-1] if target is None else target], "target")
+    return left[-1] if target is None else target
+
+
 def check_names(frame: Frame, names: Collection[str], option: str | None) -> None:
     """Raise DataError where a table lacks a column, which an option names."""
-    missing = [name for name in names if name not in frame.column_names]
+    there = set(frame.column_names)
+    missing = [str(name) for name in names if name not in there]
     if missing:
         named = "" if option is None else f"{option}: "
         raise DataError(f"{named}there is no column {missing[0]!r}: {did_you_mean(missing[0], frame.column_names)}")
@@ -164,8 +189,11 @@ def targets_of(column: Any, name: str) -> tuple[HostArray, HostArray]:
         raise DataError(f"the target, column {name!r}, holds dates, and must hold numbers or words")
     if kind in ("words", "truth"):
         words = _words(column) if kind == "words" else column.cast(pa.string())
+        there = words.is_valid().to_numpy(zero_copy_only=False)
         return np.array(["" if word is None else word for word in words.to_pylist()]), there
-    if pa.types.is_integer(column.type) and there.all():
-        return column.to_numpy(), there
+    if pa.types.is_integer(column.type):
+        import pyarrow.compute as compute
+
+        return compute.fill_null(column, 0).to_numpy(), there
     values = Column(name, "number").values(column)
     return values, there & ~np.isnan(values)

@@ -15,7 +15,7 @@ import io
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,6 @@ PIECE = 2**25  # bytes of a text file that are read at a time: as a whole, it wo
 BLOCK = 2**22  # bytes that a thread reads at a time; no row may be longer
 TOO_LONG = f"it has a row of more than {BLOCK} bytes"
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 
 Frame = Any
 """A `pyarrow.Table`."""
@@ -46,7 +45,9 @@ Frame = Any
 
 def is_table(path: Path) -> bool:
     """Whether the name of a file is that of a table."""
-    return path.suffix.lower() in SUFFIXES or (path.suffix.lower() == ".gz" and Path(path.stem).suffix in SUFFIXES[:3])
+    return path.suffix.lower() in SUFFIXES or (
+        path.suffix.lower() == ".gz" and Path(path.stem).suffix.lower() in SUFFIXES[:3]
+    )
 
 
 def arrow() -> Any:
@@ -64,8 +65,10 @@ def give_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def read_frame(path: Path) -> Frame:
+def read_frame(path: Path, words: Collection[str] = ()) -> Frame:
     """Read the table of a file; raise DataError, naming the file, where it cannot be read or is none.
+
+    Columns of text called as one of `words` hold words, also where all of them look like numbers or dates.
 
     Text is UTF-8 (or UTF-16 with a byte-order mark); its delimiter is a comma, a semicolon, a tab or a bar, whichever
     parts the first lines evenly. Numbers may have a decimal comma where the delimiter is another. A first line of
@@ -85,7 +88,7 @@ def read_frame(path: Path) -> Frame:
 
                 frame = feather.read_table(file)
             else:
-                frame = _read_text(path, file)
+                frame = _read_text(path, file, words)
         except (DataError, OSError, MemoryError):
             raise
         except (pa.ArrowException, ValueError, EOFError, csv.Error) as error:
@@ -98,11 +101,25 @@ def checked_frame(frame: Frame, source: str) -> Frame:
     _check_columns(frame.column_names, source)
     if not frame.num_columns or not frame.num_rows:
         raise DataError(f"{source} has no rows")
+    pa = arrow()
     for number, field in enumerate(frame.schema):
-        if str(field.type) == "string_view":  # of polars, which few of Arrow's functions take
-            words = frame.column(number).cast(arrow().large_string())
-            frame = frame.set_column(number, field.name, words)
+        column = frame.column(number)
+        if pa.types.is_dictionary(column.type):
+            column = pa.chunked_array([_decoded(chunk) for chunk in column.chunks])
+        column = _plain(column)
+        if column.type != field.type:
+            frame = frame.set_column(number, field.name, column)
     return frame
+
+
+def _plain(words: Any) -> Any:
+    """Return words as an array of plain strings: few of Arrow's functions take the string views of polars."""
+    return words.cast(arrow().large_string()) if str(words.type) == "string_view" else words
+
+
+def _decoded(chunk: Any) -> Any:
+    """Return the values of an array with a dictionary."""
+    return arrow().DictionaryArray.from_arrays(chunk.indices, _plain(chunk.dictionary)).dictionary_decode()
 
 
 def _check_columns(names: Sequence[str], source: str) -> None:
@@ -125,15 +142,16 @@ def frame_of(rows: Any) -> Frame | None:
         return None
     pa = arrow()
     try:
+        if named and not isinstance(rows, Mapping):  # rows may lack columns that others have
+            every = dict.fromkeys(name for row in rows for name in row)
+            rows = {name: [row.get(name) for row in rows] for name in every}
         if isinstance(rows, Mapping):
-            frame = pa.table({str(name): np.asarray(column) for name, column in rows.items()})
-        elif named:
-            frame = pa.Table.from_pylist(list(rows))
+            frame = pa.table({str(name): pa.array(column, from_pandas=True) for name, column in rows.items()})
         elif of_pandas:
             frame = pa.Table.from_pandas(rows, preserve_index=False)
         else:
             frame = pa.table(rows)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise DataError(f"the data frame cannot be read: {one_line(error)}") from error
     return checked_frame(frame, "the data frame")
 
@@ -147,33 +165,56 @@ def _of_array(array: Any) -> Frame:
     return arrow().table({str(number): array[:, number] for number in range(array.shape[1])})
 
 
-def _read_text(path: Path, file: io.BufferedReader) -> Frame:
+def _read_text(path: Path, file: io.BufferedReader, words: Collection[str]) -> Frame:
     """Read a table of text; columns that are numbers in one piece and words in another are read as words."""
     pa = arrow()
-    start = next(_pieces(path, file), b"").removeprefix(codecs.BOM_UTF8)
+    start = next(_pieces(path, file), b"")
     if not start[:SAMPLE].strip():
         raise DataError(f"{path} is empty")
     text = start[:SAMPLE].decode("utf-8", errors="replace")
     delimiter = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else _delimiter(text)
-    header = [name.strip() for name in next(_rows(text, delimiter), [])]
+    rows = _rows(text, delimiter)
+    header = [name.strip() for name in next((row for row in rows if row), [])]
+    lines = 0 if all(map(NUMBER.fullmatch, header)) else rows.line_num  # of the header; a name may have several
     if any("\ufffd" in name for name in header):
         raise DataError(f"{path} is no text in UTF-8: its first line is not; save it as UTF-8")
-    _check_columns(header, str(path))
-    named = not all(map(NUMBER.fullmatch, header))
-    names = header if named else [str(number) for number in range(len(header))]
-    words: list[str] = []
-    decimal = "."
+    names = [name or f"column {number}" if lines else str(number) for number, name in enumerate(header)]
+    _check_columns(names, str(path))
+    as_words = [name for name in names if name in words]
     while True:
         file.seek(0)
-        kinds = dict.fromkeys(words, pa.string())
-        frames = _frames(path, file, names, named, delimiter, kinds, decimal)
+        frames = _frames(path, file, names, lines, delimiter, dict.fromkeys(as_words, pa.string()))
         mixed = [name for name in names if len({_sort(frame.schema.field(name).type) for frame in frames} - {None}) > 1]
-        if mixed:
-            words += mixed
-        elif delimiter != "," and decimal == "." and _has_decimal_commas(frames[0]):
-            decimal = ","
-        else:
-            return pa.concat_tables(frames, promote_options="permissive")
+        if not mixed:
+            return _with_numbers(pa.concat_tables(frames, promote_options="permissive"), as_words, delimiter)
+        as_words += mixed
+        words = {*words, *mixed}
+
+
+def _with_numbers(frame: Frame, words: Collection[str], delimiter: str) -> Frame:
+    """Return a table whose columns of text that are numbers, with blanks or a decimal comma, are numbers."""
+    import pyarrow.compute as compute
+
+    pa = arrow()
+    for number, field in enumerate(frame.schema):
+        if pa.types.is_string(field.type) and field.name not in words:
+            column = tidied(frame.column(number))
+            for text in (column, None if delimiter == "," else compute.replace_substring(column, ",", ".")):
+                with contextlib.suppress(pa.ArrowInvalid):
+                    column = column if text is None else text.cast(pa.float64())
+                    break
+            frame = frame.set_column(number, field.name, column)
+    return frame
+
+
+def tidied(column: Any) -> Any:
+    """Return words without blanks around them, and without those that stand for a hole."""
+    import pyarrow.compute as compute
+
+    pa = arrow()
+    column = compute.utf8_trim_whitespace(column)
+    hole = compute.is_in(column, value_set=pa.array(HOLES, column.type))
+    return compute.if_else(hole, pa.scalar(None, column.type), column)
 
 
 def _sort(dtype: Any) -> str | None:
@@ -181,13 +222,13 @@ def _sort(dtype: Any) -> str | None:
     types = arrow().types
     if types.is_null(dtype):
         return None
+    if types.is_date(dtype) or types.is_timestamp(dtype):
+        return "date"
     return "number" if types.is_integer(dtype) or types.is_floating(dtype) else str(dtype)
 
 
-def _frames(
-    path: Path, file: Any, names: list[str], named: bool, delimiter: str, kinds: dict[str, Any], decimal: str
-) -> list[Frame]:
-    """Read the tables of a text file's pieces; the first row of the first one has the names, if the file is `named`."""
+def _frames(path: Path, file: Any, names: list[str], lines: int, delimiter: str, kinds: dict[str, Any]) -> list[Frame]:
+    """Read the tables of a text file's pieces; the first one begins with some lines of header."""
     from pyarrow import csv as reader
 
     pa, found = arrow(), []
@@ -195,11 +236,9 @@ def _frames(
         try:
             frame = reader.read_csv(
                 pa.BufferReader(piece),
-                reader.ReadOptions(column_names=names, skip_rows=int(named and number == 0), block_size=BLOCK),
+                reader.ReadOptions(column_names=names, skip_rows=0 if number else lines, block_size=BLOCK),
                 reader.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in piece),
-                reader.ConvertOptions(
-                    column_types=kinds, null_values=HOLES, strings_can_be_null=True, decimal_point=decimal
-                ),
+                reader.ConvertOptions(column_types=kinds, null_values=HOLES, strings_can_be_null=True),
                 memory_pool=pa.system_memory_pool(),
             )
         except pa.ArrowInvalid as error:
@@ -245,21 +284,9 @@ def _delimiter(text: str) -> str:
     return best if widths[best] > 1 else max(DELIMITERS, key=text.partition("\n")[0].count)
 
 
-def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
-    """Yield the rows at the start of a text."""
+def _rows(text: str, delimiter: str) -> Any:
+    """Return a reader of the rows at the start of a text."""
     return csv.reader(io.StringIO(text, newline=None), delimiter=delimiter)
-
-
-def _has_decimal_commas(frame: Frame) -> bool:
-    """Whether a column of words has nothing but numbers with a decimal comma in its first rows, and some of these."""
-    pa = arrow()
-    for column in frame.columns:
-        if pa.types.is_string(column.type):
-            words = [word for word in column.slice(0, 100).to_pylist() if word is not None]
-            commas = [bool(DECIMAL_COMMA.fullmatch(word)) for word in words]
-            if any(commas) and all(c or NUMBER.fullmatch(word) for c, word in zip(commas, words, strict=True)):
-                return True
-    return False
 
 
 def _of_reader(error: Exception) -> str:

@@ -33,6 +33,10 @@ QUANTILES = 200
 CYCLES = {"day": 86400.0, "week": 7 * 86400.0, "year": 365.2425 * 86400.0}  # seconds
 
 
+class Features(np.ndarray[Any, Any]):
+    """Features of a table's rows, as a `Preparation` makes them: no rows of an array as it came."""
+
+
 @dataclass(frozen=True)
 class Encoding:
     """The features of a column.
@@ -172,10 +176,14 @@ class Preparation:
             if features is None:
                 features = np.empty((len(values), len(self.names)), np.float32)
             last = first + len(encoding.names)
-            features[:, first:last] = encoding.features(values, means)
+            with np.errstate(over="ignore"):
+                features[:, first:last] = encoding.features(values, means)
+            if not np.isfinite(features[:, first:last]).all():
+                row = int(np.argmin(np.isfinite(features[:, first:last]).all(axis=1)))
+                raise DataError(f"column {encoding.column.name!r} is too large in row {row}: {values[row]:g}")
             first = last
         assert features is not None
-        return features
+        return features.view(Features)
 
     def settings(self) -> dict[str, Any]:
         """Return the preparation as JSON values."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_int, path_of
+from ..core.checks import check_int, path_of, shown
 from ..core.device import HostArray
-from ..core.errors import DataError
+from ..core.errors import DataError, one_line
 from ..core.rng import Purpose, stream
 from .files import open_regular
 
@@ -42,8 +43,8 @@ class StoredRows:
                 version = np.lib.format.read_magic(file)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 self.shape, fortran, self.dtype = read(file)
-            except ValueError as error:
-                raise DataError(f"{self.path} is no .npy file: {error}") from error
+            except (ValueError, SyntaxError, TokenError) as error:
+                raise DataError(f"{self.path} is no .npy file: {one_line(error)}") from error
             self._start = file.tell()
             wanted = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
             if self.dtype.kind not in "buif" or len(self.shape) < 2 or fortran or not wanted:
@@ -54,9 +55,13 @@ class StoredRows:
                 raise DataError(f"{self.path} is cut off: it needs {self._start + wanted} bytes, and has {size}")
         self._row = wanted // self.shape[0]
         self.window = max(1, WINDOW_BYTES // self._row) if window is None else check_int("window", window)
-        self.y = np.load(path_of(y), allow_pickle=False) if isinstance(y, Path | str) else y
-        if len(self.y) != len(self):
-            raise DataError(f"{self.path} has {len(self)} rows, and there are {len(self.y)} targets")
+        try:
+            self.y = np.load(path_of(y), allow_pickle=False) if isinstance(y, Path | str) else y
+        except (OSError, ValueError) as error:
+            raise DataError(f"{y} cannot be read as an array: {one_line(error)}") from error
+        if not hasattr(self.y, "__len__") or len(self.y) != len(self):
+            there = f"{len(self.y)} targets" if hasattr(self.y, "__len__") else shown(y)
+            raise DataError(f"{self.path} has {len(self)} rows, and there are {there}")
 
     def __len__(self) -> int:
         return int(self.shape[0])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..core.checks import check_float, path_of
 from ..core.device import CPU, HostArray
 from ..core.errors import DataError, did_you_mean
 from .arrays import check_features, check_rows
-from .columns import OF_KIND, check_names, columns_of, kind_of, targets_of, values_of
+from .columns import OF_KIND, check_names, columns_of, kind_of, target_of, targets_of, values_of, why_words
 from .dataset import Dataset
 from .files import read_npz
 from .frames import Frame, read_frame
@@ -111,73 +112,55 @@ def load_table(
     """
     path = path_of(path)
     check_float("test_share", test_share, above=0.0, below=1.0)
-    try:
-        return _of_frames(
-            path,
-            [read_frame(path), *([] if test is None else [read_frame(path_of(test))])],
-            target,
-            task,
-            drop,
-            categorical,
-            weight,
-            split_by,
-            seed,
-            test_share,
-        )
-    except DataError as error:
-        if str(error).startswith((str(path), str(test))):
-            raise
-        raise DataError(f"{path}: {error}") from error
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: {error}") from error
-
-
-def _of_frames(
-    path: Path,
-    frames: list[Frame],
-    target: str | None,
-    task: str,
-    drop: Collection[str],
-    categorical: Collection[str],
-    weight: str | None,
-    split_by: str | None,
-    seed: int,
-    test_share: float,
-) -> Dataset:
-    """Make a data set of a table, or of two, of which the second one holds the test rows."""
-    named = {"drop": drop, "weight": [weight] if weight else [], "split_by": [split_by] if split_by else []}
-    for option, names in named.items():
-        check_names(frames[0], names, option)
-    notes: list[str] = []
-    if target is None:
-        target = next(name for name in reversed(frames[0].column_names) if name not in {*drop, weight, split_by})
-        notes.append(f"the target is the last column, {target!r}")
-    y = [_targets(frame, target) for frame in frames]
-    for number, (values, there) in enumerate(y):
-        if not there.all():
-            holes = int((~there).sum())
-            notes.append(f"{holes} row{'s' * (holes > 1)} without a target {'are' if holes > 1 else 'is'} left out")
-            frames[number], y[number] = frames[number].filter(there), (values[there], there)
-    every = [values for values, _ in y]
-    if not all(map(len, every)):
-        raise DataError(f"no row has a target: column {target!r} is empty")
-    task = guess_task(np.concatenate(every)) if task == "auto" else task
-    encoded, class_names = encode(every, task)
-    by_date = split_by is not None and kind_of(split_by, frames[0].column(split_by).type) == "date"
-    apart = {target, weight, *drop, *([] if by_date else [split_by])}
-    kept = frames[0].select([name for name in frames[0].column_names if name not in apart])
-    if not kept.num_columns:
-        raise DataError(f"there is no column to learn from beside the target, {target!r}")
-    columns = columns_of(kept, [name for name in categorical if name not in apart])
-    weights = None if weight is None else _weights(frames[0], weight)
-    alone = len(frames) == 1
-    if alone:
-        train, out = _divide(frames[0], encoded[0], task, split_by, seed, test_share)
-    del kept
-    x = [values_of(columns, frames.pop(0)) for _ in every]  # each table's memory goes before the next one's is taken
-    if alone:
-        x, encoded = [*divide_rows(x[0], train, out)], [encoded[0][train], encoded[0][out]]
-        weights = None if weights is None else weights[train]
+    with _naming(path):
+        frame = read_frame(path, categorical)
+        for option, names in {"--drop": drop, "--weight": [weight], "--split-by": [split_by]}.items():
+            check_names(frame, [name for name in names if name is not None], option)
+        apart = {*drop, *(name for name in (weight, split_by) if name is not None)}
+        notes = []
+        if target is None:
+            target = target_of(frame, None, apart)
+            notes.append(f"the target is the last column, {target!r}")
+        if weight == target:
+            raise DataError(f"column {target!r} is the target, and cannot be the weight, too")
+        frame, y = _rows_with_targets(frame, target, notes)
+        by_date = split_by is not None and kind_of(split_by, frame.column(split_by).type) == "date"
+        dropped = {target, *apart} - ({split_by} if by_date else set())
+        kept = frame.select([name for name in frame.column_names if name not in dropped])
+        if not kept.num_columns:
+            raise DataError(f"there is no column to learn from beside the target, {target!r}")
+        columns = columns_of(kept, [name for name in categorical if name not in dropped])
+        del kept
+        notes += [note for one in columns if one.name not in categorical and (note := why_words(one))]
+        weights = None if weight is None else _weights(frame, weight)
+        task = guess_task(y) if task == "auto" else task
+    every, x_test, divided = [y], None, None
+    if test is not None:
+        with _naming(path_of(test)):
+            words = [column.name for column in columns if column.kind == "words"]
+            other = read_frame(path_of(test), [*words, *([target] if y.dtype.kind == "U" else [])])
+            other, y_test = _rows_with_targets(other, target, notes)
+            every.append(y_test)
+            x_test = values_of(columns, other)
+            del other
+    with _naming(path):
+        encoded, class_names = encode(every, task)
+        if test is None:
+            divided = _divide(frame, encoded[0], task, split_by, seed, test_share)
+        held = [frame]
+        del frame
+        x = [values_of(columns, held.pop())]  # the table's memory goes as the values come
+        if divided is not None:
+            train, out = divided
+            x, encoded = [*divide_rows(x[0], train, out)], [encoded[0][train], encoded[0][out]]
+            weights = None if weights is None else weights[train]
+        else:
+            assert x_test is not None
+            x.append(x_test)
+        if task == "classification" and (test is not None or split_by is not None):
+            unknown = np.setdiff1d(encoded[1], encoded[0])
+            if len(unknown):
+                raise DataError(f"the class {class_names[unknown[0]]!r} is among the test rows, and in no training row")
     return Dataset(
         name=str(path),
         x_train=x[0],
@@ -195,20 +178,35 @@ def _of_frames(
     )
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Context in which errors of data begin with the name of a file."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise DataError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
+
+
+def _rows_with_targets(frame: Frame, target: str, notes: list[str]) -> tuple[Frame, HostArray]:
+    """Return the rows of a table that have a target, and their targets, (N,); note how many have none."""
+    check_names(frame, [target], "target")
+    y, there = targets_of(frame.column(target), target)
+    if not there.any():
+        raise DataError(f"no row has a target: column {target!r} is empty")
+    holes = len(there) - int(there.sum())
+    if holes:
+        notes.append(f"{holes} row{'s' * (holes > 1)} without a target {'are' if holes > 1 else 'is'} left out")
+    return (frame.filter(there), y[there]) if holes else (frame, y)
+
+
 def _weights(frame: Frame, weight: str) -> HostArray:
     """Return the weights in a column, (N,)."""
     column = columns_of(frame.select([weight]))[0]
     values = column.values(frame.column(weight))
     if column.kind != "number" or np.isnan(values).any():
         what = "holes" if column.kind == "number" else OF_KIND[column.kind]
-        raise DataError(f"weight: column {weight!r} holds {what}, and must hold a number in each row")
+        raise DataError(f"--weight: column {weight!r} holds {what}, and must hold a number in each row")
     return values
-
-
-def _targets(frame: Frame, target: str) -> tuple[HostArray, HostArray]:
-    """Return the targets of a table, (N,), and where there are some."""
-    check_names(frame, [target], "target")
-    return targets_of(frame.column(target), target)
 
 
 def _divide(
@@ -220,10 +218,10 @@ def _divide(
     column = columns_of(frame.select([split_by]))[0]
     values = column.values(frame.column(split_by))
     if np.isnan(values).any():
-        raise DataError(f"split_by: column {split_by!r} has no value in row {int(np.argmax(np.isnan(values)))}")
+        raise DataError(f"--split-by: column {split_by!r} has no value in row {int(np.argmax(np.isnan(values)))}")
     groups, of_rows = np.unique(values, return_inverse=True)
     if len(groups) < 2:
-        raise DataError(f"split_by: column {split_by!r} has one value alone")
+        raise DataError(f"--split-by: column {split_by!r} has one value alone")
     if column.kind == "date":
         held = values >= max(np.quantile(values, 1.0 - share, method="higher"), groups[1])
     else:

@@ -15,6 +15,7 @@ from .arrays import is_one_hot
 TASKS = ("classification", "multilabel", "regression")
 """Tasks that a network can be trained for."""
 
+LARGEST = 2.0**53
 MOST_CLASSES = 100  # more distinct whole numbers than this are measurements
 
 
@@ -84,7 +85,7 @@ def labels_of_names(y: Any, class_names: Sequence[str], name: str = "y") -> Any:
     if not all(isinstance(one, str) for one in named.tolist()):
         return y
     place = {one: label for label, one in enumerate(class_names)}
-    labels = np.array([place.get(one, -1) for one in named.tolist()], dtype=np.int64)
+    labels = np.array([place.get(str(one), -1) for one in named.tolist()], dtype=np.int64)
     if (labels < 0).any():
         row = int(np.argmax(labels < 0))
         hint = did_you_mean(str(named[row]), class_names) if len(class_names) <= MOST_CLASSES else "see class_names"
@@ -93,7 +94,9 @@ def labels_of_names(y: Any, class_names: Sequence[str], name: str = "y") -> Any:
 
 
 def _whole(y: HostArray) -> bool:
-    return y.dtype.kind in "bui" or (y.dtype.kind == "f" and bool((np.isfinite(y) & (y == np.floor(y))).all()))
+    if y.dtype.kind != "f":
+        return y.dtype.kind in "bui"
+    return bool((np.isfinite(y) & (y == np.floor(y)) & (np.abs(y) < LARGEST)).all())  # beyond, a float names no number
 
 
 def _shown(y: HostArray) -> str:

@@ -11,6 +11,7 @@ from ..core.device import Array, HostArray
 from ..core.rng import Purpose, check_seed, stream
 from ..data.arrays import check_features
 from ..data.batches import spans
+from ..data.preparation import Features
 from ..nn import BatchNorm, Dropout, Layer, Sequential
 from .metrics import accuracy, most_probable, r2
 from .mlp import MLP
@@ -107,7 +108,8 @@ def _features(model: MLP, x: Any) -> HostArray:
     checked = check_features(model.features(x), model.device, features=model.in_features, dtype=model.input_dtype)
     if not len(checked):
         raise ValueError("x has no rows")
-    return model.device.to_host(checked)
+    found = model.device.to_host(checked)
+    return found if model.preparation is None else found.view(Features)
 
 
 def _directions(model: MLP, z: Array) -> list[Array]:

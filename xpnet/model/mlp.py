@@ -19,7 +19,7 @@ from ..data.arrays import check_features
 from ..data.batches import Rows
 from ..data.columns import columns_of, rows_with_targets_of, values_of
 from ..data.frames import frame_of
-from ..data.preparation import Preparation
+from ..data.preparation import Features, Preparation
 from ..data.scaling import check_scaling, standard_scaling
 from ..data.targets import encode, guess_task
 from ..nn import ACTIVATIONS, BatchNorm, Dropout, Layer, Linear, Loss, Sequential
@@ -335,11 +335,16 @@ class MLP:
         return ((x.astype("float64") - shift) / scale).astype(self.network.dtype), 0.0, 1.0
 
     def features(self, x: Any) -> Any:
-        """Return the features of a data frame, (N, I), as the model's preparation makes them; an array as it is."""
-        if self.preparation is None or isinstance(x, np.ndarray):
+        """Return the features of a data frame, (N, I), as the model's preparation makes them.
+
+        Without a preparation, and where they are features already, x is returned. Raises TypeError for other rows.
+        """
+        if self.preparation is None or isinstance(x, Features):
             return x
         frame = frame_of(x)
-        return x if frame is None else self.preparation.features(frame)
+        if frame is None:
+            raise TypeError("the model was made for a table: give it a data frame with the columns, and no array")
+        return self.preparation.features(frame)
 
     def forward(self, x: Array, train: bool = False) -> Array:
         """Outputs of the last layer, (B, O) or (R, B, O), for scaled inputs, (B, I), an array of the model's device."""

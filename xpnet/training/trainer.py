@@ -199,6 +199,7 @@ class Trainer(Training):
         if isinstance(x, StoredRows):
             if y is not None:
                 raise ValueError("y must be left out: StoredRows have their targets")
+            self.model.features(x)  # raises for a model of a table
             t = self.model.task.targets(x.y, self.model.device, len(x), self.model.network.dtype)
             rows = Windows(self.model, x, self.batch_size, t, weights_of(self.model, t, w, class_weight))
         else:
@@ -336,24 +337,30 @@ def checked_rows(
     """
     if isinstance(x, Rows):
         return x
-    if y is None and model.preparation is not None and (frame := frame_of(x)) is not None:
-        x, y = _of_frame(model, model.preparation, frame, seed)
+    if model.preparation is not None and (frame := frame_of(x)) is not None:
+        x, y = _of_frame(model, model.preparation, frame, y, seed)
     if y is None:
-        raise ValueError("y must be given: None is for a data frame, and a model that was made for_table")
+        raise ValueError("y must be given, but for a data frame and a model that was made for it, by MLP.for_table")
+    x = model.features(x)
     x = check_features(x, model.device, features=model.in_features, dtype=model.input_dtype)
     check_rows(x)
     return rows_with_targets(model, x, y, w, class_weight)
 
 
-def _of_frame(model: MLP, preparation: Preparation, frame: Any, seed: int | None) -> tuple[HostArray, HostArray]:
-    """Return features and targets of a data frame's rows."""
-    kept, y, _ = rows_with_targets_of(frame, preparation.target)
-    if model.class_names:
-        y = y if y.dtype.kind in "OU" else np.array([str(one) for one in y.tolist()])
+def _of_frame(
+    model: MLP, preparation: Preparation, frame: Any, y: Any, seed: int | None
+) -> tuple[HostArray, HostArray]:
+    """Return features and targets of a data frame's rows: y, or those in its column of targets."""
+    kept = frame
+    if y is None:
+        kept, y, _ = rows_with_targets_of(frame, preparation.target)
+        if model.class_names and y.dtype.kind not in "OU":
+            y = y.astype(np.int64) if y.dtype.kind == "f" and (y == np.floor(y)).all() else y
+            y = np.array([str(one) for one in y.tolist()])
     if seed is None:
         return preparation.features(kept), y
     values = values_of(preparation.columns, kept)
-    t = model.task.targets(y, model.device, len(y), model.network.dtype)
+    t = model.task.targets(y, model.device, len(values), model.network.dtype)
     return preparation.of_training(preparation.columns, values, t, seed), y
 
 

@@ -63,7 +63,11 @@ class Windows:
         """Return rows on the model's device; raise ValueError where one is not finite."""
         model, w = self._model, self._weights
         options: dict[str, Any] = {"features": model.in_features, "dtype": model.input_dtype}
-        x = check_features(self._stored.take(index), model.device, name=str(self._stored.path), **options)
+        taken = self._stored.take(index)
+        wrong = np.flatnonzero(~np.isfinite(taken.reshape(len(taken), -1)).all(axis=1))
+        if len(wrong):
+            raise ValueError(f"{self._stored.path} must be finite: row {index[wrong[0]]} is not")
+        x = check_features(taken, model.device, name=str(self._stored.path), **options)
         return model.rows(x, self.t[index], None if w is None else w[..., index])
 
     def checksum(self) -> int:
