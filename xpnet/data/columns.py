@@ -33,25 +33,32 @@ class Column:
     kind: str
     levels: tuple[str, ...] = ()
 
-    def values(self, column: Any) -> HostArray:
-        """Return the values of an Arrow column, (N,); raise DataError where it is of another kind."""
+    def values(self, column: Any, out: HostArray | None = None) -> HostArray:
+        """Return the values of an Arrow column, (N,), in `out`; raise DataError where it is of another kind."""
         pa = arrow()
+        values: HostArray = np.empty(len(column)) if out is None else out
         found = kind_of(self.name, column.type)
         if self.kind not in (found, "words") and not pa.types.is_null(column.type):
             raise DataError(f"column {self.name!r} holds {OF_KIND[found]}, where it held {OF_KIND[self.kind]} before")
         if self.kind == "words":
-            return self._numbers_of_words(column)
-        if pa.types.is_time(column.type):  # seconds of a day
-            column = column.cast(pa.time64("us")).cast(pa.int64()).cast(pa.float64())
-            return np.asarray(column.to_numpy()) / 1e6
-        if self.kind == "date":
-            column = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
-        values: HostArray = column.cast(pa.float64(), safe=False).to_numpy()
+            values[:] = self._numbers_of_words(column)
+            return values
+        microseconds = self.kind == "date" or pa.types.is_time(column.type)
+        if microseconds:
+            unit = pa.time64("us") if pa.types.is_time(column.type) else pa.timestamp("us")
+            column = column.cast(unit, safe=False).cast(pa.int64())
+        first = 0
+        for chunk in column.chunks:  # which need no copy where they are of this type
+            last = first + len(chunk)
+            values[first:last] = chunk.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+            first = last
         wrong = np.isinf(values)
         if wrong.any():
             row = int(np.argmax(wrong))
             raise DataError(f"column {self.name!r} must be finite: row {row} is {values[row]}")
-        return values / 1e6 if self.kind == "date" else values
+        if microseconds:
+            values /= 1e6
+        return values
 
     def _numbers_of_words(self, column: Any) -> HostArray:
         pa = arrow()
@@ -137,7 +144,7 @@ def values_of(columns: Sequence[Column], frame: Frame) -> HostArray:
     check_names(frame, [one.name for one in columns], None)
     values = np.empty((frame.num_rows, len(columns)), order="F")
     for number, column in enumerate(columns):
-        values[:, number] = column.values(frame.column(column.name))
+        column.values(frame.column(column.name), values[:, number])
         if len(columns) <= FEW_COLUMNS:
             frame = frame.drop_columns([column.name])  # its memory may be free now
     del frame

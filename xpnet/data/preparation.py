@@ -22,12 +22,14 @@ import numpy as np
 from ..core.device import HostArray
 from ..core.errors import DataError
 from ..core.rng import Purpose, stream
+from .batches import spans
 from .columns import Column, values_of
 from .frames import Frame
 
 MOST_ONE_HOT = 30  # levels
 SMOOTHING = 10.0  # rows of the mean of all that a level's mean is drawn towards
 FOLDS = 5
+ROWS = 8192  # of which features are made at a time
 HEAVY = 20.0  # kurtosis beyond which a column has heavy tails; that of a normal distribution is 3
 QUANTILES = 200
 CYCLES = {"day": 86400.0, "week": 7 * 86400.0, "year": 365.2425 * 86400.0}  # seconds
@@ -170,19 +172,19 @@ class Preparation:
 
     def _joined(self, columns: Iterable[tuple[HostArray, HostArray | None]]) -> HostArray:
         """Return features, given the values of columns, and the means of each row where they are not a level's."""
-        features: HostArray | None = None
-        first = 0
-        for encoding, (values, means) in zip(self.encodings, columns, strict=True):
-            if features is None:
-                features = np.empty((len(values), len(self.names)), np.float32)
-            last = first + len(encoding.names)
-            with np.errstate(over="ignore"):
-                features[:, first:last] = encoding.features(values, means)
-            if not np.isfinite(features[:, first:last]).all():
-                row = int(np.argmin(np.isfinite(features[:, first:last]).all(axis=1)))
-                raise DataError(f"column {encoding.column.name!r} is too large in row {row}: {values[row]:g}")
-            first = last
-        assert features is not None
+        given = list(columns)
+        features = np.empty((len(given[0][0]), len(self.names)), np.float32)
+        for rows in spans(len(features), ROWS):  # which stay in a cache
+            first = 0
+            for encoding, (values, means) in zip(self.encodings, given, strict=True):
+                last = first + len(encoding.names)
+                with np.errstate(over="ignore"):
+                    part = encoding.features(values[rows], None if means is None else means[rows])
+                    features[rows, first:last] = part
+                if not np.isfinite(features[rows, first:last]).all():
+                    row = rows.start + int(np.argmin(np.isfinite(features[rows, first:last]).all(axis=1)))
+                    raise DataError(f"column {encoding.column.name!r} is too large in row {row}: {values[row]:g}")
+                first = last
         return features.view(Features)
 
     def settings(self) -> dict[str, Any]:
