@@ -12,7 +12,7 @@ from ..core.checks import check_float, path_of
 from ..core.device import CPU, HostArray
 from ..core.errors import DataError, did_you_mean
 from .arrays import check_features, check_rows
-from .columns import OF_KIND, check_names, columns_of, kind_of, target_of, targets_of, values_of, why_words
+from .columns import OF_KIND, Column, check_names, columns_of, kind_of, target_of, targets_of, values_of, why_words
 from .dataset import Dataset
 from .files import read_npz
 from .frames import Frame, read_frame
@@ -112,60 +112,47 @@ def load_table(
     """
     path = path_of(path)
     check_float("test_share", test_share, above=0.0, below=1.0)
+    notes: list[str] = []
     with _naming(path):
         frame = read_frame(path, categorical)
+        apart = {*drop, *(name for name in (weight, split_by) if name is not None)}
         for option, names in {"--drop": drop, "--weight": [weight], "--split-by": [split_by]}.items():
             check_names(frame, [name for name in names if name is not None], option)
-        apart = {*drop, *(name for name in (weight, split_by) if name is not None)}
-        notes = []
         if target is None:
             target = target_of(frame, None, apart)
             notes.append(f"the target is the last column, {target!r}")
-        if weight == target:
-            raise DataError(f"column {target!r} is the target, and cannot be the weight, too")
         frame, y = _rows_with_targets(frame, target, notes)
-        by_date = split_by is not None and kind_of(split_by, frame.column(split_by).type) == "date"
-        dropped = {target, *apart} - ({split_by} if by_date else set())
-        kept = frame.select([name for name in frame.column_names if name not in dropped])
-        if not kept.num_columns:
-            raise DataError(f"there is no column to learn from beside the target, {target!r}")
-        columns = columns_of(kept, [name for name in categorical if name not in dropped])
-        del kept
-        notes += [note for one in columns if one.name not in categorical and (note := why_words(one))]
-        weights = None if weight is None else _weights(frame, weight)
+        columns = _columns_to_learn_from(frame, target, apart, split_by, categorical, notes)
+        weights = None if weight is None else _weights(frame, weight, target)
         task = guess_task(y) if task == "auto" else task
-    every, x_test, divided = [y], None, None
+    every, x_test = [y], None
     if test is not None:
         with _naming(path_of(test)):
             words = [column.name for column in columns if column.kind == "words"]
             other = read_frame(path_of(test), [*words, *([target] if y.dtype.kind == "U" else [])])
             other, y_test = _rows_with_targets(other, target, notes)
-            every.append(y_test)
-            x_test = values_of(columns, other)
+            every, x_test = [y, y_test], values_of(columns, other)
             del other
     with _naming(path):
         encoded, class_names = encode(every, task)
-        if test is None:
-            divided = _divide(frame, encoded[0], task, split_by, seed, test_share)
+        train, out = (None, None) if test else _divide(frame, encoded[0], task, split_by, seed, test_share)
         held = [frame]
         del frame
-        x = [values_of(columns, held.pop())]  # the table's memory goes as the values come
-        if divided is not None:
-            train, out = divided
-            x, encoded = [*divide_rows(x[0], train, out)], [encoded[0][train], encoded[0][out]]
+        x_train = values_of(columns, held.pop())  # the table's memory goes as the values come
+        if train is not None and out is not None:
+            x_train, x_test = divide_rows(x_train, train, out)
+            encoded = [encoded[0][train], encoded[0][out]]
             weights = None if weights is None else weights[train]
-        else:
-            assert x_test is not None
-            x.append(x_test)
         if task == "classification" and (test is not None or split_by is not None):
             unknown = np.setdiff1d(encoded[1], encoded[0])
             if len(unknown):
                 raise DataError(f"the class {class_names[unknown[0]]!r} is among the test rows, and in no training row")
+    assert x_test is not None
     return Dataset(
         name=str(path),
-        x_train=x[0],
+        x_train=x_train,
         y_train=encoded[0],
-        x_test=x[1],
+        x_test=x_test,
         y_test=encoded[1],
         class_names=class_names,
         input_scale=1.0,
@@ -199,8 +186,29 @@ def _rows_with_targets(frame: Frame, target: str, notes: list[str]) -> tuple[Fra
     return (frame.filter(there), y[there]) if holes else (frame, y)
 
 
-def _weights(frame: Frame, weight: str) -> HostArray:
+def _columns_to_learn_from(
+    frame: Frame,
+    target: str,
+    apart: Collection[str],
+    split_by: str | None,
+    categorical: Collection[str],
+    notes: list[str],
+) -> tuple[Column, ...]:
+    """Return the columns but for the target and those `apart`, of which a date to split by stays; note odd ones."""
+    by_date = split_by is not None and kind_of(split_by, frame.column(split_by).type) == "date"
+    left_out = {target, *apart} - ({split_by} if by_date else set())
+    kept = frame.select([name for name in frame.column_names if name not in left_out])
+    if not kept.num_columns:
+        raise DataError(f"there is no column to learn from beside the target, {target!r}")
+    columns = columns_of(kept, [name for name in categorical if name not in left_out])
+    notes += [note for one in columns if one.name not in categorical and (note := why_words(one))]
+    return columns
+
+
+def _weights(frame: Frame, weight: str, target: str) -> HostArray:
     """Return the weights in a column, (N,)."""
+    if weight == target:
+        raise DataError(f"column {target!r} is the target, and cannot be the weight, too")
     column = columns_of(frame.select([weight]))[0]
     values = column.values(frame.column(weight))
     if column.kind != "number" or np.isnan(values).any():
