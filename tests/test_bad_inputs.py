@@ -360,14 +360,6 @@ def test_rows_that_the_caller_changes_afterwards(blobs):
     assert (one.model.network.values == other.model.network.values).all()
 
 
-def test_sparse_rows():
-    sparse = pytest.importorskip("scipy.sparse")
-    for rows in (sparse.eye(4, format="csr"), sparse.eye_array(4)):
-        for use in (lambda x: Trainer(MLP([4, 3])).fit(x, [0, 1, 2, 0]), MLP([4, 3]).predict):
-            with pytest.raises(TypeError, match=r"x is a sparse matrix: make it dense with .toarray\(\)"):
-                use(rows)
-
-
 def test_values_that_overflow_end_at_the_first_loss(blobs):
     x, y = blobs
     model = MLP([4, 8, 3])

@@ -150,3 +150,24 @@ def test_more_than_memory(tmp_path):
     command = [sys.executable, "-c", LIMITED, str(tmp_path / "x.npy")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "2000\n"), done.stderr
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "coo_array"])
+def test_sparse_rows(kind, monkeypatch):
+    """They are dense a window at a time, and train as dense rows do; held-out rows and predictions take them, too."""
+    sparse = pytest.importorskip("scipy.sparse")
+    monkeypatch.setattr("xpnet.data.stored.WINDOW_BYTES", 200 * 64 * 8)
+    x = getattr(sparse, kind)(X)
+    options = {"sample_weight": np.arange(len(X)) % 2 + 1.0, "test": (x, Y)}
+    found, expected = trained(x, Y, **options), trained(X, Y, **options)
+    for ours, theirs in zip(found.history, expected.history, strict=True):
+        for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-12), name
+    np.testing.assert_array_equal(
+        found.model.predict(x[:9] if kind == "csr_matrix" else x),
+        found.model.predict(X[:9] if kind == "csr_matrix" else X),
+    )
+    with pytest.raises(ValueError, match=f"y has 3 labels, and there are {len(X)} rows"):
+        Trainer(MLP([64, 10])).fit(x, Y[:3])
+    with pytest.raises(ValueError, match="x has 64 features in a row, and 5 are wanted"):
+        Trainer(MLP([5, 10])).fit(x, Y)

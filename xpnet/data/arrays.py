@@ -158,8 +158,8 @@ def _on_gpu(x: Any) -> bool:
 def _host_array(x: Any, name: str) -> HostArray:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array: fill what is masked, or leave those rows out")
-    if type(x).__module__.startswith("scipy.sparse"):
-        raise TypeError(f"{name} is a sparse matrix: make it dense with .toarray()")
+    if hasattr(x, "tocsr"):  # a sparse matrix of SciPy
+        x = x.toarray()
     if isinstance(x, Iterator | KeysView | ValuesView):  # NumPy would make one object of it
         x = list(x)
     try:

@@ -1,4 +1,4 @@
-"""Rows on disk that outgrow memory: read in blocks, in an order that is drawn block by block."""
+"""Rows that outgrow memory: on disk, read in blocks; or sparse, made dense a window at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from ..core.checks import check_int, path_of, shown
 from ..core.device import HostArray
 from ..core.errors import DataError, one_line
-from ..core.rng import Purpose, stream
+from ..core.rng import Purpose, permutation, stream
 from .files import open_regular
 
 BLOCK_ROWS = 1024
@@ -97,3 +97,29 @@ class StoredRows:
         """Yield all rows, some at a time."""
         for first in range(0, len(self), self.window):
             yield self.read(first, min(first + self.window, len(self)))
+
+
+class SparseRows:
+    """Rows of a SciPy sparse matrix, (N, I), of which a window at a time is dense, in the order of rows in memory."""
+
+    path = "x"  # in errors
+
+    def __init__(self, matrix: Any, y: Any) -> None:
+        self.matrix, self.y = matrix.tocsr(), y
+        self.window = max(1, WINDOW_BYTES // (8 * max(1, int(matrix.shape[1]))))
+
+    def __len__(self) -> int:
+        return int(self.matrix.shape[0])
+
+    def order(self, seed: int, epoch: int, window: int) -> HostArray:
+        """Return the numbers of the rows in the order of an epoch, (N,)."""
+        return permutation(seed, epoch, len(self))
+
+    def take(self, index: HostArray) -> HostArray:
+        """Return the rows `index`, dense."""
+        rows: HostArray = self.matrix[index].toarray()
+        return rows
+
+    def blocks(self) -> Iterator[HostArray]:
+        """Yield the arrays that the matrix consists of."""
+        yield from (self.matrix.data, self.matrix.indices, self.matrix.indptr)

@@ -20,7 +20,7 @@ from ..data.batches import Rows
 from ..data.columns import rows_with_targets_of, values_of
 from ..data.frames import frame_of
 from ..data.preparation import Preparation
-from ..data.stored import StoredRows
+from ..data.stored import SparseRows, StoredRows
 from ..model.mlp import MLP
 from .callbacks import Callback, FunctionCallback, OnEpoch, OnStep
 from .checkpoint import Checkpoint
@@ -101,7 +101,8 @@ class Trainer(Training):
         Args:
             x: rows as they come, (N, ...): pictures and lists are flattened; the model's scaling is applied. For a
                 model `for_table`, a data frame, of which rows without a target are left out. Of data that outgrow
-                memory, `StoredRows`, which have their targets.
+                memory, `StoredRows`, which have their targets; or a SciPy sparse matrix, which is made dense a window
+                at a time.
             y: labels from 0 to C-1, or names of classes, (N,); of several labels at once, 0 and 1, (N, O); of
                 regression, numbers in their own units, (N, O), or (N,) for one output. None where x is a data frame:
                 then they are its column of that name.
@@ -196,12 +197,13 @@ class Trainer(Training):
     ) -> tuple[Rows | Windows, dict[str, Rows]]:
         """Check the rows to train on and those held out, and put them on the model's device."""
         rows: Rows | Windows
-        if isinstance(x, StoredRows):
-            if y is not None:
+        if isinstance(x, StoredRows) or hasattr(x, "tocsr"):
+            if y is not None and isinstance(x, StoredRows):
                 raise ValueError("y must be left out: StoredRows have their targets")
             self.model.features(x)  # raises for a model of a table
-            t = self.model.task.targets(x.y, self.model.device, len(x), self.model.network.dtype)
-            rows = Windows(self.model, x, self.batch_size, t, weights_of(self.model, t, w, class_weight))
+            given = x if isinstance(x, StoredRows) else SparseRows(x, y)
+            t = self.model.task.targets(given.y, self.model.device, len(given), self.model.network.dtype)
+            rows = Windows(self.model, given, self.batch_size, t, weights_of(self.model, t, w, class_weight))
         else:
             rows = checked_rows(self.model, x, y, w, class_weight, seed=self.seed)
         return rows, {name: checked_rows(self.model, *pair) for name, pair in pairs.items()}

@@ -1,4 +1,4 @@
-"""Windows of rows on disk, each in memory for the steps that are taken on it."""
+"""Windows of rows on disk, or of sparse ones, each dense in memory for the steps that are taken on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from ..core.device import HostArray
 from ..data.arrays import check_features
 from ..data.batches import Rows
-from ..data.stored import StoredRows
+from ..data.stored import SparseRows, StoredRows
 from ..model.mlp import MLP
 
 Window = tuple[int, int, list[slice], Rows]
@@ -19,7 +19,7 @@ Window = tuple[int, int, list[slice], Rows]
 
 
 class Windows:
-    """Rows on disk, for a model.
+    """Rows on disk, or sparse ones, for a model.
 
     Args:
         model: the model.
@@ -30,7 +30,7 @@ class Windows:
     """
 
     def __init__(
-        self, model: MLP, stored: StoredRows, batch_size: int, t: HostArray, weights: HostArray | None
+        self, model: MLP, stored: StoredRows | SparseRows, batch_size: int, t: HostArray, weights: HostArray | None
     ) -> None:
         self.t = t
         self._model, self._stored, self._weights = model, stored, weights
