@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..core.checks import shown
-from ..core.device import HostArray
+from ..core.device import HostArray, usable_processors
 from ..core.errors import DataError, did_you_mean
+from .batches import spans
 from .frames import NUMBER, Frame, arrow, give_memory_back, tidied
 
 KINDS = ("number", "truth", "date", "words")
+MANY_ROWS = 100_000  # from which threads share the work: most of it is touching new memory
 FEW_COLUMNS = 500  # up to which a table without each is made: that takes their number squared
 MOSTLY = 0.1  # share of words up to which a column is mostly numbers
 UNSEEN = -1.0  # the value of a word that is none of a column's levels
@@ -139,14 +143,28 @@ def _words(column: Any) -> Any:
     return tidied(column.cast(pa.string()))
 
 
+def side_by_side(workers: int, calls: Sequence[Callable[[], object]]) -> None:
+    """Make calls, on several threads where there are several workers."""
+    if workers == 1 or len(calls) == 1:
+        for call in calls:
+            call()
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(lambda call: call(), calls):
+            pass
+
+
 def values_of(columns: Sequence[Column], frame: Frame) -> HostArray:
     """Return the values of columns of a table, float64, (N, columns); raise DataError where one is missing."""
     check_names(frame, [one.name for one in columns], None)
     values = np.empty((frame.num_rows, len(columns)), order="F")
-    for number, column in enumerate(columns):
-        column.values(frame.column(column.name), values[:, number])
+    workers = usable_processors() if frame.num_rows >= MANY_ROWS else 1
+    for some in spans(len(columns), workers):
+        names = [column.name for column in columns[some]]
+        parts = zip(columns[some], names, range(some.start, some.stop), strict=True)
+        side_by_side(workers, [partial(one.values, frame.column(name), values[:, n]) for one, name, n in parts])
         if len(columns) <= FEW_COLUMNS:
-            frame = frame.drop_columns([column.name])  # its memory may be free now
+            frame = frame.drop_columns(names)  # their memory may be free now
     del frame
     give_memory_back()
     return values

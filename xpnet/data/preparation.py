@@ -15,21 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..core.device import HostArray
+from ..core.device import HostArray, usable_processors
 from ..core.errors import DataError
 from ..core.rng import Purpose, stream
 from .batches import spans
-from .columns import Column, values_of
+from .columns import MANY_ROWS, Column, side_by_side, values_of
 from .frames import Frame
 
 MOST_ONE_HOT = 30  # levels
 SMOOTHING = 10.0  # rows of the mean of all that a level's mean is drawn towards
 FOLDS = 5
-ROWS = 8192  # of which features are made at a time
+ROWS = 2**15  # of which features are made at a time: they stay in a cache
 HEAVY = 20.0  # kurtosis beyond which a column has heavy tails; that of a normal distribution is 3
 QUANTILES = 200
 CYCLES = {"day": 86400.0, "week": 7 * 86400.0, "year": 365.2425 * 86400.0}  # seconds
@@ -174,7 +175,8 @@ class Preparation:
         """Return features, given the values of columns, and the means of each row where they are not a level's."""
         given = list(columns)
         features = np.empty((len(given[0][0]), len(self.names)), np.float32)
-        for rows in spans(len(features), ROWS):  # which stay in a cache
+
+        def fill(rows: slice) -> None:
             first = 0
             for encoding, (values, means) in zip(self.encodings, given, strict=True):
                 last = first + len(encoding.names)
@@ -185,6 +187,9 @@ class Preparation:
                     row = rows.start + int(np.argmin(np.isfinite(features[rows, first:last]).all(axis=1)))
                     raise DataError(f"column {encoding.column.name!r} is too large in row {row}: {values[row]:g}")
                 first = last
+
+        workers = usable_processors() if len(features) >= MANY_ROWS else 1
+        side_by_side(workers, [partial(fill, rows) for rows in spans(len(features), ROWS)])
         return features.view(Features)
 
     def settings(self) -> dict[str, Any]:
