@@ -16,6 +16,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ HOLES = ("", "?", "-", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null",
 
 DELIMITERS = ",;\t|"
 SAMPLE = 2**16  # bytes of a text file by which its delimiter is told
-PIECE = 2**25  # bytes of a text file that are read at a time: as a whole, it would take three times its size
+PIECE = 2**24  # bytes of a text file that are read at a time: as a whole, it would take three times its size
 BLOCK = 2**22  # bytes that a thread reads at a time; no row may be longer
 TOO_LONG = f"it has a row of more than {BLOCK} bytes"
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
@@ -193,11 +194,11 @@ def _read_text(path: Path, file: io.BufferedReader, words: Collection[str]) -> F
 
 def _with_numbers(frame: Frame, words: Collection[str], delimiter: str) -> Frame:
     """Return a table whose columns of text that are numbers, with blanks or a decimal comma, are numbers."""
-    import pyarrow.compute as compute
-
     pa = arrow()
     for number, field in enumerate(frame.schema):
         if pa.types.is_string(field.type) and field.name not in words:
+            import pyarrow.compute as compute
+
             column = tidied(frame.column(number))
             for text in (column, None if delimiter == "," else compute.replace_substring(column, ",", ".")):
                 with contextlib.suppress(pa.ArrowInvalid):
@@ -232,7 +233,7 @@ def _frames(path: Path, file: Any, names: list[str], lines: int, delimiter: str,
     from pyarrow import csv as reader
 
     pa, found = arrow(), []
-    for number, piece in enumerate(_pieces(path, file)):
+    for number, piece in enumerate(_read_ahead(_pieces(path, file))):
         try:
             frame = reader.read_csv(
                 pa.BufferReader(piece),
@@ -248,6 +249,15 @@ def _frames(path: Path, file: Any, names: list[str], lines: int, delimiter: str,
                 raise DataError(f"{path} is no text in UTF-8: column {name!r} is not; save it as UTF-8")
         found.append(frame)
     return found
+
+
+def _read_ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield pieces, of which the next one is read while a piece is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = pool.submit(next, pieces, None)
+            yield piece
 
 
 def _pieces(path: Path, file: Any) -> Iterator[bytes]:
