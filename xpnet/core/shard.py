@@ -11,11 +11,11 @@ from .device import Array
 
 @dataclass(frozen=True)
 class Shard:
-    """A batch's rows of one rank: `rows` are in the whole batch, and `first` is the position of this rank's first one.
+    """Part of a batch that one rank holds.
 
     Attributes:
         rows: number of rows of the whole batch; None where all of them are here.
-        first: position in the whole batch of the first row here.
+        first: position of this part's first row in the whole batch.
         add: sums an array over the shards of a batch.
     """
 
@@ -24,7 +24,7 @@ class Shard:
     add: Callable[[Array], Array] | None = None
 
     def sum(self, x: Array) -> Array:
-        """Sum an array, which each rank has one of, over the whole batch's shards."""
+        """Sum an array over the shards of the batch."""
         return x if self.add is None else self.add(x)
 
     def rows_of(self, x: Array) -> int:
@@ -32,7 +32,7 @@ class Shard:
         return int(x.shape[-2]) if self.rows is None else self.rows
 
     def of_batch(self, loss: Array, weight: Any, dz: Array) -> tuple[Array, Any, Array]:
-        """Result of a loss on this shard, as one on the whole batch would be: sums, and the gradient of their ratio."""
+        """Turn the result of a loss on this shard into that on the whole batch: sums, and the gradient of their ratio."""
         if self.add is None or self.rows is None:
             return loss, weight, dz
         if type(weight) is float:  # of rows without weights; a sum of weights is an array, or NumPy's float64
