@@ -32,7 +32,7 @@ class Shard:
         return int(x.shape[-2]) if self.rows is None else self.rows
 
     def of_batch(self, loss: Array, weight: Any, dz: Array) -> tuple[Array, Any, Array]:
-        """Turn the result of a loss on this shard into that on the whole batch: sums, and the gradient of their ratio."""
+        """Turn the result of a loss on this shard into that on the batch: sums, and the gradient of their ratio."""
         if self.add is None or self.rows is None:
             return loss, weight, dz
         if type(weight) is float:  # of rows without weights; a sum of weights is an array, or NumPy's float64
