@@ -441,8 +441,8 @@ class MLP:
     def to_onnx(self, path: Path | str, *, replica: int | None = None) -> None:
         """Write the model to an ONNX file (opset 13), which onnxruntime and other runtimes predict with.
 
-        Its input is `input`, `(N, *input_shape)`: rows as `predict` takes them, float32, or float64 where the model is of
-        that type, or has a shift or scale per feature. Its outputs are what `predict` returns: `probabilities`, (N, C),
+        Its input is `input`, `(N, *input_shape)`: rows as `predict` takes them, float32, or float64 where the model is
+        of that type, or has a shift or scale per feature. Its outputs are those of `predict`: `probabilities`, (N, C),
         after `label`, the number of the most probable class, int64, (N,), -1 where there is none; or `predictions`,
         float64, (N, O), of a regression. The metadata has `class_names`, as JSON. Needs the extra `onnx`.
 
