@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import chromium
 from command_line import DIGITS
 from stand_in import StandIn
 
@@ -95,6 +96,13 @@ def device(request):
     if request.param == "cpu":
         return CPU
     return request.getfixturevalue("stand_in" if request.param == "stand-in" else "cuda")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium; pages are opened in it by `browser.opened`."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")
