@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from threadpoolctl import threadpool_info
 
 from xpnet import MLP, load_digits
-from xpnet.commands import cli, predict, train
+from xpnet.commands import cli, explain, export, predict, train
 from xpnet.compile import why_not_compiled
 from xpnet.core.interrupts import DeferredInterrupt, Terminated
 from xpnet.nn import ACTIVATIONS, INITIALIZERS
@@ -201,15 +201,29 @@ def test_the_config_of_a_run_remembers_where_the_data_was(run, tmp_path, monkeyp
     assert json.loads(out)["dataset"] == "mnist"
 
 
-def test_replicas_are_averaged_and_said_so(run, tmp_path):
-    model = MLP([3, 2], replicas=3)
-    model.save(tmp_path / "m")
-    np.savez(tmp_path / "x.npz", x=np.eye(3))
-    code, out, err = run(predict, tmp_path / "m", tmp_path / "x.npz", "--json")
-    assert code == 0
-    assert err == "the model has 3 replicas: predictions are their mean\n"
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_one_of_several_replicas_is_chosen(ensemble, run, tmp_path):
+    path, x = tmp_path / "m", tmp_path / "x.npz"
+    model = MLP([3, 2], replicas=3, ensemble=ensemble)
+    model.save(path)
+    np.savez(x, x=np.eye(3), y=[0, 1, 0])
+    if not ensemble:
+        for module, *more in ((predict,), (explain,), (export, tmp_path / "m.onnx")):
+            said = f"error: {path} has 3 replicas: choose one, --replica 0 to 2\n"
+            assert run(module, path, *(more or [x])) == (2, "", said)
+    code, out, err = run(predict, path, x, "--json", "--replica", 2)
+    assert (code, err) == (0, "")
     answers = [json.loads(line)["probabilities"] for line in out.splitlines()]
-    np.testing.assert_allclose(answers, model.predict(np.eye(3)).mean(axis=0), atol=1e-6)
+    model.ensemble = False
+    np.testing.assert_allclose(answers, model.predict(np.eye(3))[2], atol=1e-6)
+    said = f"error: {path}: replica must be at most 2, not 3\n"
+    assert run(predict, path, x, "--replica", 3) == (2, "", said)
+    code, out, _ = run(explain, path, x, "--replica", 2, "--json")
+    assert code == 0
+    assert json.loads(out)["accuracy"] == (model.predict(np.eye(3))[2].argmax(axis=1) == [0, 1, 0]).mean()
+    MLP([3, 2]).save(path)
+    said = f"error: {path}: replica 0 was asked for, and the model has no replicas\n"
+    assert run(predict, path, x, "--replica", 0) == (2, "", said)
 
 
 def test_the_model_file_is_what_training_left(trained):

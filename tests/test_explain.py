@@ -165,7 +165,7 @@ def test_errors_are_one_line(run, tmp_path):
     for words, said in (
         (("m", "wide.npz"), "wide.npz: x has 3 features in a row, and 2 are wanted"),
         (("m", "none.npz"), "none.npz: x has no rows"),
-        (("two", "d.npz"), "scores are those of one model, and not of 2 replicas"),
+        (("two", "d.npz"), "has 2 replicas: choose one, --replica 0 to 1"),
         (("m", "d.npz", "--labels", "none.npz"), "none.npz: y has 0 targets, and there are 3 rows"),
         (("m", "d.npz", "--repeats", 0), "--repeats must be at least 1, not 0"),
         (("m", "d.npz", "--seed", -1), "--seed must be at least 0, not -1"),

@@ -70,6 +70,31 @@ def test_one_replica_is_a_model_of_its_own(tmp_path):
         one.save(tmp_path / "no", replica=0)
     assert not (tmp_path / "no").exists()
 
+    model.save(tmp_path / "all")
+    MLP.load(tmp_path / "all", replica=1).save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "one").read_bytes()
+    for name, wrong in (("all", 3), ("all", -1), ("one", 0)):
+        with pytest.raises(ValueError, match="replica") as caught:
+            MLP.load(tmp_path / name, replica=wrong)
+        assert not isinstance(caught.value, ModelFileError)
+    with pytest.raises(TypeError, match="replica must be a whole number, not 1.5"):
+        MLP.load(tmp_path / "all", replica=1.5)
+
+
+def test_the_folder_of_a_run_is_its_model(tmp_path):
+    for path in (tmp_path, str(tmp_path)):
+        with pytest.raises(ModelFileError) as caught:
+            MLP.load(path)
+        assert str(caught.value) == f"{path} is a folder without model.safetensors, which a run writes at its end"
+    model = MLP([2, 2])
+    for name in ("checkpoint.safetensors", "best.safetensors"):
+        model.save(tmp_path / name)
+    with pytest.raises(ModelFileError, match="at its end; there is best.safetensors, checkpoint.safetensors$"):
+        MLP.load(tmp_path)
+    model.save(tmp_path / "model.safetensors")
+    for path in (tmp_path, str(tmp_path), f"{tmp_path}/"):
+        assert (MLP.load(path).network.values == model.network.values).all()
+
 
 def test_opens_in_pytorch(tmp_path):
     torch = pytest.importorskip("torch")
@@ -226,7 +251,7 @@ def test_what_is_no_model_file(tmp_path):
         (empty, "cannot be read as a model"),
         (text, "cannot be read as a model"),
         (other, "none that xpnet wrote"),
-        (tmp_path, "is a folder, and no model file"),
+        (tmp_path, "is a folder without model.safetensors, which a run writes at its end"),
     ):
         with pytest.raises(ModelFileError, match=words) as caught:
             MLP.load(path)
@@ -308,9 +333,9 @@ def test_buffers_and_rates_are_kept(tmp_path, replicas):
     assert tensors["1.num_batches_tracked"].shape == (() if replicas is None else (2,))
     if replicas is not None:
         model.save(tmp_path / "one", replica=1)
-        one = MLP.load(tmp_path / "one")
-        np.testing.assert_allclose(one.predict(digits.x_test), model.predict(digits.x_test)[1], atol=1e-6)
-        assert one.network.layers[3].rate == 0.3
+        for one in (MLP.load(tmp_path / "one"), MLP.load(tmp_path / "m", replica=1)):
+            np.testing.assert_allclose(one.predict(digits.x_test), model.predict(digits.x_test)[1], atol=1e-6)
+            assert one.network.layers[3].rate == 0.3
 
 
 def test_a_file_with_biases_in_front_of_batch_normalization(tmp_path):

@@ -141,6 +141,15 @@ def test_a_checkpoint_is_a_trainer(tmp_path):
     assert state_of(again) == state_of(whole)
 
 
+def test_the_checkpoint_of_a_folder_is_a_trainer(tmp_path):
+    with pytest.raises(DataError, match="there is no checkpoint .*checkpoint.safetensors"):
+        Trainer.load(tmp_path)
+    one = trainer()
+    one.fit(X, Y, epochs=2, checkpoint=tmp_path / "checkpoint.safetensors")
+    for path in (tmp_path, str(tmp_path)):
+        assert state_of(Trainer.load(path)) == state_of(one)
+
+
 def test_the_best_epoch_comes_back(tmp_path):
     one = trainer()
     one.fit(X, Y, epochs=60, validation=(X[:20], (Y[:20] + 1) % 3), early_stop=2)

@@ -40,6 +40,7 @@ from ..core.errors import (
 )
 from ..core.imports import exit_interrupted
 from ..core.interrupts import ENDINGS, Terminated, terminate
+from ..model import MLP
 
 
 class UsageError(Exception):
@@ -107,10 +108,22 @@ def add_device_options(add: Callable[..., object], default: str = "auto") -> Non
     add("--require-device", action="store_true", default=False, help="fail, rather than fall back to the CPU")
 
 
-def model_file(path: Path) -> Path:
-    """Path of a model: the file itself, or that of a run's folder."""
-    # os.path.isdir, because Path.is_dir raises without permission; load reports it.
-    return path / "model.safetensors" if os.path.isdir(path) else path  # noqa: PTH112
+def load_model(path: Path, device: Device = CPU, replica: int | None = None) -> MLP:
+    """Load the model of a file, or of a run's folder, or one replica of it.
+
+    Errors end the command: of files, of a replica that is not there, and where one must be chosen. Members of an
+    ensemble that diverged are told of.
+    """
+    try:
+        model = MLP.load(path, device=device, replica=replica)
+    except ModelFileError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
+    if model.replicas is not None and not model.ensemble:
+        raise UsageError(f"{path} has {model.replicas} replicas: choose one, --replica 0 to {model.replicas - 1}")
+    tell_of_diverged(model)
+    return model
 
 
 def can_write(path: Path) -> bool:
@@ -126,8 +139,8 @@ def tell(message: object) -> None:
         print(one_sentence(message), file=sys.stderr, flush=True)
 
 
-def tell_of_diverged(model: Any) -> None:
-    """Say how many members of an ensemble, an `MLP`, diverged, so that it predicts without them."""
+def tell_of_diverged(model: MLP) -> None:
+    """Say how many members of an ensemble diverged, so that it predicts without them."""
     left_out = model.replicas - len(model.members()) if model.ensemble and model.replicas else 0
     if left_out:
         tell(f"{left_out} of {model.replicas} members of the ensemble diverged, and are left out")

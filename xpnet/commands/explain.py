@@ -32,8 +32,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(arguments)
     _check_options(parser, options)
     device = cli.choose_device(options.device, require=options.require_device)
-    model = MLP.load(cli.model_file(options.model), device=device)
-    cli.tell_of_diverged(model)
+    model = cli.load_model(options.model, device, options.replica)
     result = _explain(model, options)
     if options.json:
         print(json.dumps(finite(result)))
@@ -124,6 +123,7 @@ def _parser() -> cli.Parser:
     add("model", type=path_of, metavar="MODEL", help="a model file, or the folder of a run")
     add("data", type=path_of, metavar="DATA", help="rows: an IDX file, an npz file (array x or x_test), or a table")
     add("--labels", type=path_of, metavar="FILE", help="true targets (IDX, npz or a table; default: those in DATA)")
+    add("--replica", type=cli.whole_number, metavar="N", help="explain this replica alone, counted from 0")
     add("--repeats", type=cli.whole_number, default=5, metavar="N", help="permutations of each column (default: 5)")
     add("--seed", type=cli.whole_number, default=0, metavar="N", help="of the permutations (default: 0)")
     add("--json", action="store_true", help="print one JSON object")

@@ -8,7 +8,6 @@ from typing import Any
 
 from ..core.checks import path_of
 from ..core.files import write_atomically
-from ..model import MLP
 from ..model.onnx_file import OPSET, onnx_model
 from . import cli
 
@@ -27,14 +26,11 @@ def _main(arguments: Sequence[str] | None) -> int:
         parser.error(
             f"{options.file} cannot be written: it must be a file, in a folder that is there and can be written"
         )
-    path = cli.model_file(options.model)
-    model = MLP.load(path)
-    if options.replica is None:
-        cli.tell_of_diverged(model)
+    model = cli.load_model(options.model, replica=options.replica)
     try:
-        made = onnx_model(model, replica=options.replica)
+        made = onnx_model(model)
     except (ModuleNotFoundError, ValueError) as error:
-        raise cli.UsageError(f"{path}: {error}") from None
+        raise cli.UsageError(f"{options.model}: {error}") from None
     content = made.SerializeToString()
     write_atomically(options.file, content)
     inputs, outputs = (", ".join(map(_described, values)) for values in (made.graph.input, made.graph.output))

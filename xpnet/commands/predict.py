@@ -47,9 +47,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(arguments)
     _check_options(parser, options)
     device = cli.choose_device(options.device, require=options.require_device)
-    path = cli.model_file(options.model)
-    model = MLP.load(path, device=device)
-    cli.tell_of_diverged(model)
+    model = cli.load_model(options.model, device, options.replica)
     _check_threshold(options.threshold, model)
     if options.plot is not None:
         check_drawable(options.plot)
@@ -62,8 +60,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     wrong = int((~np.isfinite(predictions).all(axis=-1)).sum())
     if wrong:
         cli.tell(
-            f"{path}: predictions of {wrong} of {len(predictions)} rows are not finite, and count as none: its training"
-            " had diverged, or these rows are far too large"
+            f"{options.model}: predictions of {wrong} of {len(predictions)} rows are not finite, and count as none: its"
+            " training had diverged, or these rows are far too large"
         )
     task = model.task.name
     answers = predictions if task == "regression" else decisions(task, predictions, options.threshold)
@@ -150,13 +148,9 @@ def _numbers(predictions: HostArray, answers: HostArray, names: Sequence[str]) -
 def _predict(model: MLP, rows: HostArray, source: Path) -> HostArray:
     """Predict for the rows of the file `source`: (N, C), or, for regression, (N, O)."""
     try:
-        predictions: HostArray = model.predict(rows)
+        return np.asarray(model.predict(rows))
     except (TypeError, ValueError) as error:
         raise DataError(f"{source}: {error}") from error
-    if model.replicas is not None and not model.ensemble:
-        cli.tell(f"the model has {model.replicas} replicas: predictions are their mean")
-        return np.asarray(predictions.mean(axis=0))
-    return predictions
 
 
 def _report_classes(labels: HostArray, predictions: HostArray, predicted: HostArray, names: list[str]) -> list[str]:
@@ -336,6 +330,7 @@ def _parser() -> cli.Parser:
         metavar="P",
         help="probability above which the second of two classes, or a label, is predicted (default: 0.5)",
     )
+    add("--replica", type=cli.whole_number, metavar="N", help="predict with this replica alone, counted from 0")
     add("--json", action="store_true", help="print a JSON object a row: index, label(s) and probabilities, or values")
     add(
         "--invert",

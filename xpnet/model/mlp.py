@@ -32,7 +32,9 @@ from .model_file import (
     HostArrays,
     build_network,
     building,
+    path_of_model,
     read_model_file,
+    read_replica,
     tensors_in,
     write_model_file,
 )
@@ -464,17 +466,24 @@ class MLP:
         device: str | Device = "cpu",
         layers: Mapping[str, type[Layer]] | Iterable[type[Layer]] = (),
         losses: Mapping[str, type[Loss]] | Iterable[type[Loss]] = (),
+        replica: int | None = None,
     ) -> MLP:
-        """Load a model that `save` wrote; raise `ModelFileError`, naming the file, if it is damaged.
+        """Load a model that `save` wrote, or that of a run's folder.
 
         Args:
-            path: the file.
+            path: the file, or the folder of a run (`train --out`).
             device: device of the model.
             layers, losses: classes of your own, or a mapping from their names to them; `settings()` must hold their
                 arguments.
+            replica: load only this replica, as a single model.
+
+        Raises:
+            ModelFileError: the file is damaged, or the folder holds no model; the message names it.
+            ValueError: the model has no such replica.
         """
-        path = path_of(path)
-        return build_model(path, *read_model_file(path), device, _by_name(layers), _by_name(losses))
+        path = path_of_model(path_of(path))
+        found = read_model_file(path) if replica is None else read_replica(path, replica)
+        return build_model(path, *found, device, _by_name(layers), _by_name(losses))
 
     def settings(self) -> dict[str, Any]:
         """Arguments of `MLP.of` besides network and loss, as JSON values."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from ..nn.losses import loss_name
 from ..nn.network import DTYPES
 from ..nn.parameters import Buffer, Parameter
 
+MODEL = "model.safetensors"  # in a run's folder
 FORMAT = 2  # 1 had classification only
 EARLIER_NAMES = {"inputs": "in_features", "outputs": "out_features"}  # of Linear's arguments, in older files
 STATE = "optimizer."  # in front of the names of an update rule's arrays
@@ -38,6 +40,19 @@ MOST_AXES = 63  # of a row: NumPy's limit is 64
 MOST_WITHOUT = 2**16  # replicas, and features, of a network without parameters: no tensor bounds them
 HOSTILE = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
 HostArrays = dict[str, np.ndarray[Any, Any]]
+
+
+def path_of_model(path: Path) -> Path:
+    """Path of a model: the file itself, or that in a run's folder; raise `ModelFileError` for a folder without one."""
+    # os.path.isdir, because Path.is_dir raises without permission; reading the file then says so.
+    if not os.path.isdir(path):  # noqa: PTH112
+        return path
+    file = path / MODEL
+    if os.access(path, os.R_OK | os.X_OK) and not os.path.lexists(file):
+        others = ", ".join(sorted(other.name for other in path.glob("*.safetensors")))
+        there = f"; there is {others}" if others else ""
+        raise ModelFileError(f"{path} is a folder without {MODEL}, which a run writes at its end{there}")
+    return file
 
 
 def write_model_file(
@@ -58,13 +73,8 @@ def write_model_file(
 
     metadata = {"format": FORMAT} | description(network, loss) | dict(use)
     if replica is not None:
-        if network.replicas is None:
-            raise ValueError(f"replica {replica!r} was asked for, and the model has no replicas")
-        check_int("replica", replica, least=0, most=network.replicas - 1)
-        metadata["replicas"] = None
-        metadata.pop("ensemble", None)
-        for layer in metadata["layers"]:  # a list in a layer's settings has one number per replica
-            layer.update({name: value[replica] for name, value in layer.items() if isinstance(value, list)})
+        check_replica(replica, network.replicas)
+        metadata = _of_replica(metadata, replica)
     vectors = [network.device.to_host(vector) for vector in network.snapshot()]
     tensors = {
         # In C order: safetensors 0.8.0 writes wrong bytes for anything else (its issue 825).
@@ -74,6 +84,23 @@ def write_model_file(
     tensors |= {f"{STATE}{name}": network.device.to_host(one) for name, one in (optimizer_state or {}).items()}
     metadata["sha256"] = _digest(metadata, tensors)
     write_atomically(path, save(tensors, metadata={"xpnet": _json(metadata)}))
+
+
+def check_replica(replica: Any, replicas: int | None) -> None:
+    """Raise TypeError or ValueError where a model of so many replicas, or of none, has no such replica."""
+    if replicas is None:
+        raise ValueError(f"replica {replica!r} was asked for, and the model has no replicas")
+    check_int("replica", replica, least=0, most=replicas - 1)
+
+
+def _of_replica(metadata: Mapping[str, Any], replica: int) -> dict[str, Any]:
+    """Return the description of one replica of a model."""
+    found = {name: value for name, value in metadata.items() if name != "ensemble"} | {"replicas": None}
+    found["layers"] = [  # a list in a layer's settings has one number per replica
+        {name: value[replica] if isinstance(value, list) else value for name, value in layer.items()}
+        for layer in metadata["layers"]
+    ]
+    return found
 
 
 def description(network: Sequential, loss: Loss) -> dict[str, Any]:
@@ -116,6 +143,17 @@ def read_model_file(path: Path) -> tuple[dict[str, Any], HostArrays]:
         raise ModelFileError(f"{path} does not exist") from None
     except (SafetensorError, OSError, *HOSTILE) as error:
         raise ModelFileError(f"{path} cannot be read as a model: {one_line(error)}") from error
+
+
+def read_replica(path: Path, replica: int) -> tuple[dict[str, Any], HostArrays]:
+    """Read one replica of the model in the file `path`, as `read_model_file`; raise also as `check_replica` does."""
+    metadata, tensors = read_model_file(path)
+    with building(path, "a model"):
+        replicas = None if metadata["replicas"] is None else check_int("replicas", metadata["replicas"])
+    check_replica(replica, replicas)
+    with building(path, "a model"):
+        own = {name: tensor[replica] for name, tensor in tensors.items() if not name.startswith(STATE)}
+        return _of_replica(metadata, replica), own
 
 
 def build_network(

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_int
 from ..core.device import HostArray
 from ..core.version import __version__
 from ..data.preparation import CYCLES, Encoding
@@ -49,6 +48,7 @@ from ..nn import (
     Tanh,
 )
 from ..nn.losses import loss_name
+from .model_file import check_replica
 from .tasks import Classification, Regression
 
 OPSET, ML = 13, "ai.onnx.ml"
@@ -255,9 +255,8 @@ def _arrays(model: Any, replica: int | None) -> tuple[list[SimpleNamespace], boo
     network = model.network
     chosen: Any = ...
     if replica is not None:
-        if network.replicas is None:
-            raise ValueError(f"replica {replica!r} was asked for, and the model has no replicas")
-        chosen = check_int("replica", replica, least=0, most=network.replicas - 1)
+        check_replica(replica, network.replicas)
+        chosen = replica
     elif model.ensemble:
         chosen = model.members()
     elif network.replicas is not None:

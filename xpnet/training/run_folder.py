@@ -21,14 +21,15 @@ from ..core.errors import DataError, one_line
 from ..core.files import Lock, disk_is_full, try_writing, write_atomically
 from ..data import Dataset
 from ..model.mlp import MLP
+from ..model.model_file import MODEL
 from .checkpoint import Checkpoint
 from .config import Config
+from .state_file import CHECKPOINT
 
-CHECKPOINT = "checkpoint.safetensors"
 FILES = (
     "config.json",
     "history.jsonl",
-    "model.safetensors",
+    MODEL,
     "curves.png",
     "metrics.json",
     CHECKPOINT,
@@ -89,7 +90,7 @@ class RunFolder:
     @property
     def model_path(self) -> Path:
         """Path of the model file."""
-        return self.path / "model.safetensors"
+        return self.path / MODEL
 
     @property
     def metrics_path(self) -> Path:

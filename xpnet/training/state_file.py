@@ -16,6 +16,7 @@ from ..core.errors import DataError, one_line
 from ..core.files import write_atomically
 from ..model.model_file import digest_of
 
+CHECKPOINT = "checkpoint.safetensors"  # in a run's folder
 FORMAT = 2  # 1 had no update rule and no schedule
 
 

@@ -23,7 +23,7 @@ from ..optim.mixed import optimizer_of
 from ..optim.schedules import constant, schedule_of, schedule_settings
 from .ranks import ranks_of
 from .runner import Evaluator, StepRunner
-from .state_file import TrainingState, alike, read_last, write_state
+from .state_file import CHECKPOINT, TrainingState, alike, read_last, write_state
 
 HistoryRow = dict[str, Any]
 COUNTS = ("step", "epoch", "history", "rate_scale", "best_epoch")
@@ -163,13 +163,13 @@ class Training:
         optimizers: Iterable[type[Optimizer]] = (),
         schedule: Schedule | None = None,
     ) -> Self:
-        """Load a trainer that `save` wrote, or a checkpoint; its training goes on byte for byte.
+        """Load a trainer that `save` wrote, a checkpoint, or that of a run's folder; it goes on byte for byte.
 
         Of a checkpoint, the next `fit` goes on with the one that was interrupted: it must be called with the same rows
         and options, and `epochs` or `steps` count from the interrupted fit's beginning.
 
         Args:
-            path: the file.
+            path: the file, or the folder of a run (`train --out`), with its checkpoint.
             device: device of the model.
             layers, losses, optimizers: classes of your own; see `MLP.load`.
             schedule: where the trainer's was a function of your own.
@@ -180,6 +180,7 @@ class Training:
             DataError, ModelFileError: the file is damaged, or holds no trainer.
         """
         path = path_of(path)
+        path = path / CHECKPOINT if path.is_dir() else path
         state, _, note = read_last(path)
         if note is not None:
             warnings.warn(note, stacklevel=2)
