@@ -241,7 +241,9 @@ def test_a_run_that_had_ended_is_resumed(run, ended):
 
     def files():
         found = {path.name: content for path, content in everything(ended).items() if "checkpoint" not in path.name}
-        return found | {"history.jsonl": [json.loads(row) for row in found["history.jsonl"].splitlines()]}
+        result = json.loads(found["result.json"]) | {"total_seconds": 0, "ended": "", "compiled": True}
+        history = [json.loads(row) for row in found["history.jsonl"].splitlines()]
+        return found | {"history.jsonl": history, "result.json": result}
 
     before = files()
     code, _, err = run(train, "--resume", ended, "--quiet")

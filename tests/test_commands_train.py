@@ -88,6 +88,7 @@ def test_run_folder(run, tmp_path):
         *(["curves.png"] if PLOTS else []),
         "history.jsonl",
         "model.safetensors",
+        "result.json",
     ]
     rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]

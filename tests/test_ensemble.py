@@ -341,6 +341,11 @@ def test_a_run_of_an_ensemble(run, ensemble_run, digits, tmp_path):
     each = [evaluate(one, *pair) for one in alone(model, tmp_path)]
     assert [result["members_test_loss"], result["members_test_accuracy"]] == pytest.approx(np.mean(each, axis=0))
     assert result["members"] == 3
+    assert result["members_test_loss_deviation"] == pytest.approx(np.std(each, axis=0, ddof=1)[0])
+    for one, found in zip(result["per_seed"], each, strict=True):
+        assert (one["test_loss"], one["test_accuracy"]) == pytest.approx(found)
+    assert [one["seed"] for one in result["per_seed"]] == [5, 6, 7]
+    assert [one["best_epoch"] for one in result["per_seed"]] == result["best_epoch"]
     assert len(set(result["best_epoch"])) > 1, "each member has a best epoch of its own"
     assert {"validation_loss", "members_validation_loss", "train_accuracy"} <= result.keys()
     rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
@@ -382,7 +387,14 @@ def test_the_same_run_again(run, ensemble_run, tmp_path):
     code, out, _ = run(train, "--config", folder / "config.json", "--out", tmp_path / "again", "--json")
     assert code == 0
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
-    timeless = {"seconds": 0, "total_seconds": 0, "samples_per_second": 0, "model": "", "requested_device": ""}
+    timeless = {
+        "seconds": 0,
+        "total_seconds": 0,
+        "samples_per_second": 0,
+        "model": "",
+        "requested_device": "",
+        "ended": "",
+    }
     assert json.loads(out) | timeless == result | timeless
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 from command_line import DIGITS, PLOTS, SHORT
@@ -103,6 +105,47 @@ def test_there_is_a_file_at_each_moment(links, tmp_path, monkeypatch):
     assert (path.read_text(), previous.read_text()) == ("2", "1")
     assert all("a" in state for state in states) or not links
     assert all(state.get("a", state.get("b")) in (b"1", b"2") for state in states)
+
+
+def test_a_run_that_is_killed_at_its_end(tmp_path):
+    """Its result.json is whole or absent, and an old one is gone before anything else changes."""
+    folder = tmp_path / "run"
+    with RunFolder(folder) as run:
+        run.start(*START)
+        states = at_each_line(lambda: run.write_result({"test_loss": math.inf, "per_seed": [{"seed": 0}]}), folder)
+        whole = contents(folder)["result.json"]
+        assert json.loads(whole) == {"test_loss": None, "per_seed": [{"seed": 0}]}
+        assert {state.get("result.json") for state in states} == {None, whole}
+
+        def go_on():
+            run.check_data(START[-1])
+            run.go_on(Config(epochs=9), [{"epoch": 1}])
+
+        for state in at_each_line(go_on, folder):
+            assert "result.json" not in state or "history.jsonl" not in state
+
+
+def test_the_result_is_what_json_prints(run, tmp_path):
+    """Strict JSON, of the same keys and values, and more than the history holds."""
+    folder = tmp_path / "run"
+    code, out, _ = run(train, *RUN, "--validation", 0.2, "--early-stop", 3, "--json", "--out", folder, "--seed", 2)
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    assert (code, json.loads(out)) == (0, result)
+    config = json.loads((folder / "config.json").read_text())
+    for name in ("versions", "machine", "device", "ranks"):
+        assert result[name] == config[name]
+    assert (result["threads"], result["seed"]) == (config["options"]["threads"], 2)
+    best = json.loads((folder / "history.jsonl").read_text().splitlines()[result["best_epoch"] - 1])
+    assert {name: result[name] for name in best if name.endswith(("_loss", "_accuracy"))} == {
+        name: value for name, value in best.items() if name.endswith(("_loss", "_accuracy"))
+    }
+    ended = datetime.fromisoformat(result["ended"])
+    assert 0.0 <= (datetime.now(UTC) - ended).total_seconds() < 60.0
+    assert result["seconds"] < result["total_seconds"]
 
 
 # Two runs, and locks
@@ -255,6 +298,7 @@ MOMENTS = {
     "the history": (RunFolder, "add", 3, ["history.jsonl", "checkpoint.safetensors"]),
     "the model": (RunFolder, "finish", 1, ["model.safetensors"]),
     "the curves": ("xpnet.plots", "draw_curves", 1, ["curves.png"]),
+    "the result": (RunFolder, "write_result", 1, ["result.json"]),
 }
 
 
@@ -273,7 +317,7 @@ def test_a_disk_that_fills_up(moment, disk, run, tmp_path, monkeypatch):
     assert err.startswith(tuple(f"error: {folder / one}: " for one in named))
     assert (f"go on with --resume {folder}" in err) == (name in ("write", "add"))
     assert not list(folder.glob(".xpnet-*"))
-    assert (folder / "model.safetensors").exists() == (moment == "the curves")
+    assert (folder / "model.safetensors").exists() == (moment in ("the curves", "the result"))
     disk.make_room()
     code, _, err = run(train, "--resume", folder)
     last = calls - 1 if name in ("write", "add") else 6
@@ -282,6 +326,7 @@ def test_a_disk_that_fills_up(moment, disk, run, tmp_path, monkeypatch):
     whole, resumed = contents(tmp_path / "whole"), contents(folder)
     assert resumed["model.safetensors"] == whole["model.safetensors"]
     assert ("curves.png" in resumed) == PLOTS
+    assert json.loads(resumed["result.json"])["epochs"] == 6
     assert len(resumed["history.jsonl"].splitlines()) == 6
 
 

@@ -76,18 +76,22 @@ def drawable(text: str) -> str:
 
 
 def draw_curves(history: list[dict[str, Any]]) -> bytes:
-    """Draw loss and metric by epoch, for each set of rows in the history."""
+    """Draw loss and metric by epoch, for each set of rows in the history; a deviation as a band around its mean."""
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
     quantities = [name for name in QUANTITIES if not history or f"train_{name}" in history[0]][:2]
     for axes, quantity in zip(figure.subplots(1, 2), quantities, strict=True):
         for name, color in COLORS.items():
-            points = [(row["epoch"], row[f"{name}_{quantity}"]) for row in history if f"{name}_{quantity}" in row]
-            if not points:
+            rows = [row for row in history if f"{name}_{quantity}" in row]
+            if not rows:
                 continue
-            epochs, values = zip(*points, strict=True)
-            lines = axes.plot(epochs, values, color=color, marker="o" if len(points) <= 30 else None, markersize=4)
+            epochs, values = zip(*((row["epoch"], row[f"{name}_{quantity}"]) for row in rows), strict=True)
+            lines = axes.plot(epochs, values, color=color, marker="o" if len(rows) <= 30 else None, markersize=4)
             last = values[-1]
             text = f"{name}, {last:.4f} at the end" if isinstance(last, float) else f"{name}, {len(last)} replicas"
+            if f"{name}_{quantity}_deviation" in rows[-1]:
+                deviations = [row[f"{name}_{quantity}_deviation"] for row in rows]
+                _draw_band(axes, epochs, values, deviations, color)
+                text = f"{name}, {last:.4f} ± {deviations[-1]:.4f} at the end"
             lines[0].set_label(text)
         axes.set_xlabel("epoch")
         axes.set_title(TITLES.get(quantity, quantity))
@@ -96,6 +100,12 @@ def draw_curves(history: list[dict[str, Any]]) -> bytes:
         if axes.lines:
             axes.legend(loc="best")
     return png(figure)
+
+
+def _draw_band(axes: Axes, x: Any, mean: Any, deviation: Any, color: str) -> None:
+    """Draw mean - deviation to mean + deviation; nothing where they are not finite."""
+    mean, deviation = np.array(mean, dtype=float), np.array(deviation, dtype=float)
+    axes.fill_between(x, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0.0)
 
 
 def draw_mistakes(mistakes: Sequence[tuple[Any, str, str]], wrong: int, rows: int) -> bytes:

@@ -20,7 +20,7 @@ from ..nn.network import DTYPES
 from ..optim import OPTIMIZERS, SCHEDULES
 from ..training import Config, Trainer
 from ..training.build import build, prepare
-from ..training.config import read_options
+from ..training.config import SEVERAL, read_options
 from ..training.ranks import Ranks
 from . import cli
 
@@ -111,6 +111,8 @@ def add_options(parser: cli.Parser, without: Collection[str] = ()) -> None:
     add("--on-divergence", metavar="stop|lower", help="lower: go back an epoch and halve the rate (default: stop)")
     add("--seed", type=cli.whole_number, metavar="N", help="of weights and order of rows (default: 0)")
     add("--ensemble", type=cli.whole_number, metavar="N", help="train N networks at once, which predict as one")
+    add("--replicas", type=cli.whole_number, metavar="N", help="train N seeds at once: mean and deviation of results")
+    add("--seeds", nargs="+", action=_Seeds, metavar="0-7", help="the same, of these seeds, on the batches of --seed")
 
     add = group("machine")
     cli.add_device_options(add, default=argparse.SUPPRESS)
@@ -139,16 +141,23 @@ def named_folder(data_dir: str | None) -> Path | None:
     return path_of(named) if named else None
 
 
-def config_of(parser: cli.Parser, options: argparse.Namespace, kept: Mapping[str, Any] | None = None) -> Config:
-    """Make the config of a command's options and its --config, or a run's `kept` options; errors end the command."""
+def config_of(
+    parser: cli.Parser,
+    options: argparse.Namespace,
+    kept: Mapping[str, Any] | None = None,
+    without: Collection[str] = (),
+) -> Config:
+    """Make the config of a command's options, but those in `without`, and its --config; errors end the command.
+
+    With `kept` options of a run, those are in place of --config.
+    """
     try:
-        given = {
-            field.name: getattr(options, field.name) for field in dataclasses.fields(Config) if field.name in options
-        }
+        names = [field.name for field in dataclasses.fields(Config) if field.name not in without]
+        given = {name: getattr(options, name) for name in names if name in options}
         chosen = read_options(options.config) if "config" in options else dict(kept or {})
-        for name, other in (("steps", "epochs"), ("epochs", "steps")):
-            if name in given and other not in given:  # a given option overrides its alternative in the file
-                chosen.pop(other, None)
+        for alternatives in (("steps", "epochs"), SEVERAL):
+            if any(name in given for name in alternatives):  # a given option overrides its alternatives in the file
+                chosen = {name: value for name, value in chosen.items() if name not in alternatives}
         config = Config(**(chosen | given))
         named = named_folder(config.data_dir)
         return dataclasses.replace(config, data_dir=None if named is None else str(named))
@@ -231,6 +240,20 @@ def units_of(words: list[str]) -> list[int]:
     return [cli.whole_number(word) for word in re.split(r"[\s,]+", " ".join(words)) if word]
 
 
+def seeds_of(words: Iterable[str]) -> list[int]:
+    """Return the seeds of words: each is one, or from one to another, 0-7; raise ValueError for others."""
+    seeds: list[int] = []
+    for word in words:
+        found = re.fullmatch(r"(\d{1,20})(?:-(\d{1,20}))?", word, re.ASCII)
+        if found is None:
+            raise ValueError(f"seeds must be whole numbers, or from one to another such as 0-4, not {word!r}")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not first <= last < first + 10**6:
+            raise ValueError(f"seeds must rise, and be at most a million, and {word} do not")
+        seeds += range(first, last + 1)
+    return seeds
+
+
 def init_of(text: str) -> str | float:
     """Return the name of an initializer, or a standard deviation."""
     return text if text in INITIALIZERS or not re.match(r"[+-.\d]", text) else cli.number(text)
@@ -238,6 +261,14 @@ def init_of(text: str) -> str | float:
 
 def _names(table: Iterable[str]) -> str:
     return ", ".join(table)
+
+
+class _Seeds(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        try:
+            setattr(namespace, self.dest, seeds_of(values))
+        except ValueError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
 
 
 class _Hidden(argparse.Action):

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import math
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,14 +22,15 @@ from ..search.groups import groups_of
 from ..search.journal import Trial
 from ..search.search import METHODS, OF_MACHINE, TRIALS, Results, configs_of, search
 from ..search.space import LINEAR, LOGARITHMIC, SEARCHABLE, WHOLE, Space
-from ..training.config import LONGEST, Config
+from ..training.config import LONGEST, SEVERAL, Config
 from ..training.run_folder import finite
 from . import cli
-from .options import add_options, command_line, config_of, folder, init_of, load_data, sentence, units_of
+from .options import add_options, command_line, config_of, folder, init_of, load_data, seeds_of, sentence, units_of
 from .ranks import under_mpiexec
 
 DEFAULT_SPACE = {"lr": ["1e-4..1e-2"], "hidden": ["100", "100 100", "100 100 100"], "dropout": ["0", "0.2"]}
 SETTINGS_OF = ("method", "trials", "seeds", "halving", "first_rung")  # of a search, besides its space
+WITHOUT = (*SEVERAL, "calibrate")  # options of a run that a search has not, or, as seeds, with another meaning
 SHOWN = 20  # trials in the table for people
 JOURNAL, SETTINGS, MODEL = "trials.jsonl", "search.json", "best.safetensors"
 FILES = (SETTINGS, JOURNAL, MODEL, "search.png", "learning-curves.png")
@@ -63,7 +63,7 @@ def _main(arguments: Sequence[str] | None, executor: Executor | None = None) -> 
     parser = _parser()
     options = parser.parse_args(arguments)
     kept = _resumed(parser, options)
-    base = config_of(parser, options)
+    base = config_of(parser, options, without=WITHOUT)
     words = {name: vars(options)[f"tried_{name}"] for name in SEARCHABLE if vars(options)[f"tried_{name}"] is not None}
     if kept is not None:
         words = kept["space"]
@@ -73,7 +73,7 @@ def _main(arguments: Sequence[str] | None, executor: Executor | None = None) -> 
     try:
         words = words or _default_space(base)
         space = Space({name: [_value(name, word) for word in tried] for name, tried in words.items()})
-        seeds = None if options.seeds is None else [seed for word in options.seeds for seed in _seeds(word)]
+        seeds = None if options.seeds is None else seeds_of(options.seeds)
         choices = settings | {"seeds": seeds}
         configs_of(space, base, **choices)  # what is wrong with them is found before data are read
     except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
@@ -131,7 +131,8 @@ def _resumed(parser: cli.Parser, options: argparse.Namespace) -> dict[str, Any] 
     if options.resume is None:
         return None
     given = [name for name in SEARCHABLE if vars(options)[f"tried_{name}"] is not None]
-    given += [one.name for one in fields(Config) if one.name in options and one.name not in OF_MACHINE]
+    names = [one.name for one in fields(Config) if one.name not in (*OF_MACHINE, *WITHOUT)]
+    given += [name for name in names if name in options]
     usual = parser.parse_args([])
     given += [name for name in (*SETTINGS_OF, "out", "overwrite") if getattr(options, name) != getattr(usual, name)]
     given += ["config"] * ("config" in options)
@@ -329,18 +330,6 @@ def _value(name: str, word: str) -> Any:
     return word
 
 
-def _seeds(word: str) -> list[int]:
-    """Return the seeds of a word: one, or from one to another, 0-4."""
-    found = re.fullmatch(r"(\d{1,20})(?:-(\d{1,20}))?", word, re.ASCII)
-    if found is None:
-        raise ValueError(f"seeds must be whole numbers, or from one to another such as 0-4, not {word!r}")
-    first = int(found[1])
-    last = int(found[2] or found[1])
-    if not first <= last < first + 10**6:
-        raise ValueError(f"seeds must rise, and be at most a million, and {word} do not")
-    return list(range(first, last + 1))
-
-
 def _parser() -> cli.Parser:
     parser = cli.Parser(
         "search",
@@ -362,7 +351,7 @@ def _parser() -> cli.Parser:
     add = parser.add_argument_group("machines").add_argument
     add("--workers", type=cli.whole_number, default=None, metavar="N", help="processes of this machine (default: 1)")
     add("--dask", default=None, metavar="ADDRESS", help="of a Dask scheduler, whose workers train")
-    add_options(parser, without=(*SEARCHABLE, "ensemble", "calibrate"))
+    add_options(parser, without=(*SEARCHABLE, *WITHOUT))
     add = parser.add_argument_group("output").add_argument
     add("--out", type=folder, default=None, metavar="DIR", help=f"write {', '.join(FILES)} into DIR")
     add("--overwrite", action="store_true", default=False, help="replace the search that is in DIR")

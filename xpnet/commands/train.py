@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 from ..compile import PRECISIONS
@@ -23,8 +22,7 @@ from ..core.interrupts import DeferredInterrupt
 from ..data import Dataset
 from ..model.compiled import CANNOT_TRACE
 from ..model.metrics import TITLES
-from ..model.scores import NEEDS_SKLEARN, best_threshold, f1_above, has_threshold, score_sentence, scores_of
-from ..training import Config, Trainer, evaluate
+from ..training import Config, Trainer
 from ..training.build import network_sizes, threads_for
 from ..training.calibration import calibrate
 from ..training.callbacks import Callback
@@ -36,10 +34,11 @@ from ..training.ranks import Ranks, agreed
 from ..training.run_folder import CHANGING, RunFolder, finite, mean_over_members
 from ..training.runner import TOO_FEW
 from ..training.training import HistoryRow, Training
-from . import cli
+from . import cli, results
 from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence, words_of
 from .ranks import device_of_rank, threads_of_rank, witness
 from .ranks import run as run_on_ranks
+from .results import evaluated, result_of, scores_held_out, tell_of_seeds
 
 MAY_CHANGE = ("device", "data_dir", *CHANGING)  # in a run that is gone on with
 EVERY = "write the state into DIR (default: each epoch, at most every 30 s)"
@@ -126,7 +125,7 @@ def _train(
 ) -> int:
     with contextlib.ExitStack() as stack, witness(ranks, options.out):
         run = agreed(ranks, lambda: _ready(config, options, kept, ranks, stack))
-        trainer, folder, arguments = run.trainer, run.folder, run.arguments
+        trainer, arguments = run.trainer, run.arguments
         if ranks is not None:
             _check_data_alike(run, ranks)
         if options.plan or options.plan_for is not None:
@@ -146,14 +145,28 @@ def _train(
             measured = _calibrated(run) if run.config.calibrate else {}
             _finish(run)
             if trainer.model.ensemble or run.config.calibrate:
-                measured |= _evaluated(trainer, arguments)
-            if options.metrics and (ranks is None or ranks.index == 0):
-                measured |= _scores(run)
-
-    if ranks is None or ranks.index == 0:
-        result = _result(run.config, run.data, trainer, measured, folder, time.perf_counter() - started)
-        print(json.dumps(finite(result)) if options.json else printable(_sentence(result)))
+                measured |= evaluated(trainer, arguments)
+            if ranks is None or ranks.index == 0:
+                _report(run, measured, started)
     return 0
+
+
+def _report(run: Run, measured: dict[str, Any], started: float) -> None:
+    """Print the result, and write it."""
+    folder, options = run.folder, run.options
+    if options.metrics:
+        found = scores_held_out(run.trainer.model, run.data, quiet=options.quiet)
+        measured |= found
+        if folder is not None:
+            write_atomically(folder.metrics_path, json.dumps(finite(found), indent=2) + "\n")
+    path = None if folder is None else folder.model_path
+    result = result_of(run.config, run.data, run.trainer, run.threads, measured, path)
+    result["total_seconds"] = time.perf_counter() - started
+    if "replicas" in result:
+        tell_of_seeds(result)
+    if folder is not None:
+        folder.write_result(result)
+    print(json.dumps(finite(result)) if options.json else printable(results.sentence(result)))
 
 
 def _check_data_alike(run: Run, ranks: Ranks) -> None:
@@ -215,7 +228,7 @@ def _tell_of(run: Run) -> None:
         threads_too = f", threads: {run.threads}" if run.device.index is None else ""
         ranks_too = "" if run.ranks is None else f", on each of {run.ranks.count} ranks"
         cli.tell(sentence(config, run.data))
-        networks = "" if config.ensemble is None else f" {config.ensemble} networks, of which epochs show the mean,"
+        networks = "" if config.networks is None else f" {config.networks} networks, of which epochs show the mean,"
         cli.tell(f"training{networks} on {run.device.name}{threads_too}{ranks_too}, {run.arguments['steps']} steps")
 
 
@@ -257,7 +270,7 @@ def _go_on(run: Run, kept: dict[str, Any], note: str | None) -> None:
 def _faster(config: Config, data: Dataset, gpu: Device, *, quiet: bool) -> Device:
     """Return the device that takes a step of this network and batch sooner, and say so in one line."""
     steps = config.total_steps(-(-len(data.x_train) // config.batch_size))
-    how: dict[str, Any] = {"dtype": config.dtype, "replicas": config.ensemble}
+    how: dict[str, Any] = {"dtype": config.dtype, "replicas": config.networks}
     device, why = faster_device(gpu, network_sizes(config, data), config.batch_size, steps, **how)
     if not quiet:
         cli.tell(f"auto is {why}")
@@ -322,105 +335,6 @@ def _rescue(trainer: Trainer, folder: RunFolder) -> str:
     if checkpoint.path.exists() or checkpoint.previous.exists():
         kept += f"; go on with --resume {folder.path}"
     return kept
-
-
-def _evaluated(trainer: Trainer, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Loss and metric on the rows held out, of an ensemble or a calibrated model, which the history does not have."""
-    cli.tell_of_diverged(trainer.model)
-    found: dict[str, Any] = {}
-    for name in ("validation", "test"):
-        if arguments[name] is not None:
-            metric = f"{name}_{trainer.model.task.metric}"
-            held_out = evaluate(trainer.model, *arguments[name], communicator=trainer.ranks)
-            found[f"{name}_loss"], found[metric] = held_out
-    return found
-
-
-def _scores(run: Run) -> dict[str, Any]:
-    """Scores of the model on the rows held out, by name, which are printed and written to the run's folder, too."""
-    model, data = run.trainer.model, run.data
-    found: dict[str, Any] = {}
-    limit = None
-    for name in ("validation", "test"):
-        x, y = getattr(data, f"x_{name}"), getattr(data, f"y_{name}")
-        if x is None:
-            continue
-        p = model.device.to_host(model.predict(x))
-        of_rows = scores_of(model.task.name, y, p)
-        if limit is not None:
-            of_rows["f1_at_threshold"] = f1_above(model.task.name, y, p, limit)
-        elif name == "validation" and has_threshold(model.task.name, p, of_rows):
-            limit, _ = best_threshold(model.task.name, y, p)
-            found["threshold"] = limit
-        found |= {f"{name}_{score}": value for score, value in of_rows.items()}
-        if not run.options.quiet:
-            cli.tell(f"{name}: {score_sentence(of_rows)}")
-    if not run.options.quiet and limit is not None:
-        on_others = f"F1 is {found['test_f1_at_threshold']:.4g} on the test rows"
-        cli.tell(f"at the threshold {limit:.4g}, which is the best one for the validation rows, {on_others}")
-    if not run.options.quiet and data.task != "regression" and "test_f1" not in found:
-        cli.tell(NEEDS_SKLEARN)
-    if run.folder is not None:
-        write_atomically(run.folder.metrics_path, json.dumps(finite(found), indent=2) + "\n")
-    return found
-
-
-def _kept(trainer: Trainer) -> HistoryRow:
-    """Row of the model that is kept: the last one, or early stopping's best, which each member has of its own."""
-    history, best = trainer.history, trainer.best_epoch
-    if not isinstance(best, list):
-        return mean_over_members(next(row for row in reversed(history) if best in (None, row["epoch"])))
-    rows = [history[max(epoch, 0) - 1] for epoch in best]  # the last one of a member that never had a finite loss
-    figures = [name for name, value in rows[0].items() if isinstance(value, list)]
-    return mean_over_members({name: [row[name][r] for r, row in enumerate(rows)] for name in figures})
-
-
-def _result(
-    config: Config,
-    data: Dataset,
-    trainer: Trainer,
-    measured: dict[str, Any],
-    folder: RunFolder | None,
-    total_seconds: float,
-) -> dict[str, Any]:
-    kept = _kept(trainer)
-    seconds = sum(row["seconds"] for row in trainer.history)
-    whole, part = divmod(trainer.step, trainer.steps_in_epoch(len(data.x_train)))
-    samples = whole * len(data.x_train) + part * config.batch_size
-    return {
-        "device": trainer.model.device.name,
-        "ranks": 1 if trainer.ranks is None else trainer.ranks.count,
-        "requested_device": config.device,
-        "dataset": data.name,
-        "task": data.task,
-        "epochs": trainer.epoch,
-        "steps": trainer.step,
-        "seconds": seconds,
-        "total_seconds": total_seconds,
-        "samples_per_second": samples / seconds,
-        "best_epoch": trainer.best_epoch,
-        **{name: kept[name] for name in kept if name.endswith(("_loss", trainer.model.task.metric))},
-        **measured,
-        **({} if config.ensemble is None else {"members": config.ensemble}),
-        **({} if config.ensemble is None else {f"members_{name}": kept[name] for name in measured if name in kept}),
-        "model": None if folder is None else str(folder.model_path),
-        "compiled": trainer.compiled,
-    }
-
-
-def _sentence(result: dict[str, Any]) -> str:
-    best = f", of epoch {result['best_epoch']}, the best" if result["best_epoch"] is not None else ""
-    if isinstance(result["best_epoch"], list):
-        best = ", of each member's best epoch"
-    kept = f"; the run is in {Path(result['model']).parent}" if result["model"] else ""
-    metric = next(name for name in TITLES if f"test_{name}" in result)
-    members = f"members_test_{metric}"
-    alone = f" of the ensemble, whose members have {result[members]:.4f} on average," if members in result else ""
-    return (
-        f"test {TITLES[metric]} {result[f'test_{metric}']:.4f}, test loss {result['test_loss']:.4f}{alone}"
-        f" on {result['dataset']}, after {result['steps']} steps in {result['seconds']:.1f} s"
-        f" on {result['device']}{best}{kept}"
-    )
 
 
 class History(Callback):

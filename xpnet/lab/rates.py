@@ -20,6 +20,7 @@ from ..core.files import write_atomically
 from ..model.metrics import TITLES
 from ..search.search import Results, search
 from ..search.space import Range
+from ..training.config import SEVERAL
 from ..training.run_folder import finite
 from .experiment import make_folder
 
@@ -138,7 +139,7 @@ def _parser() -> cli.Parser:
         help=f"(default: {LEAST:g} {MOST:g})",
     )
     add("--count", type=cli.whole_number, default=COUNT, metavar="N", help=f"how many rates (default: {COUNT})")
-    add_options(parser, without=("lr", "early_stop", "ensemble"))
+    add_options(parser, without=("lr", "early_stop", *SEVERAL))
     add = parser.add_argument_group("output").add_argument
     add("--out", type=folder, default=None, metavar="DIR", help="write rates.json and rates.png into DIR")
     add("--overwrite", action="store_true", default=False, help="replace the files of an earlier search in DIR")

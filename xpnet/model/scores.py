@@ -173,8 +173,9 @@ def calibration_error(task: str, y: HostArray, p: HostArray) -> float:
 
 
 def score_sentence(found: Mapping[str, Any]) -> str:
-    """Scores on one line; residuals are left out."""
-    return ", ".join(f"{SCORE_TITLES[name]} {value:.4g}" for name, value in found.items() if name in SCORE_TITLES)
+    """Scores, as numbers or as text, on one line; residuals are left out."""
+    words = {name: one if isinstance(one, str) else f"{one:.4g}" for name, one in found.items() if name in SCORE_TITLES}
+    return ", ".join(f"{SCORE_TITLES[name]} {one}" for name, one in words.items())
 
 
 def _sklearn() -> Any:

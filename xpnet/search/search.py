@@ -238,6 +238,8 @@ def configs_of(
         raise ValueError("a search does not calibrate: train one of the best with calibrate")
     if base.ensemble is not None:
         raise ValueError(f"a search tries single networks, and no ensemble of {base.ensemble}: train one of the best")
+    if base.networks is not None:
+        raise ValueError("a search tries single networks, and no replicas: give seeds to the search")
     points = _points(space, method, trials, base.seed)
     given = [base.seed] if seeds is None else [check_seed(seed) for seed in elements(seeds) or []]
     if not given:

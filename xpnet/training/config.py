@@ -37,6 +37,7 @@ DEFAULT_EPOCHS = 5
 DEFAULT_STEPS = 2000  # at the least, where neither epochs nor steps are given: small data needs more than 5 epochs
 VALIDATION_FOR_EARLY_STOP = 0.1
 MOST_THREADS = 1024
+SEVERAL = ("ensemble", "replicas", "seeds")  # options of which each trains several networks together
 OF_TABLES = ("target", "drop", "categorical", "weight", "test", "split_by")
 LONGEST = 2**20  # bytes of a file of options
 PATIENCE = 10  # seconds in which something must come from a pipe with options
@@ -107,6 +108,10 @@ class Config:
         seed: of weights and of the order of rows.
         ensemble: number of networks that are trained together, with the seeds from `seed` on, and predict as one; None
             for a single network.
+        replicas: number of networks that are trained together, with the seeds from `seed` on, to see how far results
+            are spread.
+        seeds: the seeds of such networks, one by one. `seed` is then that of the order of rows, which all share, and
+            of rows that are held out.
     """
 
     device: str = "auto"
@@ -150,6 +155,8 @@ class Config:
     compile: bool = True
     seed: int = 0
     ensemble: int | None = None
+    replicas: int | None = None
+    seeds: tuple[int, ...] = ()
     calibrate: bool = False
 
     def __post_init__(self) -> None:
@@ -176,7 +183,7 @@ class Config:
             )
         if self.init is not None:
             check_init(self.init)
-        for name in ("batch_size", "epochs", "steps", "early_stop", "threads", "ensemble"):
+        for name in ("batch_size", "epochs", "steps", "early_stop", "threads", "ensemble", "replicas"):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), most=MOST_THREADS if name == "threads" else None)
         for units in self.hidden:
@@ -200,6 +207,18 @@ class Config:
         elif self.precision != "fp32" and self.dtype == "float64":
             raise ValueError(f"precision {self.precision} is of float32, and dtype is float64")
         check_seed(self.seed)
+        for seed in self.seeds:
+            check_seed(seed, "each number in seeds")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ from each other, and {list(self.seeds)} do not")
+        several = [name for name in SEVERAL if getattr(self, name) not in (None, ())]
+        if len(several) > 1:
+            raise ValueError(f"{several[0]} and {several[1]} cannot both be given")
+
+    @property
+    def networks(self) -> int | None:
+        """The number of networks that are trained together; None for a single one."""
+        return self.ensemble or self.replicas or len(self.seeds) or None
 
     @property
     def reads_table(self) -> bool:
@@ -305,6 +324,7 @@ _LISTS: dict[str, tuple[type, str]] = {
     "activation": (str, "a name, or a list of names"),
     "drop": (str, "the name of a column, or a list of names"),
     "categorical": (str, "the name of a column, or a list of names"),
+    "seeds": (int, "a list of whole numbers"),
 }
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a string"}
 

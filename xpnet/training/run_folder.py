@@ -1,4 +1,4 @@
-"""The folder of a run: config.json, history.jsonl, model.safetensors, curves.png, metrics.json, and checkpoints."""
+"""The folder of a run: config.json, history.jsonl, model.safetensors, curves.png, result.json, and checkpoints."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from ..model.mlp import MLP
 from ..model.model_file import MODEL
 from .checkpoint import Checkpoint
 from .config import Config
+from .spread import with_deviations
 from .state_file import CHECKPOINT
 
 FILES = (
@@ -32,6 +33,7 @@ FILES = (
     MODEL,
     "curves.png",
     "metrics.json",
+    "result.json",
     CHECKPOINT,
     "checkpoint-previous.safetensors",
 )
@@ -98,6 +100,11 @@ class RunFolder:
         return self.path / "metrics.json"
 
     @property
+    def result_path(self) -> Path:
+        """Path of result.json, which a run writes last."""
+        return self.path / "result.json"
+
+    @property
     def config_path(self) -> Path:
         """Path of config.json."""
         return self.path / FILES[0]
@@ -140,9 +147,10 @@ class RunFolder:
 
     def go_on(self, config: Config, history: list[dict[str, Any]], ranks: int = 1) -> None:
         """Write the history up to a checkpoint, and into config.json the options that may change."""
-        lines = [json.dumps(finite(mean_over_members(row))) + "\n" for row in history]
+        for path in (self.result_path, self.metrics_path):  # of the model before
+            path.unlink(missing_ok=True)
+        lines = [json.dumps(finite(with_deviations(row))) + "\n" for row in history]
         write_atomically(self.path / FILES[1], "".join(lines))
-        self.metrics_path.unlink(missing_ok=True)  # of the model before
         options = self._config["options"] | {name: getattr(config, name) for name in CHANGING}
         if (options, ranks) != (self._config["options"], self._config.get("ranks", 1)):
             self._config |= {"options": options, "ranks": ranks}
@@ -153,7 +161,7 @@ class RunFolder:
         path = self.path / "history.jsonl"
         with path.open("ab", buffering=0) as file:
             before = file.tell()
-            line = (json.dumps(finite(mean_over_members(row))) + "\n").encode()
+            line = (json.dumps(finite(with_deviations(row))) + "\n").encode()
             try:
                 while line:  # a disk that fills up takes a part first, and then says why
                     line = line[file.write(line) :]
@@ -174,8 +182,12 @@ class RunFolder:
             from ..plots import draw_curves
         except ImportError:
             return "curves.png was not drawn: matplotlib is missing; pip install 'xpnet[plot]'"
-        write_atomically(self.path / "curves.png", draw_curves([mean_over_members(row) for row in history]))
+        write_atomically(self.path / "curves.png", draw_curves([with_deviations(row) for row in history]))
         return None
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write result.json."""
+        write_atomically(self.result_path, json.dumps(finite(result), indent=2) + "\n")
 
 
 def machine(device: Device = CPU) -> dict[str, Any]:
