@@ -29,7 +29,7 @@ FLOORS = [
     {"training", "plots"},
     {"search"},
     {"commands"},
-    {"train", "predict", "explain", "export", "doctor", "lab", "tutorial", "sklearn", "__main__"},
+    {"train", "predict", "runs", "explain", "export", "doctor", "lab", "tutorial", "sklearn", "__main__"},
 ]
 HEAVY = {
     "cupy",

@@ -15,7 +15,7 @@ import pytest
 from programs import needs_llvm
 
 import xpnet
-from xpnet.commands import explain, export, predict, search, train
+from xpnet.commands import explain, export, predict, runs, search, train
 from xpnet.compile import record
 from xpnet.compile.cuda.compiler import Compiler
 from xpnet.compile.cuda.mapping import Kernel
@@ -105,7 +105,7 @@ def test_the_page_on_gpus_quotes_plans_and_ptx(capsys):
 
 
 def test_options_exist(capsys):
-    for module in (train, predict, explain, export, search):
+    for module in (train, predict, runs, explain, export, search):
         name = module.__name__.rpartition(".")[2]
         with pytest.raises(SystemExit):
             module.main(["--help"])

@@ -10,6 +10,7 @@ from .commands import cli
 COMMANDS = {
     "train": "train a multilayer perceptron, and say how well it does",
     "predict": "predict pictures or arrays with a trained model",
+    "runs": "compare runs, in a table and a picture",
     "explain": "show which columns a trained model depends on",
     "export": "write a trained model as an ONNX file",
     "search": "train many networks at once, and find the best options",

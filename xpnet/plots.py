@@ -25,6 +25,7 @@ SURFACE = "cividis"  # the colours of contours
 HANGUL = ("NanumGothic", "Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic")
 
 MOST_BARS = 30
+MOST_RUNS = 2 * len(PALETTE)  # with a colour and a dash of their own
 
 QUANTITIES = ("loss", *TITLES)  # of a history
 
@@ -100,6 +101,49 @@ def draw_curves(history: list[dict[str, Any]]) -> bytes:
         if axes.lines:
             axes.legend(loc="best")
     return png(figure)
+
+
+def draw_runs(groups: Sequence[tuple[str, str, str, Sequence[tuple[str, list[dict[str, Any]]]]]]) -> bytes:
+    """Draw loss and metric of runs by epoch, a line of axes for each group of runs with one metric.
+
+    Args:
+        groups: for each, the metric's title, the rows that are drawn ("validation" or "test"), the metric's name, and
+            the runs, the best one first: their names and histories. Of more than `MOST_RUNS`, the others are grey.
+    """
+    figure = Figure(figsize=(11, 4.4 * len(groups)), dpi=120, layout="constrained")
+    for (title, rows, metric, runs), line in zip(groups, figure.subplots(len(groups), 2, squeeze=False), strict=True):
+        for axes, quantity in zip(line, ("loss", metric), strict=True):
+            for place, (name, history) in reversed(list(enumerate(runs))):  # the best one on top
+                points = [row for row in history if f"{rows}_{quantity}" in row]
+                _draw_run(axes, place, name, points, f"{rows}_{quantity}")
+            axes.set_xlabel("epoch")
+            axes.set_title(f"{rows} {title if quantity == metric else quantity}")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.grid(alpha=0.3)
+        handles, labels = line[1].get_legend_handles_labels()
+        more = f"{len(runs) - MOST_RUNS} more, in grey" if len(runs) > MOST_RUNS else None
+        legend = line[1].legend(
+            handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, title=more
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a $ begins no formula
+            text.set_fontfamily(families())
+    return png(figure)
+
+
+def _draw_run(axes: Axes, place: int, name: str, points: Sequence[Mapping[str, Any]], figure: str) -> None:
+    """Draw a run's figure by epoch, with a band where it has a deviation; those behind the first ones in grey."""
+    if not points:
+        return
+    x, values = [row["epoch"] for row in points], [row[figure] for row in points]
+    if place >= MOST_RUNS:
+        axes.plot(x, values, color="grey", alpha=0.3, linewidth=0.8)
+        return
+    color, style = PALETTE[place % len(PALETTE)], ("-", "--")[place // len(PALETTE)]
+    label = f" {drawable(name)}"  # one that begins with _ would be left out
+    axes.plot(x, values, style, color=color, marker="o" if len(points) == 1 else None, label=label)
+    if f"{figure}_deviation" in points[-1]:
+        _draw_band(axes, x, values, [row.get(f"{figure}_deviation") for row in points], color)
 
 
 def _draw_band(axes: Axes, x: Any, mean: Any, deviation: Any, color: str) -> None:

@@ -54,21 +54,7 @@ class Journal:
         self._lock.release()
 
     def _read(self) -> None:
-        if not self.path.is_file():
-            raise DataError(f"{self.path} is no regular file, and no journal of a search")
-        whole = 0
-        with self.path.open("rb") as file:
-            while line := file.readline(LONGEST):
-                if not line.endswith(b"\n"):
-                    if len(line) == LONGEST:
-                        raise DataError(f"{self.path} is no journal of a search: a line is longer than {LONGEST} bytes")
-                    break
-                try:
-                    trial = _with_nan(json.loads(line))
-                    self.trials[trial["trial"]] = trial
-                except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-                    raise DataError(f"{self.path} is no journal of a search: {line[:60]!r}") from error
-                whole += len(line)
+        self.trials, whole = read_trials(self.path)
         if whole < self.path.stat().st_size:
             with self.path.open("r+b") as file:
                 file.truncate(whole)
@@ -78,6 +64,27 @@ class Journal:
         self.trials[trial["trial"]] = dict(trial)
         with self.path.open("ab") as file:
             file.write(json.dumps(finite(trial)).encode() + b"\n")
+
+
+def read_trials(path: Path) -> tuple[dict[int, Trial], int]:
+    """Return the trials of a journal that are whole, by number, and their bytes; raise DataError for another file."""
+    if not path.is_file():
+        raise DataError(f"{path} is no regular file, and no journal of a search")
+    trials: dict[int, Trial] = {}
+    whole = 0
+    with path.open("rb") as file:
+        while line := file.readline(LONGEST):
+            if not line.endswith(b"\n"):
+                if len(line) == LONGEST:
+                    raise DataError(f"{path} is no journal of a search: a line is longer than {LONGEST} bytes")
+                break
+            try:
+                trial = _with_nan(json.loads(line))
+                trials[trial["trial"]] = trial
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                raise DataError(f"{path} is no journal of a search: {line[:60]!r}") from error
+            whole += len(line)
+    return trials, whole
 
 
 def _with_nan(trial: Any) -> Trial:

@@ -1,0 +1,303 @@
+"""python -m xpnet.runs: runs side by side, the best one first."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..core.checks import path_of
+from ..core.errors import DataError, printable
+from ..core.files import write_atomically
+from ..model.metrics import TITLES
+from ..search.journal import read_trials
+from ..training import Config
+from ..training.run_folder import finite
+from ..training.run_record import RunRecord, read_run
+from ..training.spread import DEVIATION
+from . import cli
+from .inputs import check_drawable
+
+MOST_LEVELS = 4  # of folders within folders
+ALWAYS = ("dataset", "hidden", "optimizer", "lr", "epochs", "device")  # options that are shown where all are equal, too
+NOT_COMPARED = ("data_dir", "task")  # where data were found, and what the metric says
+NARROWEST = 12  # cells of a column that is shortened
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with `arguments` (by default those of the process); return its exit code."""
+    return cli.run(_main, arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.plot is not None:
+        if not cli.can_write(options.plot):
+            text = "it must be a file, in a folder that is there and can be written"
+            parser.error(f"--plot {options.plot} cannot be written: {text}")
+        check_drawable(options.plot)
+    runs = [run for folder in options.folder for run in _read_all(folder)]
+    if not runs:
+        raise DataError(f"no run that has ended is in {', '.join(map(str, options.folder))}")
+    metrics = [metric for metric in TITLES if any(run.metric == metric for run in runs)]
+    tables = [Table.of([run for run in runs if run.metric == metric], options.folder) for metric in metrics]
+    if options.json:
+        for run in (run for table in tables for run in table.runs):
+            print(json.dumps(finite({"run": str(run.path)} | dict(run.options) | dict(run.result))))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print("\n\n".join(table.text(width) for table in tables))
+    if options.plot is not None:
+        from ..plots import draw_runs
+
+        drawn = [(TITLES[one.metric], one.rows, one.metric, one.curves()) for one in tables]
+        write_atomically(options.plot, draw_runs(drawn))
+    return 0
+
+
+def _read_all(folder: Path) -> Iterator[RunRecord]:
+    """Yield the runs in a folder, and tell of the others; raise `DataError` where it is no folder."""
+    if not os.path.isdir(folder):  # noqa: PTH112 (Path.is_dir raises where it may not look)
+        raise DataError(f"{folder} is no folder")
+    for path in _folders(folder, MOST_LEVELS):
+        try:
+            if _is_file(path / "trials.jsonl"):
+                cli.tell(_search(path))
+            elif _is_file(path / "config.json"):
+                run = read_run(path)
+                if run.note is not None:
+                    cli.tell(run.note)
+                yield run
+            else:
+                cli.tell(f"{path} holds no run")
+        except DataError as error:
+            cli.tell(error)
+
+
+def _folders(folder: Path, levels: int) -> list[Path]:
+    """Folders of runs and of searches in a folder, itself among them, and those directly in it that hold none."""
+    own = [folder] if _holds_something(folder) else []
+    try:
+        inside = sorted(path for path in folder.iterdir() if os.path.isdir(path) and path.name[0] != ".")  # noqa: PTH112
+    except OSError as error:
+        cli.tell(f"{folder} cannot be read: {error.strerror or error}")
+        return own
+    for path in inside if levels else []:
+        own += _folders(path, levels - 1) or ([path] if levels == MOST_LEVELS else [])
+    return own
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether a folder looks like one of a run or a search."""
+    return _is_file(folder / "config.json") or _is_file(folder / "trials.jsonl")
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises where it may not look)
+
+
+def _search(path: Path) -> str:
+    """Sentence about a search."""
+    trials, _ = read_trials(path / "trials.jsonl")
+    scores = [trial["score"] for trial in trials.values() if math.isfinite(trial["score"])]
+    best = f", the best with a score of {max(scores):.4f}" if scores else ""
+    return f"{path} holds a search of {len(trials)} networks{best}: python -m xpnet.search --resume {path}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        title: its words, a line each.
+        cells: a text for each run.
+        flexible: whether long cells may be shortened, or the column be left out.
+    """
+
+    title: str
+    cells: list[str]
+    flexible: bool = False
+
+    @property
+    def width(self) -> int:
+        """Cells on a terminal of its widest text."""
+        return max(map(cli.cells, (*self.title.split(), *self.cells)))
+
+    def shortened(self, width: int) -> Column:
+        """Return the column with its texts cut to a width: the end of a run's name stays, the start of an option."""
+        return Column(self.title, [_cut(one, width, end=self.title == "run") for one in self.cells], self.flexible)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Runs with one metric, the best one first.
+
+    Attributes:
+        runs, names: the runs, and what they are called.
+        metric: a name in `TITLES`.
+        rows: "validation", where all runs have such rows, or "test": those that the order is by.
+    """
+
+    runs: list[RunRecord]
+    names: list[str]
+    metric: str
+    rows: str
+
+    @classmethod
+    def of(cls, runs: Sequence[RunRecord], roots: Sequence[Path]) -> Table:
+        """Make the table of runs that were found in the folders `roots`."""
+        metric = runs[0].metric
+        rows = "validation" if all(f"validation_{metric}" in run.result for run in runs) else "test"
+
+        def place(run: RunRecord) -> tuple[bool, float]:
+            score = run.figure(f"{rows}_{metric}")
+            return math.isnan(score), -score
+
+        ordered = sorted(runs, key=place)
+        return cls(ordered, [_name(run.path, roots) for run in ordered], metric, rows)
+
+    def curves(self) -> list[tuple[str, list[dict[str, Any]]]]:
+        """Names and histories of the runs."""
+        return [(name, run.history) for name, run in zip(self.names, self.runs, strict=True)]
+
+    def text(self, width: int | None = None) -> str:
+        """Lines of the table, at most `width` cells wide where that can be done."""
+        columns, left_out = _fitted(self._columns(), width)
+        lines = [self._heading()]
+        if left_out:
+            lines.append(f"left out, for want of room: {', '.join(left_out)} (--json has them)")
+        lines = [line for text in lines for line in textwrap.wrap(text, width or 10**6, break_on_hyphens=False)]
+        titles = [column.title.split() for column in columns]
+        depth = max(map(len, titles))
+        rows = zip(*([""] * (depth - len(words)) + words for words in titles), strict=True)
+        lines += [_line(words, columns) for words in rows]
+        lines += [_line([column.cells[r] for column in columns], columns) for r in range(len(self.runs))]
+        return "\n".join(lines)
+
+    def _heading(self) -> str:
+        """Sentence about all runs: their order, and the options that they share."""
+        count, what = len(self.runs), f"{self.rows} {TITLES[self.metric]}"
+        usual = {one.name: one.default for one in fields(Config)}
+        first = self.runs[0].options
+        shared = [name for name in (*ALWAYS, *usual) if name not in (*self._varied(), *NOT_COMPARED)]
+        told = [name for name in dict.fromkeys(shared) if name in ALWAYS or first[name] != usual[name]]
+        options = ", ".join(f"{name.replace('_', '-')} {_shown(first[name])}" for name in told)
+        order = f"{count} runs, the best {what} first" if count > 1 else "1 run"
+        return f"{order}: {'all with ' * (count > 1)}{options}" if options else order
+
+    def _varied(self) -> list[str]:
+        """Names of the options in which runs differ."""
+        names = [one.name for one in fields(Config) if one.name not in NOT_COMPARED]
+        first = self.runs[0].options
+        return [name for name in names if any(run.options[name] != first[name] for run in self.runs)]
+
+    def _columns(self) -> list[Column]:
+        varied = self._varied()
+        before = [name for name in ALWAYS[:4] if name in varied]
+        before += [name for name in varied if name not in ALWAYS]
+        after = ["device"] if "device" in varied else []
+        options = {
+            name: Column(name.replace("_", "-"), [_shown(run.options[name]) for run in self.runs], flexible=True)
+            for name in (*before, *after)
+        }
+        results = [Column("epochs", [_shown(run.options["epochs"]) for run in self.runs])] * ("epochs" in varied)
+        best = [run.result.get("best_epoch") for run in self.runs]
+        if any(epoch is not None for epoch in best):
+            results.append(Column("best epoch", [_from_to(epoch) for epoch in best]))
+        for rows in ("validation", "test"):
+            name = f"{rows}_{self.metric}"
+            if any(name in run.result for run in self.runs):
+                results.append(Column(f"{rows} {TITLES[self.metric]}", [_figure(run, name) for run in self.runs]))
+        results.append(Column("seconds", [f"{run.figure('seconds'):.1f}" for run in self.runs]))
+        run = Column("run", [printable(name) for name in self.names], flexible=True)
+        return [run, *(options[name] for name in before), *results, *(options[name] for name in after)]
+
+
+def _fitted(columns: list[Column], width: int | None) -> tuple[list[Column], list[str]]:
+    """Return columns that fit into a width, and the titles of those that had to be left out."""
+    left_out: list[str] = []
+    while width is not None and (over := sum(one.width + 2 for one in columns) - 2 - width) > 0:
+        wide = [one for one in columns if one.flexible and one.width > max(NARROWEST, cli.cells(one.title))]
+        spare = [one for one in columns[1:] if one.flexible]
+        if wide:
+            widest = max(wide, key=lambda one: one.width)
+            narrow = widest.shortened(max(widest.width - over, NARROWEST, cli.cells(widest.title)))
+            columns = [narrow if one is widest else one for one in columns]
+        elif spare:
+            columns = [one for one in columns if one is not spare[-1]]
+            left_out.insert(0, spare[-1].title)
+        else:
+            break
+    return columns, left_out
+
+
+def _line(cells: Sequence[str], columns: Sequence[Column]) -> str:
+    """A line of a table: the first cell on the left, the others on the right of their columns."""
+    first = cells[0] + " " * (columns[0].width - cli.cells(cells[0]))
+    others = [cli.align_right(cell, column.width) for cell, column in zip(cells[1:], columns[1:], strict=True)]
+    return "  ".join([first, *others]).rstrip()
+
+
+def _cut(text: str, width: int, *, end: bool) -> str:
+    """A text of at most `width` cells, without its start where the `end` is kept, or without its end."""
+    if cli.cells(text) <= width:
+        return text
+    while cli.cells(text) > width - 1:
+        text = text[1:] if end else text[:-1]
+    return f"…{text}" if end else f"{text}…"
+
+
+def _name(path: Path, roots: Sequence[Path]) -> str:
+    """Name of a run: its path below the folder that was given, or all of it where there were several."""
+    if len(roots) == 1 and path != roots[0]:
+        return str(path.relative_to(roots[0]))
+    return str(path)
+
+
+def _figure(run: RunRecord, name: str) -> str:
+    """A figure, with its deviation where it has one; - where there is none."""
+    value, deviation = run.figure(name), run.figure(f"{name}{DEVIATION}")
+    text = "-" if math.isnan(value) else f"{value:.4f}"
+    return f"{text} ±{deviation:.4f}" if math.isfinite(deviation) else text
+
+
+def _shown(value: Any) -> str:
+    """An option's value, as people read it; - where there is none."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(_shown, value)) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else printable(value)
+
+
+def _from_to(epoch: Any) -> str:
+    """An epoch, or those of several networks, from the first to the last."""
+    if isinstance(epoch, list) and min(epoch) < max(epoch):
+        return f"{min(epoch)}-{max(epoch)}"
+    return _shown(epoch[0] if isinstance(epoch, list) else epoch)
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        "runs",
+        description="Compare runs: a line a run, the best one first, with the options in which they differ as columns."
+        " Runs that have not ended, or diverged, searches, and folders of other things are told of on stderr.",
+        epilog="Exit codes: 0; 1 a file cannot be written; 2 arguments, or no run that has ended; 130 Ctrl-C.",
+    )
+    add = parser.add_argument
+    add("folder", type=path_of, nargs="+", metavar="DIR", help="a folder of runs, or the folder of one (train --out)")
+    add("--plot", type=path_of, metavar="FILE.png", help="draw loss and metric of all runs by epoch")
+    add("--json", action="store_true", help="print a JSON object a run: its options, and its result")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
