@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -179,7 +180,7 @@ def test_metrics_have_a_table_each(three, run):
 
 @pytest.mark.parametrize("width", [80, 60, 40])
 def test_a_terminal(width, tmp_path, run, monkeypatch):
-    """Long names are shortened, and options left out, before a line is wider than the terminal."""
+    """Names of runs are shortened, and options go below each run, before a line is wider than the terminal."""
     for i in range(3):
         options = {"dropout": i / 10, "weight_decay": i / 7, "batch_size": 2**i, "hidden": [100] * 4 * (i + 1)}
         options |= {"schedule": "cosine" if i else "constant", "l1": i / 3, "clip_norm": 1.5 + i}
@@ -189,9 +190,11 @@ def test_a_terminal(width, tmp_path, run, monkeypatch):
     code, out, _ = run(runs, tmp_path)
     assert code == 0
     assert max(map(cells, out.splitlines())) <= width
-    assert "left out, for want of room: " in out
-    assert out.splitlines()[-1].startswith("…")
-    assert out.splitlines()[-1].split()[0].endswith("0")
+    named = [line.split()[0] for line in out.splitlines() if line.startswith("…")]
+    assert [name[-1] for name in named] == ["2", "1", "0"]
+    below = re.sub("\\s+", " ", out)
+    assert "l1 0.666667" in below
+    assert "hidden 100 100 100 100 100 100 100 100 100 100 100 100, dropout 0.2, schedule cosine" in below
     monkeypatch.undo()
     assert "100 100 100 100 100 100 100 100 100 100 100 100" in run(runs, tmp_path)[1], "a pipe gets all"
 

@@ -28,7 +28,7 @@ from .inputs import check_drawable
 MOST_LEVELS = 4  # of folders within folders
 ALWAYS = ("dataset", "hidden", "optimizer", "lr", "epochs", "device")  # options that are shown where all are equal, too
 NOT_COMPARED = ("data_dir", "task")  # where data were found, and what the metric says
-NARROWEST = 12  # cells of a column that is shortened
+NAMES = (20, 12)  # cells that names of runs may be shortened to, before and after options go below
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,21 +119,17 @@ class Column:
     Attributes:
         title: its words, a line each.
         cells: a text for each run.
-        flexible: whether long cells may be shortened, or the column be left out.
+        option: whether it is an option, which a line below each run has where there is no room for a column.
     """
 
     title: str
     cells: list[str]
-    flexible: bool = False
+    option: bool = False
 
     @property
     def width(self) -> int:
         """Cells on a terminal of its widest text."""
         return max(map(cli.cells, (*self.title.split(), *self.cells)))
-
-    def shortened(self, width: int) -> Column:
-        """Return the column with its texts cut to a width: the end of a run's name stays, the start of an option."""
-        return Column(self.title, [_cut(one, width, end=self.title == "run") for one in self.cells], self.flexible)
 
 
 @dataclass(frozen=True)
@@ -170,16 +166,17 @@ class Table:
 
     def text(self, width: int | None = None) -> str:
         """Lines of the table, at most `width` cells wide where that can be done."""
-        columns, left_out = _fitted(self._columns(), width)
-        lines = [self._heading()]
-        if left_out:
-            lines.append(f"left out, for want of room: {', '.join(left_out)} (--json has them)")
-        lines = [line for text in lines for line in textwrap.wrap(text, width or 10**6, break_on_hyphens=False)]
+        columns, below = _fitted(self._columns(), width)
+        lines = _wrapped(self._heading(), width)
         titles = [column.title.split() for column in columns]
         depth = max(map(len, titles))
         rows = zip(*([""] * (depth - len(words)) + words for words in titles), strict=True)
         lines += [_line(words, columns) for words in rows]
-        lines += [_line([column.cells[r] for column in columns], columns) for r in range(len(self.runs))]
+        for r in range(len(self.runs)):
+            lines.append(_line([column.cells[r] for column in columns], columns))
+            lines += _wrapped(
+                ", ".join(f"{one.title} {one.cells[r]}" for one in below if one.cells[r] != "-"), width, 4
+            )
         return "\n".join(lines)
 
     def _heading(self) -> str:
@@ -205,7 +202,7 @@ class Table:
         before += [name for name in varied if name not in ALWAYS]
         after = ["device"] if "device" in varied else []
         options = {
-            name: Column(name.replace("_", "-"), [_shown(run.options[name]) for run in self.runs], flexible=True)
+            name: Column(name.replace("_", "-"), [_shown(run.options[name]) for run in self.runs], option=True)
             for name in (*before, *after)
         }
         results = [Column("epochs", [_shown(run.options["epochs"]) for run in self.runs])] * ("epochs" in varied)
@@ -217,26 +214,33 @@ class Table:
             if any(name in run.result for run in self.runs):
                 results.append(Column(f"{rows} {TITLES[self.metric]}", [_figure(run, name) for run in self.runs]))
         results.append(Column("seconds", [f"{run.figure('seconds'):.1f}" for run in self.runs]))
-        run = Column("run", [printable(name) for name in self.names], flexible=True)
+        run = Column("run", [printable(name) for name in self.names])
         return [run, *(options[name] for name in before), *results, *(options[name] for name in after)]
 
 
-def _fitted(columns: list[Column], width: int | None) -> tuple[list[Column], list[str]]:
-    """Return columns that fit into a width, and the titles of those that had to be left out."""
-    left_out: list[str] = []
-    while width is not None and (over := sum(one.width + 2 for one in columns) - 2 - width) > 0:
-        wide = [one for one in columns if one.flexible and one.width > max(NARROWEST, cli.cells(one.title))]
-        spare = [one for one in columns[1:] if one.flexible]
-        if wide:
-            widest = max(wide, key=lambda one: one.width)
-            narrow = widest.shortened(max(widest.width - over, NARROWEST, cli.cells(widest.title)))
-            columns = [narrow if one is widest else one for one in columns]
-        elif spare:
-            columns = [one for one in columns if one is not spare[-1]]
-            left_out.insert(0, spare[-1].title)
-        else:
-            break
-    return columns, left_out
+def _fitted(columns: list[Column], width: int | None) -> tuple[list[Column], list[Column]]:
+    """Return the columns that fit into a width, names of runs shortened, and the options that do not."""
+    below: list[Column] = []
+    for least in NAMES if width is not None else ():
+        while (over := sum(one.width + 2 for one in columns) - 2 - (width or 0)) > 0:
+            run, *others = columns
+            options = [one for one in others if one.option]
+            if run.width > least:
+                most = max(run.width - over, least)
+                columns = [Column(run.title, [_end(name, most) for name in run.cells]), *others]
+            elif options:
+                columns = [one for one in columns if one is not options[-1]]
+                below.insert(0, options[-1])
+            else:
+                break
+    return columns, below
+
+
+def _wrapped(text: str, width: int | None, indent: int = 0) -> list[str]:
+    """Lines of a text, in a width where there is one."""
+    margin = " " * indent
+    how: dict[str, Any] = {"initial_indent": margin, "subsequent_indent": margin, "break_on_hyphens": False}
+    return textwrap.wrap(text, width or sys.maxsize, **how)
 
 
 def _line(cells: Sequence[str], columns: Sequence[Column]) -> str:
@@ -246,13 +250,13 @@ def _line(cells: Sequence[str], columns: Sequence[Column]) -> str:
     return "  ".join([first, *others]).rstrip()
 
 
-def _cut(text: str, width: int, *, end: bool) -> str:
-    """A text of at most `width` cells, without its start where the `end` is kept, or without its end."""
+def _end(text: str, width: int) -> str:
+    """A text, or, where it has more than `width` cells, its end."""
     if cli.cells(text) <= width:
         return text
     while cli.cells(text) > width - 1:
-        text = text[1:] if end else text[:-1]
-    return f"…{text}" if end else f"{text}…"
+        text = text[1:]
+    return f"…{text}"
 
 
 def _name(path: Path, roots: Sequence[Path]) -> str:
