@@ -223,7 +223,7 @@ def test_one_of_several_replicas_is_chosen(ensemble, run, tmp_path):
     assert code == 0
     assert json.loads(out)["accuracy"] == (model.predict(np.eye(3))[2].argmax(axis=1) == [0, 1, 0]).mean()
     MLP([3, 2]).save(path)
-    said = f"error: {path}: replica 0 was asked for, and the model has no replicas\n"
+    said = f"error: {path}: replica=0: the model has no replicas\n"
     assert run(predict, path, x, "--replica", 0) == (2, "", said)
 
 

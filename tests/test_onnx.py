@@ -247,7 +247,7 @@ def test_replicas_and_errors(tmp_path, monkeypatch):
         MLP([2, 2], replicas=3).to_onnx(path)
     with pytest.raises(ValueError, match="replica must be at most 2, not 3"):
         MLP([2, 2], replicas=3).to_onnx(path, replica=3)
-    with pytest.raises(ValueError, match="replica 0 was asked for, and the model has no replicas"):
+    with pytest.raises(ValueError, match="replica=0: the model has no replicas"):
         MLP([2, 2]).to_onnx(path, replica=0)
     with monkeypatch.context() as patch:
         patch.setattr(onnx_file, "MOST_BYTES", 100)

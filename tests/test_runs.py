@@ -81,7 +81,7 @@ def test_runs_of_the_command(run, tmp_path):
         assert (one["optimizer"], one["lr"], one["validation"]) == ("adam", 0.001, 0.1)
     code, out, _ = run(runs, tmp_path)
     c = results["c"]
-    assert f"{c['test_accuracy']:.4f} ±{c['test_accuracy_deviation']:.4f}" in out
+    assert f"{c['test_accuracy']:.4f} ± {c['test_accuracy_deviation']:.4f}" in out
     assert [line.split()[0] for line in out.splitlines()[3:]] == [one["run"].rpartition("/")[2] for one in found]
 
 
@@ -103,13 +103,13 @@ def test_other_folders_are_told_of(three, run):
     code, out, err = run(runs, three)
     assert (code, out) == (0, before)
     assert err.replace(f"{three}/", "").splitlines() == [
-        "begun holds a run that has not ended, and no epoch of it",
-        "diverged holds a run that diverged, in epoch 2",
-        "interrupted holds a run that has not ended: there are 2 epochs of it",
-        "killed holds a run that has not ended: there are 1 of 9 epochs of it",
+        "begun holds a run that has not ended its first epoch",
+        "diverged holds a run that diverged in epoch 2",
+        "interrupted holds a run that has not ended, after epoch 2",
+        "killed holds a run that has not ended, after epoch 1 of 9",
         "list/config.json holds no JSON object",
         "newer/config.json: unknown option 'warp': did you mean 'warmup'?",
-        "no model holds a run that has not ended: there are 2 of 2 epochs of it",
+        "no model holds a run that has not ended, after epoch 2 of 2",
         "node holds no run: its config.json is of something else",
         "notes holds no run",
         "z\\x1b[31m holds no run",
@@ -152,7 +152,7 @@ def test_early_stopping_ends_a_run(run, tmp_path):
     code, out, err = run(runs, tmp_path, "--json")
     found = json.loads(out)
     assert (code, found["best_epoch"], found["test_accuracy"], found["epochs"]) == (0, 2, 0.75, 4)
-    assert err == f"{tmp_path / 'not'} holds a run that has not ended: there are 4 of 50 epochs of it\n"
+    assert err == f"{tmp_path / 'not'} holds a run that has not ended, after epoch 4 of 50\n"
 
 
 def test_searches_and_ensembles(run, tmp_path):
@@ -197,6 +197,24 @@ def test_a_terminal(width, tmp_path, run, monkeypatch):
     assert "hidden 100 100 100 100 100 100 100 100 100 100 100 100, dropout 0.2, schedule cosine" in below
     monkeypatch.undo()
     assert "100 100 100 100 100 100 100 100 100 100 100 100" in run(runs, tmp_path)[1], "a pipe gets all"
+
+
+def test_a_run_counts_once(three, run):
+    """Links, in a circle too, and folders within others lead to the same runs."""
+    expected = run(runs, three)[1]
+    (three / "self").symlink_to(three)
+    (three / "zlatest").symlink_to(three / "a")
+    assert run(runs, three) == (0, expected, "")
+    code, out, err = run(runs, three, three / "a", f"{three}/", "--json")
+    assert (code, len(out.splitlines()), err) == (0, 3, "")
+
+
+def test_deviations_are_aligned(three, run):
+    """Figures are below each other, whether they have a deviation or not."""
+    write_run(three / "r", result={"test_accuracy": 0.8, "test_accuracy_deviation": 0.0125, "replicas": 3}, replicas=3)
+    lines = run(runs, three)[1].splitlines()
+    assert lines[-2].split()[-4:] == ["0.8000", "±", "0.0125", "1.2"]
+    assert len({re.search(r"0\.\d{4}", line).start() for line in lines[-4:-1]}) == 1
 
 
 def test_one_run(three, run):

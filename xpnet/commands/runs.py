@@ -44,7 +44,8 @@ def _main(arguments: Sequence[str] | None) -> int:
             text = "it must be a file, in a folder that is there and can be written"
             parser.error(f"--plot {options.plot} cannot be written: {text}")
         check_drawable(options.plot)
-    runs = [run for folder in options.folder for run in _read_all(folder)]
+    seen: set[str] = set()
+    runs = [run for folder in options.folder for run in _read_all(folder, seen)]
     if not runs:
         raise DataError(f"no run that has ended is in {', '.join(map(str, options.folder))}")
     metrics = [metric for metric in TITLES if any(run.metric == metric for run in runs)]
@@ -63,11 +64,11 @@ def _main(arguments: Sequence[str] | None) -> int:
     return 0
 
 
-def _read_all(folder: Path) -> Iterator[RunRecord]:
-    """Yield the runs in a folder, and tell of the others; raise `DataError` where it is no folder."""
+def _read_all(folder: Path, seen: set[str]) -> Iterator[RunRecord]:
+    """Yield the runs in a folder that are not `seen`, and tell of others; raise `DataError` where it is no folder."""
     if not os.path.isdir(folder):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         raise DataError(f"{folder} is no folder")
-    for path in _folders(folder, MOST_LEVELS):
+    for path in _folders(folder, MOST_LEVELS, seen):
         try:
             if _is_file(path / "trials.jsonl"):
                 cli.tell(_search(path))
@@ -82,8 +83,14 @@ def _read_all(folder: Path) -> Iterator[RunRecord]:
             cli.tell(error)
 
 
-def _folders(folder: Path, levels: int) -> list[Path]:
-    """Folders of runs and of searches in a folder, itself among them, and those directly in it that hold none."""
+def _folders(folder: Path, levels: int, seen: set[str]) -> list[Path]:
+    """Folders of runs and of searches in a folder, itself among them, and those directly in it that hold none.
+
+    Folders whose real paths are in `seen` are left out: links may lead to one twice, or in a circle.
+    """
+    if (real := os.path.realpath(folder)) in seen:
+        return []
+    seen.add(real)
     own = [folder] if _holds_something(folder) else []
     try:
         inside = sorted(path for path in folder.iterdir() if os.path.isdir(path) and path.name[0] != ".")  # noqa: PTH112
@@ -91,7 +98,8 @@ def _folders(folder: Path, levels: int) -> list[Path]:
         cli.tell(f"{folder} cannot be read: {error.strerror or error}")
         return own
     for path in inside if levels else []:
-        own += _folders(path, levels - 1) or ([path] if levels == MOST_LEVELS else [])
+        known = os.path.realpath(path) in seen
+        own += _folders(path, levels - 1, seen) or ([path] if levels == MOST_LEVELS and not known else [])
     return own
 
 
@@ -212,7 +220,7 @@ class Table:
         for rows in ("validation", "test"):
             name = f"{rows}_{self.metric}"
             if any(name in run.result for run in self.runs):
-                results.append(Column(f"{rows} {TITLES[self.metric]}", [_figure(run, name) for run in self.runs]))
+                results.append(Column(f"{rows} {TITLES[self.metric]}", _figures(self.runs, name)))
         results.append(Column("seconds", [f"{run.figure('seconds'):.1f}" for run in self.runs]))
         run = Column("run", [printable(name) for name in self.names])
         return [run, *(options[name] for name in before), *results, *(options[name] for name in after)]
@@ -266,11 +274,13 @@ def _name(path: Path, roots: Sequence[Path]) -> str:
     return str(path)
 
 
-def _figure(run: RunRecord, name: str) -> str:
-    """A figure, with its deviation where it has one; - where there is none."""
-    value, deviation = run.figure(name), run.figure(f"{name}{DEVIATION}")
-    text = "-" if math.isnan(value) else f"{value:.4f}"
-    return f"{text} ±{deviation:.4f}" if math.isfinite(deviation) else text
+def _figures(runs: Sequence[RunRecord], name: str) -> list[str]:
+    """A figure of each run, - where there is none, and deviations behind, so that the figures are below each other."""
+    values = ["-" if math.isnan(run.figure(name)) else f"{run.figure(name):.4f}" for run in runs]
+    deviations = [run.figure(f"{name}{DEVIATION}") for run in runs]
+    behind = [f" ± {deviation:.4f}" if math.isfinite(deviation) else "" for deviation in deviations]
+    most = max(map(len, behind))
+    return [value + text.ljust(most) for value, text in zip(values, behind, strict=True)]
 
 
 def _shown(value: Any) -> str:

@@ -89,7 +89,7 @@ def write_model_file(
 def check_replica(replica: Any, replicas: int | None) -> None:
     """Raise TypeError or ValueError where a model of so many replicas, or of none, has no such replica."""
     if replicas is None:
-        raise ValueError(f"replica {replica!r} was asked for, and the model has no replicas")
+        raise ValueError(f"replica={replica!r}: the model has no replicas")
     check_int("replica", replica, least=0, most=replicas - 1)
 
 

@@ -143,13 +143,13 @@ def _check_figures(path: Path, figures: Mapping[str, Any]) -> None:
 def _check_ended(path: Path, options: Mapping[str, Any], history: list[dict[str, Any]]) -> None:
     """Raise `DataError` where the run without a result has diverged, or has not come to its end."""
     if not history:
-        raise DataError(f"{path} holds a run that has not ended, and no epoch of it")
+        raise DataError(f"{path} holds a run that has not ended its first epoch")
     last = history[-1]
     if not math.isfinite(last.get("train_loss", math.nan)):
-        raise DataError(f"{path} holds a run that diverged, in epoch {last['epoch']}")
+        raise DataError(f"{path} holds a run that diverged in epoch {last['epoch']}")
     if not _exists(path / MODEL) or (last["step"] < _total(options, history) and not _stopped(options, history)):
         of = f" of {options['epochs']}" if options["epochs"] else ""
-        raise DataError(f"{path} holds a run that has not ended: there are {last['epoch']}{of} epochs of it")
+        raise DataError(f"{path} holds a run that has not ended, after epoch {last['epoch']}{of}")
 
 
 def _total(options: Mapping[str, Any], history: list[dict[str, Any]]) -> int:
