@@ -235,8 +235,9 @@ def test_no_run(run, tmp_path):
 def test_a_picture(three, run, monkeypatch):
     plots = pytest.importorskip("xpnet.plots")
     write_run(three / "$_\x1b{", result={"test_accuracy": 0.7})
+    (three / "a").rename(three / f"{'long' * 50} a")
     for i in range(plots.MOST_RUNS):
-        shutil.copytree(three / "a", three / f"a{i}")
+        shutil.copytree(three / "c", three / f"c{i}")
     figures = []
     monkeypatch.setattr(plots, "png", lambda figure, png=plots.png: figures.append(figure) or png(figure))
     code, _, err = run(runs, three, "--plot", three / "p.png")
@@ -249,7 +250,7 @@ def test_a_picture(three, run, monkeypatch):
     assert sum(line.get_color() == "grey" for line in loss.lines) == count - plots.MOST_RUNS
     np.testing.assert_array_equal(loss.lines[0].get_xydata(), [[1, 2.1], [2, 1.2]])
     legend = accuracy.get_legend()
-    assert [text.get_text().strip() for text in legend.get_texts()][:2] == ["deeper/b", "a"]
+    assert [text.get_text().strip() for text in legend.get_texts()][:2] == ["deeper/b", f"…ong{'long' * 6} a"]
     assert legend.get_title().get_text() == "4 more, in grey"
     assert not any(text.get_parse_math() for text in legend.get_texts())
 

@@ -26,6 +26,7 @@ HANGUL = ("NanumGothic", "Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "A
 
 MOST_BARS = 30
 MOST_RUNS = 2 * len(PALETTE)  # with a colour and a dash of their own
+LONGEST = 30  # letters of a run's name in a legend, which leaves its axes room
 
 QUANTITIES = ("loss", *TITLES)  # of a history
 
@@ -140,7 +141,8 @@ def _draw_run(axes: Axes, place: int, name: str, points: Sequence[Mapping[str, A
         axes.plot(x, values, color="grey", alpha=0.3, linewidth=0.8)
         return
     color, style = PALETTE[place % len(PALETTE)], ("-", "--")[place // len(PALETTE)]
-    label = f" {drawable(name)}"  # one that begins with _ would be left out
+    label = drawable(name)
+    label = f" {label}" if len(label) <= LONGEST else f" …{label[1 - LONGEST :]}"  # without a space, _ would hide it
     axes.plot(x, values, style, color=color, marker="o" if len(points) == 1 else None, label=label)
     if f"{figure}_deviation" in points[-1]:
         _draw_band(axes, x, values, [row.get(f"{figure}_deviation") for row in points], color)
