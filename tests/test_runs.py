@@ -85,7 +85,7 @@ def test_runs_of_the_command(run, tmp_path):
     assert [line.split()[0] for line in out.splitlines()[3:]] == [one["run"].rpartition("/")[2] for one in found]
 
 
-def test_other_folders_are_told_of(three, run):
+def test_other_folders_are_reported(three, run):
     """Each in one line, and the table is as without them."""
     before = run(runs, three)[1]
     write_run(three / "diverged", rows=[ROWS[0], ROWS[1] | {"train_loss": None}])
@@ -134,7 +134,7 @@ def test_other_folders_are_told_of(three, run):
         ("config.json", b"\xff\xfe\x00"),
     ],
 )
-def test_damaged_files_are_told_of(name, content, three, run):
+def test_damaged_files_are_reported(name, content, three, run):
     write_run(three / "d", result={"test_accuracy": 0.9})
     (three / "d" / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     code, out, err = run(runs, three)

@@ -65,7 +65,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _read_all(folder: Path, seen: set[str]) -> Iterator[RunRecord]:
-    """Yield the runs in a folder that are not `seen`, and tell of others; raise `DataError` where it is no folder."""
+    """Yield the runs in a folder that are not `seen`, and report others; raise `DataError` where it is no folder."""
     if not os.path.isdir(folder):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         raise DataError(f"{folder} is no folder")
     for path in _folders(folder, MOST_LEVELS, seen):
@@ -302,14 +302,14 @@ def _from_to(epoch: Any) -> str:
 def _parser() -> cli.Parser:
     parser = cli.Parser(
         "runs",
-        description="Compare runs: a line a run, the best one first, with the options in which they differ as columns."
-        " Runs that have not ended, or diverged, searches, and folders of other things are told of on stderr.",
+        description="Compare runs: one line per run, the best first, with the options in which they differ as columns."
+        " Runs that have not ended or that diverged, searches, and folders of other things get a line on stderr.",
         epilog="Exit codes: 0; 1 a file cannot be written; 2 arguments, or no run that has ended; 130 Ctrl-C.",
     )
     add = parser.add_argument
     add("folder", type=path_of, nargs="+", metavar="DIR", help="a folder of runs, or the folder of one (train --out)")
     add("--plot", type=path_of, metavar="FILE.png", help="draw loss and metric of all runs by epoch")
-    add("--json", action="store_true", help="print a JSON object a run: its options, and its result")
+    add("--json", action="store_true", help="print a JSON object per run: its options, and its result")
     return parser
 
 
