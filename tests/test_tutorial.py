@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from stand_in import Array
 
+import xpnet
 import xpnet.tutorial as t
 from xpnet.core.device import CPU
 
@@ -347,7 +348,187 @@ def test_dropout_draws_anew_for_each_gradient_alone(rng):
     assert net.loss(x, labels) == net.loss(x, labels)
 
 
+def test_compiled_and_eager_calls_agree(monkeypatch, rng):
+    """Losses, gradients, masks and running statistics of a batch, for rows and targets of each type."""
+    options = {"use_batchnorm": True, "use_dropout": True, "weight_decay_lambda": 0.1, "seed": 3}
+    x, labels = rng.normal(size=(20, 6)), np.arange(20) % 3
+    nets = {"compiled": t.MultiLayerNet(6, [9, 7], 3, **options), "eager": t.MultiLayerNet(6, [9, 7], 3, **options)}
+    for rows, targets in ((x, labels), (x.astype(np.float32), np.eye(3)[labels]), ((x > 0).astype(np.uint8), labels)):
+        found = {}
+        for name, net in nets.items():
+            with monkeypatch.context() as patch:
+                if name == "eager":
+                    patch.setattr(t, "why_not_compiled", lambda: "it was switched off")
+                    patch.setattr(t, "SEVERAL_THREADS", 0)
+                found[name] = net.loss(rows, targets), net.gradient(rows, targets).flat, net.network.buffers.copy()
+        for one, other in zip(*found.values(), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
+    assert all(one is not None and one.compiled for one in nets["compiled"]._compiled._executables.values())
+    assert len(nets["compiled"]._compiled._executables) == 4
+    assert not nets["eager"]._compiled._executables
+
+
+def test_settings_of_compiled_calls_can_be_changed(rng):
+    x, labels = rng.normal(size=(20, 4)), np.arange(20) % 3
+    net = t.MultiLayerNet(4, [9], 3, use_dropout=True, weight_decay_lambda=0.1, seed=0)
+    before = net.gradient(x, labels)["W1"]
+    net.weight_decay_lambda = 0.0
+    net._steps = 0
+    assert np.abs(before - net.gradient(x, labels)["W1"] - 0.1 * net.params["W1"]).max() < 1e-12
+    net.network.layers[2].rate, net._steps = 0.9, 0
+    assert np.abs(before - net.gradient(x, labels)["W1"] - 0.1 * net.params["W1"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_updates_of_a_network_and_of_its_arrays_agree(name, monkeypatch, rng):
+    """One vector compiled, arrays compiled one by one, and eagerly; and a rule may go over from one to the other."""
+    x, labels = rng.normal(size=(20, 4)), np.arange(20) % 3
+    ends = []
+    for how in ("vector", "arrays", "eager", "first vector, then arrays", "first arrays, then vector"):
+        net, rule = t.MultiLayerNet(4, [9], 3, seed=0), getattr(t, name)(0.01)
+        monkeypatch.setattr(t.runner, "BREAK_EVEN_ELEMENTS", 10**9 if how == "eager" else 0)
+        for i in range(6):
+            grads = net.gradient(x, labels)
+            apart = how in ("arrays", "eager") or ((how.startswith("first")) and (i >= 3) is how.endswith("arrays"))
+            rule.update(dict(net.params) if apart else net.params, dict(grads) if apart else grads)
+        ends.append(net.network.values)
+    for end in ends:
+        np.testing.assert_allclose(end, ends[2], rtol=1e-11, atol=1e-14)
+    assert (net.network.values != t.MultiLayerNet(4, [9], 3, seed=0).network.values).any()
+    twin = copy.deepcopy(rule)
+    twin.update(net.params, net.gradient(x, labels))
+    if name == "SGD":  # it has no state
+        return
+    other = t.MultiLayerNet(5, [9], 3)
+    with pytest.raises(ValueError, match=r"params\['W1'\] has the shape \(5, 9\), and had \(4, 9\): use a new"):
+        rule.update(other.params, other.gradient(rng.normal(size=(2, 5)), [0, 1]))
+
+
+def test_a_network_as_a_model_of_the_library(tmp_path, rng):
+    net = t.MultiLayerNet(4, [9, 8], 3, seed=0, use_batchnorm=True, dtype="float32")
+    x, labels = rng.normal(size=(20, 4)).astype(np.float32), np.arange(20) % 3
+    net.gradient(x, labels)
+    net.save(tmp_path / "net.safetensors", class_names=["a", "b", "c"])
+    model = xpnet.MLP.load(tmp_path / "net.safetensors")
+    assert model.class_names == ("a", "b", "c")
+    np.testing.assert_allclose(model.predict(x), t.softmax(net.predict(x)), rtol=1e-5)
+    twin = net.to_mlp(input_scale=2.0)
+    np.testing.assert_allclose(twin.predict(2.0 * x), model.predict(x), rtol=1e-5)
+    before = net.network.values.copy()
+    xpnet.Trainer(twin, xpnet.Adam()).fit(x, labels, epochs=2)
+    assert (net.network.values == before).all(), "a copy"
+    assert repr(net) == ("MultiLayerNet(4, [9, 8], 3): Linear BatchNorm ReLU; 186 parameters, float32, on cpu")
+
+
+def test_the_librarys_trainer_says_which_rule_and_model_are_meant():
+    for rule, words in (
+        (t.Adam(), "xpnet.optim.Adam(learning_rate=0.001, beta1=0.9, beta2=0.999)"),
+        (t.RMSprop(0.1), "xpnet.optim.RMSprop(learning_rate=0.1, alpha=0.99)"),
+        (t.SGD(), "xpnet.optim.SGD(learning_rate=0.01)"),
+    ):
+        with pytest.raises(TypeError) as error:
+            xpnet.Trainer(xpnet.MLP([2, 2]), rule)
+        message = f"not {rule!r} of xpnet.tutorial, which updates dictionaries of arrays: use {words}"
+        assert str(error.value) == f"optimizer must be an Optimizer, {message}"
+        xpnet.Trainer(xpnet.MLP([2, 2]), eval(words))
+    with pytest.raises(
+        TypeError, match=r"model must be an MLP, not MultiLayerNet\(2, \[3\], 2\).*: its to_mlp\(\) is one"
+    ):
+        xpnet.Trainer(t.MultiLayerNet(2, [3], 2))
+
+
+# ---- the book's layers, its small network and its trainer
+
+
+def test_layers_against_numerical_gradients(rng):
+    """Affine, Relu and SoftmaxWithLoss in a row, as in the book's fifth chapter, for labels and one-hot rows."""
+    params = {
+        "W1": rng.normal(size=(12, 5)),
+        "b1": rng.normal(size=5),
+        "W2": rng.normal(size=(5, 3)),
+        "b2": np.zeros(3),
+    }
+    affine1, relu = t.Affine(params["W1"], params["b1"]), t.Relu()
+    affine2, last = t.Affine(params["W2"], params["b2"]), t.SoftmaxWithLoss()
+    x, labels = rng.normal(size=(4, 3, 2, 2)), np.array([0, 2, 1, 1])
+    for targets in (labels, np.eye(3)[labels]):
+
+        def loss(_=None, targets=targets):
+            return last.forward(affine2.forward(relu.forward(affine1.forward(x))), targets)
+
+        assert loss() == last.loss == pytest.approx(t.cross_entropy_error(last.y, labels), rel=1e-4)
+        dx = affine1.backward(relu.backward(affine2.backward(last.backward())))
+        assert dx.shape == x.shape
+        np.testing.assert_allclose(dx, t.numerical_gradient(loss, x), atol=1e-6)
+        for name, exact in (("W1", affine1.dW), ("b1", affine1.db), ("W2", affine2.dW), ("b2", affine2.db)):
+            np.testing.assert_allclose(exact, t.numerical_gradient(loss, params[name]), atol=1e-6, err_msg=name)
+    single = t.SoftmaxWithLoss()
+    assert single.forward([0.3, 2.9, 4.0], 2) == pytest.approx(-np.log(0.73659691 + 1e-7))
+    np.testing.assert_allclose(single.backward(), [0.01821127, 0.24519181, 0.73659691 - 1.0], atol=1e-8)
+    dout = np.ones((1, 2))
+    relu.forward(np.array([[-1.0, 2.0]]))
+    assert relu.backward(dout).tolist() == [[0.0, 1.0]]
+    assert dout.tolist() == [[1.0, 1.0]], "unlike the book's, it is left unchanged"
+
+
+def test_two_layers_and_the_books_loop(rng):
+    """The loop of the fifth chapter: gradient, and `network.params[key] -= rate * grad[key]`."""
+    x = rng.normal(size=(200, 4))
+    labels = (x[:, 0] > 0).astype(int) + (x[:, 1] > 0)
+    net = t.TwoLayerNet(input_size=4, hidden_size=20, output_size=3, seed=0)
+    assert list(net.params) == ["W1", "b1", "W2", "b2"]
+    assert t.TwoLayerNet(500, 400, 3).params["W1"].std() == pytest.approx(0.01, rel=0.02)
+    before = net.loss(x, labels)
+    for _ in range(300):
+        grad = net.gradient(x, labels)
+        for key in ("W1", "b1", "W2", "b2"):
+            net.params[key] -= 0.5 * grad[key]
+    assert net.loss(x, labels) < 0.3 * before
+    assert net.accuracy(x, labels) > 0.9
+    old = t.TwoLayerNet(4, 5, 3, 1.0, activation="sigmoid", seed=0)
+    hidden = t.sigmoid(x @ old.params["W1"] + old.params["b1"])
+    np.testing.assert_allclose(old.predict(x), hidden @ old.params["W2"] + old.params["b2"], rtol=1e-12)
+    assert repr(old).startswith("TwoLayerNet(4, [5], 3): Linear Sigmoid; ")
+
+
+def test_the_books_trainer(rng, capsys):
+    x = rng.normal(size=(300, 4))
+    labels = (x[:, 0] > 0).astype(int)
+    net = t.MultiLayerNet(4, [20], 2, seed=0)
+    np.random.seed(0)  # noqa: NPY002
+    trainer = t.Trainer(
+        net, x[:200], labels[:200], x[200:], labels[200:], epochs=8, mini_batch_size=20, optimizer="adam",
+        optimizer_param={"lr": 0.01}, evaluate_sample_num_per_epoch=50, verbose=True,
+    )  # fmt: skip
+    trainer.train()
+    assert len(trainer.train_loss_list) == trainer.current_iter == 80
+    assert len(trainer.train_acc_list) == len(trainer.test_acc_list) == 9
+    assert trainer.test_acc_list[-1] == net.accuracy(x[200:250], labels[200:250]) > 0.9
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert lines[-2].startswith("epoch 8/8: train loss 0.")
+    assert lines[-1] == f"final test accuracy {net.accuracy(x[200:], labels[200:]):.4f}"
+    trainer.train()
+    assert trainer.current_iter == 80, "all epochs are done"
+
+
+def test_bad_trainers():
+    x, labels = np.zeros((4, 2)), np.zeros(4, int)
+    with pytest.raises(ValueError, match="optimizer must be the name of a rule, not 'Adan': did you mean 'Adam'"):
+        t.Trainer(t.TwoLayerNet(2, 3, 2), x, labels, x, labels, optimizer="Adan")
+    with pytest.raises(ValueError, match="optimizer must be the name of a rule, not Adam"):
+        t.Trainer(t.TwoLayerNet(2, 3, 2), x, labels, x, labels, optimizer=t.Adam())
+    with pytest.raises(
+        TypeError, match="network must be a MultiLayerNet or TwoLayerNet, not MLP.*: xpnet.Trainer trains"
+    ):
+        t.Trainer(xpnet.MLP([2, 2]), x, labels, x, labels)
+    with pytest.raises(ValueError, match="x_test has 4 rows, and t_test 3"):
+        t.Trainer(t.TwoLayerNet(2, 3, 2), x, labels, x, labels[:3])
+
+
 def test_bad_networks():
+    with pytest.raises(ValueError, match="x must have 4 features in each row, not 5"):
+        t.MultiLayerNet(4, [5], 3).gradient(np.zeros((2, 5)), [0, 1])
     with pytest.raises(ValueError, match="unknown activation 'rellu': did you mean 'relu'"):
         t.MultiLayerNet(4, [5], 3, activation="rellu")
     with pytest.raises(ValueError, match="weight_init_std must be a number, or one of relu, he, sigmoid, xavier"):
@@ -371,9 +552,9 @@ def test_the_device_is_chosen_once(second, monkeypatch, rng):
         for net, rule in ((here, t.Adam()), (there, t.Adam())):
             rule.update(net.params, net.gradient(x if net is here else rows, labels if net is here else truth))
         assert isinstance(there.loss(rows, truth), float)
-        assert there.loss(rows, truth) == here.loss(x, labels)
+        assert there.loss(rows, truth) == pytest.approx(here.loss(x, labels), rel=1e-9), "compiled here, eager there"
         assert there.accuracy(rows, truth) == here.accuracy(x, labels)
-    assert (second.to_host(there.params["W1"]) == here.params["W1"]).all()
+    np.testing.assert_allclose(second.to_host(there.params["W1"]), here.params["W1"], atol=1e-9)
     there.params["b1"] = np.ones(5)
     assert second.to_host(there.params["b1"]).tolist() == [1.0] * 5
     start = second.asarray(np.array([3.0, 4.0]))

@@ -67,7 +67,7 @@ class Training:
         self.model = checked_model(model)
         self.optimizer = Adam() if optimizer is None else optimizer
         if not isinstance(self.optimizer, Optimizer):
-            raise TypeError(f"optimizer must be an Optimizer, not {shown(optimizer)}")
+            raise TypeError(f"optimizer must be an Optimizer, not {shown(optimizer)}{_instead(optimizer)}")
         self._check_rates()
         self.optimizer.bind(model.network)
         self.schedule = constant() if schedule is None else schedule
@@ -263,8 +263,15 @@ class Training:
 def checked_model(model: Any) -> MLP:
     """Return `model`; raise TypeError where it is none."""
     if not isinstance(model, MLP):
-        raise TypeError(f"model must be an MLP, not {shown(model)}")
+        hint = ": its to_mlp() is one" if hasattr(model, "to_mlp") else ""
+        raise TypeError(f"model must be an MLP, not {shown(model)}{hint}")
     return model
+
+
+def _instead(optimizer: Any) -> str:
+    """End of the error about an object that is no Optimizer: the rule that a tutorial's one stands for."""
+    rule = getattr(optimizer, "library_rule", None)
+    return f" of xpnet.tutorial, which updates dictionaries of arrays: use {rule}" if isinstance(rule, str) else ""
 
 
 def check_precision(precision: str, dtype: str, device: Device) -> str:
