@@ -20,7 +20,7 @@ from .activations import (
     Tanh,
 )
 from .dropout import Dropout
-from .gradient_check import numerical_gradient
+from .gradient_check import check_layer, check_loss, numerical_gradient
 from .initializers import BY_ACTIVATION, INITIALIZERS
 from .layers import Layer, Linear
 from .losses import (
@@ -76,5 +76,7 @@ __all__ = [
     "Step",
     "Swish",
     "Tanh",
+    "check_layer",
+    "check_loss",
     "numerical_gradient",
 ]
