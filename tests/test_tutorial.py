@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import needs_llvm
 from stand_in import Array
 
 import xpnet
@@ -348,6 +349,7 @@ def test_dropout_draws_anew_for_each_gradient_alone(rng):
     assert net.loss(x, labels) == net.loss(x, labels)
 
 
+@needs_llvm
 def test_compiled_and_eager_calls_agree(monkeypatch, rng):
     """Losses, gradients, masks and running statistics of a batch, for rows and targets of each type."""
     options = {"use_batchnorm": True, "use_dropout": True, "weight_decay_lambda": 0.1, "seed": 3}
