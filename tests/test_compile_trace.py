@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import LLVM, WAYS, check, code_folder, copied, recorded, results, runner  # noqa: F401
 
-from xpnet.compile import UntraceableError
+from xpnet.compile import UntraceableError, traceable_names
 from xpnet.compile.ir import overlap
 from xpnet.compile.recorder import Recorder
 from xpnet.compile.tracer import FUNCTIONS, TracedArray, TracingModule
@@ -280,6 +280,17 @@ def test_what_cannot_be_recorded_is_said_in_words(name):
     do, words = REFUSED[name]
     with pytest.raises(UntraceableError, match=words):
         recorded(lambda xp, a: do(xp, a["x"]), {"x": np.ones((2, 3, 4))})
+
+
+def test_the_list_of_names_has_all_that_can_be_recorded():
+    functions, both, methods = (set(names) for names in traceable_names().values())
+    defined = {name for name, value in vars(TracingModule).items() if name[0] != "_" and callable(value)}
+    assert functions | both == {*FUNCTIONS, *defined, "abs"}
+    assert methods >= {"T", "astype", "shape"}
+    assert both >= {"sum", "argmax", "reshape"}
+    assert not (both | methods) & {"item", "tolist", "broadcast_to", "sum_over_ranks"}
+    for name in functions | both:
+        assert getattr(TracingModule(Recorder([])), name)
 
 
 @pytest.mark.parametrize("do", [np.exp, np.sum, lambda x: np.add(np.ones(4), x)])

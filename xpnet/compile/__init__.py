@@ -18,7 +18,7 @@ calls, where there is no LLVM. `api` chooses among them.
 from .api import CompileError, Step, compile_step, plan_for, record, why_not_compiled
 from .cuda.target import PRECISIONS
 from .executable import AllReduceCall, Executable
-from .tracer import TracedArray
+from .tracer import TracedArray, traceable_names
 from .types import UntraceableError
 
 __all__ = [
@@ -32,5 +32,6 @@ __all__ = [
     "compile_step",
     "plan_for",
     "record",
+    "traceable_names",
     "why_not_compiled",
 ]

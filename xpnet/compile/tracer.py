@@ -503,3 +503,26 @@ def reshaped_strides(shape: Shape, strides: Shape, wanted: Shape) -> Shape | Non
         result += reversed(group)
         i, j = i + 1, last + 1
     return tuple(result)
+
+
+def traceable_names() -> dict[str, list[str]]:
+    """Names of NumPy's that a compiled step may use, by kind.
+
+    >>> traceable_names()["methods and attributes"]
+    ['T', 'astype', 'copy', 'dtype', 'ndim', 'shape', 'size']
+    """
+    module, array = (
+        [name for name in dir(owner) if name[0] != "_"] for owner in (TracingModule(Recorder([])), TracedArray)
+    )
+    functions = {name for name in module if callable(getattr(np, name, None))}
+    methods = {
+        name
+        for name in array
+        if hasattr(np.ndarray, name) and getattr(TracedArray, name) is not TracedArray._values_needed
+    }
+    kinds = {
+        "functions of xp": functions - methods,
+        "functions of xp and methods": functions & methods,
+        "methods and attributes": methods - functions,
+    }
+    return {kind: sorted(names) for kind, names in kinds.items()}
