@@ -5,6 +5,7 @@ docs/sklearn.md has a test file of its own, since it needs scikit-learn.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -21,7 +22,6 @@ from xpnet.compile.cuda.compiler import Compiler
 from xpnet.compile.cuda.mapping import Kernel
 from xpnet.compile.cuda.plan import launch_plan
 from xpnet.compile.llvm.cache import CodeCache
-from xpnet.compile.tracer import FUNCTIONS, TracingModule
 from xpnet.lab.__main__ import EXPERIMENTS, TOOLS
 
 ROOT = Path(__file__).parents[1]
@@ -64,9 +64,19 @@ def test_the_python_of_a_page_runs(path, tmp_path, monkeypatch):
         assert "value" in namespace["trainer"].compiled, "the reason why its last model was not compiled"
 
 
-def test_the_page_on_layers_lists_all_that_can_be_recorded():
-    names = {*FUNCTIONS, *(name for name in vars(TracingModule) if name[0] != "_")} - {"newaxis", "pi", "inf", "nan"}
-    assert names <= set(re.findall(r"`(\w+)`", text_of(ROOT / "docs" / "your-own-layer.md")))
+def test_the_notebooks_and_the_list_of_what_can_be_recorded_are_those_of_their_sources():
+    command = [sys.executable, str(ROOT / "scripts" / "make_notebooks.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")), ids=name_of)
+def test_a_notebook_was_executed_without_errors(path):
+    cells = [cell for cell in json.loads(text_of(path))["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {output["output_type"] for cell in cells for output in cell["outputs"]}
+    assert "stream" in kinds
+    assert "error" not in kinds
 
 
 def test_the_page_on_the_compiler_quotes_the_plan():
