@@ -434,7 +434,7 @@ def test_the_librarys_trainer_says_which_rule_and_model_are_meant():
         assert str(error.value) == f"optimizer must be an Optimizer, {message}"
         xpnet.Trainer(xpnet.MLP([2, 2]), eval(words))
     with pytest.raises(
-        TypeError, match=r"model must be an MLP, not MultiLayerNet\(2, \[3\], 2\).*: its to_mlp\(\) is one"
+        TypeError, match=r"model must be an MLP, not MultiLayerNet\(2, \[3\], 2\).*: pass what its to_mlp\(\) returns"
     ):
         xpnet.Trainer(t.MultiLayerNet(2, [3], 2))
 

@@ -263,7 +263,7 @@ class Training:
 def checked_model(model: Any) -> MLP:
     """Return `model`; raise TypeError where it is none."""
     if not isinstance(model, MLP):
-        hint = ": its to_mlp() is one" if hasattr(model, "to_mlp") else ""
+        hint = ": pass what its to_mlp() returns" if hasattr(model, "to_mlp") else ""
         raise TypeError(f"model must be an MLP, not {shown(model)}{hint}")
     return model
 
