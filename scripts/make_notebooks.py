@@ -72,6 +72,8 @@ def executed(whole: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(nbformat.writes(read))
     for cell in result["cells"]:
         cell["metadata"] = {}  # when it was executed
+        if "outputs" in cell:
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]  # bars
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if len(data) > 1:
