@@ -27,7 +27,7 @@ FLOORS = [
     {"compile"},
     {"model"},
     {"training", "plots"},
-    {"search"},
+    {"search", "draw"},
     {"commands"},
     {"train", "predict", "runs", "explain", "export", "doctor", "lab", "tutorial", "sklearn", "__main__"},
 ]

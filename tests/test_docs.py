@@ -16,7 +16,7 @@ import pytest
 from programs import needs_llvm
 
 import xpnet
-from xpnet.commands import explain, export, predict, runs, search, train
+from xpnet.commands import draw, explain, export, predict, runs, search, train
 from xpnet.compile import record
 from xpnet.compile.cuda.compiler import Compiler
 from xpnet.compile.cuda.mapping import Kernel
@@ -115,7 +115,7 @@ def test_the_page_on_gpus_quotes_plans_and_ptx(capsys):
 
 
 def test_options_exist(capsys):
-    for module in (train, predict, runs, explain, export, search):
+    for module in (train, predict, draw, runs, explain, export, search):
         name = module.__name__.rpartition(".")[2]
         with pytest.raises(SystemExit):
             module.main(["--help"])

@@ -312,6 +312,7 @@ COMMANDS = {
     "xpnet.train": (),
     "xpnet.predict": (),
     "xpnet.export": (),
+    "xpnet.draw": (),
     "xpnet.doctor": (),
     "xpnet": ("train",),
     "xpnet.lab": ("rates",),

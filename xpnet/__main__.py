@@ -10,6 +10,7 @@ from .commands import cli
 COMMANDS = {
     "train": "train a multilayer perceptron, and say how well it does",
     "predict": "predict pictures or arrays with a trained model",
+    "draw": "write a page to draw on, with a trained model inside",
     "runs": "compare runs, in a table and a picture",
     "explain": "show which columns a trained model depends on",
     "export": "write a trained model as an ONNX file",
@@ -22,6 +23,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` begin with, or list the commands; return the exit code."""
     modules = {name: f"xpnet.{name}" for name in COMMANDS} | {
+        "draw": "xpnet.commands.draw",
         "search": "xpnet.commands.search",
         "lab": "xpnet.lab.__main__",
     }

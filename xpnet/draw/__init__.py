@@ -1,0 +1,11 @@
+"""A page to draw on: one HTML file, with a model inside that reads what is drawn, in any browser, offline.
+
+`page` puts it together from `page.html`, `page.css`, the scripts beside them, and the JSON of `content`. The scripts
+are all texts (`words.js`), the network (`network.js`), the preparation of drawings (`prepare.js`), the pad (`pad.js`),
+pictures (`view.js`), and what connects them (`main.js`).
+"""
+
+from .content import Examples, choose_examples
+from .page import drawing_page
+
+__all__ = ["Examples", "choose_examples", "drawing_page"]

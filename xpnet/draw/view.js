@@ -1,0 +1,118 @@
+"use strict";
+
+// Pictures on canvases: pixels in grey, values in two colours, units as cells; and keys for what is chosen among.
+
+const CELL = 12; // canvas pixels of a unit's cell
+const MOST_COLUMNS = 64;
+
+/** Colours of the page's theme, [red, green, blue], and of strokes, as CSS has them. */
+function readPalette() {
+  const style = getComputedStyle(document.documentElement);
+  const text = (name) => style.getPropertyValue(`--${name}`).trim();
+  const rgb = (name) => [1, 3, 5].map((i) => parseInt(text(name).slice(i, i + 2), 16));
+  const names = ["dark", "light", "cell", "raises", "lowers"];
+  const colours = Object.fromEntries(names.map((name) => [name, rgb(name)]));
+  return { rgb: colours, ink: text("ink"), raises: text("raises"), inkRgb: rgb("ink") };
+}
+
+/** The colour at `share` of the way from one to another. */
+const between = (from, to, share) => from.map((value, i) => value + (to[i] - value) * share);
+
+/** Colours of values from 0 to `top`, from dark to light, as the network's inputs are. */
+function greys({ rgb }, top = 1) {
+  return (value) => between(rgb.dark, rgb.light, Math.min(Math.max(value / top, 0), 1));
+}
+
+/** Colours of values that raise or lower something, the stronger the larger; the largest is that of `values`. */
+function signs({ rgb }, values) {
+  const top = values.reduce((a, b) => Math.max(a, Math.abs(b)), 0) || 1;
+  const strength = (value) => Math.sqrt(Math.abs(value) / top) || 0; // the root, so that small values are seen
+  return (value) => between(rgb.cell, value < 0 ? rgb.lowers : rgb.raises, strength(value));
+}
+
+/** Paint values as pixels, `columns` in a row, in the colours that `colour` gives them. */
+function paintPixels(canvas, values, columns, colour) {
+  const rows = Math.ceil(values.length / columns);
+  [canvas.width, canvas.height] = [columns, rows];
+  const image = new ImageData(columns, rows);
+  values.forEach((value, i) => image.data.set([...colour(value), 255], 4 * i));
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+/** Paint values as cells with gaps, `columns` in a row; the cell `chosen` has a frame. */
+function paintCells(canvas, values, columns, colour, chosen, frame) {
+  const place = (i) => [(i % columns) * CELL, Math.floor(i / columns) * CELL];
+  [canvas.width, canvas.height] = [columns * CELL, Math.ceil(values.length / columns) * CELL];
+  const context = canvas.getContext("2d");
+  values.forEach((value, i) => {
+    const [x, y] = place(i);
+    context.fillStyle = `rgb(${colour(value).map(Math.round).join(" ")})`;
+    context.beginPath();
+    context.roundRect(x + 1, y + 1, CELL - 2, CELL - 2, 2.5);
+    context.fill();
+  });
+  if (chosen === undefined) return;
+  const [x, y] = place(chosen);
+  context.strokeStyle = frame;
+  context.lineWidth = 2;
+  context.strokeRect(x + 1, y + 1, CELL - 2, CELL - 2);
+}
+
+/** Number of columns for cells in a square: the divisor of `count` next to its root, where one is near. */
+function columnsOf(count) {
+  const root = Math.ceil(Math.sqrt(count));
+  for (let columns = root; columns < 1.5 * root; columns++) if (count % columns === 0) return Math.min(columns, MOST_COLUMNS);
+  return Math.min(root, MOST_COLUMNS);
+}
+
+/** A new element with a class and children. */
+function make(tag, className, ...children) {
+  const element = document.createElement(tag);
+  element.className = className;
+  element.append(...children);
+  return element;
+}
+
+/** Let arrow keys move among the buttons in `element`, of which Tab reaches one. */
+function moveByArrows(element) {
+  const buttons = () => [...element.querySelectorAll("button")];
+  const choose = (chosen) => buttons().forEach((button) => (button.tabIndex = button === chosen ? 0 : -1));
+  choose(buttons()[0]);
+  element.addEventListener("focusin", (event) => choose(event.target));
+  element.addEventListener("keydown", (event) => {
+    const move = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
+    if (move === undefined) return;
+    const all = buttons();
+    all[(all.indexOf(event.target) + move + all.length) % all.length].focus();
+    event.preventDefault();
+  });
+}
+
+/** A canvas of units, of which pointer and arrow keys choose one: `chosen(i)`. To screen readers it is a slider. */
+function unitCanvas(count, columns, chosen) {
+  const canvas = make("canvas", "units");
+  let current = 0;
+  const choose = (unit) => {
+    current = Math.min(Math.max(unit, 0), count - 1);
+    chosen(current);
+  };
+  const under = (event) => {
+    const area = canvas.getBoundingClientRect();
+    const column = Math.floor(((event.clientX - area.left) / area.width) * columns);
+    const row = Math.floor(((event.clientY - area.top) / area.height) * Math.ceil(count / columns));
+    return row * columns + Math.min(Math.max(column, 0), columns - 1);
+  };
+  canvas.tabIndex = 0;
+  canvas.setAttribute("role", "slider");
+  canvas.setAttribute("aria-valuemin", 1);
+  canvas.setAttribute("aria-valuemax", count);
+  canvas.addEventListener("pointerdown", (event) => choose(under(event)));
+  canvas.addEventListener("pointermove", (event) => choose(under(event)));
+  canvas.addEventListener("keydown", (event) => {
+    const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -count, End: count };
+    if (!(event.key in moves)) return;
+    choose(current + moves[event.key]);
+    event.preventDefault();
+  });
+  return canvas;
+}
