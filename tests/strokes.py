@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 DIGITS = {
     "0": [
         [
@@ -86,9 +88,18 @@ def draw(page, strokes):
     pad.scroll_into_view_if_needed()
     area = pad.bounding_box()
     for stroke in strokes:
-        points = [(area["x"] + x * area["width"], area["y"] + y * area["height"]) for x, y in stroke]
-        page.mouse.move(*points[0])
+        curve = smooth(np.array(stroke)) * [area["width"], area["height"]] + [area["x"], area["y"]]
+        page.mouse.move(*curve[0])
         page.mouse.down()
-        for point in points[1:]:
-            page.mouse.move(*point, steps=2)
+        for point in curve[1:]:
+            page.mouse.move(*point)
         page.mouse.up()
+
+
+def smooth(points):
+    """Points of the Catmull-Rom curve through `points`, (N, 2), two for each part."""
+    ends = np.concatenate([points[:1], points, points[-1:]])
+    a, b, c, d = (ends[k : len(ends) - 3 + k] for k in range(4))
+    t = np.arange(1, 3)[:, None, None] / 2
+    parts = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+    return np.concatenate([points[:1], parts.swapaxes(0, 1).reshape(-1, 2)])

@@ -7,7 +7,7 @@ import base64
 import numpy as np
 import pytest
 from browser import opened
-from strokes import DIGITS, draw
+from strokes import DIGITS, draw, smooth
 
 from xpnet import MLP, load_mnist
 from xpnet.commands import draw as command
@@ -21,6 +21,10 @@ ANSWER = "[...document.querySelectorAll('.bar.best .name')].map((name) => name.t
 PREDICT = (
     "([description, rows]) => { const n = new Network(description); return rows.map((row) => [...n.predict(row)]); }"
 )
+PREPARED = """(strokes) => {
+  pad.drawing.marks = strokes.map((points) => ({ points }));
+  return [[...pad.ink().levels], [...prepare(pad.ink(), network.side, network.digits)]];
+}"""
 ATTRIBUTE = """([description, row]) => {
   const n = new Network(description);
   const values = n.forward(n.scaled(row));
@@ -35,7 +39,7 @@ ATTRIBUTE = """([description, row]) => {
 def mnist_page(mnist_dir, tmp_path_factory):
     """A page with the posts' network, trained on MNIST."""
     folder = tmp_path_factory.mktemp("draw")
-    arguments = ["--dataset", "mnist", "--data-dir", str(mnist_dir), "--epochs", "3", "--quiet"]
+    arguments = ["--dataset", "mnist", "--data-dir", str(mnist_dir), "--epochs", "2", "--quiet"]
     assert train.main([*arguments, "--out", str(folder / "run")]) == 0
     path = folder / "숫자 digits.html"
     assert command.main([str(folder / "run"), "--out", str(path)]) == 0
@@ -95,6 +99,20 @@ def test_probabilities_are_those_of_predict(browser, mnist_page, mnist_dir):
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("side", [28, 8])
+def test_drawings_are_prepared_as_pictures_are(browser, mnist_page, digits_page, side):
+    """Of any size, and so of thick strokes; equal to Python's but for levels in bytes."""
+    handwriting = pytest.importorskip("xpnet.data.handwriting")
+    with opened(browser, mnist_page if side == 28 else digits_page) as page:
+        for k, (digit, strokes) in enumerate(DIGITS.items()):
+            scale = (1.0, 0.6, 0.3)[k % 3]
+            scaled = [(0.5 + (smooth(np.array(one)) - 0.5) * scale).tolist() for one in strokes]
+            ink, seen = page.evaluate(PREPARED, scaled)
+            grey = np.rint(255.0 * np.array(ink)).astype(np.uint8).reshape(160, 160)
+            prepared = handwriting.prepare_digit(np.stack([grey] * 3, axis=-1), side, dark_ink=False)
+            np.testing.assert_allclose(np.reshape(seen, (side, side)), prepared.levels, atol=0.02, err_msg=digit)
+
+
 def random_model(rng, sizes=(64, 20, 15, 4), **options):
     """A model whose parameters and running statistics are all random."""
     model = MLP(list(sizes), **options)
@@ -150,18 +168,18 @@ def test_every_layer_has_javascript(page):
     assert set(page.evaluate("Object.keys(LAYERS)")) == set(LAYERS)
 
 
-@pytest.mark.parametrize(
-    "name", ["batch norm and dropout", "no hidden layer", "multilabel", "regression", "output step"]
-)
-def test_a_page_of_any_network_is_alive(browser, tmp_path, rng, name):
-    model = random_model(rng, input_scale=16.0, **OPTIONS[name])
+def test_a_page_of_any_network_is_alive(browser, digits_page, tmp_path, rng):
     examples = Examples(rng.integers(0, 17, (4, 64)).astype(np.uint8), 1.0, list("abcd"), np.arange(4) > 0, 9, 3)
-    with opened(browser, write(tmp_path, model, examples)) as page:
-        draw(page, DIGITS["3"])
-        for part in (".bar button", ".example"):
-            page.evaluate("(part) => document.querySelectorAll(part).forEach((button) => button.click())", part)
+    with opened(browser, digits_page) as page:
+        for name in ("batch norm and dropout", "no hidden layer", "multilabel", "regression", "output step"):
+            model = random_model(rng, input_scale=16.0, **OPTIONS[name])
+            page.goto(write(tmp_path, model, examples).as_uri())
+            draw(page, DIGITS["1"])
             settle(page)
-        assert page.locator("#answer").text_content() != ""
+            assert page.locator("#answer").text_content() != "", name
+            for part in (".bar button", ".example"):
+                page.evaluate("(part) => document.querySelectorAll(part).forEach((button) => button.click())", part)
+                settle(page)
 
 
 def test_a_network_that_diverged_gives_no_answer(browser, tmp_path):
@@ -229,7 +247,7 @@ def test_by_keyboard_alone(browser, digits_page):
         page.keyboard.press("ArrowRight")
         settle(page)
         assert page.evaluate("document.activeElement.getAttribute('aria-valuetext')").startswith("unit 2, value")
-        assert page.locator("#weights-title").text_content() == "Weights of unit 2"
+        assert page.locator("#weights-title").text_content() == "Weights of unit 2, layer 2"
         outline = "getComputedStyle(document.activeElement).outlineStyle"
         assert page.evaluate(outline) == "solid", "focus is visible"
 
@@ -240,7 +258,7 @@ def test_units_show_their_weights_where_they_are_touched(browser, digits_page):
         area = canvas.bounding_box()
         canvas.tap(position={"x": area["width"] * 0.35, "y": area["height"] * 0.25})  # column 4 of 10, row 3
         settle(page)
-        assert page.locator("#weights-title").text_content() == "Weights of unit 24"
+        assert page.locator("#weights-title").text_content() == "Weights of unit 24, layer 2"
         assert page.evaluate("[...network.weights(network.groups[1], 23)]") == page.evaluate(
             "Array.from({ length: 100 }, (_, i) => network.layers[2].arrays.W[i * 100 + 23])"
         )

@@ -69,6 +69,17 @@ def white_level(model: MLP, data: Dataset | None = None) -> float:
     return highest if highest > 0.0 else 255.0
 
 
+def takes_digits(model: MLP) -> bool:
+    """Whether a model takes digits as MNIST's makers, or the UCI digits', prepared theirs.
+
+    A model that does not know how its pictures were made must have the classes 0 to 9, and pictures of 28x28 or 8x8.
+    """
+    pictures = getattr(model, "pictures", None)
+    if pictures is not None:
+        return bool(pictures == "digits")
+    return model.class_names == tuple("0123456789") and model.in_features in (28 * 28, 8 * 8)
+
+
 def network_content(model: MLP, white: float) -> dict[str, Any]:
     """Describe a model, and hold its arrays as base64 of little-endian float32.
 
@@ -97,6 +108,7 @@ def network_content(model: MLP, white: float) -> dict[str, Any]:
     return {
         "side": side,
         "white": white,
+        "digits": takes_digits(model),
         "input_shift": model.input_shift,
         "input_scale": model.input_scale,
         "layers": layers,

@@ -3,6 +3,7 @@
 // The page: what is drawn goes through the network, and every part shows what became of it.
 
 const QUIET = 600; // milliseconds without a change until the answer is read out
+const FAINT_SEEN = 0.5; // power of the colours of reasons, which are a few strong pixels among many weak ones
 const MOST_BARS = 12; // where there are more classes, the most probable ones are shown
 
 const element = (id) => document.getElementById(id);
@@ -24,7 +25,7 @@ function pixelsSeen() {
   const { drawing } = pad;
   if (drawing.example !== undefined) return examples[drawing.example].pixels;
   if (drawing.empty) return null;
-  return prepare(pad.ink(), network.side)?.map((value) => value * network.white) ?? null;
+  return prepare(pad.ink(), network.side, network.digits)?.map((value) => value * network.white) ?? null;
 }
 
 /** Number of the most probable output; -1 where one is not finite. */
@@ -163,7 +164,8 @@ function renderSeen(pixels) {
   const shown = pixels ?? new Float64Array(network.side ** 2);
   paintPixels(element("seen"), shown, network.side, greys(palette, network.white));
   const example = examples[pad.drawing.example];
-  const how = words(example ? "seenExample" : "seenHow", { side: network.side, truth: example?.truth });
+  const made = example ? "seenExample" : network.digits ? "seenDigit" : "seenPlain";
+  const how = words(made, { side: network.side, truth: example?.truth });
   element("seen-how").textContent = how;
 }
 
@@ -172,7 +174,7 @@ function renderReasons(values, p) {
   const name = p === null && chosenOutput === null ? "?" : nameOf(output);
   const shown = p === null ? new Float64Array(values[0].length) : reasonsFor(values, output);
   element("reasons-title").textContent = words("reasons", { name });
-  paintPixels(element("reasons"), shown, network.side, signs(palette, shown));
+  paintPixels(element("reasons"), shown, network.side, signs(palette, shown, FAINT_SEEN));
 }
 
 /** The unit whose weights are shown: the chosen one, or the strongest of the first layer. */
@@ -186,13 +188,16 @@ function renderUnit(values, blank) {
   const { group, unit } = unitShown(values);
   const isOutput = group === lastGroup;
   const name = network.single ? network.class_names[1] : nameOf(unit);
-  element("weights-title").textContent = words(isOutput ? "weightsOfOutput" : "weights", { unit: unit + 1, name });
-  element("weights-how").textContent = words(group.first === 0 ? "weightsOfPixels" : "weightsHow");
+  const before = network.groups.indexOf(group);
+  const places = { name, unit: unit + 1, layer: before + 1, before };
+  element("weights-title").textContent = words(isOutput ? "weightsOfOutput" : "weights", places);
+  element("weights-how").textContent = words(before === 0 ? "weightsOfPixels" : "weightsHow", places);
   const weights = network.weights(group, unit);
-  const columns = group.first === 0 ? network.side : columnsOf(weights.length);
+  const columns = before === 0 ? network.side : columnsOf(weights.length);
   paintPixels(element("weights"), weights, columns, signs(palette, weights));
-  const reasons = blank ? new Float64Array(values[0].length) : network.attributions(values, unit, group.last);
-  paintPixels(element("unit-reasons"), reasons, network.side, signs(palette, reasons));
+  const last = network.beforeActivation(group); // behind it, a unit that is off has no reasons
+  const reasons = blank ? new Float64Array(values[0].length) : network.attributions(values, unit, last);
+  paintPixels(element("unit-reasons"), reasons, network.side, signs(palette, reasons, FAINT_SEEN));
   const value = blank ? "–" : decimal(values[group.last + 1][unit]);
   element("unit-value").textContent = words("value", { value });
 }
@@ -200,15 +205,15 @@ function renderUnit(values, blank) {
 // Layers
 
 function makeLayers() {
-  hidden.forEach((group, g) => {
+  hidden.forEach((group) => {
     const count = network.widthOf(group);
-    const canvas = unitCanvas(count, columnsOf(count), (unit) => {
+    const canvas = unitCanvas(count, layerColumns(count), (unit) => {
       chosenUnit = { group, unit };
       chosenOutput = null;
       refresh();
     });
     const caption = make("figcaption", "", make("b", ""), make("span", ""));
-    element("layers").append(make("figure", "layer", canvas, caption));
+    element("layers").append(make("figure", isWide(count) ? "wide" : "", canvas, caption));
   });
   element("layers-part").hidden = hidden.length === 0;
 }
@@ -220,7 +225,7 @@ function renderLayers(values, blank) {
     const outputs = values[group.last + 1];
     const units = blank ? outputs.map(() => 0) : outputs;
     const chosen = shown.group === group ? shown.unit : undefined;
-    paintCells(canvas, units, columnsOf(units.length), signs(palette, units), chosen, palette.ink);
+    paintCells(canvas, units, layerColumns(units.length), signs(palette, units), chosen, palette.ink);
     const unit = chosen ?? 0;
     const value = blank ? "–" : decimal(units[unit]);
     canvas.setAttribute("aria-label", words("layer", { layer: g + 1 }));

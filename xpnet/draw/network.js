@@ -192,6 +192,12 @@ class Network {
     return names.findLast((name) => !["Linear", "BatchNorm", "LayerNorm", "Dropout"].includes(name)) ?? names[0];
   }
 
+  /** The last layer of a group before its activation. */
+  beforeActivation(group) {
+    const weighted = ["Linear", "BatchNorm", "LayerNorm"];
+    return Math.max(group.first, this.layers.slice(0, group.last + 1).findLastIndex(({ type }) => weighted.includes(type)));
+  }
+
   /** Numbers of units: of the input, and of each group of layers. */
   sizes() {
     return [this.side ** 2, ...this.groups.map((group) => this.widthOf(group))];

@@ -5,10 +5,10 @@
 // `width`, its `height` and its `levels`, row by row, from 0 (paper) to 1 (ink).
 
 const FAINT = 0.1; // level below which a pixel is no ink
-const FINE = 80; // longer side of the grid on which strokes are measured, 4 times MNIST's box
+const [BOX, MNIST_SIDE] = [20, 28]; // MNIST's box and picture
+const FINE = 4; // pixels of the fine grid, on which strokes are measured, in a pixel of MNIST
 const [THIN, THICK] = [1.7, 4.2]; // widths of strokes in MNIST, in pixels of its pictures: 5 and 98 % of its digits
-const BOX = 20 / 28; // side of MNIST's box, of the picture's
-const [NIST_WIDTH, NIST_SIDE] = [20, 32]; // of the bitmaps in which the pixels of the UCI digits were counted
+const [NIST_WIDTH, NIST_SIDE] = [20, 32]; // of the bitmaps in whose blocks the pixels of the UCI digits were counted
 
 /** The nearest whole number; halves go to the even one, as in Python. */
 function round(x) {
@@ -81,7 +81,7 @@ function strokeWidth(picture) {
       outline += (here !== isInk(picture, x - 1, y)) + (here !== isInk(picture, x, y - 1));
     }
   }
-  return ((2 * area) / Math.max((outline * Math.PI) / 4, 1) / FINE) * 20;
+  return (2 * area) / Math.max((outline * Math.PI) / 4, 1) / FINE;
 }
 
 /** Number of connected parts, neighbours at corners included. */
@@ -122,20 +122,20 @@ function slide(picture, extreme) {
 
 /** Make strokes on the fine grid wider or narrower, by a pixel at a time, until they have a usual width. */
 function evenStrokes(picture) {
-  for (let times = 0; times < 16; times++) {
+  for (let times = 0; times < 4 * FINE; times++) {
     const width = strokeWidth(picture);
     if (width >= THIN && width <= THICK) break;
     const changed = slide(picture, width < THIN ? Math.max : Math.min);
     const box = boxOf(changed);
     if (box === null || (width > THICK && countParts(changed) !== countParts(picture))) break;
-    picture = fit(crop(changed, box), FINE);
+    picture = fit(crop(changed, box), BOX * FINE);
   }
   return picture;
 }
 
-/** Scale to a box, and put the centre of mass at the middle of side x side, by whole pixels. */
-function center(picture, side) {
-  const small = fit(picture, round(side * BOX));
+/** Scale to a box of 20x20, and put the centre of mass at the middle of 28x28, by whole pixels. */
+function center(picture) {
+  const small = fit(picture, BOX);
   const highest = small.levels.reduce((a, b) => Math.max(a, b));
   let [sum, across, down] = [0, 0, 0];
   small.levels.forEach((value, i) => {
@@ -143,27 +143,34 @@ function center(picture, side) {
     across += value * (i % small.width);
     down += value * Math.floor(i / small.width);
   });
-  const place = (mean, length) => Math.min(Math.max(Math.floor(side / 2 - mean + 0.5), 0), side - length);
+  const middle = MNIST_SIDE / 2;
+  const place = (mean, length) => Math.min(Math.max(Math.floor(middle - mean + 0.5), 0), MNIST_SIDE - length);
   const [left, top] = [place(across / sum, small.width), place(down / sum, small.height)];
-  return makePicture(side, side, (x, y) => {
+  return makePicture(MNIST_SIDE, MNIST_SIDE, (x, y) => {
     const inside = x >= left && y >= top && x < left + small.width && y < top + small.height;
     return inside ? level(small, x - left, y - top) / highest : 0;
   });
 }
 
-/** Scale to 20x32 in 32x32, and take the share of ink in each block: side x side. */
+/** Scale to 20x32 in 32x32, and average each block, side x side: the share of ink in it. */
 function countBlocks(picture, side) {
   const width = Math.min(NIST_WIDTH, Math.max(1, round((picture.width * NIST_SIDE) / picture.height)));
   const start = Math.floor((NIST_SIDE - width) / 2);
   const narrow = resize(picture, width, NIST_SIDE);
-  const bitmap = makePicture(NIST_SIDE, NIST_SIDE, (x, y) => Number(isInk(narrow, x - start, y)));
+  const inside = (x) => x >= start && x < start + width;
+  const bitmap = makePicture(NIST_SIDE, NIST_SIDE, (x, y) => (inside(x) ? level(narrow, x - start, y) : 0));
   return resize(bitmap, side, side);
 }
 
-/** The levels that a network of side x side pictures sees, from 0 to 1; null where there is no ink. */
-function prepare(picture, side) {
+/**
+ * The levels that a network of side x side pictures sees, from 0 to 1; null where there is no ink.
+ *
+ * Digits are prepared as those of its training pictures; other drawings are averaged, as they are.
+ */
+function prepare(picture, side, areDigits) {
   const box = boxOf(picture);
   if (box === null) return null;
-  const strokes = evenStrokes(fit(crop(picture, box), FINE));
-  return (side === 8 ? countBlocks(strokes, side) : center(strokes, side)).levels;
+  if (!areDigits) return resize(picture, side, side).levels;
+  const strokes = evenStrokes(fit(crop(picture, box), BOX * FINE));
+  return (side === MNIST_SIDE ? center(strokes) : countBlocks(strokes, side)).levels;
 }

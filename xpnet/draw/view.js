@@ -3,7 +3,7 @@
 // Pictures on canvases: pixels in grey, values in two colours, units as cells; and keys for what is chosen among.
 
 const CELL = 12; // canvas pixels of a unit's cell
-const MOST_COLUMNS = 64;
+const WIDE = 64; // columns of a layer that has a row of its own
 
 /** Colours of the page's theme, [red, green, blue], and of strokes, as CSS has them. */
 function readPalette() {
@@ -23,10 +23,10 @@ function greys({ rgb }, top = 1) {
   return (value) => between(rgb.dark, rgb.light, Math.min(Math.max(value / top, 0), 1));
 }
 
-/** Colours of values that raise or lower something, the stronger the larger; the largest is that of `values`. */
-function signs({ rgb }, values) {
+/** Colours of values that raise or lower something, by a power of their share of the largest of `values`. */
+function signs({ rgb }, values, power = 1) {
   const top = values.reduce((a, b) => Math.max(a, Math.abs(b)), 0) || 1;
-  const strength = (value) => Math.sqrt(Math.abs(value) / top) || 0; // the root, so that small values are seen
+  const strength = (value) => (Math.abs(value) / top) ** power || 0;
   return (value) => between(rgb.cell, value < 0 ? rgb.lowers : rgb.raises, strength(value));
 }
 
@@ -58,12 +58,14 @@ function paintCells(canvas, values, columns, colour, chosen, frame) {
   context.strokeRect(x + 1, y + 1, CELL - 2, CELL - 2);
 }
 
-/** Number of columns for cells in a square: the divisor of `count` next to its root, where one is near. */
-function columnsOf(count) {
-  const root = Math.ceil(Math.sqrt(count));
-  for (let columns = root; columns < 1.5 * root; columns++) if (count % columns === 0) return Math.min(columns, MOST_COLUMNS);
-  return Math.min(root, MOST_COLUMNS);
+/** Number of columns for cells, in a square unless `wanted` is given: the next divisor of `count`, if one is near. */
+function columnsOf(count, wanted = Math.ceil(Math.sqrt(count))) {
+  for (let columns = wanted; columns < 1.5 * wanted; columns++) if (count % columns === 0) return columns;
+  return wanted;
 }
+
+const isWide = (count) => count > 256; // a layer of so many units has a row of its own
+const layerColumns = (count) => (isWide(count) ? columnsOf(count, WIDE) : columnsOf(count));
 
 /** A new element with a class and children. */
 function make(tag, className, ...children) {
