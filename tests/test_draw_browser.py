@@ -101,7 +101,7 @@ def test_probabilities_are_those_of_predict(browser, mnist_page, mnist_dir):
 
 @pytest.mark.parametrize("side", [28, 8])
 def test_drawings_are_prepared_as_pictures_are(browser, mnist_page, digits_page, side):
-    """Of any size, and so of thick strokes; equal to Python's but for levels in bytes."""
+    """Of any size, so with thick strokes too; Python finds the ink in a picture of it, dark on light, by itself."""
     handwriting = pytest.importorskip("xpnet.data.handwriting")
     with opened(browser, mnist_page if side == 28 else digits_page) as page:
         for k, (digit, strokes) in enumerate(DIGITS.items()):
@@ -109,8 +109,8 @@ def test_drawings_are_prepared_as_pictures_are(browser, mnist_page, digits_page,
             scaled = [(0.5 + (smooth(np.array(one)) - 0.5) * scale).tolist() for one in strokes]
             ink, seen = page.evaluate(PREPARED, scaled)
             grey = np.rint(255.0 * np.array(ink)).astype(np.uint8).reshape(160, 160)
-            prepared = handwriting.prepare_digit(np.stack([grey] * 3, axis=-1), side, dark_ink=False)
-            np.testing.assert_allclose(np.reshape(seen, (side, side)), prepared.levels, atol=0.02, err_msg=digit)
+            prepared = handwriting.prepare_digit(np.stack([255 - grey] * 3, axis=-1), side)
+            np.testing.assert_allclose(np.reshape(seen, (side, side)), prepared.levels, atol=1e-6, err_msg=digit)
 
 
 def random_model(rng, sizes=(64, 20, 15, 4), **options):
@@ -190,6 +190,32 @@ def test_a_network_that_diverged_gives_no_answer(browser, tmp_path):
         settle(page)
         assert page.locator("#answer").text_content().startswith("No answer")
         assert page.evaluate(ANSWER) == []
+
+
+def test_by_finger_and_pen(browser, digits_page):
+    """A finger draws, and does not scroll; a second one, the palm's, draws nothing. A pen draws as a mouse does."""
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with opened(browser, digits_page, **phone) as page:
+        area = page.locator("#pad").bounding_box()
+        devices = page.context.new_cdp_session(page)
+
+        def touch(kind, *places):
+            points = [{"id": i, "x": area["x"] + x * 300, "y": area["y"] + y * 300} for i, (x, y) in enumerate(places)]
+            devices.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        touch("touchStart", (0.5, 0.1))
+        touch("touchStart", (0.5, 0.1), (0.9, 0.9))
+        for y in np.linspace(0.9, 0.1, 9):
+            touch("touchMove", (0.5, 1.0 - y), (0.9, y))
+        touch("touchEnd")
+        settle(page)
+        assert page.evaluate("pad.drawing.strokes.length") == 1
+        assert page.evaluate("scrollY") == 0
+        assert page.evaluate(ANSWER) == ["1"]
+        for kind, y in (("mousePressed", 50), ("mouseMoved", 150), ("mouseReleased", 150)):
+            place = {"x": area["x"] + 20, "y": area["y"] + y, "button": "left", "buttons": 1, "clickCount": 1}
+            devices.send("Input.dispatchMouseEvent", {"type": kind, "pointerType": "pen", **place})
+        assert page.evaluate("pad.drawing.strokes.length") == 2
 
 
 def test_undo_and_clear(browser, digits_page):

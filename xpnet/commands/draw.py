@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import tempfile
 import webbrowser
@@ -33,7 +34,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     if not cli.can_write(options.out):
         text = "it must be a file, in a folder that is there and can be written"
         parser.error(f"--out {options.out} cannot be written: {text}")
-    path = cli.model_file(options.model)
+    path = _model_file(options.model)
     try:
         model = _single(MLP.load(path), options.replica)
         network_content(model, 1.0)  # what a page cannot hold is found out before data are read
@@ -52,6 +53,12 @@ def _main(arguments: Sequence[str] | None) -> int:
     if options.open:
         webbrowser.open(options.out.resolve().as_uri())
     return 0
+
+
+def _model_file(path: Path) -> Path:
+    """Path of a model: the file itself, or that of a run's folder."""
+    # os.path.isdir, because Path.is_dir raises without permission; load reports it.
+    return path / "model.safetensors" if os.path.isdir(path) else path  # noqa: PTH112
 
 
 def _single(model: MLP, replica: int | None) -> MLP:
