@@ -193,7 +193,7 @@ def test_bad_arguments(run, trained, tmp_path):
         "cannot be written": (trained, "--out", tmp_path / "none" / "d.html"),
         "nothing does not exist": (tmp_path / "nothing", "--out", tmp_path / "d.html"),
         "required: --out": (trained,),
-        "replica 1 was asked for, and the model has no replicas": (
+        "the model has no replicas": (
             trained,
             "--out",
             tmp_path / "d.html",

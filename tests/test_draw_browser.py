@@ -243,6 +243,8 @@ def test_examples_are_shown_as_they_are(browser, digits_page, digits):
         truth = digits.y_test[row]
         assert page.locator("#seen-how").text_content() == f"8 \u00d7 8 pixels, a test picture of {truth}"
         assert page.evaluate(ANSWER) != [str(truth)]
+        assert page.locator("#share").text_content().endswith(f"% \u00b7 correct answer: {truth}")
+        page.locator("#spoken", has_text=f"%, correct answer: {truth}").wait_for(state="attached")
         draw(page, DIGITS["1"])
         assert page.evaluate("pad.drawing.strokes.length") == len(DIGITS["1"]), "a stroke begins a new drawing"
         page.locator("#undo").click()

@@ -63,13 +63,15 @@ function refresh() {
 
 function announce() {
   const pixels = pixelsSeen();
-  element("spoken").textContent = pixels === null ? "" : spoken(network.predict(pixels));
+  const p = pixels && network.predict(pixels);
+  element("spoken").textContent = p === null ? "" : [answerOf(p), ...notesOn(p)].join(", ");
 }
 
-function spoken(p) {
-  const top = best(p);
-  const answer = answerOf(p);
-  return network.task === "classification" && top >= 0 ? words("spoken", { answer, share: percent(p[top]) }) : answer;
+/** Texts beside the answer: the probability of a class, and the correct answer for an example. */
+function notesOn(p) {
+  const [top, example] = [best(p), examples[pad.drawing.example]];
+  const share = network.task === "classification" && top >= 0 ? [percent(p[top])] : [];
+  return example ? [...share, words("truth", { truth: example.truth })] : share;
 }
 
 function render() {
@@ -108,10 +110,9 @@ function paintInk(canvas, pixels) {
 // The answer and its bars
 
 function renderAnswer(p) {
-  const isClass = network.task === "classification" && p !== null && best(p) >= 0;
   element("answer").textContent = p === null ? "" : answerOf(p);
   element("answer").classList.toggle("long", element("answer").textContent.length > 2);
-  element("share").textContent = isClass ? percent(p[best(p)]) : p === null ? words("nothing") : "";
+  element("share").textContent = p === null ? words("nothing") : notesOn(p).join(" · ");
   const bars = [...element("bars").children];
   const order = outputsShown(p, bars.length);
   bars.forEach((bar, place) => renderBar(bar, order[place], p));
