@@ -112,7 +112,7 @@ def test_white_is_that_of_the_training_data(run, tmp_path, digits):
     MLP([64, 10]).save(tmp_path / "m")
     code, _, err = run(draw, tmp_path / "m", "--out", tmp_path / "m.html")
     assert (code, err.count("\n")) == (0, 2)
-    assert "the model does not say what white is; it is taken to be 255" in err
+    assert "the model does not hold its white level, and 255 is assumed" in err
     assert white_level(MLP([64, 10], input_shape=(8, 8)), digits) == 16.0
 
 

@@ -37,7 +37,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     path = _model_file(options.model)
     try:
         model = _single(MLP.load(path), options.replica)
-        network_content(model, 1.0)  # what a page cannot hold is found out before data are read
+        network_content(model, 1.0)  # fails early, before data are read
     except ValueError as error:
         if isinstance(error, cli.WRONG):
             raise
@@ -45,7 +45,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     data = _data_of_run(path, model, options.data_dir)
     white = white_level(model, data)
     if data is None and white == 255.0 != model.input_scale:
-        cli.tell(f"{path}: the model does not say what white is; it is taken to be 255")
+        cli.tell(f"{path}: the model does not hold its white level, and 255 is assumed")
     examples = None if data is None else choose_examples(model, data, white)
     page = drawing_page(model, examples, white)
     write_atomically(options.out, page)
@@ -72,7 +72,7 @@ def _single(model: MLP, replica: int | None) -> MLP:
 
 
 def _data_of_run(model_path: Path, model: MLP, data_dir: str | None) -> Dataset | None:
-    """Load the data set of the run that a model file is of; None, saying why, where it cannot be."""
+    """Load the data set of the run that a model file is of; where it cannot be, tell why and return None."""
     config_path = model_path.with_name("config.json")
     try:
         if not config_path.is_file():
@@ -113,7 +113,7 @@ def _parser() -> cli.Parser:
         type=path_of,
         required=True,
         metavar="FILE.html",
-        help="the file to write; one that is there is replaced",
+        help="file to write (an existing one is replaced)",
     )
     add("--replica", type=cli.whole_number, metavar="N", help="take this replica, counted from 0")
     add("--data-dir", metavar="DIR", help="folder of the run's data set, for test pictures (default: the run's)")

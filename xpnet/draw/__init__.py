@@ -1,8 +1,8 @@
-"""A page to draw on: one HTML file, with a model inside that reads what is drawn, in any browser, offline.
+"""A page to draw on: one HTML file with a trained model inside, which reads drawings in any browser, offline.
 
-`page` puts it together from `page.html`, `page.css`, the scripts beside them, and the JSON of `content`. The scripts
+`page` assembles it from `page.html`, `page.css`, the scripts beside them, and the JSON of `content`. The scripts
 are all texts (`words.js`), the network (`network.js`), the preparation of drawings (`prepare.js`), the pad (`pad.js`),
-pictures (`view.js`), and what connects them (`main.js`).
+pictures (`view.js`), and the page as a whole (`main.js`).
 """
 
 from .content import Examples, choose_examples

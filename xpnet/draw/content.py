@@ -1,4 +1,4 @@
-"""What a page to draw on holds, as JSON values: a network with its arrays, and pictures of the test set."""
+"""Content of a page to draw on, as JSON values: a network with its arrays, and pictures of the test set."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 "use strict";
 
-// The page: what is drawn goes through the network, and every part shows what became of it.
+// The page: drawings go through the network, and each part of the page shows a part of it.
 
 const QUIET = 600; // milliseconds without a change until the answer is read out
 const FAINT_SEEN = 0.5; // power of the colours of reasons, which are a few strong pixels among many weak ones
@@ -51,7 +51,7 @@ function reasonsFor(values, output) {
   return network.attributions(values, 0).map((value) => (output === 0 ? -value : value));
 }
 
-/** Show everything anew at the next frame, and have the answer read out once nothing changes. */
+/** Render at the next frame, and have the answer read out once the drawing rests. */
 function refresh() {
   pending ||= requestAnimationFrame(() => {
     pending = 0;
@@ -152,7 +152,7 @@ function makeBars() {
   moveByArrows(element("bars"));
 }
 
-/** Show the pixels that speak for an output, and its weights; again, and the answer is back. */
+/** Show an output's weights and the pixels that speak for it; for the one that is shown, go back to the answer. */
 function chooseOutput(output) {
   chosenOutput = chosenOutput === output ? null : output;
   chosenUnit = chosenOutput === null ? null : { group: lastGroup, unit: network.single ? 0 : output };

@@ -45,7 +45,7 @@ const unchanged = elementwise((x) => x, () => 1);
 /** Mean of x (n). */
 const mean = (x) => x.reduce((a, b) => a + b, 0) / x.length;
 
-/** x (n) with mean 0 and variance 1, and the scale, 1 / deviation, that made it so. */
+/** x (n) with mean 0 and variance 1, as `xHat`, and its `scale`, 1 / deviation. */
 function normalized(layer, x) {
   const centre = mean(x);
   const scale = 1 / Math.sqrt(mean(x.map((value) => (value - centre) ** 2)) + layer.eps);
@@ -174,7 +174,7 @@ class Network {
     this.groups = this.grouped();
   }
 
-  /** Layers that people draw as one: a Linear layer and all behind it, up to the next; `first` and `last` count. */
+  /** Groups of layers, {first, last}: a Linear layer and all behind it, up to the next. */
   grouped() {
     const firsts = this.layers.flatMap((layer, i) => (i === 0 || layer.type === "Linear" ? [i] : []));
     return firsts.map((first, g) => ({ first, last: (firsts[g + 1] ?? this.layers.length) - 1 }));
@@ -186,7 +186,7 @@ class Network {
     return linear ? linear.out_features : this.side ** 2;
   }
 
-  /** What a group of layers is called by: its activation, or else its first layer. */
+  /** Name of a group of layers: that of its activation, or else of its first layer. */
   kindOf(group) {
     const names = this.layers.slice(group.first, group.last + 1).map((layer) => layer.type);
     return names.findLast((name) => !["Linear", "BatchNorm", "LayerNorm", "Dropout"].includes(name)) ?? names[0];
@@ -217,7 +217,7 @@ class Network {
     return Float64Array.from({ length: in_features }, (_, i) => arrays.W[i * out_features + unit]);
   }
 
-  /** What the network computes with, (x - shift) / scale, for pixels (I) in the units of the training data. */
+  /** Input of the first layer, (pixels - shift) / scale, for pixels (I) in the units of the training data. */
   scaled(pixels) {
     const of = (value, i) => (Array.isArray(value) ? value[i] : value);
     return Float64Array.from(pixels, (value, i) => (value - of(this.input_shift, i)) / of(this.input_scale, i));

@@ -65,7 +65,7 @@ function trace(context, strokes, side) {
   }
 }
 
-/** The pad on a canvas; calls `changed()` whenever the drawing is another one. */
+/** The pad on a canvas; calls `changed()` after each change of the drawing. */
 class Pad {
   constructor(canvas, changed) {
     this.canvas = canvas;
@@ -83,7 +83,7 @@ class Pad {
     canvas.addEventListener("blur", () => this.hideCursor());
   }
 
-  /** Change the drawing by `change`, and tell of it. */
+  /** Apply `change` to the drawing, and report it. */
   edit(change) {
     change(this.drawing);
     this.changed();

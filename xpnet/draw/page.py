@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 def drawing_page(model: MLP, examples: Examples | None = None, white: float | None = None) -> str:
     """Make a page, HTML, on which a model reads what is drawn.
 
-    The page asks for nothing on the network: its policy allows its own style and script alone.
+    The page makes no requests: its policy allows its own style and script alone.
 
     Args:
         model: a single model of square pictures.

@@ -1,6 +1,6 @@
 "use strict";
 
-// Pictures on canvases: pixels in grey, values in two colours, units as cells; and keys for what is chosen among.
+// Pictures on canvases: pixels in grey, values in two colours, units as cells; and choices by arrow keys.
 
 const CELL = 12; // canvas pixels of a unit's cell
 const WIDE = 64; // columns of a layer that has a row of its own
