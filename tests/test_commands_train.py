@@ -210,7 +210,7 @@ def test_one_of_several_replicas_is_chosen(ensemble, run, tmp_path):
     np.savez(x, x=np.eye(3), y=[0, 1, 0])
     if not ensemble:
         for module, *more in ((predict,), (explain,), (export, tmp_path / "m.onnx")):
-            said = f"error: {path} has 3 replicas: choose one, --replica 0 to 2\n"
+            said = f"error: {path}: the model has 3 replicas: choose one, --replica 0 to 2\n"
             assert run(module, path, *(more or [x])) == (2, "", said)
     code, out, err = run(predict, path, x, "--json", "--replica", 2)
     assert (code, err) == (0, "")

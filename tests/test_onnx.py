@@ -287,7 +287,7 @@ def test_the_command(run, trained, tmp_path):
         (("none", "m.onnx"), "none does not exist"),
         (("m", "m.safetensors"), "m.safetensors must end in .onnx"),
         (("m", "no/m.onnx"), "no/m.onnx cannot be written"),
-        (("m", "m.onnx"), "m has 2 replicas: choose one, --replica 0 to 1"),
+        (("m", "m.onnx"), "m: the model has 2 replicas: choose one, --replica 0 to 1"),
         (("m", "m.onnx", "--replica", "2"), "m: replica must be at most 1, not 2"),
         (("m", "m.onnx", "--replica", "x"), "'x' is not a whole number"),
         (("m",), "the following arguments are required: FILE.onnx"),

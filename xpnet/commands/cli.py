@@ -121,7 +121,8 @@ def load_model(path: Path, device: Device = CPU, replica: int | None = None) -> 
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
     if model.replicas is not None and not model.ensemble:
-        raise UsageError(f"{path} has {model.replicas} replicas: choose one, --replica 0 to {model.replicas - 1}")
+        choose = f"choose one, --replica 0 to {model.replicas - 1}"
+        raise UsageError(f"{path}: the model has {model.replicas} replicas: {choose}")
     tell_of_diverged(model)
     return model
 

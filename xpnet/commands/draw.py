@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
-import tempfile
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from ..data import Dataset
 from ..draw import Examples, choose_examples, drawing_page
 from ..draw.content import network_content, white_level
 from ..model import MLP
+from ..model.model_file import path_of_model
 from ..training.config import Config, read_options
 from . import cli
 from .options import load_data, named_folder
@@ -34,14 +33,12 @@ def _main(arguments: Sequence[str] | None) -> int:
     if not cli.can_write(options.out):
         text = "it must be a file, in a folder that is there and can be written"
         parser.error(f"--out {options.out} cannot be written: {text}")
-    path = _model_file(options.model)
+    model = cli.load_model(options.model, replica=options.replica)
     try:
-        model = _single(MLP.load(path), options.replica)
         network_content(model, 1.0)  # fails early, before data are read
     except ValueError as error:
-        if isinstance(error, cli.WRONG):
-            raise
-        raise cli.UsageError(f"{path}: {error}") from None
+        raise cli.UsageError(f"{options.model}: {error}") from None
+    path = path_of_model(options.model)
     data = _data_of_run(path, model, options.data_dir)
     white = white_level(model, data)
     if data is None and white == 255.0 != model.input_scale:
@@ -53,22 +50,6 @@ def _main(arguments: Sequence[str] | None) -> int:
     if options.open:
         webbrowser.open(options.out.resolve().as_uri())
     return 0
-
-
-def _model_file(path: Path) -> Path:
-    """Path of a model: the file itself, or that of a run's folder."""
-    # os.path.isdir, because Path.is_dir raises without permission; load reports it.
-    return path / "model.safetensors" if os.path.isdir(path) else path  # noqa: PTH112
-
-
-def _single(model: MLP, replica: int | None) -> MLP:
-    """Return a replica of a model as a model of its own; without a number, the model."""
-    if replica is None:
-        return model
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "replica.safetensors"
-        model.save(path, replica=replica)
-        return MLP.load(path)
 
 
 def _data_of_run(model_path: Path, model: MLP, data_dir: str | None) -> Dataset | None:
