@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 from dataclasses import replace
@@ -129,11 +130,19 @@ def blobs(rng):
 
 
 @pytest.fixture
-def run_lab(tmp_path, capsys):
-    """Run an experiment of the lab with pictures; give what it printed, and the names of the pictures, each sound."""
+def run_lab(tmp_path, capsys, monkeypatch):
+    """Run an experiment of the lab with pictures; give its lines of results, and the pictures' names, each sound."""
     from xpnet.lab import __main__ as lab
+    from xpnet.lab import experiment
 
     pytest.importorskip("matplotlib")
+    opened, open_lab = [], experiment.open_lab
+
+    def keep_lab(options):
+        opened.append(open_lab(options))
+        return opened[-1]
+
+    monkeypatch.setattr(experiment, "open_lab", keep_lab)
 
     def run(*words):
         out = tmp_path / "pictures"
@@ -142,17 +151,20 @@ def run_lab(tmp_path, capsys):
         assert (code, err) == (0, "")
         pictures = sorted(out.iterdir())
         assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
-        return printed, [path.name for path in pictures]
+        results = "\n".join(opened[-1].lines)
+        assert results in printed
+        return results, [path.name for path in pictures]
 
     return run
 
 
 @pytest.fixture
-def lab(device):
-    """What an experiment of the lab works with, on every kind of device."""
+def lab(device, request):
+    """The environment of the experiment of a test's module, test_lab_NAME, on every kind of device."""
     from labs import lab_on
 
-    return lab_on(device)
+    name = request.module.__name__.rpartition("test_lab_")[2]
+    return lab_on(device, importlib.import_module(f"xpnet.lab.{name}"))
 
 
 @pytest.fixture

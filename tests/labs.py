@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 
 from xpnet import load_digits
-from xpnet.lab.experiment import Lab
+from xpnet.lab.experiment import Lab, parser
 
 
-def lab_on(device, seed=0, **options):
-    """Return the `Lab` of an experiment on a device, without pictures and without progress."""
-    return Lab(device, None, seed, argparse.Namespace(quiet=True, **options))
+def lab_on(device, module, seed=0, **options):
+    """Return the `Lab` of an experiment on a device, with its default options but these, and without pictures."""
+    defaults = vars(parser(module.EXPERIMENT).parse_args(["--quiet"]))
+    return Lab(device, None, seed, argparse.Namespace(**(defaults | options)))
 
 
 def give_digits(monkeypatch):

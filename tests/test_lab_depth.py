@@ -20,7 +20,7 @@ def digits(monkeypatch):
 
 def test_a_size(device):
     """64-10-10-10: 65 times 10, 11 times 10, and 11 times 10 parameters."""
-    lab = lab_on(device, seed=7)
+    lab = lab_on(device, depth, seed=7)
     x, y, *test = data = lab.pixels(load_digits())
     point = depth.measure(lab, data, 2, 10)
     assert (point.depth, point.width, point.parameters) == (2, 10, 870)

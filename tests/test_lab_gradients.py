@@ -16,7 +16,7 @@ def problem(device):
     generator = np.random.default_rng(0)
     x, t = generator.normal(size=(6, 5)), np.arange(6) % 3
     model = MLP([5, 4, 3], activation="tanh", dtype="float64", device=device)
-    lab = lab_on(device)
+    lab = lab_on(device, gradients)
     return lab, model, device.asarray(x), device.asarray(t)
 
 

@@ -28,7 +28,7 @@ def test_gradient_against_central_differences():
 
 def test_descent_finds_the_exact_solution(device):
     x, y = line.draw_points(0)
-    found = line.fit(lab_on(device), x, y, line.RATE, line.STEPS, line.TOLERANCE)
+    found = line.fit(lab_on(device, line), x, y, line.RATE, line.STEPS, line.TOLERANCE)
     assert found.reason == "converged"
     np.testing.assert_allclose(found.x, line.least_squares(x, y), atol=1e-5)
 
@@ -37,7 +37,7 @@ def test_descent_finds_the_exact_solution(device):
 def test_the_largest_rate(share, reason, device):
     x, y = line.draw_points(2)
     rate = share * 2.0 / line.curvatures(x)[1]
-    assert line.fit(lab_on(device), x, y, rate, line.STEPS, line.TOLERANCE).reason == reason
+    assert line.fit(lab_on(device, line), x, y, rate, line.STEPS, line.TOLERANCE).reason == reason
 
 
 def test_curvatures_are_those_of_the_loss():

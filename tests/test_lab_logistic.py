@@ -22,7 +22,10 @@ def test_the_graph(device):
     assert by_hand["L"] == pytest.approx(-math.log(a), rel=1e-14)
     assert by_hand["dL/dw1"] == pytest.approx(2.0 * (a - 1.0), rel=1e-14)
     assert by_hand["dL/da"] * by_hand["da/dz"] == pytest.approx(by_hand["dL/dz"], rel=1e-14)
-    library, differences = logistic.graph_by_library(lab_on(device)), logistic.graph_by_differences(lab_on(device))
+    library, differences = (
+        logistic.graph_by_library(lab_on(device, logistic)),
+        logistic.graph_by_differences(lab_on(device, logistic)),
+    )
     assert set(library) == set(by_hand) - {"dL/da"}
     assert set(differences) == {name for name in by_hand if name.startswith("d")}
     assert library == pytest.approx({name: by_hand[name] for name in library}, rel=1e-12)
@@ -32,14 +35,14 @@ def test_the_graph(device):
 @pytest.mark.parametrize("y", [0.0, 1.0])
 def test_the_graph_for_both_labels(y, monkeypatch):
     monkeypatch.setattr(logistic, "Y", y)
-    by_hand, differences = logistic.graph_by_hand(), logistic.graph_by_differences(lab_on(CPU))
+    by_hand, differences = logistic.graph_by_hand(), logistic.graph_by_differences(lab_on(CPU, logistic))
     assert differences == pytest.approx({name: by_hand[name] for name in differences}, rel=1e-7)
 
 
 def test_training_is_gradient_descent():
     """Against w <- w - rate X^T (a - y) / N, with the bias as a weight on a constant 1."""
     x, y = clouds(logistic.CENTRES, 60, logistic.SPREAD, 3)
-    lines, losses = logistic.train(lab_on(CPU), x, y)
+    lines, losses = logistic.train(lab_on(CPU, logistic), x, y)
     rows = np.concatenate([x, np.ones((60, 1))], axis=1)
     w = np.array([*logistic.START[0], logistic.START[1]])
     for step in range(logistic.MOMENTS[-1] + 1):
@@ -58,7 +61,7 @@ def test_training_is_gradient_descent():
 def test_the_clouds_own_line():
     """(c1 - c0) / s^2 is (2, 1) / 0.81, and the bias 0, as the centres are as far from the origin as each other."""
     x, y = clouds(logistic.CENTRES, 4000, logistic.SPREAD, 0)
-    own = logistic.own_line(lab_on(CPU), x, y)
+    own = logistic.own_line(lab_on(CPU, logistic), x, y)
     np.testing.assert_allclose(own.weights, [2.0 / 0.81, 1.0 / 0.81, 0.0], rtol=1e-12)
     assert own.at(np.array([1.0, -2.0])).tolist() == [-2.0, 4.0]
     # Half the distance of the centres, in deviations, is sqrt(1.25) / 0.9: Phi(1.2423) is 0.8929.
@@ -90,7 +93,7 @@ def test_the_command(run_lab):
 
 def test_on_a_device(second, capsys):
     """The same numbers, and nothing crosses unasked."""
-    there, here = lab_on(second), lab_on(CPU)
+    there, here = lab_on(second, logistic), lab_on(CPU, logistic)
     for lab in (there, here):
         conduct(logistic.EXPERIMENT, lab)
     assert there.lines == here.lines

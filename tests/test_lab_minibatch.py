@@ -22,9 +22,9 @@ def short(monkeypatch):
 
 def test_every_matrix_of_a_step(rng):
     """Forward by its formulas, backward by central differences."""
-    model = minibatch.small_model(lab_on(CPU))
+    model = minibatch.small_model(lab_on(CPU, minibatch))
     x, y = rng.normal(size=(4, 2)), np.array([0, 1, 1, 0])
-    found = minibatch.there_and_back(lab_on(CPU), model, x, y)
+    found = minibatch.there_and_back(lab_on(CPU, minibatch), model, x, y)
     first, _, second = model.network.layers
     z1 = x @ first.W + first.b
     a1 = 1.0 / (1.0 + np.exp(-z1))
@@ -47,7 +47,7 @@ def test_every_matrix_of_a_step(rng):
 
 def test_the_rows_of_each_step():
     """Each epoch sees every row once, and in another order."""
-    batches = minibatch.order_of_rows(lab_on(CPU))
+    batches = minibatch.order_of_rows(lab_on(CPU, minibatch))
     assert [len(batch) for batch in batches] == [4] * 6
     one, other = np.concatenate(batches[:3]).tolist(), np.concatenate(batches[3:]).tolist()
     assert sorted(one) == sorted(other) == list(range(12))
@@ -55,7 +55,7 @@ def test_the_rows_of_each_step():
 
 
 def test_steps_by_hand_are_the_trainers(device, rng):
-    lab = lab_on(device)
+    lab = lab_on(device, minibatch)
     x, y = rng.normal(size=(12, 2)), np.arange(12) % 2
     model = minibatch.small_model(lab)
     for rows in minibatch.order_of_rows(lab):
@@ -66,7 +66,7 @@ def test_steps_by_hand_are_the_trainers(device, rng):
 
 
 def test_rates_side_by_side_as_alone(short):
-    found = minibatch.train(lab_on(CPU), 8)
+    found = minibatch.train(lab_on(CPU, minibatch), 8)
     assert found.steps[0] == 0 and found.steps[-1] == 50, "400 rows in batches of 8"
     x, y = moons(minibatch.MOONS, 0.2, 0)
     alone = MLP(minibatch.COMPARED, activation="tanh")
@@ -75,7 +75,7 @@ def test_rates_side_by_side_as_alone(short):
     assert found.losses[-1, place] == pytest.approx(evaluate(alone, x, y)[0], rel=1e-5)
     assert (found.at(50) == found.losses[-1]).all()
     assert (found.at(0) == found.losses[0]).all()
-    whole = minibatch.train(lab_on(CPU), minibatch.MOONS)
+    whole = minibatch.train(lab_on(CPU, minibatch), minibatch.MOONS)
     assert whole.steps[-1] == 20, "as many steps as the others at the least"
 
 
@@ -96,7 +96,7 @@ def test_the_command(run_lab, short):
 
 def test_on_a_device(second, short, capsys):
     """The same numbers, and nothing crosses unasked."""
-    there, here = lab_on(second), lab_on(CPU)
+    there, here = lab_on(second, minibatch), lab_on(CPU, minibatch)
     for lab in (there, here):
         conduct(minibatch.EXPERIMENT, lab)
     assert there.lines == here.lines

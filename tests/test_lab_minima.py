@@ -27,9 +27,9 @@ def test_the_landscape(device):
 def test_many_walks_are_the_single_ones(schedule):
     """Bit for bit, in pieces, too."""
     starts = np.random.default_rng(1).uniform(-3.0, 3.0, size=(1001, 2))
-    together = minima.ends(lab_on(CPU), minima.SHALLOW, starts, schedule)
+    together = minima.ends(lab_on(CPU, minima), minima.SHALLOW, starts, schedule)
     for i in (0, 1, 500, 1000):
-        alone = minima.walk(lab_on(CPU), minima.SHALLOW, starts[i], schedule)
+        alone = minima.walk(lab_on(CPU, minima), minima.SHALLOW, starts[i], schedule)
         assert (alone.x == together[i]).all()
         assert alone.steps == minima.STEPS
 
@@ -37,15 +37,15 @@ def test_many_walks_are_the_single_ones(schedule):
 def test_pieces(monkeypatch, device):
     starts = np.random.default_rng(1).uniform(-3.0, 3.0, size=(10, 2))
     monkeypatch.setattr(minima, "STEPS", 5)
-    whole = minima.ends(lab_on(device), minima.SHALLOW, starts, "constant")
+    whole = minima.ends(lab_on(device, minima), minima.SHALLOW, starts, "constant")
     monkeypatch.setattr(minima, "PIECE", 3)
-    assert (minima.ends(lab_on(device), minima.SHALLOW, starts, "constant") == whole).all()
+    assert (minima.ends(lab_on(device, minima), minima.SHALLOW, starts, "constant") == whole).all()
 
 
 def test_the_places(device):
     """The gradient is zero in each; the saddle alone curves down along one axis; depth decides which is the lowest."""
     for landscape, lowest in ((minima.SHALLOW, 0), (minima.DEEP, 1)):
-        known = minima.places(lab_on(device), landscape)
+        known = minima.places(lab_on(device, minima), landscape)
         np.testing.assert_allclose(landscape.gradient(known), 0.0, atol=1e-9)
         least = [minima.curvatures(landscape, place)[0] for place in known]
         assert [curvature > 0.0 for curvature in least] == [True, True, True, False]
@@ -56,9 +56,9 @@ def test_the_places(device):
 
 def test_the_saddle(device):
     """On the axis the gradient along y is exactly zero; a nudge grows by 1 + rate times the downward curvature."""
-    walk = minima.walk(lab_on(device), minima.SHALLOW, [(-2.9, 0.0), (-2.9, 1e-9)])
+    walk = minima.walk(lab_on(device, minima), minima.SHALLOW, [(-2.9, 0.0), (-2.9, 1e-9)])
     assert (walk.path[:, 0, 1] == 0.0).all()
-    known = minima.places(lab_on(device), minima.SHALLOW)
+    known = minima.places(lab_on(device, minima), minima.SHALLOW)
     assert minima.basins(walk.x, known).tolist() == [3, 1]
     growth = walk.path[51, 1, 1] / walk.path[50, 1, 1]
     assert growth == pytest.approx(1.0 - minima.RATE * minima.curvatures(minima.SHALLOW, known[3])[0], rel=1e-4)

@@ -23,7 +23,7 @@ def short(monkeypatch):
 
 def test_a_neuron_by_hand(device):
     """0.8 - 0.6 + 0.5 is 0.7, and -0.8 - 0.15 + 0.5 is -0.45, whichever way the bias comes in."""
-    lab = lab_on(device)
+    lab = lab_on(device, neuron)
     sums = neuron.outputs(lab, neuron.neuron(lab, (0.8, -0.3), 0.5, "identity"), neuron.ROWS)
     np.testing.assert_allclose(sums, [0.7, -0.45], rtol=1e-14)
     rows = [(*row, 1.0) for row in neuron.ROWS]
@@ -33,7 +33,7 @@ def test_a_neuron_by_hand(device):
 
 
 def test_gates_by_hand(device):
-    lab = lab_on(device)
+    lab = lab_on(device, neuron)
     for name, (weights, bias) in neuron.BY_HAND.items():
         found = neuron.outputs(lab, neuron.neuron(lab, weights, bias, "step"), neuron.CORNERS)
         assert tuple(found) == neuron.GATES[name]
@@ -43,9 +43,9 @@ def test_gates_by_hand(device):
 def test_four_neurons_learn_as_each_would_alone(monkeypatch):
     """Against w <- w - X^T (sigmoid(X w) - t) / 4, with the bias as a weight on a constant 1."""
     monkeypatch.setattr(neuron, "STEPS", 1)
-    once = neuron.learn_gates(lab_on(CPU))
+    once = neuron.learn_gates(lab_on(CPU, neuron))
     monkeypatch.setattr(neuron, "STEPS", 300)
-    found = neuron.learn_gates(lab_on(CPU))
+    found = neuron.learn_gates(lab_on(CPU, neuron))
     rows, targets = np.array([(*corner, 1.0) for corner in neuron.CORNERS]), np.array(list(neuron.GATES.values())).T
     w = np.concatenate([neuron.MLP([2, 4], task="multilabel", dtype="float64").network.layers[0].W, np.zeros((1, 4))])
     for step in range(301):
@@ -61,11 +61,11 @@ def test_four_neurons_learn_as_each_would_alone(monkeypatch):
 
 def test_one_neuron_ends_at_log_2_on_xor(monkeypatch):
     monkeypatch.setattr(neuron, "STEPS", 800)
-    found = neuron.learn_gates(lab_on(CPU))
+    found = neuron.learn_gates(lab_on(CPU, neuron))
     assert found.losses[-1, 3] == pytest.approx(math.log(2.0), abs=1e-12)
     np.testing.assert_allclose(found.model.predict(neuron.CORNERS)[:, 3], 0.5, atol=1e-8)
     assert (found.losses[:, 3] > math.log(2.0) - 1e-12).all(), "there is nothing below"
-    assert neuron.gradient_at_zero(lab_on(CPU)).tolist() == [0.0, 0.0, 0.0]
+    assert neuron.gradient_at_zero(lab_on(CPU, neuron)).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_nothing_linear_is_below_log_2_on_xor(rng):
@@ -89,7 +89,7 @@ def test_the_command(run_lab, short):
 
 def test_on_a_device(second, short, capsys):
     """The same numbers, and nothing crosses unasked."""
-    there, here = lab_on(second), lab_on(CPU)
+    there, here = lab_on(second, neuron), lab_on(CPU, neuron)
     for lab in (there, here):
         conduct(neuron.EXPERIMENT, lab)
     assert there.lines == here.lines

@@ -19,7 +19,7 @@ def short(monkeypatch):
 
 def test_two_classes(device):
     """A step says 0 or 1 by the very weights of the sigmoid; tanh says -1 to 1."""
-    lab = lab_on(device)
+    lab = lab_on(device, outputs)
     rows = outputs.halves(*moons(400, 0.2, 0))
     step, sigmoid, tanh = outputs.two_classes(lab, rows)
     points = mesh(outputs.MOONS_LOW, outputs.MOONS_HIGH)[2][::7]
@@ -39,7 +39,7 @@ def test_two_classes(device):
 def test_several_classes():
     """Softmax shares 1; sigmoids answer separately."""
     rows = outputs.halves(*clouds(outputs.CENTRES, 600, outputs.SPREAD, 0))
-    sigmoid, softmax = outputs.many_classes(lab_on(CPU), rows)
+    sigmoid, softmax = outputs.many_classes(lab_on(CPU, outputs), rows)
     points = mesh(outputs.CLOUDS_LOW, outputs.CLOUDS_HIGH)[2][::7]
     np.testing.assert_allclose(softmax.says(points).sum(axis=1), 1.0, rtol=1e-5)
     assert np.ptp(sigmoid.says(points).sum(axis=1)) > 0.2
@@ -50,7 +50,7 @@ def test_several_classes():
 
 def test_a_number():
     """The curve leaves -1..1, and so do the answers of the identity alone."""
-    lab = lab_on(CPU)
+    lab = lab_on(CPU, outputs)
     rows = outputs.points_on_curve(lab)
     assert rows.x.shape == rows.y_test.shape == (outputs.ROWS, 1)
     assert np.std(rows.y_test - outputs.curve(rows.x_test)) == pytest.approx(outputs.NOISE, rel=0.1)
@@ -80,7 +80,7 @@ def test_the_command(run_lab):
 
 def test_on_a_device(second, capsys):
     """The same numbers, and nothing crosses unasked."""
-    there, here = lab_on(second), lab_on(CPU)
+    there, here = lab_on(second, outputs), lab_on(CPU, outputs)
     for lab in (there, here):
         conduct(outputs.EXPERIMENT, lab)
     assert there.lines == here.lines

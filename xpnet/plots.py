@@ -49,9 +49,10 @@ def new_figure(
     return figure, axes
 
 
-def add_heading(figure: Figure, english: str, korean: str) -> None:
-    """Put a heading over a figure, in Korean too where a font has it."""
-    figure.suptitle(english if korean_font() is None else f"{english}\n{korean}", fontfamily=families())
+def add_heading(figure: Figure, english: str, korean: str, language: str = "both") -> None:
+    """Put a heading over a figure: "en", "ko" or "both"; in English where no font has Korean letters."""
+    texts = {"en": [english], "ko": [korean], "both": [english, korean]}[language if korean_font() else "en"]
+    figure.suptitle("\n".join(texts), fontfamily=families(), parse_math=False)
 
 
 @cache

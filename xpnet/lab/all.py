@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     parser = cli.Parser("lab.all", description="Run every experiment, and write a page that shows them: index.html.")
-    experiment.add_common_options(parser)
+    experiment.add_common_options(parser, language="both")
     options = parser.parse_args(arguments)
     if options.out is None:
         parser.error("--out DIR must say where the page is to go")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,12 +17,15 @@ from ..commands import cli
 from ..nn.gradient_check import central_differences
 from ..optim import SGD
 from ..training.descent import Descent, descend
-from . import experiment
-from .experiment import Experiment, Lab, Words
+from . import experiment, functions
+from .experiment import Claim, Experiment, Lab, Verdict, Words, count, positive
 from .zigzag import valley
 
-START = (4.0,)
+FUNCTION = "x^2"
+START = 4.0
 CASES = ((0.01, 5), (1.2, 5), (0.1, 5), (0.1, 50), (0.01, 500))  # the post's rates and steps, in its order
+MOST_CASES = 11  # that fit in the picture
+CASE_STEPS = 50  # where a rate is given, and no number of steps
 RATES = (0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99, 1.0, 1.1, 1.2)
 STEPS = 10_000
 TOLERANCE = 1e-6  # of the gradient: at 2x it stops within 5e-7 of the minimum
@@ -42,9 +48,14 @@ def bowl_gradient(points: Any) -> Any:
 
 
 def walk(lab: Lab, rate: float, steps: int, tolerance: float | None = None) -> Descent:
-    """Descend on x^2 from START, with the gradient that the options choose."""
-    gradient = None if lab.options.numerical else bowl_gradient
-    return descend(bowl, START, SGD(rate), steps, gradient=gradient, tolerance=tolerance, device=lab.device)
+    """Descend on the chosen function from the chosen start, with the gradient that the options choose."""
+    options = lab.options
+    f = replace(options.function, xp=lab.device.xp)
+    gradient = None if options.numerical else f.gradient
+    try:
+        return descend(f, [options.start], SGD(rate), steps, gradient=gradient, tolerance=tolerance, device=lab.device)
+    except ValueError as error:  # of a start where the function is not finite
+        raise cli.UsageError(f"{f.text} from {options.start:g}: {error}") from None
 
 
 def timed(lab: Lab, rate: float) -> tuple[Descent, float]:
@@ -79,73 +90,140 @@ def widest_angle(arrows: Any) -> float:
 
 
 def add_options(parser: cli.Parser) -> None:
-    """Add --numerical."""
-    parser.add_argument("--numerical", action="store_true", help="walk on x^2 by central differences, without 2x")
+    """Add the function, the start, rates and steps, and --numerical."""
+    add = parser.add_argument
+    names = "parabola, two-valleys or waves"
+    add(
+        "--function",
+        type=functions.option("x"),
+        default=functions.parse(FUNCTION, "x"),
+        metavar="F",
+        help=f'of x: an expression such as "x^4 - 3*x^2", or {names} (default: {FUNCTION})',
+    )
+    add("--start", type=cli.number, default=START, metavar="X", help=f"(default: {START:g})")
+    add(
+        "--rate", type=positive, nargs="+", metavar="RATE", help="of each walk that is drawn (default: the post's five)"
+    )
+    add(
+        "--steps",
+        type=count,
+        nargs="+",
+        metavar="N",
+        help=f"of all of these walks, or of each (default: the post's, or {CASE_STEPS} where --rate is given)",
+    )
+    add("--numerical", action="store_true", help="walk by central differences, without the formula of the slope")
 
 
-def run(lab: Lab) -> None:
-    """Walk the post's cases, then with many rates until the slope is gone, then in two variables."""
-    lab.say(f"x^2 from {START[0]:g}, gradient {'by central differences' if lab.options.numerical else '2x'}")
-    cases = [walk(lab, rate, steps) for rate, steps in CASES]
+def cases_of(options: argparse.Namespace) -> list[tuple[float, int]]:
+    """Rate and steps of each walk that is drawn: the post's, or those of the options."""
+    if options.rate is None and options.steps is None:
+        return list(CASES)
+    rates = options.rate or sorted({rate for rate, _ in CASES})
+    steps = options.steps or [CASE_STEPS]
+    if len(rates) != len(steps):
+        if 1 not in (len(rates), len(steps)):
+            raise cli.UsageError(f"give one number of steps for each of {len(rates)} rates, or one for all")
+        pairs = list(product(rates, steps))
+    else:
+        pairs = list(zip(rates, steps, strict=True))
+    if len(pairs) > MOST_CASES:
+        raise cli.UsageError(f"at most {MOST_CASES} walks can be drawn, not {len(pairs)}")
+    return pairs
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results of the experiment.
+
+    Attributes:
+        cases: each walk that is drawn, with its rate and number of steps.
+        stops: for each of RATES, the descent until the slope is gone, and its seconds.
+        angles: largest angle between the negative gradient and the way to the minimum, by function, in degrees.
+    """
+
+    cases: list[tuple[float, int, Descent]]
+    stops: list[tuple[Descent, float]]
+    angles: dict[str, float]
+
+
+def run(lab: Lab) -> Results:
+    """Walk the cases, then with many rates until the slope is gone, then in two variables."""
+    options = lab.options
+    f, start, pairs = options.function, options.start, cases_of(options)
+    quadratic = f.text == FUNCTION
+    slope = "2x" if quadratic else "by the chain rule"
+    lab.say(f"{f.text} from {start:g}, gradient {'by central differences' if options.numerical else slope}")
+    cases = [(rate, steps, walk(lab, rate, steps)) for rate, steps in pairs]
+    head = ["rate", "steps", "x at the end", f"{start:g} (1 - 2 rate)^steps", f.text, "why it stopped"]
     rows = []
-    for (rate, steps), found in zip(CASES, cases, strict=True):
-        formula = START[0] * (1.0 - 2.0 * rate) ** steps
-        end = [f"{number:.6g}" for number in (found.x[0], formula, found.values[-1])]
-        rows.append((f"{rate:g}", str(found.steps), *end, found.reason))
-    lab.table(("rate", "steps", "x at the end", "4 (1 - 2 rate)^steps", "x^2", "why it stopped"), rows)
+    for rate, steps, found in cases:
+        numbers = [found.x[0], start * (1.0 - 2.0 * rate) ** steps, found.values[-1]]
+        rows.append([f"{rate:g}", str(found.steps), *(f"{number:.6g}" for number in numbers), found.reason])
+    if not quadratic:  # the formula is that of x^2
+        for row in (head, *rows):
+            del row[3]
+    lab.table(head, rows)
 
     lab.say()
     lab.say(f"the same until the gradient is at most {TOLERANCE:g}, or {STEPS} steps are used up")
     stops = [timed(lab, rate) for rate in RATES]
-    rows = []
+    table: list[tuple[str, ...]] = []
     for rate, (found, seconds) in zip(RATES, stops, strict=True):
-        rows.append((f"{rate:g}", str(found.steps), f"{1e3 * seconds:.1f}", f"{found.x[0]:.3g}", found.reason))
-    lab.table(("rate", "steps", "ms", "x at the end", "why it stopped"), rows)
+        table.append((f"{rate:g}", str(found.steps), f"{1e3 * seconds:.1f}", f"{found.x[0]:.3g}", found.reason))
+    lab.table(("rate", "steps", "ms", "x at the end", "why it stopped"), table)
 
     lab.say()
     lab.say(f"x0^2 + x1^2 from {PLANE_START}, {PLANE_STEPS} steps: where it ends by the formula (2 x0, 2 x1) and")
     lab.say(f"by central differences with h = {BOOK_H:g}, the book's")
-    rows = []
+    table = []
     for rate in PLANE_RATES:
         ends = (plane_walk(lab, rate, gradient).x for gradient in (bowl_gradient, book_gradient))
-        rows.append((f"{rate:g}", *(f"({end[0]:.6g}, {end[1]:.6g})" for end in ends)))
-    lab.table(("rate", "formula", "central differences"), rows)
+        table.append((f"{rate:g}", *(f"({end[0]:.6g}, {end[1]:.6g})" for end in ends)))
+    lab.table(("rate", "formula", "central differences"), table)
 
     lab.say()
     fields = {"x² + y²": field(lab, bowl), f"x²/{LENGTH:g} + y²": field(lab, valley)}
     lab.say("the largest angle between the negative gradient and the way to the minimum, at points of a grid")
-    angles = [f"{widest_angle(arrows):.1f} degrees" for arrows in fields.values()]
-    lab.table(
-        ("function", "angle"), [(name.replace("²", "^2"), angle) for name, angle in zip(fields, angles, strict=True)]
-    )
+    angles = {name.replace("²", "^2"): widest_angle(arrows) for name, arrows in fields.items()}
+    lab.table(("function", "angle"), [(name, f"{angle:.1f} degrees") for name, angle in angles.items()])
 
-    lab.draw("descent-parabola", PARABOLA, partial(_draw_parabola, cases))
-    lab.draw("descent-rates", STOPS, partial(_draw_rates, stops))
+    lab.draw("descent-parabola", _parabola(options), partial(_draw_parabola, f, cases))
+    lab.draw("descent-rates", _stops(options), partial(_draw_rates, stops))
     lab.draw("descent-field", FIELD, partial(_draw_field, fields, plane_walk(lab, PLANE_RATES[0], bowl_gradient)))
+    return Results(cases, stops, angles)
 
 
-def _draw_parabola(cases: list[Descent]) -> Any:
-    """Draw each of the post's cases on the curve, and the distance from the minimum by step of all of them."""
+def _draw_parabola(f: functions.Function, cases: list[tuple[float, int, Descent]]) -> Any:
+    """Draw each walk on the curve, and by step how far it is from the lowest place."""
     from ..plots import PALETTE, new_figure
 
-    figure, grid = new_figure(2, 3, height=3.2)
-    for axes, (rate, steps), found in zip(grid.flat, CASES, cases, strict=False):
+    figure, grid = new_figure(-(-(len(cases) + 1) // 3), 3, height=3.2)
+    for axes, (rate, steps, found) in zip(grid.flat, cases, strict=False):
         path = found.path[:, 0]
+        path = path[np.isfinite(found.values)]  # a walk that diverges may leave the numbers
         reach = 1.1 * max(4.5, np.abs(path).max())
         x = np.linspace(-reach, reach, 300)
-        axes.plot(x, x**2, color="0.6")
-        axes.plot(path, path**2, "o-", color=PALETTE[1], markersize=4, linewidth=1.0)
-        axes.plot(path[0], path[0] ** 2, "s", color=PALETTE[6], markersize=7)
-        axes.set_title(f"rate {rate:g}, {steps} steps: x = {path[-1]:.3g}")
-        axes.set(xlabel="x", ylabel="x²")
-    last = grid[1, 2]
-    for index, style in ((4, "-"), (3, "--"), (1, ":")):  # the longest case of each rate
-        rate, steps = CASES[index]
-        distances = np.abs(cases[index].path[1:, 0])
-        last.loglog(np.arange(1, steps + 1), distances, style, label=f"rate {rate:g}", linewidth=2.0)
-    last.set_title("distance from the minimum")
-    last.set(xlabel="step", ylabel="|x|")
+        axes.plot(x, f(x[:, None]), color="0.6")
+        axes.plot(path, f(path[:, None]), "o-", color=PALETTE[1], markersize=4, linewidth=1.0)
+        axes.plot(path[0], f(path[:1, None]), "s", color=PALETTE[6], markersize=7)
+        axes.set_title(f"rate {rate:g}, {steps} steps: x = {found.x[0]:.3g}")
+        axes.set(xlabel="x")
+        axes.set_ylabel(f.pretty, parse_math=False)
+    last = grid.flat[len(cases)]
+    longest = {rate: found for rate, _, found in sorted(cases, key=lambda case: case[1])}
+    lowest = min(np.nanmin(found.values) for found in longest.values())
+    for (rate, found), style in zip(reversed(longest.items()), ("-", "--", ":", "-.") * len(cases), strict=False):
+        if f.text == FUNCTION:
+            distances = np.abs(found.path[1:, 0])
+        else:
+            distances = found.values[1:] - lowest
+        last.loglog(np.arange(1, found.steps + 1), distances, style, label=f"rate {rate:g}", linewidth=2.0)
+    known = f.text == FUNCTION
+    last.set_title("distance from the minimum" if known else "height above the lowest that was reached")
+    last.set(xlabel="step", ylabel="|x|" if known else "height")
     last.legend(loc="lower left")
+    for axes in grid.flat[len(cases) + 1 :]:
+        axes.set_axis_off()
     return figure
 
 
@@ -196,17 +274,118 @@ def _draw_field(fields: dict[str, Any], found: Descent) -> Any:
     return figure
 
 
-PARABOLA = Words(
-    "x² from 4: too small a rate creeps, too large a one diverges",
-    "4에서 출발한 x²: 학습률이 너무 작으면 기어가고, 너무 크면 발산한다",
-)
-STOPS = Words(
-    "Steps and time until the slope of x² is gone, by learning rate",
-    "x²의 기울기가 0에 가까워질 때까지의 갱신 횟수와 시간, 학습률별",
-)
+def _parabola(options: argparse.Namespace) -> Words:
+    """Caption of the walks, which calls rates too small or large where they are the post's."""
+    f, start = options.function, options.start
+    if options.rate is None and options.steps is None and f.text == FUNCTION:
+        return Words(
+            f"{f.pretty} from {start:g}: too small a rate creeps, too large a one diverges",
+            f"{start:g}에서 출발한 {f.pretty}: 학습률이 너무 작으면 기어가고, 너무 크면 발산한다",
+        )
+    return Words(
+        f"{f.pretty} from {start:g}, by rate and steps", f"{start:g}에서 출발한 {f.pretty}: 학습률과 갱신 횟수별"
+    )
+
+
+def _stops(options: argparse.Namespace) -> Words:
+    f = options.function.pretty
+    return Words(
+        f"Steps and time until the slope of {f} is gone, by learning rate",
+        f"{f}의 기울기가 0에 가까워질 때까지의 갱신 횟수와 시간, 학습률별",
+    )
+
+
 FIELD = Words(
     "The negative gradient points down, not always towards the minimum",
     "음의 기울기는 아래를 가리키지만, 늘 최솟값 쪽은 아니다",
+)
+
+
+def _judge_rates(results: Results) -> Verdict | None:
+    """Whether some rate diverges, and a smaller one has not arrived after STEPS."""
+    reasons = {rate: found for rate, (found, _) in zip(RATES, results.stops, strict=True)}
+    diverged = [rate for rate, found in reasons.items() if found.reason == "diverged"]
+    least, slow = next(iter(reasons.items()))
+    if not diverged or slow.reason != "steps used up":
+        return Verdict(
+            "wrong",
+            f"{least:g}: {slow.steps}; {RATES[-1]:g}: {reasons[RATES[-1]].reason}",
+            Words("Not on this function, at these rates.", "이 함수와 이 학습률들에서는 그렇지 않다."),
+        )
+    return Verdict(
+        "right",
+        f"η = {diverged[0]:g} diverges; η = {least:g}: x = {slow.x[0]:.3g} after {slow.steps}",
+        Words(
+            f"From a rate of {diverged[0]:g} on it diverges; at {least:g} it has not arrived after {slow.steps} steps.",
+            f"학습률 {diverged[0]:g}부터 발산하고, {least:g}로는 {slow.steps}번 갱신해도 도착하지 못한다.",
+        ),
+    )
+
+
+def _judge_patience(results: Results) -> Verdict | None:
+    """Compare the walk of the smallest rate with one of a larger rate that takes fewer steps."""
+    pairs = [
+        (slow, fast)
+        for slow, fast in product(results.cases, repeat=2)
+        if slow[0] < fast[0] and slow[1] > fast[1] and fast[2].reason != "diverged"
+    ]
+    if not pairs:
+        return None
+    slow, fast = max(pairs, key=lambda pair: pair[0][1] + pair[1][1])
+    better = slow[2].values[-1] < fast[2].values[-1]
+    numbers = [f"η = {rate:g}, n = {steps}: f = {found.values[-1]:.2g}" for rate, steps, found in (slow, fast)]
+    than = "lower" if better else "no lower"
+    return Verdict(
+        "conditional" if better else "wrong",
+        "; ".join(numbers),
+        Words(
+            f"{slow[1]} steps at rate {slow[0]:g} end {than} than {fast[1]} steps at rate {fast[0]:g}: the product of"
+            " rate and steps decides, until a rate is too large.",
+            f"학습률 {slow[0]:g}로 {slow[1]}번 갱신한 함숫값이 {fast[0]:g}로 {fast[1]}번 갱신한 함숫값보다"
+            f" {'작다' if better else '작지 않다'}. 학습률이 너무 크지만 않으면 학습률과 갱신 횟수의 곱이 결과를"
+            " 정한다.",
+        ),
+    )
+
+
+def _judge_direction(results: Results) -> Verdict:
+    """Whether the negative gradient points away from the minimum in the valley, and not in the round bowl."""
+    (_, round_), (name, long) = results.angles.items()
+    return Verdict(
+        "right" if long > 5.0 else "wrong",
+        f"{round_:.1f}°; {long:.1f}°",
+        Words(
+            f"In the round bowl it points to the minimum; on {name} it is off by up to {long:.0f} degrees.",
+            f"둥근 그릇에서는 최솟값을 가리키지만, {name}에서는 최대 {long:.0f}도 벗어난다.",
+        ),
+    )
+
+
+CLAIMS = (
+    Claim(
+        "000",
+        Words(
+            "Where the rate is too large the values diverge; where it is too small they hardly change.",
+            "학습률이 너무 크면 발산하고, 너무 작으면 거의 갱신되지 않은 채 끝난다.",
+        ),
+        _judge_rates,
+    ),
+    Claim(
+        "000",
+        Words(
+            "The negative gradient lowers the function most, and need not point to its minimum.",
+            "기울기의 반대 방향은 함숫값을 가장 크게 줄이는 방향이며, 그쪽에 꼭 최솟값이 있는 것은 아니다.",
+        ),
+        _judge_direction,
+    ),
+    Claim(
+        "001",
+        Words(
+            "A small rate and as many steps as possible find the minimum more exactly.",
+            "작은 학습률로 최대한 많이 반복하면 최솟값을 비교적 정확히 찾을 수 있다.",
+        ),
+        _judge_patience,
+    ),
 )
 
 EXPERIMENT = Experiment(
@@ -230,6 +409,8 @@ EXPERIMENT = Experiment(
     ),
     run=run,
     add_options=add_options,
+    formula=("x ← x - η ∇f(x)", "f(x) = x²:  x ← (1 - 2η) x"),
+    claims=CLAIMS,
 )
 
 

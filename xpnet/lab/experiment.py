@@ -25,6 +25,49 @@ class Words:
     english: str
     korean: str
 
+    def of(self, language: str) -> list[str]:
+        """Lines of the text in a language of LANGUAGES: one, or both."""
+        return {"en": [self.english], "ko": [self.korean]}.get(language, [self.english, self.korean])
+
+
+LANGUAGES = ("en", "ko", "both")
+ANSWERS = {
+    "right": Words("right", "맞음"),
+    "conditional": Words("right under conditions", "조건에 따라 맞음"),
+    "wrong": Words("wrong", "틀림"),
+}
+"""Answers of a verdict, and their names."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Judgement of a claim, computed from the results of a run.
+
+    Attributes:
+        answer: one of ANSWERS.
+        number: the number that decides, as text that both languages share.
+        reason: why, in a sentence that holds for these results.
+    """
+
+    answer: str
+    number: str
+    reason: Words
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of a post.
+
+    Attributes:
+        post: the post's number, such as "002".
+        text: the claim.
+        judge: the verdict on what the experiment's `run` returned; None where its options do not test the claim.
+    """
+
+    post: str
+    text: Words
+    judge: Callable[[Any], Verdict | None]
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -40,24 +83,40 @@ class Lab:
 
     Attributes:
         device: where to compute.
-        out: folder of pictures; None draws none.
+        out: folder of pictures; None writes none.
         seed: seed of all random numbers.
         options: options of the command.
-        lines: lines that were printed.
-        pictures: pictures that were drawn.
+        language: of captions, one of LANGUAGES.
+        echo: whether to print lines as they come.
+        keep: whether to keep figures, also without a folder.
+        heading: lines that are printed before the first of the results.
+        lines: lines of results.
+        pictures: pictures that were written.
+        figures: matplotlib figures that were drawn, by name, where they are kept.
+        results: what the experiment's `run` returned.
+        verdicts: each claim of the experiment with the verdict on it.
     """
 
     device: Device
     out: Path | None
     seed: int
     options: argparse.Namespace
+    language: str = "both"
+    echo: bool = True
+    keep: bool = False
+    heading: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    results: Any = None
+    verdicts: list[tuple[Claim, Verdict | None]] = field(default_factory=list)
 
     def say(self, line: str = "") -> None:
-        """Print a line of results."""
+        """Print a line of results, the first one below the heading."""
+        above = [] if self.lines else self.heading
         self.lines.append(line)
-        print(line, flush=True)
+        if self.echo:
+            print(*above, line, sep="\n", flush=True)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table, its columns aligned to the right, but for the first."""
@@ -73,12 +132,16 @@ class Lab:
 
     def draw(self, name: str, caption: Words, draw: Callable[[], Any]) -> None:
         """Write the figure that `draw` returns as NAME.png, with its caption over it, where pictures are wanted."""
-        if self.out is None:
+        if self.out is None and not self.keep:
             return
         from ..plots import add_heading, png
 
         figure = draw()
-        add_heading(figure, caption.english, caption.korean)
+        add_heading(figure, caption.english, caption.korean, self.language)
+        if self.keep:
+            self.figures[name] = figure
+        if self.out is None:
+            return
         path = self.out / f"{name}.png"
         write_atomically(path, png(figure))
         self.pictures.append(Picture(path, caption))
@@ -109,16 +172,20 @@ class Experiment:
     Attributes:
         name: its name on the command line.
         title: title of its part of the page.
-        text: a paragraph about it.
-        run: the function that runs it.
+        text: a paragraph about it, true of its default options.
+        run: the function that runs it, and returns the results that its claims are judged by.
         add_options: adds its own options to a parser; None for none.
+        formula: its formulas, a line each, in Unicode: "x ← x - η ∇f(x)".
+        claims: claims of the posts that it tests.
     """
 
     name: str
     title: Words
     text: Words
-    run: Callable[[Lab], None]
+    run: Callable[[Lab], Any]
     add_options: Callable[[cli.Parser], None] | None = None
+    formula: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
 
 def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
@@ -128,16 +195,81 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
 
 def _main(experiment: Experiment, arguments: Sequence[str] | None) -> int:
     lab = open_lab(parser(experiment).parse_args(arguments))
+    lab.heading = heading(experiment, lab)
     conduct(experiment, lab)
+    for line in judgement(lab):
+        print(line)
     for picture in lab.pictures:
-        lab.progress(f"{picture.path}: {picture.caption.english}")
+        for caption in picture.caption.of(lab.language):
+            lab.progress(f"{picture.path}: {caption}")
     return 0
 
 
 def conduct(experiment: Experiment, lab: Lab) -> None:
-    """Run an experiment on its device, on one BLAS thread: its networks are small, a second would gain nothing."""
+    """Run an experiment on its device, and judge its claims.
+
+    It has one BLAS thread: its networks are small, and a second would gain nothing.
+    """
     with limit_threads(1), lab.device.activate():
-        experiment.run(lab)
+        lab.results = experiment.run(lab)
+    lab.verdicts = [(claim, claim.judge(lab.results)) for claim in experiment.claims]
+
+
+def changed(experiment: Experiment, options: argparse.Namespace) -> bool:
+    """Whether an option that results depend on differs from its default."""
+    own = cli.Parser(experiment.name)
+    if experiment.add_options is not None:
+        experiment.add_options(own)
+    defaults = vars(own.parse_args([])) | {"seed": 0}
+    return any(getattr(options, name) != value for name, value in defaults.items())
+
+
+def heading(experiment: Experiment, lab: Lab) -> list[str]:
+    """Lines above an experiment's numbers: title, formulas and, where it describes this run, the paragraph."""
+    titles = experiment.title.of(lab.language)
+    lines = [*titles, "=" * max(map(cli.cells, titles)), ""]
+    if not changed(experiment, lab.options):
+        for paragraph in experiment.text.of(lab.language):
+            lines += [*wrap(paragraph), ""]
+    if experiment.formula:
+        lines += [*(f"    {formula}" for formula in experiment.formula), ""]
+    return lines
+
+
+CLAIMS = Words("Claims of the posts", "글의 주장")
+UNTESTED = Words("not tested by these options", "이 옵션으로는 확인할 수 없음")
+
+
+def judgement(lab: Lab) -> list[str]:
+    """Lines below an experiment's numbers: each claim, and the verdict on it."""
+    if not lab.verdicts:
+        return []
+    titles = CLAIMS.of(lab.language)
+    lines = ["", *titles, "-" * max(map(cli.cells, titles))]
+    for claim, verdict in lab.verdicts:
+        for i, text in enumerate(claim.text.of(lab.language)):
+            lines += wrap(text, f"{claim.post}  " if i == 0 else "     ")
+        if verdict is None:
+            lines += [line for text in UNTESTED.of(lab.language) for line in wrap(text, "     ")]
+            continue
+        answers = " · ".join(ANSWERS[verdict.answer].of(lab.language))
+        lines += wrap(f"→ {answers}: {verdict.number}", "     ")
+        for text in verdict.reason.of(lab.language):
+            lines += wrap(text, "     ")
+    return lines
+
+
+WIDTH = 80  # cells of a line of words
+
+
+def wrap(text: str, indent: str = "") -> list[str]:
+    """Text in lines of at most WIDTH cells, the first behind `indent`, the others behind as much space."""
+    lines: list[list[str]] = [[]]
+    for word in text.split():
+        if lines[-1] and cli.cells(" ".join([indent + lines[-1][0], *lines[-1][1:], word])) > WIDTH:
+            lines.append([])
+        lines[-1].append(word)
+    return [(" " * cli.cells(indent) if i else indent) + " ".join(line) for i, line in enumerate(lines)]
 
 
 def parser(experiment: Experiment) -> cli.Parser:
@@ -149,15 +281,32 @@ def parser(experiment: Experiment) -> cli.Parser:
     return made
 
 
-def add_common_options(made: cli.Parser) -> None:
-    """Add the options that every experiment has."""
+def add_common_options(made: cli.Parser, language: str = "en") -> None:
+    """Add the options that every experiment has; `language` is the default of --lang."""
     add = made.add_argument
     add("--out", type=folder, default=None, metavar="DIR", help="draw pictures into DIR (default: numbers alone)")
     add("--data-dir", metavar="DIR", help="look for MNIST in DIR alone (default: $XPNET_DATA_DIR, cache, download)")
     add("--offline", action="store_true", help="do not download")
     add("--seed", type=_seed, default=0, metavar="N", help="of all that is drawn (default: 0)")
+    add("--lang", choices=LANGUAGES, default=language, help=f"language of texts and captions (default: {language})")
     cli.add_device_options(add)
     add("--quiet", action="store_true", help="no progress on stderr")
+
+
+def count(text: str) -> int:
+    """Type of an option: a whole number of at least 1."""
+    value = cli.whole_number(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def positive(text: str) -> float:
+    """Type of an option: a finite number above 0."""
+    value = cli.number(text)
+    if value <= 0.0:
+        raise argparse.ArgumentTypeError(f"must be above 0, not {value:g}")
+    return value
 
 
 def _seed(text: str) -> int:
@@ -177,7 +326,7 @@ def open_lab(options: argparse.Namespace) -> Lab:
             reason = f"pictures need matplotlib ({error}): pip install 'xpnet[plot]', or leave out --out"
             raise cli.UsageError(reason) from None
         make_folder(options.out)
-    return Lab(device, options.out, options.seed, options)
+    return Lab(device, options.out, options.seed, options, options.lang)
 
 
 def make_folder(path: Path) -> None:
