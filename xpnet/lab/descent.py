@@ -201,8 +201,12 @@ def _draw_parabola(f: functions.Function, cases: list[tuple[float, int, Descent]
     for axes, (rate, steps, found) in zip(grid.flat, cases, strict=False):
         path = found.path[:, 0]
         path = path[np.isfinite(found.values)]  # a walk that diverges may leave the numbers
-        reach = 1.1 * max(4.5, np.abs(path).max())
-        x = np.linspace(-reach, reach, 300)
+        low, high = path.min(), path.max()
+        if f.text == FUNCTION:
+            high = max(4.5, np.abs(path).max())
+            low = -high
+        margin = 0.05 * (high - low) if f.text == FUNCTION else 0.5 * (high - low) + 0.5
+        x = np.linspace(low - margin, high + margin, 300)
         axes.plot(x, f(x[:, None]), color="0.6")
         axes.plot(path, f(path[:, None]), "o-", color=PALETTE[1], markersize=4, linewidth=1.0)
         axes.plot(path[0], f(path[:1, None]), "s", color=PALETTE[6], markersize=7)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from ..commands import cli
 from ..commands.options import folder, named_folder
 from ..core.device import Device, limit_threads
+from ..core.errors import did_you_mean
 from ..core.files import try_writing, write_atomically
 from ..core.rng import check_seed
 from ..data import Dataset, load_named
@@ -272,9 +273,9 @@ def wrap(text: str, indent: str = "") -> list[str]:
     return [(" " * cli.cells(indent) if i else indent) + " ".join(line) for i, line in enumerate(lines)]
 
 
-def parser(experiment: Experiment) -> cli.Parser:
+def parser(experiment: Experiment, kind: type[cli.Parser] = cli.Parser) -> cli.Parser:
     """Return the parser of an experiment's options."""
-    made = cli.Parser(f"lab.{experiment.name}", description=experiment.text.english)
+    made = kind(f"lab.{experiment.name}", description=experiment.text.english)
     if experiment.add_options is not None:
         experiment.add_options(made)
     add_common_options(made)
@@ -301,12 +302,36 @@ def count(text: str) -> int:
     return value
 
 
+def up_to(most: int) -> Callable[[str], int]:
+    """Type of an option: a whole number from 1 to `most`."""
+
+    def count_up_to(text: str) -> int:
+        value = count(text)
+        if value > most:
+            raise argparse.ArgumentTypeError(f"must be at most {most}, not {value}")
+        return value
+
+    return count_up_to
+
+
 def positive(text: str) -> float:
     """Type of an option: a finite number above 0."""
     value = cli.number(text)
     if value <= 0.0:
         raise argparse.ArgumentTypeError(f"must be above 0, not {value:g}")
     return value
+
+
+def one_of(names: Iterable[str], kind: str) -> Callable[[str], str]:
+    """Type of an option: one of these names, in any case, or an error that suggests one."""
+    known = {name.lower(): name for name in names}
+
+    def name(text: str) -> str:
+        if text.lower() not in known:
+            raise argparse.ArgumentTypeError(f"unknown {kind} {text!r}: {did_you_mean(text, known.values())}")
+        return known[text.lower()]
+
+    return name
 
 
 def _seed(text: str) -> int:

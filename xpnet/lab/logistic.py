@@ -11,18 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from ..commands import cli
 from ..core.device import HostArray
 from ..model import MLP
 from ..nn import BinaryCrossEntropy, Sequential, Sigmoid, numerical_gradient
 from ..optim import SGD
 from ..training import Trainer, evaluate
 from . import experiment
-from .experiment import Experiment, Lab, Words
+from .experiment import Claim, Experiment, Lab, Verdict, Words, positive, up_to
 from .plane import clouds, draw_points
 
 # One sample for the graph: x, its label, weights and bias.
-X, Y = (2.0, 1.0), 1.0
+X, Y = (2.0, 1.0), 1
 W, B = (0.3, -0.5), 0.2
+LARGEST_Z = 30.0  # of its weighted sum: logarithms of 1 - sigmoid(z) by hand need digits
 STEP = 0.5  # the rate of the one step on it
 FORMULAS = {
     "z": "w1 x1 + w2 x2 + b",
@@ -45,31 +47,43 @@ MOMENTS = (0, 2, 5, 20, 200)  # steps after which the boundary is looked at
 STYLES = (":", "--", "-.", (0, (1, 1)), "-")  # of the boundary at each
 
 
-def graph_by_hand() -> dict[str, float]:
+@dataclass(frozen=True)
+class Sample:
+    """One row, its label, and the weights and bias of the neuron that sees it."""
+
+    x: tuple[float, float] = X
+    y: int = Y
+    w: tuple[float, float] = W
+    b: float = B
+
+
+def graph_by_hand(sample: Sample = Sample()) -> dict[str, float]:
     """Values and derivatives of the graph of one neuron and its loss, as computed by hand.
 
     z = w1 x1 + w2 x2 + b, a = sigmoid(z), L = -(y log a + (1 - y) log(1 - a)).
     """
-    z = W[0] * X[0] + W[1] * X[1] + B
+    x, y, w = sample.x, float(sample.y), sample.w
+    z = w[0] * x[0] + w[1] * x[1] + sample.b
     a = 1.0 / (1.0 + math.exp(-z))
     return {
         "z": z,
         "a": a,
-        "L": -(Y * math.log(a) + (1.0 - Y) * math.log(1.0 - a)),
-        "dL/da": -Y / a + (1.0 - Y) / (1.0 - a),
+        "L": -(y * math.log(a) + (1.0 - y) * math.log(1.0 - a)),
+        "dL/da": -y / a + (1.0 - y) / (1.0 - a),
         "da/dz": a * (1.0 - a),
-        "dL/dz": a - Y,
-        "dL/dw1": (a - Y) * X[0],
-        "dL/dw2": (a - Y) * X[1],
-        "dL/db": a - Y,
+        "dL/dz": a - y,
+        "dL/dw1": (a - y) * x[0],
+        "dL/dw2": (a - y) * x[1],
+        "dL/db": a - y,
     }
 
 
-def graph_by_library(lab: Lab) -> dict[str, float]:
+def graph_by_library(lab: Lab, sample: Sample = Sample()) -> dict[str, float]:
     """The library's values of the same graph, but dL/da: the sigmoid is built into its loss."""
-    linear, sigmoid = model_of(lab, W, B).network, Sequential([Sigmoid()], dtype="float64", device=lab.device)
-    xp, target = linear.xp, lab.device.asarray([[Y]])
-    z = linear.forward(lab.device.asarray([X]), train=True)  # (1, 1)
+    linear = model_of(lab, sample.w, sample.b).network
+    sigmoid = Sequential([Sigmoid()], dtype="float64", device=lab.device)
+    xp, target = linear.xp, lab.device.asarray([[float(sample.y)]])
+    z = linear.forward(lab.device.asarray([sample.x]), train=True)  # (1, 1)
     a = sigmoid.forward(z, train=True)
     loss, _, dz = BinaryCrossEntropy()(xp, z, target)
     slope = sigmoid.backward(xp.ones((1, 1), dtype="float64"), input_gradient=True)
@@ -80,10 +94,10 @@ def graph_by_library(lab: Lab) -> dict[str, float]:
     return {name: float(lab.device.to_host(value).reshape(())) for name, value in found.items()}
 
 
-def graph_by_differences(lab: Lab) -> dict[str, float]:
+def graph_by_differences(lab: Lab, sample: Sample = Sample()) -> dict[str, float]:
     """Derivatives by central differences, each of a function of one variable."""
-    network = model_of(lab, W, B).network
-    rows, xp, target = lab.device.asarray([X]), network.xp, lab.device.asarray([[Y]])
+    network, y = model_of(lab, sample.w, sample.b).network, float(sample.y)
+    rows, xp, target = lab.device.asarray([sample.x]), network.xp, lab.device.asarray([[y]])
 
     def loss() -> Any:
         return BinaryCrossEntropy()(xp, network.forward(rows), target)[0]
@@ -92,13 +106,13 @@ def graph_by_differences(lab: Lab) -> dict[str, float]:
         point = np.array([at])
         return float(numerical_gradient(lambda: f(float(point[0])), point)[0])
 
-    values = graph_by_hand()
+    values = graph_by_hand(sample)
     layer: Any = network.layers[0]
     dw, db = (lab.device.to_host(numerical_gradient(loss, array)).ravel() for array in (layer.W, layer.b))
     return {
-        "dL/da": by(lambda a: -(Y * math.log(a) + (1.0 - Y) * math.log(1.0 - a)), values["a"]),
+        "dL/da": by(lambda a: -(y * math.log(a) + (1.0 - y) * math.log(1.0 - a)), values["a"]),
         "da/dz": by(lambda z: 1.0 / (1.0 + math.exp(-z)), values["z"]),
-        "dL/dz": by(lambda z: math.log1p(math.exp(z)) - Y * z, values["z"]),
+        "dL/dz": by(lambda z: math.log1p(math.exp(z)) - y * z, values["z"]),
         "dL/dw1": float(dw[0]),
         "dL/dw2": float(dw[1]),
         "dL/db": float(db[0]),
@@ -145,43 +159,92 @@ def own_line(lab: Lab, x: HostArray, y: HostArray) -> Line:
 
     For clouds around c0 and c1 with deviation s, the logit is ((c1 - c0) x - (|c1|^2 - |c0|^2) / 2) / s^2.
     """
-    c0, c1 = np.array(CENTRES)
-    weights, bias = (c1 - c0) / SPREAD**2, float(c0 @ c0 - c1 @ c1) / 2.0 / SPREAD**2
+    (c0, c1), spread = np.array(CENTRES), lab.options.spread
+    weights, bias = (c1 - c0) / spread**2, float(c0 @ c0 - c1 @ c1) / 2.0 / spread**2
     return line_of(lab, model_of(lab, weights.tolist(), bias), x, y)
 
 
+def moments(steps: int) -> list[int]:
+    """Steps after which the boundary is looked at: MOMENTS, spread over this number of steps."""
+    return sorted({round(moment * steps / MOMENTS[-1]) for moment in MOMENTS})
+
+
 def train(lab: Lab, x: HostArray, y: HostArray) -> tuple[dict[int, Line], list[float]]:
-    """Train on all rows at once; return the line at each of MOMENTS, and the loss before each step."""
+    """Train on all rows at once; return the line at each of `moments`, and the loss before each step."""
     model = model_of(lab, *START)
-    trainer = Trainer(model, SGD(RATE), batch_size=len(x), seed=lab.seed)
+    trainer = Trainer(model, SGD(lab.options.rate), batch_size=len(x), seed=lab.seed)
     lines = {0: line_of(lab, model, x, y)}
-    for moment in MOMENTS[1:]:
+    for moment in moments(lab.options.steps)[1:]:
         trainer.fit(x, y, steps=moment - trainer.step)
         lines[moment] = line_of(lab, model, x, y)
     return lines, [row["train_loss"] for row in trainer.history]
 
 
-def run(lab: Lab) -> None:
+@dataclass(frozen=True)
+class Results:
+    """Results of the experiment.
+
+    Attributes:
+        errors: largest difference of the derivatives by hand from the library's, and from central differences.
+        before, after: loss of the sample before and after the step on it.
+        lines: boundary at each moment of the training.
+        own: the line on which a point is equally likely to be of either cloud.
+    """
+
+    errors: tuple[float, float]
+    before: float
+    after: float
+    lines: dict[int, Line]
+    own: Line
+
+
+def add_options(parser: cli.Parser) -> None:
+    """Add the sample and its neuron, and the clouds and the training on them."""
+    add = parser.add_argument
+    add("--x", type=cli.number, nargs=2, default=list(X), metavar=("X1", "X2"), help="the sample (default: 2 1)")
+    add("--y", type=int, choices=(0, 1), default=Y, help=f"its label (default: {Y})")
+    add("--w", type=cli.number, nargs=2, default=list(W), metavar=("W1", "W2"), help="weights (default: 0.3 -0.5)")
+    add("--b", type=cli.number, default=B, metavar="B", help=f"bias (default: {B:g})")
+    add("--step", type=positive, default=STEP, metavar="RATE", help=f"rate of the step on it (default: {STEP:g})")
+    add("--spread", type=positive, default=SPREAD, metavar="S", help=f"deviation of the clouds (default: {SPREAD:g})")
+    add("--rows", type=up_to(100_000), default=ROWS, metavar="N", help=f"points in both (default: {ROWS})")
+    add("--rate", type=positive, default=RATE, metavar="RATE", help=f"of the training on them (default: {RATE:g})")
+    add("--steps", type=up_to(100_000), default=MOMENTS[-1], metavar="N", help=f"of it (default: {MOMENTS[-1]})")
+
+
+def run(lab: Lab) -> Results:
     """Work the graph of one sample, and train on two clouds."""
-    lab.say(f"one sample: x = {X}, y = {Y:g}; w = {W}, b = {B}")
-    by_hand, library, differences = graph_by_hand(), graph_by_library(lab), graph_by_differences(lab)
+    options = lab.options
+    sample = Sample(tuple(options.x), options.y, tuple(options.w), options.b)
+    z = sample.w[0] * sample.x[0] + sample.w[1] * sample.x[1] + sample.b
+    if abs(z) > LARGEST_Z:
+        raise cli.UsageError(f"the weighted sum of the sample is {z:g}: beyond {LARGEST_Z:g} its sigmoid is 0 or 1")
+    if options.rows < 2:
+        raise cli.UsageError("two clouds have at least 2 points (--rows)")
+    lab.say(f"one sample: x = {sample.x}, y = {sample.y:g}; w = {sample.w}, b = {sample.b}")
+    by_hand, library = graph_by_hand(sample), graph_by_library(lab, sample)
+    differences = graph_by_differences(lab, sample)
     rows = []
     for name, formula in FORMULAS.items():
         cells = [f"{found[name]:.8f}" if name in found else "" for found in (by_hand, library, differences)]
         rows.append((name, formula.ljust(max(map(len, FORMULAS.values()))), *cells))
     lab.table(("", "formula", "by hand", "library", "central differences"), rows)
-    w1, w2, b = (old - STEP * library[name] for old, name in zip((*W, B), ("dL/dw1", "dL/dw2", "dL/db"), strict=True))
-    loss = evaluate(model_of(lab, (w1, w2), b), [X], [int(Y)])[0]
-    lab.say(f"a step of rate {STEP:g}: w = ({w1:.6f}, {w2:.6f}), b = {b:.6f}; L is then {loss:.6f}")
+    old = (*sample.w, sample.b)
+    names = ("dL/dw1", "dL/dw2", "dL/db")
+    w1, w2, b = (value - options.step * library[name] for value, name in zip(old, names, strict=True))
+    loss = evaluate(model_of(lab, (w1, w2), b), [sample.x], [sample.y])[0]
+    lab.say(f"a step of rate {options.step:g}: w = ({w1:.6f}, {w2:.6f}), b = {b:.6f}; L is then {loss:.6f}")
 
-    x, y = clouds(CENTRES, ROWS, SPREAD, lab.seed)
+    x, y = clouds(CENTRES, options.rows, options.spread, lab.seed)
     lines, losses = train(lab, x, y)
     own = own_line(lab, x, y)
     lab.say()
-    lab.say(f"two clouds of {ROWS // 2} points: the boundary w1 x1 + w2 x2 + b = 0 as it is learnt")
+    lab.say(f"two clouds of {options.rows // 2} points: the boundary w1 x1 + w2 x2 + b = 0 as it is learnt")
     table = [(str(moment), *_cells(line)) for moment, line in lines.items()]
     lab.table(("step", "w1", "w2", "b", "loss", "accuracy"), [*table, ("the clouds' own", *_cells(own))])
     lab.draw("logistic", CAPTION, partial(_draw, x, y, lines, own, losses))
+    errors = [max(abs(by_hand[name] - found[name]) for name in found) for found in (library, differences)]
+    return Results((errors[0], errors[1]), by_hand["L"], loss, lines, own)
 
 
 def _cells(line: Line) -> list[str]:
@@ -199,14 +262,14 @@ def _draw(x: HostArray, y: HostArray, lines: dict[int, Line], own: Line, losses:
     first = np.linspace(low[0], high[0], 2)
     curve.plot(losses, color="black", linewidth=1.2)
     colors = (PALETTE[6], PALETTE[3], PALETTE[4], PALETTE[5], PALETTE[2])
-    for (moment, line), color, style, marker in zip(lines.items(), colors, STYLES, "osD^v", strict=True):
+    for (moment, line), color, style, marker in zip(lines.items(), colors, STYLES, "osD^v", strict=False):
         points.plot(first, line.at(first), linestyle=style, color=color, linewidth=2.4, label=f"after {moment} steps")
         curve.plot(moment, line.loss, marker, color=color, markersize=9, label=f"after {moment} steps")
     points.plot(first, own.at(first), color="black", linewidth=0.8, label="the clouds' own")
     curve.axhline(own.loss, color="black", linewidth=0.8, linestyle=":", label="of the clouds' own line")
     points.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="x1", ylabel="x2", title="boundary")
     curve.set(
-        xlabel="step", ylabel="loss", title="binary cross entropy", xscale="symlog", xlim=(-0.2, 1.4 * MOMENTS[-1])
+        xlabel="step", ylabel="loss", title="binary cross entropy", xscale="symlog", xlim=(-0.2, 1.4 * max(lines))
     )
     points.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, fontsize=8)
     curve.legend()
@@ -217,6 +280,34 @@ CAPTION = Words(
     "Logistic regression: its boundary and its loss as it trains",
     "로지스틱 회귀: 학습하는 동안의 경계선과 손실",
 )
+
+
+def _judge_backward(results: Results) -> Verdict:
+    """Whether the products along the graph are the derivatives, and a step against them lowers the loss."""
+    library, differences = results.errors
+    holds = library < 1e-6 and differences < 1e-6
+    lower = results.after < results.before
+    numbers = f"|Δ| = {library:.0e}, {differences:.0e}; L: {results.before:.4f} → {results.after:.4f}"
+    if holds and lower:
+        return Verdict(
+            "right",
+            numbers,
+            Words(
+                "The products along the graph are the library's derivatives and those of central differences, and a"
+                " step against them lowers the loss.",
+                "계산 그래프를 따라 곱한 값은 라이브러리의 역전파, 중앙 차분과 일치하고, 그 반대 방향으로 한 번"
+                " 갱신하면 손실이 줄어든다.",
+            ),
+        )
+    return Verdict(
+        "conditional" if holds else "wrong",
+        numbers,
+        Words(
+            "The derivatives agree, but the step is too long: the loss rises." if holds else "The derivatives differ.",
+            "미분값은 일치하지만, 갱신 폭이 너무 커서 손실이 늘어난다." if holds else "미분값이 서로 다르다.",
+        ),
+    )
+
 
 EXPERIMENT = Experiment(
     name="logistic",
@@ -236,6 +327,23 @@ EXPERIMENT = Experiment(
         " 0까지 내려가지 않는다.",
     ),
     run=run,
+    add_options=add_options,
+    formula=(
+        "z = w₁ x₁ + w₂ x₂ + b,  a = 1 / (1 + e^(-z)),  L = -(y log a + (1 - y) log(1 - a))",
+        "∂L/∂w₁ = ∂L/∂a · ∂a/∂z · ∂z/∂w₁ = (a - y) x₁",
+        "w ← w - η ∂L/∂w",
+    ),
+    claims=(
+        Claim(
+            "004",
+            Words(
+                "Partial derivatives node by node, from back to front, times the learning rate and taken off the weight"
+                " give the new weight.",
+                "뒤에서 앞으로 한 노드씩 편미분을 되풀이하고, 그 값에 학습률을 곱해 가중치에서 빼면 새 가중치가 된다.",
+            ),
+            _judge_backward,
+        ),
+    ),
 )
 
 
