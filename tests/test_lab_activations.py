@@ -72,7 +72,7 @@ def test_dead_units_are_those_off_for_every_row(lab):
 def test_units_that_come_back():
     """Of one rate and three units: always on; off, then on; on, then off."""
     off = np.array([[[0, 1, 0]], [[0, 0, 1]]], dtype=bool)
-    dying = activations.Dying([0, 10], off, [0.5])
+    dying = activations.Dying([0.01], [0, 10], off, [0.5])
     assert dying.returned() == [(2, 1)]
     np.testing.assert_allclose(dying.shares, [[1 / 3], [1 / 3]])
 

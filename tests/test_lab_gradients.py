@@ -39,8 +39,8 @@ def test_both_gradients_agree_and_nothing_is_changed(problem):
     assert (lab.device.to_host(model.network.values) == before).all()
 
 
-def test_time_for_all_is_in_proportion(problem, monkeypatch):
-    monkeypatch.setattr(gradients, "SAMPLE", 5)
+def test_time_for_all_is_in_proportion(problem):
+    problem[0].options.sample = 5
     first = gradients.check(*problem)[0]
     assert len(first.exact) == 5
     assert first.seconds_for_all == pytest.approx(4.0 * first.seconds)

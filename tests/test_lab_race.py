@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from labs import give_digits
+from labs import give_digits, lab_on
 
 from xpnet import load_digits, load_mnist
 from xpnet.core.device import CPU
@@ -70,18 +70,65 @@ def test_smoothing():
 
 def test_the_command(run_lab, monkeypatch):
     give_digits(monkeypatch)
-    short = ("--iterations", "120", "--hidden", "20", "--batch-size", "50", "--optimizers", "sgd", "adam")
+    short = (
+        "--iterations",
+        "120",
+        "--hidden",
+        "20",
+        "--batch-size",
+        "50",
+        "--optimizers",
+        "sgd",
+        "adam",
+        "--seeds",
+        "3",
+    )
     out, pictures = run_lab("race", *short)
-    assert pictures == ["race-best.png", "race.png"]
+    assert pictures == ["race-best.png", "race-seeds.png", "race.png"]
     lines = out.splitlines()
     assert lines[0] == "64-20-10, relu, batches of 50, 120 iterations, float32"
     assert [line.split()[0] for line in lines[3:6]] == ["0", "100", "119"]
-    best = {line.split()[0]: float(line.split()[2]) for line in lines[-2:] if "end" not in line}
+    best = {line.split()[0]: float(line.split()[2]) for line in lines[-7:-5] if "end" not in line}
     book = {line.split()[0]: float(line.split()[2]) for line in lines[8:10]}
     for name, loss in best.items():
         assert loss <= book[name] + 1e-4, "the book's rate is among those tried"
+    assert lines[-4].startswith("the same rates with 3 seeds")
+    for line in lines[-2:]:
+        _, _, loss, spread, accuracy, _ = line.split()
+        assert float(loss) > 0.0 and spread.startswith("±0.") and float(accuracy) > 0.5
     out, pictures = run_lab("race", *short, "--book-rates-only", "--dtype", "float64", "--activation", "tanh")
     assert "several rates" not in out
+
+
+def score(losses, accuracies):
+    return race.Score(tuple(losses), tuple(accuracies))
+
+
+@pytest.mark.parametrize(
+    ("adam", "answer"),
+    [
+        (score((0.010, 0.011, 0.012), (0.990, 0.991, 0.992)), "right"),
+        (score((0.010, 0.011, 0.012), (0.969, 0.970, 0.972)), "conditional"),
+        (score((0.020, 0.031, 0.040), (0.970, 0.971, 0.972)), "conditional"),
+        (score((0.090, 0.091, 0.092), (0.900, 0.901, 0.902)), "wrong"),
+        (score((0.010, np.nan, 0.012), (0.990, np.nan, 0.992)), None),
+    ],
+)
+def test_the_verdict_on_adam(adam, answer):
+    """Right where it leads by both measures, beyond chance; a rule that diverged, or is alone, is not judged."""
+    others = {
+        "SGD": score((0.050, 0.051, 0.052), (0.960, 0.961, 0.962)),
+        "Momentum": score((0.029, 0.030, 0.031), (0.970, 0.971, 0.972)),
+    }
+    verdict = race._judge_adam(race.Results({}, {}, others | {"Adam": adam}))
+    assert (verdict and verdict.answer) == answer
+    assert race._judge_adam(race.Results({}, {}, {"Adam": adam})) is None
+
+
+def test_a_rule_that_diverges_has_no_score():
+    digits = load_digits()
+    found = race.train_by_seeds(lab_on(CPU, race, seeds=2), track(digits, "float32", iterations=30), "SGD", 1e30)
+    assert np.isnan(found.losses).all() and np.isnan(found.accuracies).all()
 
 
 @pytest.mark.parametrize(

@@ -66,11 +66,12 @@ def test_a_sigmoids_gradient_shrinks_by_the_layer(lab):
     assert (norms[1:4] < 0.1 * norms[2:5]).all()
 
 
-def test_the_command(run_lab, monkeypatch):
-    monkeypatch.setattr(vanishing, "INITS", {"1": 1e9, "He": "he"})
-    out, pictures = run_lab("vanishing")
+def test_the_command(run_lab):
+    out, pictures = run_lab("vanishing", "--init", "1e9", "he")
     assert pictures == ["vanishing-activations.png", "vanishing-gradients.png", "vanishing-training.png"]
     rows = [line.split() for line in out.splitlines()[3:]]
-    assert [row[:2] for row in rows] == [[name, init] for name in ("sigmoid", "tanh", "relu") for init in ("1", "He")]
+    assert [row[:2] for row in rows] == [
+        [name, init] for name in ("sigmoid", "tanh", "relu") for init in ("1e+09", "He")
+    ]
     assert rows[4][4] == "diverged"
     assert float(rows[5][4]) > 0.0

@@ -7,10 +7,12 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 
+from ..commands import cli
 from ..core.device import Array, HostArray
 from ..model import MLP
 from ..nn import ACTIVATIONS, Layer, Linear, Sequential
@@ -18,7 +20,7 @@ from ..nn.gradient_check import central_differences
 from ..optim import Adam
 from ..training import Trainer, evaluate
 from . import experiment
-from .experiment import Experiment, Lab, Words
+from .experiment import Claim, Experiment, Lab, Verdict, Words, one_of, positive, up_to
 
 POINTS = np.linspace(-4.0, 4.0, 801)
 KINK = 1e-3  # so near to 0 no difference quotient is compared: some slopes jump there
@@ -30,6 +32,7 @@ STEP_STEPS = 500
 DYING_HIDDEN = (100, 100, 100)
 DYING_STEPS = 500
 DYING_EVERY = 10  # steps between two counts
+DYING_NAMES = ("relu", "leaky-relu")
 DYING_RATES = (0.001, 0.01, 0.03, 0.1)  # of Adam, whose default is the first
 SAMPLE = 1000  # rows; a unit that is off for all of them counts as dead
 
@@ -86,8 +89,8 @@ def train(lab: Lab, activation: str, hidden: Sequence[int], data: Data) -> Moved
     before = [layer.W.copy() for layer in linears]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # layers below a step do not learn: the point of this experiment
-        trainer = Trainer(model, Adam(), batch_size=BATCH, seed=lab.seed)
-    trainer.fit(x, y, steps=STEP_STEPS)
+        trainer = Trainer(model, Adam(), batch_size=lab.options.batch_size, seed=lab.seed)
+    trainer.fit(x, y, steps=lab.options.steps or STEP_STEPS)
 
     def norm(array: Array) -> float:
         return float(np.linalg.norm(lab.device.to_host(array)))
@@ -110,14 +113,16 @@ def outputs_of(network: Sequential, kind: type[Layer], x: Array, train: bool = F
 
 @dataclass(frozen=True)
 class Dying:
-    """Units over a training at each of DYING_RATES.
+    """Units over a training at each of several rates.
 
     Attributes:
+        rates: of Adam.
         steps: after which units were looked at.
         off: whether a unit was off for all rows of the sample, (steps, rates, units).
         accuracy: on the test rows, (rates,).
     """
 
+    rates: list[float]
     steps: list[int]
     off: HostArray
     accuracy: list[float]
@@ -135,10 +140,12 @@ class Dying:
 
 
 def watch(lab: Lab, activation: str, data: Data) -> Dying:
-    """Train networks of one activation, one for each of DYING_RATES, and count the units that are off."""
+    """Train networks of one activation, one for each rate, and count the units that are off."""
     x, y, *test = data
-    count = len(DYING_RATES)
-    sizes = [x.shape[1], *DYING_HIDDEN, 10]
+    options = lab.options
+    rates = sorted(set(options.rate))
+    count = len(rates)
+    sizes = [x.shape[1], *options.hidden, 10]
     model = MLP(sizes, activation=activation, replicas=count, seed=[lab.seed] * count, device=lab.device)
     sample = x[:SAMPLE]
     steps: list[int] = []
@@ -151,14 +158,57 @@ def watch(lab: Lab, activation: str, data: Data) -> Dying:
             looks.append(model.network.xp.concatenate([out.max(axis=-2) <= 0.0 for out in outputs], axis=-1))
 
     look(0)
-    trainer = Trainer(model, Adam(DYING_RATES), batch_size=BATCH, seed=lab.seed)
-    trainer.fit(x, y, steps=DYING_STEPS, on_step=look)
+    trainer = Trainer(model, Adam(rates), batch_size=options.batch_size, seed=lab.seed)
+    trainer.fit(x, y, steps=options.steps or DYING_STEPS, on_step=look)
     off = np.stack([lab.device.to_host(one) for one in looks])
-    return Dying(steps, off, evaluate(model, *test)[1])
+    return Dying(rates, steps, off, evaluate(model, *test)[1])
 
 
-def run(lab: Lab) -> None:
+@dataclass(frozen=True)
+class Results:
+    """Results of the experiment.
+
+    Attributes:
+        curves: values and slopes at POINTS, and the slopes' distance from central differences, by activation.
+        tanh: x, tanh(x), 2 sigmoid(2 x) - 1 and 2 sigmoid(x) - 1, in rows.
+        moved: changes of a network with a hidden layer of step units, and of one of sigmoids.
+        dying: units that are off, by activation.
+    """
+
+    curves: dict[str, tuple[HostArray, HostArray, float]]
+    tanh: list[tuple[float, float, float, float]]
+    moved: dict[str, Moved]
+    dying: dict[str, Dying]
+
+
+def add_options(parser: cli.Parser) -> None:
+    """Add what the networks in which units die are made of, and how networks are trained."""
+    add = parser.add_argument
+    add(
+        "--activation",
+        type=one_of([name for name in ACTIVATIONS if name not in ("step", "softmax")], "activation"),
+        nargs="+",
+        default=list(DYING_NAMES),
+        metavar="NAME",
+        help=f"whose units are counted that are off (default: {' '.join(DYING_NAMES)})",
+    )
+    hidden, rates = (" ".join(f"{value:g}" for value in values) for values in (DYING_HIDDEN, DYING_RATES))
+    add(
+        "--hidden",
+        type=up_to(2000),
+        nargs="+",
+        default=list(DYING_HIDDEN),
+        metavar="UNITS",
+        help=f"(default: {hidden})",
+    )
+    add("--rate", type=positive, nargs="+", default=list(DYING_RATES), metavar="RATE", help=f"(default: {rates})")
+    add("--steps", type=up_to(100_000), metavar="N", help=f"of all trainings (default: {DYING_STEPS})")
+    add("--batch-size", type=up_to(TRAIN_ROWS), default=BATCH, metavar="ROWS", help=f"(default: {BATCH})")
+
+
+def run(lab: Lab) -> Results:
     """Tabulate the activations, try to train through a step, and count the units that die."""
+    options = lab.options
     curves = {name: curve(lab, name) for name in ACTIVATIONS}
     lab.say("each activation, and its slope by its own backward, held against central differences")
     rows: list[tuple[str, ...]] = []
@@ -171,12 +221,15 @@ def run(lab: Lab) -> None:
     lab.say()
     lab.say("tanh as a sigmoid: 2 sigmoid(2x) - 1, and not 2 sigmoid(x) - 1, which is tanh(x / 2)")
     head = ("x", "tanh(x)", "2 sigmoid(2x) - 1", "2 sigmoid(x) - 1")
-    lab.table(head, [tuple(f"{number:.6f}" for number in row) for row in tanh_by_sigmoid(lab)])
+    tanh = tanh_by_sigmoid(lab)
+    lab.table(head, [tuple(f"{number:.6f}" for number in row) for row in tanh])
 
     x, y, x_test, y_test = lab.pixels(lab.mnist())
     data = (x[:TRAIN_ROWS], y[:TRAIN_ROWS], x_test[:TEST_ROWS], y_test[:TEST_ROWS])
     lab.say()
-    lab.say(f"one hidden layer of {STEP_HIDDEN[0]} units, {STEP_STEPS} steps: the gradients of its weights")
+    lab.say(
+        f"one hidden layer of {STEP_HIDDEN[0]} units, {options.steps or STEP_STEPS} steps: the gradients of its weights"
+    )
     found = [(name, train(lab, name, STEP_HIDDEN, data)) for name in ("step", "sigmoid")]
     rows = []
     for name, moved in found:
@@ -186,17 +239,22 @@ def run(lab: Lab) -> None:
     lab.table(("hidden units", "gradient", "moved by", "gradient above", "moved by", "test accuracy"), rows)
 
     lab.say()
-    units = sum(DYING_HIDDEN)
-    lab.say(f"units, of {units} in {len(DYING_HIDDEN)} hidden layers, that are off for all of {len(data[0][:SAMPLE])}")
-    lab.say(f"training rows: after {DYING_STEPS} steps of Adam, ever, and how many of these are on again")
-    dying = {name: watch(lab, name, data) for name in ("relu", "leaky-relu")}
+    units = sum(options.hidden)
+    lab.say(
+        f"units, of {units} in {len(options.hidden)} hidden layers, that are off for all of {len(data[0][:SAMPLE])}"
+    )
+    lab.say(
+        f"training rows: after {options.steps or DYING_STEPS} steps of Adam, ever, and how many of these are on again"
+    )
+    dying = {name: watch(lab, name, data) for name in dict.fromkeys(options.activation)}
     rows = []
     for name, one in dying.items():
-        for i, (rate, (ever, back)) in enumerate(zip(DYING_RATES, one.returned(), strict=True)):
+        for i, (rate, (ever, back)) in enumerate(zip(one.rates, one.returned(), strict=True)):
             off = int(one.off[-1, i].sum())
             rows.append((name, f"{rate:g}", str(off), str(ever), str(back), f"{one.accuracy[i]:.4f}"))
     lab.table(("activation", "rate", "off at the end", "ever off", "on again", "test accuracy"), rows)
-    lab.draw("activations-dying", DYING_CAPTION, partial(_draw_dying, dying))
+    lab.draw("activations-dying", _dying(options.activation), partial(_draw_dying, dying))
+    return Results(curves, tanh, dict(found), dying)
 
 
 def _draw_curves(curves: dict[str, tuple[HostArray, HostArray, float]]) -> Any:
@@ -227,14 +285,14 @@ def _draw_dying(dying: dict[str, Dying]) -> Any:
     from ..plots import PALETTE, new_figure
 
     figure, grid = new_figure(1, len(dying), sharey=True)
-    styles = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"))
+    styles = list(zip(cycle(PALETTE), ("-", "--", "-.", ":") * 8, ("o", "s", "^", "D") * 8, strict=False))
     for axes, (name, one) in zip(grid.flat, dying.items(), strict=True):
-        for i, rate in enumerate(DYING_RATES):
-            line, marker = styles[i]
+        for i, rate in enumerate(one.rates):
+            color, line, marker = styles[i % len(styles)]
             axes.plot(
                 one.steps,
                 100.0 * one.shares[:, i],
-                color=PALETTE[i],
+                color=color,
                 linestyle=line,
                 marker=marker,
                 markevery=(2 * i, 10),
@@ -253,9 +311,107 @@ CURVES_CAPTION = Words(
     "Every activation, and its slope as the layer's backward gives it",
     "모든 활성화 함수와, 층의 역전파가 계산한 기울기",
 )
-DYING_CAPTION = Words(
-    "Units that are off for every row, by learning rate",
-    "모든 데이터에서 입력이 음수인 뉴런(죽은 ReLU)의 비율, 학습률별",
+
+
+def _dying(names: Sequence[str]) -> Words:
+    korean = "(죽은 ReLU)" if {*names} <= {*DYING_NAMES} else ""
+    return Words(
+        "Units that are off for every row, by learning rate",
+        f"모든 데이터에서 입력이 음수인 뉴런{korean}의 비율, 학습률별",
+    )
+
+
+def _judge_tanh(results: Results) -> Verdict:
+    """Whether 2 sigmoid(x) - 1 is tanh(x)."""
+    post = max(abs(tanh - bare) for _, tanh, _, bare in results.tanh)
+    stretched = max(abs(tanh - inside) for _, tanh, inside, _ in results.tanh)
+    return Verdict(
+        "right" if post < 1e-12 else "wrong",
+        f"|Δ| = {post:.3f}; 2 sigmoid(2x) - 1: {stretched:.0e}",
+        Words(
+            f"sigmoid·2 - 1 is tanh(x/2), off by up to {post:.2f}; with a 2 inside, 2 sigmoid(2x) - 1, it is tanh.",
+            f"sigmoid·2 - 1은 tanh(x/2)이고 tanh(x)와 최대 {post:.2f} 다르다. 안쪽에도 2를 곱한 2 sigmoid(2x) - 1이"
+            " tanh(x)이다.",
+        ),
+    )
+
+
+def _judge_sigmoid(results: Results) -> Verdict:
+    """Whether the slope of a sigmoid vanishes at both ends."""
+    slope = results.curves["sigmoid"][1]
+    ends = max(float(slope[0]), float(slope[-1]))
+    return Verdict(
+        "right" if ends < 0.1 * float(slope.max()) else "wrong",
+        f"dy/dx: {slope.max():.2f} → {ends:.4f}",
+        Words(
+            f"The slope is {slope.max():.2f} at 0 and {ends:.4f} at {POINTS[-1]:g}.",
+            f"기울기가 0에서는 {slope.max():.2f}, {POINTS[-1]:g}에서는 {ends:.4f}이다.",
+        ),
+    )
+
+
+def _judge_step(results: Results) -> Verdict:
+    """Whether a step lets no gradient pass."""
+    step, sigmoid = results.moved["step"], results.moved["sigmoid"]
+    return Verdict(
+        "right" if step.gradients[0] == 0.0 and step.weights[0] == 0.0 else "wrong",
+        f"|∇W| = {step.gradients[0]:g}; {step.accuracy:.3f} < {sigmoid.accuracy:.3f}",
+        Words(
+            "The reason is not the single point 0, though: the slope is 0 everywhere else, so that the weights below"
+            f" get a gradient of {step.gradients[0]:g} and do not move.",
+            "다만 이유는 0이라는 한 점이 아니다. 나머지 모든 곳에서 기울기가 0이어서 그 아래 가중치의 기울기가"
+            f" {step.gradients[0]:g}이고, 가중치가 움직이지 않는다.",
+        ),
+    )
+
+
+def _judge_relu(results: Results) -> Verdict | None:
+    """Whether units of ReLU lose their gradient, and whether that depends on the rate."""
+    if "relu" not in results.dying:
+        return None
+    one = results.dying["relu"]
+    off, units = one.off[-1].sum(axis=-1), one.off.shape[-1]
+    numbers = ", ".join(f"η = {rate:g}: {int(count)}/{units}" for rate, count in zip(one.rates, off, strict=True))
+    if not off.any():
+        return Verdict("wrong", numbers, Words("No unit is off for every row.", "모든 데이터에서 꺼진 뉴런이 없다."))
+    return Verdict(
+        "right",
+        numbers,
+        Words(
+            f"Units that are off for every row get no gradient: {int(off.min())} to {int(off.max())} of {units} in the"
+            " end, by the rate.",
+            f"모든 데이터에서 출력이 0인 뉴런은 기울기를 받지 못한다. 학습이 끝났을 때 그런 뉴런은 학습률에 따라"
+            f" {units}개 가운데 {int(off.min())}개에서 {int(off.max())}개이다.",
+        ),
+    )
+
+
+CLAIMS = (
+    Claim("004", Words("tanh is sigmoid·2 - 1.", "tanh 함수는 sigmoid·2 - 1이다."), _judge_tanh),
+    Claim(
+        "003",
+        Words(
+            "The slope of a sigmoid goes to 0 where its input is very small or large.",
+            "시그모이드는 입력값이 아주 작거나 커질수록 미분값이 0으로 수렴한다.",
+        ),
+        _judge_sigmoid,
+    ),
+    Claim(
+        "003",
+        Words(
+            "A step function cannot be differentiated at 0, so that backpropagation is impossible.",
+            "계단 함수는 0에서 미분이 불가능하므로 역전파를 할 수 없다.",
+        ),
+        _judge_step,
+    ),
+    Claim(
+        "004",
+        Words(
+            "Below 0 the gradient of ReLU is 0.",
+            "ReLU는 0보다 작은 쪽에서 기울기가 0이 되어 버린다.",
+        ),
+        _judge_relu,
+    ),
 )
 
 EXPERIMENT = Experiment(
@@ -277,6 +433,13 @@ EXPERIMENT = Experiment(
         " 뉴런이 그렇게 되는 것을 막지는 못하지만, 학습률이 높을 때 더 많은 뉴런이 되살아난다.",
     ),
     run=run,
+    add_options=add_options,
+    formula=(
+        "sigmoid: y = 1 / (1 + e^(-x)),  dy/dx = y (1 - y)",
+        "tanh: y = 2 sigmoid(2x) - 1,  dy/dx = 1 - y²",
+        "ReLU: y = max(0, x),  dy/dx = 1 where x > 0, else 0",
+    ),
+    claims=CLAIMS,
 )
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from ..commands import cli
 from ..core.device import Array, HostArray
 from ..model.mlp import MLP
-from ..nn import numerical_gradient
+from ..nn import ACTIVATIONS, numerical_gradient
 from ..nn.layout import ParameterSlot
 from . import experiment
-from .experiment import Experiment, Lab, Words
+from .experiment import Claim, Experiment, Lab, Verdict, Words, one_of, positive, up_to
 
 HIDDEN = (100, 100, 100, 100)
 BATCH = 32
@@ -108,9 +109,9 @@ def check(lab: Lab, model: MLP, x: Array, t: Array) -> list[Check]:
     exact = backpropagate(model, x, t)
     found = []
     for slot in model.network.layout.slots:
-        places = sample(slot, SAMPLE, lab.seed)
+        places = sample(slot, lab.options.sample, lab.seed)
         begun = time.perf_counter()
-        numerical = sampled_gradient(model, x, t, places, H)
+        numerical = sampled_gradient(model, x, t, places, lab.options.h)
         found.append(Check(slot, numerical, exact[places], time.perf_counter() - begun))
         lab.progress(f"{slot.name}: done")
     return found
@@ -133,19 +134,73 @@ def median_seconds(work: Callable[[], object]) -> float:
     return float(np.median(taken))
 
 
-def run(lab: Lab) -> None:
-    """Compare the two gradients by layer, then against the step."""
-    data = lab.mnist()
-    rows = np.random.default_rng(lab.seed).choice(len(data.x_train), size=BATCH, replace=False)
-    x = lab.device.asarray(data.x_train[rows].reshape(BATCH, -1) / data.input_scale)
-    t = lab.device.asarray(data.y_train[rows].astype(np.int64))
-    sizes = (x.shape[1], *HIDDEN, len(data.class_names))
+@dataclass(frozen=True)
+class Results:
+    """Results of the experiment.
 
-    model = MLP(sizes, dtype="float64", seed=lab.seed, device=lab.device)
+    Attributes:
+        checks: comparison of both gradients for each parameter array.
+        seconds: of one backpropagation.
+        ratio: estimated time of the numerical gradient of all parameters over that of backpropagation.
+        errors: relative error at each of STEPS, by activation and precision.
+    """
+
+    checks: list[Check]
+    seconds: float
+    ratio: float
+    errors: dict[tuple[str, str], list[float]]
+
+    def error_at(self, h: float, activation: str, dtype: str) -> float:
+        """Relative error at the one of STEPS next to h."""
+        return self.errors[activation, dtype][int(np.argmin(np.abs(np.log(np.array(STEPS) / h))))]
+
+
+def add_options(parser: cli.Parser) -> None:
+    """Add the network, the batch, the sample of parameters, and the step."""
+    add = parser.add_argument
+    add(
+        "--hidden",
+        type=up_to(10_000),
+        nargs="*",
+        default=list(HIDDEN),
+        metavar="UNITS",
+        help="(default: four times 100)",
+    )
+    add(
+        "--activation",
+        type=one_of(ACTIVATIONS, "activation"),
+        default="relu",
+        metavar="NAME",
+        help="of the network that is compared by layer (default: relu)",
+    )
+    add("--batch-size", type=up_to(10_000), default=BATCH, metavar="ROWS", help=f"(default: {BATCH})")
+    add(
+        "--sample",
+        type=up_to(1_000_000),
+        default=SAMPLE,
+        metavar="N",
+        help=f"elements of each array (default: {SAMPLE})",
+    )
+    add("--h", type=positive, default=H, metavar="H", help=f"step of the comparison by layer (default: {H:g})")
+
+
+def run(lab: Lab) -> Results:
+    """Compare the two gradients by layer, then against the step."""
+    options = lab.options
+    data = lab.mnist()
+    batch = options.batch_size
+    rows = np.random.default_rng(lab.seed).choice(len(data.x_train), size=min(batch, len(data.x_train)), replace=False)
+    x = lab.device.asarray(data.x_train[rows].reshape(len(rows), -1) / data.input_scale)
+    t = lab.device.asarray(data.y_train[rows].astype(np.int64))
+    sizes = (x.shape[1], *options.hidden, len(data.class_names))
+
+    model = MLP(sizes, activation=options.activation, dtype="float64", seed=lab.seed, device=lab.device)
     found = check(lab, model, x, t)
     seconds = median_seconds(lambda: backpropagate(model, x, t))
-    lab.say(f"{'-'.join(map(str, sizes))}, ReLU, float64, {BATCH} rows: the numerical gradient, h = {H:g}, of up to")
-    lab.say(f"{SAMPLE} elements of each parameter array, against backpropagation's")
+    name = {"relu": "ReLU"}.get(options.activation, options.activation)
+    layout = f"{'-'.join(map(str, sizes))}, {name}, float64, {len(rows)} rows"
+    lab.say(f"{layout}: the numerical gradient, h = {options.h:g}, of up to")
+    lab.say(f"{options.sample} elements of each parameter array, against backpropagation's")
     layers = []
     for one in found:
         difference = np.abs(one.numerical - one.exact).max()
@@ -166,8 +221,9 @@ def run(lab: Lab) -> None:
     head = ("h", *(f"{activation}, {dtype}" for activation, dtype in NETWORKS))
     cells = [(f"{h:.0e}", *(f"{curve[i]:.1e}" for curve in curves)) for i, h in enumerate(STEPS)]
     lab.table(head, cells)
-    lab.draw("gradients-layers", LAYERS, partial(_draw_layers, found, seconds))
+    lab.draw("gradients-layers", _layers(options.h, found), partial(_draw_layers, found, seconds))
     lab.draw("gradients-step", STEP, partial(_draw_step, curves))
+    return Results(found, seconds, numerical / seconds, dict(zip(NETWORKS, curves, strict=True)))
 
 
 def _draw_layers(found: list[Check], seconds: float) -> Any:
@@ -219,14 +275,58 @@ def _draw_step(curves: list[list[float]]) -> Any:
     return figure
 
 
-LAYERS = Words(
-    "The two gradients agree in every layer; their prices do not",
-    "두 기울기는 모든 층에서 일치하지만, 드는 시간은 크게 다르다",
-)
+AGREE = 1e-4  # relative error up to which two gradients agree
+
+
+def _layers(h: float, found: list[Check]) -> Words:
+    """Caption of the comparison by layer, by its outcome."""
+    if max(one.error for one in found) < AGREE:
+        return Words(
+            "The two gradients agree in every layer; their prices do not",
+            "두 기울기는 모든 층에서 일치하지만, 드는 시간은 크게 다르다",
+        )
+    return Words(
+        f"At h = {h:g} the two gradients differ in some layers, and so do their prices",
+        f"h = {h:g}이면 두 기울기가 일부 층에서 어긋나고, 드는 시간도 다르다",
+    )
+
+
 STEP = Words(
     "The error of the numerical gradient: the formula's at large h, rounding's at small h",
     "수치 미분의 오차: h가 크면 공식의 오차, 작으면 반올림 오차",
 )
+
+
+def _judge_numerical(results: Results) -> Verdict:
+    """Whether the book's h gives the gradient, in double and in single precision."""
+    double, kinked, single = (results.error_at(BOOK_H, *network) for network in NETWORKS)
+    numbers = f"tanh: {double:.0e}, ReLU: {kinked:.0e}, float32: {single:.0e}"
+    answer = "wrong" if double > AGREE else "right" if max(kinked, single) <= AGREE else "conditional"
+    return Verdict(
+        answer,
+        numbers,
+        Words(
+            f"At h = {BOOK_H:g} the relative error is {double:.0e} in float64 with tanh; with ReLU's kinks it is"
+            f" {kinked:.0e}, and in float32 {single:.0e}.",
+            f"h = {BOOK_H:g}일 때 상대 오차는 float64와 tanh에서 {double:.0e}이고, 꺾인 곳이 있는 ReLU에서"
+            f" {kinked:.0e}, float32에서 {single:.0e}이다.",
+        ),
+    )
+
+
+def _judge_backward(results: Results) -> Verdict:
+    """Whether backpropagation gives the gradient of all layers."""
+    worst = max(one.error for one in results.checks)
+    return Verdict(
+        "right" if worst < AGREE else "conditional",
+        f"|Δ|/|∇| ≤ {worst:.0e}; {results.ratio:.0f}",
+        Words(
+            f"By layer the two differ by {worst:.0e} at most, and the numerical gradient takes {results.ratio:.0f}"
+            " times as long.",
+            f"층별 차이는 {worst:.0e} 이하이고, 수치 미분에 드는 시간은 역전파의 {results.ratio:.0f}배이다.",
+        ),
+    )
+
 
 EXPERIMENT = Experiment(
     name="gradients",
@@ -247,6 +347,26 @@ EXPERIMENT = Experiment(
         " 움직이다 꺾인 곳을 지나면 수치 미분이 훨씬 크게 벗어난다.",
     ),
     run=run,
+    add_options=add_options,
+    formula=("∂L/∂w ≈ (L(w + h) - L(w - h)) / 2h,  with an error of order h²",),
+    claims=(
+        Claim(
+            "000",
+            Words(
+                "Central differences with h = 1e-4 give the gradient.",
+                "h = 1e-4인 중앙 차분(수치 미분)으로 기울기를 구한다.",
+            ),
+            _judge_numerical,
+        ),
+        Claim(
+            "004",
+            Words(
+                "Backpropagation gives the partial derivative by each parameter.",
+                "역전파로 각 파라미터에 대한 편미분 값을 구한다.",
+            ),
+            _judge_backward,
+        ),
+    ),
 )
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from ..commands import cli
 from ..core.device import HostArray
 from ..model import MLP
 from ..nn import ACTIVATIONS, BinaryCrossEntropy, Layer, Linear, Sequential, Step
 from ..optim import SGD, Adam
 from ..training import Trainer, evaluate
 from . import experiment
-from .experiment import Experiment, Lab, Words
+from .experiment import Claim, Experiment, Lab, Verdict, Words, one_of, positive, up_to
 from .plane import draw_points, draw_values, mesh
 
 # One sum on each side of 0, so that activations differ.
@@ -31,6 +32,7 @@ GATES = {"AND": (0, 0, 0, 1), "OR": (0, 1, 1, 1), "NAND": (1, 1, 1, 0), "XOR": (
 BY_HAND = {"AND": ((0.5, 0.5), -0.7), "OR": ((0.5, 0.5), -0.2), "NAND": ((-0.5, -0.5), 0.7)}
 RATE = 1.0  # of each of the four neurons
 STEPS = 2000
+MOST_STEPS = 100_000  # the logits of each step are kept
 
 SEEDS = 100  # networks of each kind that try XOR
 HIDDEN = (2, 4, 8)
@@ -88,8 +90,8 @@ def learn_gates(lab: Lab) -> Gates:
     corners = lab.device.asarray(np.array(CORNERS))
     logits = [model.forward(corners)]
     # The loss is the mean over the four neurons, so that each sees a quarter of the rate.
-    trainer = Trainer(model, SGD(RATE * len(GATES)), batch_size=len(CORNERS), seed=lab.seed)
-    trainer.fit(CORNERS, targets, steps=STEPS, on_step=lambda step: logits.append(model.forward(corners)))
+    trainer = Trainer(model, SGD(lab.options.rate * len(GATES)), batch_size=len(CORNERS), seed=lab.seed)
+    trainer.fit(CORNERS, targets, steps=lab.options.steps, on_step=lambda step: logits.append(model.forward(corners)))
     z = np.stack([lab.device.to_host(one) for one in logits])  # (steps + 1, 4 rows, 4 gates)
     loss = BinaryCrossEntropy()
     sums = [loss(np, z[..., i : i + 1], targets[:, i : i + 1])[0] for i in range(len(GATES))]
@@ -106,16 +108,60 @@ def gradient_at_zero(lab: Lab) -> HostArray:
 
 
 def learn_xor(lab: Lab, activation: str, hidden: int) -> tuple[MLP, HostArray]:
-    """Train SEEDS networks with one hidden layer on XOR; return them, and whether each has all four right, (SEEDS,)."""
-    model = MLP([2, hidden, 1], activation=activation, replicas=SEEDS, seed=lab.seed, device=lab.device)
-    trainer = Trainer(model, Adam(DEEP_RATE), batch_size=len(CORNERS), seed=lab.seed)
-    trainer.fit(CORNERS, GATES["XOR"], steps=DEEP_STEPS)
+    """Train networks with one hidden layer on XOR; return them, and whether each has all four right, (networks,)."""
+    options = lab.options
+    model = MLP([2, hidden, 1], activation=activation, replicas=options.networks, seed=lab.seed, device=lab.device)
+    trainer = Trainer(model, Adam(options.deep_rate), batch_size=len(CORNERS), seed=lab.seed)
+    trainer.fit(CORNERS, GATES["XOR"], steps=options.deep_steps)
     return model, np.array(evaluate(model, CORNERS, GATES["XOR"])[1]) == 1.0
 
 
-def run(lab: Lab) -> None:
+@dataclass(frozen=True)
+class Results:
+    """Results of the experiment.
+
+    Attributes:
+        difference: largest difference of a sum with the bias as such from one with the bias as a weight.
+        losses: of the neuron of each gate, before training and after it.
+        learnt: by activation and number of hidden units, how many of the networks learnt XOR.
+    """
+
+    difference: float
+    losses: dict[str, tuple[float, float]]
+    learnt: dict[tuple[str, int], int]
+
+
+def add_options(parser: cli.Parser) -> None:
+    """Add the neuron that is worked by hand, and what gates and networks are trained with."""
+    add = parser.add_argument
+    add("--weights", type=cli.number, nargs=2, default=list(WEIGHTS), metavar=("W1", "W2"), help="(default: 0.8 -0.3)")
+    add("--bias", type=cli.number, default=BIAS, metavar="B", help=f"(default: {BIAS:g})")
+    add("--rate", type=positive, default=RATE, metavar="RATE", help=f"of the four neurons (default: {RATE:g})")
+    add("--steps", type=up_to(MOST_STEPS), default=STEPS, metavar="N", help=f"of the four neurons (default: {STEPS})")
+    add(
+        "--hidden",
+        type=up_to(1000),
+        nargs="+",
+        default=list(HIDDEN),
+        metavar="UNITS",
+        help="to learn XOR (default: 2 4 8)",
+    )
+    add(
+        "--activation",
+        type=one_of(ACTIVATIONS, "activation"),
+        nargs="+",
+        default=list(ACTIVATION_NAMES),
+        metavar="NAME",
+        help=f"of the hidden units (default: {' '.join(ACTIVATION_NAMES)})",
+    )
+    add("--networks", type=up_to(10_000), default=SEEDS, metavar="N", help=f"of each kind (default: {SEEDS})")
+    add("--deep-rate", type=positive, default=DEEP_RATE, metavar="RATE", help=f"of Adam (default: {DEEP_RATE:g})")
+    add("--deep-steps", type=up_to(MOST_STEPS), default=DEEP_STEPS, metavar="N", help=f"(default: {DEEP_STEPS})")
+
+
+def run(lab: Lab) -> Results:
     """Work one neuron, set and learn gates, and try XOR with one layer and with two."""
-    say_sums(lab)
+    difference = say_sums(lab)
     lab.say()
     say_gates(lab)
     gates = learn_gates(lab)
@@ -125,26 +171,33 @@ def run(lab: Lab) -> None:
     lab.say("XOR by two layers set by hand, AND of NAND and OR:")
     lab.say(" ".join(f"{output:g}" for output in outputs(lab, xor_by_hand(lab), CORNERS)))
     lab.say()
-    deep = say_xor(lab)
+    learnt, deep = say_xor(lab)
     lab.draw("neuron", CAPTION, partial(_draw, gates, deep))
+    ends = {name: (float(first), float(last)) for name, first, last in zip(GATES, *gates.losses[[0, -1]], strict=True)}
+    return Results(difference, ends, learnt)
 
 
-def say_sums(lab: Lab) -> None:
-    """Print the weighted sum with a bias, and with the bias as a weight on a constant 1; and every activation of it."""
-    lab.say(f"one neuron: w = {WEIGHTS}, b = {BIAS}; the bias as such, and as the weight of an input that is always 1")
-    sums = outputs(lab, neuron(lab, WEIGHTS, BIAS, "identity"), ROWS)
-    as_weight = outputs(lab, neuron(lab, (*WEIGHTS, BIAS), 0.0, "identity"), [(*row, 1.0) for row in ROWS])
+def say_sums(lab: Lab) -> float:
+    """Print the weighted sum with a bias, and with the bias as a weight on a constant 1; and every activation of it.
+
+    Returns the largest difference between the two sums.
+    """
+    weights, bias = tuple(lab.options.weights), lab.options.bias
+    lab.say(f"one neuron: w = {weights}, b = {bias}; the bias as such, and as the weight of an input that is always 1")
+    sums = outputs(lab, neuron(lab, weights, bias, "identity"), ROWS)
+    as_weight = outputs(lab, neuron(lab, (*weights, bias), 0.0, "identity"), [(*row, 1.0) for row in ROWS])
     table = []
     for row, z, other in zip(ROWS, sums, as_weight, strict=True):
-        products = [f"{w * x:g}" for w, x in zip(WEIGHTS, row, strict=True)]
-        table.append((str(row), *products, f"{BIAS:g}", f"{z:g}", f"{other:g}"))
+        products = [f"{w * x:g}" for w, x in zip(weights, row, strict=True)]
+        table.append((str(row), *products, f"{bias:g}", f"{z:g}", f"{other:g}"))
     lab.table(("x", "w1 x1", "w2 x2", "b", "sum", "with b as a weight"), table)
     lab.say()
     lab.say("each activation of the two sums (softmax shares 1 among the neurons of a layer: a single one has it all)")
     table = []
     for name in ACTIVATIONS:
-        table.append((name, *(f"{y:.6f}" for y in outputs(lab, neuron(lab, WEIGHTS, BIAS, name), ROWS))))
+        table.append((name, *(f"{y:.6f}" for y in outputs(lab, neuron(lab, weights, bias, name), ROWS))))
     lab.table(("activation", *(f"of {z:g}" for z in sums)), table)
+    return float(np.abs(sums - as_weight).max())
 
 
 def say_gates(lab: Lab) -> None:
@@ -160,7 +213,8 @@ def say_gates(lab: Lab) -> None:
 
 def say_learnt(lab: Lab, gates: Gates) -> None:
     """Print the gates that one layer has learnt, and why XOR is not among them."""
-    lab.say(f"gates learnt by one neuron each, {STEPS} steps: the probability of a 1 by sigmoid(w1 x1 + w2 x2 + b)")
+    steps = lab.options.steps
+    lab.say(f"gates learnt by one neuron each, {steps} steps: the probability of a 1 by sigmoid(w1 x1 + w2 x2 + b)")
     layer = gates.model.network.layers[0]
     weights, bias = lab.device.to_host(layer.W), lab.device.to_host(layer.b)[0]
     probabilities = gates.model.predict(CORNERS)
@@ -174,26 +228,33 @@ def say_learnt(lab: Lab, gates: Gates) -> None:
     lab.say(f"log 2 is {math.log(2.0):.6f}; at w1 = w2 = b = 0, the gradient of the loss on XOR is ({gradient})")
 
 
-def say_xor(lab: Lab) -> tuple[MLP, int] | None:
-    """Print how many networks with a hidden layer learn XOR; return those to draw, and which; None where none did."""
+def say_xor(lab: Lab) -> tuple[dict[tuple[str, int], int], tuple[MLP, int, str] | None]:
+    """Print how many networks with a hidden layer learn XOR; return these numbers, and what is drawn.
+
+    Drawn is the first network that learnt it of the kind SHOWN, or of the first kind: networks, its place among them,
+    and its name; None where none did.
+    """
+    options = lab.options
+    count = options.networks
     lab.say(
-        f"XOR with one hidden layer: of {SEEDS} networks, those with all four right after {DEEP_STEPS} steps of Adam"
+        f"XOR with one hidden layer: of {count} networks, those with all four right after {options.deep_steps} steps"
+        " of Adam"
     )
-    rows, drawn = [], None
-    for name in ACTIVATION_NAMES:
-        cells = []
-        for hidden in HIDDEN:
-            lab.progress(f"{SEEDS} networks with {hidden} {name} units")
-            model, learnt = learn_xor(lab, name, hidden)
-            cells.append(str(int(learnt.sum())))
-            if (name, hidden) == SHOWN and learnt.any():
-                drawn = model, int(learnt.argmax())
-        rows.append((name, *cells))
-    lab.table(("activation", *(f"{hidden} units" for hidden in HIDDEN)), rows)
-    return drawn
+    kinds = [(name, hidden) for name in options.activation for hidden in options.hidden]
+    chosen = SHOWN if SHOWN in kinds else kinds[0]
+    found, drawn = {}, None
+    for name, hidden in kinds:
+        lab.progress(f"{count} networks with {hidden} {name} units")
+        model, learnt = learn_xor(lab, name, hidden)
+        found[name, hidden] = int(learnt.sum())
+        if (name, hidden) == chosen and learnt.any():
+            drawn = model, int(learnt.argmax()), f"XOR, {hidden} hidden {name} units"
+    rows = [(name, *(str(found[name, hidden]) for hidden in options.hidden)) for name in options.activation]
+    lab.table(("activation", *(f"{hidden} units" for hidden in options.hidden)), rows)
+    return found, drawn
 
 
-def _draw(gates: Gates, deep: tuple[MLP, int] | None) -> Any:
+def _draw(gates: Gates, deep: tuple[MLP, int, str] | None) -> Any:
     """Draw the predictions of each neuron and of two layers, and the losses of the neurons."""
     from ..plots import PALETTE, new_figure
 
@@ -201,8 +262,8 @@ def _draw(gates: Gates, deep: tuple[MLP, int] | None) -> Any:
     _, _, points = mesh(LOW, HIGH)
     answers = {f"{name}, one neuron": (gates.model.predict(points)[:, i], name) for i, name in enumerate(GATES)}
     if deep is not None:
-        model, replica = deep
-        answers[f"XOR, {SHOWN[1]} hidden {SHOWN[0]} units"] = (model.predict(points)[replica, :, 1], "XOR")
+        model, replica, title = deep
+        answers[title] = (model.predict(points)[replica, :, 1], "XOR")
     for axes, (title, (values, name)) in zip(grid.flat, answers.items(), strict=False):
         surface = draw_values(axes, LOW, HIGH, values, np.linspace(0.0, 1.0, 12))  # 1/2 is inside a band
         if np.ptp(values) > 0.1:  # a surface that is flat but for rounding has no boundary
@@ -226,6 +287,40 @@ CAPTION = Words(
     "뉴런 하나는 평면을 직선으로 나눈다. XOR에는 층이 하나 더 필요하다",
 )
 
+
+def _judge_bias(results: Results) -> Verdict:
+    """Whether the bias is the weight of an input that is always 1."""
+    same = results.difference < 1e-12
+    return Verdict(
+        "right" if same else "wrong",
+        f"|Δ| = {results.difference:.0e}",
+        Words("Both ways give the same sums.", "두 방법의 합이 같다.")
+        if same
+        else Words("The sums differ.", "두 방법의 합이 다르다."),
+    )
+
+
+def _judge_adjusting(results: Results) -> Verdict:
+    """Whether training brings each gate's loss down: it cannot for XOR, which no line separates."""
+    numbers = ", ".join(f"{name}: {first:.2f} → {last:.4f}" for name, (first, last) in results.losses.items())
+    near = [name for name, (_, last) in results.losses.items() if last < 0.1]
+    if len(near) == len(GATES):
+        return Verdict("right", numbers, Words("All four gates are learnt.", "네 게이트를 모두 학습한다."))
+    (activation, hidden), count = max(results.learnt.items(), key=lambda item: item[1])
+    learnt, xor = ", ".join(near), results.losses["XOR"][1]
+    return Verdict(
+        "conditional" if near else "wrong",
+        numbers,
+        Words(
+            f"Gates that one neuron learns in this run: {learnt or 'none'}. For XOR no weights are right: its loss ends"
+            f" at {xor:.3f}. A hidden layer of {hidden} {activation} units learns it from {count} starts.",
+            f"이번 실행에서 뉴런 하나가 학습한 게이트: {learnt or '없음'}. XOR에는 맞는 가중치가 없어 손실이"
+            f" {xor:.3f}에서 끝난다. {activation} 뉴런이 {hidden}개인 은닉층을 두면 {count}개의 시작점에서 XOR를"
+            " 학습한다.",
+        ),
+    )
+
+
 EXPERIMENT = Experiment(
     name="neuron",
     title=Words("One neuron, and what it cannot do", "뉴런 하나와 그 한계"),
@@ -244,6 +339,26 @@ EXPERIMENT = Experiment(
         " 둘뿐이면 시작점에 따라 실패하기도 하고, 뉴런이 더 많으면 성공하는 경우가 늘어난다.",
     ),
     run=run,
+    add_options=add_options,
+    formula=("y = h(w₁ x₁ + w₂ x₂ + b)", "XOR(x₁, x₂) = AND(NAND(x₁, x₂), OR(x₁, x₂))"),
+    claims=(
+        Claim(
+            "003",
+            Words(
+                "The bias is a weight on an input that is always 1.",
+                "편향은 항상 1인 입력에 가중치를 곱한 것이다.",
+            ),
+            _judge_bias,
+        ),
+        Claim(
+            "003",
+            Words(
+                "Adjusting weights and bias brings the output near the right answer.",
+                "가중치와 편향을 조정하면 실제값과 출력값의 차이를 줄일 수 있다.",
+            ),
+            _judge_adjusting,
+        ),
+    ),
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..commands import cli
 from ..core.device import HostArray
 from ..model import MLP
 from ..model.metrics import accuracy, most_probable, r2, yes_or_no
@@ -17,7 +18,7 @@ from ..nn import Linear, MeanSquaredError, Sequential, Step, Tanh
 from ..optim import Adam
 from ..training import Trainer
 from . import experiment
-from .experiment import Experiment, Lab, Words
+from .experiment import Claim, Experiment, Lab, Verdict, Words, positive, up_to
 from .plane import clouds, draw_points, draw_values, mesh, moons
 
 HIDDEN = (16, 16)  # of tanh, in every network
@@ -59,16 +60,16 @@ def curve(x: HostArray) -> HostArray:
 def points_on_curve(lab: Lab) -> Split:
     """Return points on the curve, with noise: x (N, 1) and y (N, 1)."""
     generator = np.random.default_rng(lab.seed)
-    x = generator.uniform(*ENDS, (2 * ROWS, 1))
-    return halves(x, curve(x) + NOISE * generator.normal(size=x.shape))
+    x = generator.uniform(*ENDS, (2 * lab.options.rows, 1))
+    return halves(x, curve(x) + lab.options.noise * generator.normal(size=x.shape))
 
 
 def train(lab: Lab, rows: Split, outputs: int, y: HostArray | None = None, **options: Any) -> MLP:
-    """Train a network with HIDDEN and these outputs, on other targets than those of the rows where y is given."""
-    sizes = [rows.x.shape[1], *HIDDEN, outputs]
+    """Train a network with the hidden layers and these outputs, on the targets of the rows, or on y."""
+    sizes = [rows.x.shape[1], *lab.options.hidden, outputs]
     model = MLP(sizes, activation="tanh", seed=lab.seed, device=lab.device, **options)
-    trainer = Trainer(model, Adam(RATE), batch_size=BATCH, seed=lab.seed)
-    trainer.fit(rows.x, rows.y if y is None else y, steps=STEPS)
+    trainer = Trainer(model, Adam(lab.options.rate), batch_size=lab.options.batch_size, seed=lab.seed)
+    trainer.fit(rows.x, rows.y if y is None else y, steps=lab.options.steps)
     return model
 
 
@@ -111,7 +112,8 @@ def two_classes(lab: Lab, rows: Split) -> list[Output]:
 
 def gradient_through_step(lab: Lab, rows: Split) -> float:
     """Largest gradient of any weight where the step is a layer below the loss."""
-    layers = [Linear(2, HIDDEN[0]), Tanh(), Linear(HIDDEN[0], 1), Step()]
+    units = lab.options.hidden[0]
+    layers = [Linear(2, units), Tanh(), Linear(units, 1), Step()]
     network = Sequential(layers, seed=lab.seed, device=lab.device)
     z = network.forward(lab.device.asarray(rows.x), train=True)
     network.backward(MeanSquaredError()(network.xp, z, lab.device.asarray(rows.y))[2])
@@ -137,23 +139,72 @@ def numbers(lab: Lab, rows: Split) -> list[Output]:
     return found
 
 
-def run(lab: Lab) -> None:
+@dataclass(frozen=True)
+class Results:
+    """Results of the experiment.
+
+    Attributes:
+        two: accuracy on two classes by output.
+        gradient: largest gradient of any weight through a step.
+        many: accuracy on several classes by output.
+        sums: least and largest sum of a row's outputs by output, on several classes.
+        numbers: R2 by output, of a number.
+    """
+
+    two: dict[str, float]
+    gradient: float
+    many: dict[str, float]
+    sums: dict[str, tuple[float, float]]
+    numbers: dict[str, float]
+
+
+def add_options(parser: cli.Parser) -> None:
+    """Add the hidden layers, how they are trained, and the data."""
+    add = parser.add_argument
+    add("--hidden", type=up_to(1000), nargs="+", default=list(HIDDEN), metavar="UNITS", help="of tanh (default: 16 16)")
+    add("--rate", type=positive, default=RATE, metavar="RATE", help=f"of Adam (default: {RATE:g})")
+    add("--steps", type=up_to(1_000_000), default=STEPS, metavar="N", help=f"(default: {STEPS})")
+    add("--batch-size", type=up_to(10_000), default=BATCH, metavar="ROWS", help=f"(default: {BATCH})")
+    add(
+        "--rows",
+        type=up_to(100_000),
+        default=ROWS,
+        metavar="N",
+        help=f"to train on, and as many to test (default: {ROWS})",
+    )
+    add(
+        "--noise",
+        type=positive,
+        default=NOISE,
+        metavar="S",
+        help=f"of two classes, and of a number (default: {NOISE:g})",
+    )
+    add("--spread", type=positive, default=SPREAD, metavar="S", help=f"of several classes (default: {SPREAD:g})")
+
+
+def run(lab: Lab) -> Results:
     """Train a network with each kind of output, and tabulate scores and answers."""
-    lab.say(f"hidden layers of {' and '.join(map(str, HIDDEN))} tanh units, {STEPS} steps of Adam; {ROWS} test rows")
+    options = lab.options
+    if options.rows < 10:
+        raise cli.UsageError("five classes need at least 10 rows (--rows)")
+    hidden = " and ".join(map(str, options.hidden))
+    lab.say(f"hidden layers of {hidden} tanh units, {options.steps} steps of Adam; {options.rows} test rows")
     lab.say()
-    moon_rows = halves(*moons(2 * ROWS, NOISE, lab.seed))
-    two = say_two(lab, moon_rows)
+    moon_rows = halves(*moons(2 * options.rows, options.noise, lab.seed))
+    two, gradient = say_two(lab, moon_rows)
     lab.say()
-    cloud_rows = halves(*clouds(CENTRES, 2 * ROWS, SPREAD, lab.seed))
-    many = say_many(lab, cloud_rows)
+    cloud_rows = halves(*clouds(CENTRES, 2 * options.rows, options.spread, lab.seed))
+    many, sums = say_many(lab, cloud_rows)
     lab.say()
     curve_rows = points_on_curve(lab)
     fits = say_numbers(lab, curve_rows)
     lab.draw("outputs", CAPTION, partial(_draw, moon_rows, two, cloud_rows, many, curve_rows, fits))
+    scores = [{one.name: one.score for one in found} for found in (two, many, fits)]
+    return Results(scores[0], gradient, scores[1], sums, scores[2])
 
 
-def say_two(lab: Lab, rows: Split) -> list[Output]:
-    """Train for two classes, and print the results."""
+def say_two(lab: Lab, rows: Split) -> tuple[list[Output], float]:
+    """Train for two classes, and print the results; return them, and the largest gradient through a step."""
     found = two_classes(lab, rows)
     lab.say("two classes: accuracy, and the answers to five test rows")
     table = [("(label)", "", *map(str, rows.y_test[:5]))]
@@ -161,20 +212,22 @@ def say_two(lab: Lab, rows: Split) -> list[Output]:
     lab.table(("output", "accuracy", *(f"row {i}" for i in range(5))), table)
     by_step, by_sigmoid = (lab.device.to_host(one.model.network.values) for one in found[:2])
     lab.say(f"largest difference between the weights behind step and sigmoid: {np.abs(by_step - by_sigmoid).max():g}")
-    lab.say(f"largest gradient of any weight, were the loss that of the step: {gradient_through_step(lab, rows):g}")
-    return found
+    gradient = gradient_through_step(lab, rows)
+    lab.say(f"largest gradient of any weight, were the loss that of the step: {gradient:g}")
+    return found, gradient
 
 
-def say_many(lab: Lab, rows: Split) -> list[Output]:
-    """Train for several classes, and print the results."""
+def say_many(lab: Lab, rows: Split) -> tuple[list[Output], dict[str, tuple[float, float]]]:
+    """Train for several classes, and print the results; return them, and the range of the sums of outputs."""
     found = many_classes(lab, rows)
     lab.say(f"{len(CENTRES)} classes: accuracy, the sum of a row's outputs, and rows by how many outputs are above 1/2")
-    table = []
+    table, ranges = [], {}
     for one in found:
         p = one.says(rows.x_test)
         sums, yes = p.sum(axis=1), (p > 0.5).sum(axis=1)
         counts = [str(int(chosen.sum())) for chosen in (yes == 0, yes == 1, yes > 1)]
-        table.append((one.name, f"{one.score:.4f}", f"{sums.min():.4f}", f"{sums.max():.4f}", *counts))
+        ranges[one.name] = float(sums.min()), float(sums.max())
+        table.append((one.name, f"{one.score:.4f}", *(f"{end:.4f}" for end in ranges[one.name]), *counts))
     lab.table(("output", "accuracy", "least sum", "largest sum", "none", "one", "several"), table)
     table = []
     for place, point in ASKED.items():
@@ -182,7 +235,7 @@ def say_many(lab: Lab, rows: Split) -> list[Output]:
             p = one.says([point])[0]
             table.append((f"{place}, {one.name}", *(f"{value:.4f}" for value in (*p, p.sum()))))
     lab.table(("outputs at a point", *(f"class {label}" for label in range(len(CENTRES))), "sum"), table)
-    return found
+    return found, ranges
 
 
 def say_numbers(lab: Lab, rows: Split) -> list[Output]:
@@ -246,6 +299,86 @@ CAPTION = Words(
     "출력층과 그에 맞는 데이터 (빗금: 0.5를 넘는 출력이 없음, 격자: 둘 이상)",
 )
 
+
+GOOD = 0.8  # accuracy from which a kind of output does for two classes
+
+
+def _judge_two(results: Results) -> Verdict:
+    """Whether step, sigmoid and tanh all decide between two classes, and whether a step can be trained."""
+    numbers = ", ".join(f"{name}: {score:.3f}" for name, score in results.two.items())
+    if min(results.two.values()) < GOOD:
+        return Verdict("wrong", numbers, Words("Not all do here.", "여기서는 그렇지 않은 것이 있다."))
+    return Verdict(
+        "conditional" if results.gradient == 0.0 else "right",
+        f"{numbers}; ∇ = {results.gradient:g}",
+        Words(
+            f"All three decide well, but the gradient through a step is {results.gradient:g}: it has to be trained as a"
+            " sigmoid.",
+            f"셋 모두 잘 판정하지만, 계단 함수를 지나온 기울기는 {results.gradient:g}이므로 학습할 때는 시그모이드를"
+            " 써야 한다.",
+        ),
+    )
+
+
+def _judge_many(results: Results) -> Verdict:
+    """Whether a sigmoid for each class gives probabilities that add up to 1."""
+    least, most = results.sums["sigmoid"]
+    accuracies = ", ".join(f"{name}: {score:.3f}" for name, score in results.many.items())
+    shares = max(abs(least - 1.0), abs(most - 1.0)) < 0.01
+    return Verdict(
+        "right" if shares else "conditional",
+        f"{accuracies}; Σ = {least:.2f} .. {most:.2f}",
+        Words(
+            f"Its classes are about as good as softmax's, but each output is a probability of its own: they add up to"
+            f" {least:.2f} to {most:.2f}, softmax's to 1.",
+            f"정확도는 소프트맥스와 비슷하지만 출력은 저마다 따로 계산한 확률이어서, 합이 {least:.2f}에서 {most:.2f}"
+            " 사이이다. 소프트맥스의 합은 1이다.",
+        ),
+    )
+
+
+def _judge_number(results: Results) -> Verdict:
+    """Whether the identity predicts a number better than outputs that are confined."""
+    best = max(results.numbers, key=lambda name: results.numbers[name])
+    return Verdict(
+        "right" if best == "identity" else "wrong",
+        "R²: " + ", ".join(f"{'y = x' if name == 'identity' else name} {r:.3f}" for name, r in results.numbers.items()),
+        Words(
+            "The targets leave the ranges of sigmoid and tanh.",
+            "정답이 시그모이드와 tanh의 출력 범위를 벗어난다.",
+        )
+        if best == "identity"
+        else Words(f"Here {best} was better.", f"여기서는 {best}의 결과가 더 좋다."),
+    )
+
+
+CLAIMS = (
+    Claim(
+        "003",
+        Words(
+            "Two classes take a step, a sigmoid or tanh.",
+            "이진 분류 문제이면 계단 함수, 시그모이드 함수, 하이퍼볼릭 탄젠트 함수를 사용한다.",
+        ),
+        _judge_two,
+    ),
+    Claim(
+        "003",
+        Words(
+            "Several classes take a sigmoid for each, which gives probabilities.",
+            "다중 분류 문제이면 노드를 여러 개로 늘리고 시그모이드로 확률을 표현한다.",
+        ),
+        _judge_many,
+    ),
+    Claim(
+        "003",
+        Words(
+            "A real number takes y = x, which passes on what comes in.",
+            "실수이면 y = x처럼 입력한 값을 그대로 내보내는 활성화 함수를 쓴다.",
+        ),
+        _judge_number,
+    ),
+)
+
 EXPERIMENT = Experiment(
     name="outputs",
     title=Words("Output layers", "출력층"),
@@ -267,6 +400,15 @@ EXPERIMENT = Experiment(
         " 벗어나지 못한다.",
     ),
     run=run,
+    add_options=add_options,
+    formula=(
+        "step: y = 1 where z > 0, else 0",
+        "sigmoid: y = 1 / (1 + e^(-z))",
+        "tanh: y = (e^z - e^(-z)) / (e^z + e^(-z))",
+        "softmax: yᵢ = e^zᵢ / Σ e^zⱼ",
+        "identity: y = z",
+    ),
+    claims=CLAIMS,
 )
 
 

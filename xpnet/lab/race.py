@@ -18,18 +18,21 @@ import numpy as np
 from ..commands import cli
 from ..core.checks import check_float, check_int
 from ..core.device import Device, HostArray, count_true
-from ..core.errors import did_you_mean
+from ..core.errors import DivergedError, did_you_mean
 from ..core.rng import Purpose, stream
+from ..model import MLP
 from ..model.metrics import most_probable
 from ..nn import ACTIVATIONS, Linear, Sequential, SoftmaxCrossEntropy
 from ..nn.initializers import check_init
 from ..optim import SCHEDULES, SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
+from ..training import Trainer, evaluate
 from ..training.runner import step_table, table_row
 from . import experiment
-from .experiment import Experiment, Lab, Words
+from .experiment import Claim, Experiment, Lab, Verdict, Words, positive, up_to
 
 ITERATIONS, BATCH, HIDDEN = 2000, 128, (100, 100, 100, 100)  # the post's
 LAST = 100  # iterations at the end whose mean loss is compared
+SEEDS = 5
 EVERY = 100  # iterations from line to line, and from marker to marker
 
 
@@ -117,6 +120,66 @@ def run_race(track: Track, optimizer: Optimizer) -> tuple[HostArray, HostArray]:
         return track.device.to_host(xp.stack(losses)).astype(np.float64), accuracy
 
 
+@dataclass(frozen=True)
+class Score:
+    """Ends of trainings that differ by their seeds.
+
+    Attributes:
+        losses: mean training losses of the last iterations, NaN where a training diverged.
+        accuracies: on the test rows.
+    """
+
+    losses: tuple[float, ...]
+    accuracies: tuple[float, ...]
+
+
+def train_by_seeds(lab: Lab, track: Track, name: str, rate: float) -> Score:
+    """Train with a rule from the initial weights, and on the batches, of several seeds.
+
+    Each is a training of `Trainer`, which is compiled: batches are drawn without replacement, and a loss is that of a
+    batch before its update.
+    """
+    x, y, *test = track.data
+    iterations, batch = track.batches.shape
+    last = min(LAST, iterations)
+    ends = []
+    for seed in range(lab.seed, lab.seed + lab.options.seeds):
+        model = MLP(
+            track.sizes,
+            activation=track.activation,
+            init=track.init,
+            dtype=track.dtype,
+            seed=seed,
+            device=track.device,
+        )
+        schedule = SCHEDULES[track.schedule](iterations)
+        rule = RACERS[name].make(rate)
+        trainer = Trainer(model, rule, schedule=schedule, batch_size=min(batch, len(x)), seed=seed)
+        try:
+            for steps in filter(None, (iterations - last, last)):
+                trainer.fit(x, y, steps=steps)
+            ends.append((float(trainer.history[-1]["train_loss"]), float(evaluate(model, *test)[1])))
+        except DivergedError:
+            ends.append((np.nan, np.nan))
+    losses, accuracies = zip(*ends, strict=True)
+    return Score(losses, accuracies)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results of the experiment.
+
+    Attributes:
+        book: mean loss at the end and test accuracy of each rule at the book's rate.
+        best: rate, mean loss at the end and test accuracy of each rule at the best of its rates.
+        seeds: ends of several trainings at this rate, by rule.
+    """
+
+    book: dict[str, tuple[float, float]]
+    best: dict[str, tuple[float, float, float]]
+    seeds: dict[str, Score]
+
+
 def smooth(losses: HostArray, length: int = 11) -> HostArray:
     """Smooth losses by a Kaiser window of `length`, mirrored at the ends, as in the book."""
     window = np.kaiser(length, 2)
@@ -124,8 +187,8 @@ def smooth(losses: HostArray, length: int = 11) -> HostArray:
     return np.convolve(window / window.sum(), mirrored, mode="valid")
 
 
-def run(lab: Lab) -> None:
-    """Race at the book's rates, then each racer at the best of its own."""
+def run(lab: Lab) -> Results:
+    """Race at the book's rates, then each racer at the best of its own, and this with several seeds."""
     options = lab.options
     names = _racers(options.optimizers)
     track = _track(lab)
@@ -149,31 +212,52 @@ def run(lab: Lab) -> None:
         ],
     )
     curves = {f"{name}, rate {RACERS[name].rate:g}": (name, losses) for name, (losses, _) in found.items()}
-    lab.draw(
-        "race",
-        Words("The post's race: each rule at the book's rate", "글의 비교 실험: 책의 학습률을 사용"),
-        partial(_draw, curves),
-    )
+    lab.draw("race", _caption(lab), partial(_draw, curves))
+    results = Results({name: (_end(losses), float(score)) for name, (losses, score) in found.items()}, {}, {})
     if options.book_rates_only:
-        return
+        return results
 
     lab.say()
     lab.say("the same with each rule at several rates, and the best of them:")
     rows, best = [], {}
     for name in names:
         started = time.perf_counter()
-        rates = RACERS[name].rates
+        rates = tuple(sorted(set(options.rate))) if options.rate else RACERS[name].rates
         losses, scores = run_race(track, RACERS[name].make(rates))
         ends = np.array([_end(losses[:, i]) for i in range(len(rates))])
         winner = int(np.argmin(np.where(np.isfinite(ends), ends, np.inf)))
         edge = " (at an end of those tried)" if winner in (0, len(rates) - 1) else ""
         tried = " ".join(f"{end:.3g}" for end in ends)
         rows.append((name, f"{rates[winner]:g}{edge}", f"{ends[winner]:.4f}", f"{scores[winner]:.4f}", tried))
+        results.best[name] = rates[winner], float(ends[winner]), float(scores[winner])
         best[f"{name}, rate {rates[winner]:g}"] = (name, losses[:, winner])
         lab.progress(f"{name} at {len(rates)} rates: {time.perf_counter() - started:.1f} s")
     head = ("rule", "best rate", "mean loss at the end", "test accuracy", "mean losses at the rates tried")
     lab.table(head, rows)
-    lab.draw("race-best", Words("Each rule at its own best rate", "각 방법을 가장 좋은 학습률로"), partial(_draw, best))
+    lab.draw(
+        "race-best",
+        Words("Each rule at its own best rate", "매개변수 갱신 방법마다 가장 좋은 학습률을 쓴 결과"),
+        partial(_draw, best),
+    )
+    if options.seeds > 1:
+        results.seeds.update(say_seeds(lab, track, {name: rate for name, (rate, *_) in results.best.items()}))
+        lab.draw("race-seeds", SEEDS_CAPTION, partial(_draw_seeds, results.seeds))
+    return results
+
+
+def say_seeds(lab: Lab, track: Track, rates: dict[str, float]) -> dict[str, Score]:
+    """Train each rule with several seeds at its rate, and print means and deviations; return the scores."""
+    lab.say()
+    lab.say(f"the same rates with {lab.options.seeds} seeds, of weights and batches: mean and standard deviation")
+    found, rows = {}, []
+    for name, rate in rates.items():
+        started = time.perf_counter()
+        found[name] = train_by_seeds(lab, track, name, rate)
+        cells = [f"{np.mean(v):.4f} ±{np.std(v, ddof=1):.4f}" for v in (found[name].losses, found[name].accuracies)]
+        rows.append((name, f"{rate:g}", *cells))
+        lab.progress(f"{name} with {lab.options.seeds} seeds: {time.perf_counter() - started:.1f} s")
+    lab.table(("rule", "rate", "training loss at the end", "test accuracy"), rows)
+    return found
 
 
 def _end(losses: HostArray) -> float:
@@ -245,6 +329,14 @@ def _add_options(parser: cli.Parser) -> None:
         metavar="NAME",
         help=f"of {', '.join(RACERS)} (default: the first five)",
     )
+    add(
+        "--rate",
+        type=positive,
+        nargs="+",
+        metavar="RATE",
+        help="rates of which each rule takes its best (default: five of its own)",
+    )
+    add("--seeds", type=up_to(100), default=SEEDS, metavar="N", help=f"at each rule's best rate (default: {SEEDS})")
     add("--iterations", type=cli.whole_number, default=ITERATIONS, metavar="N", help=f"(default: {ITERATIONS})")
     add("--batch-size", type=cli.whole_number, default=BATCH, metavar="ROWS", help=f"(default: {BATCH})")
     add(
@@ -270,6 +362,92 @@ def _init(text: str) -> str | float:
         return text
 
 
+SEEDS_CAPTION = Words(
+    "Each rule at its own best rate, with several seeds: training loss and test accuracy",
+    "가장 좋은 학습률에서 여러 시드로 학습한 결과: 훈련 손실과 테스트 정확도",
+)
+
+
+def _caption(lab: Lab) -> Words:
+    if not experiment.changed(EXPERIMENT, lab.options):
+        return Words("The post's race: each rule at the book's rate", "글의 비교 실험: 책의 학습률을 사용")
+    return Words(
+        "A race like the post's: each rule at the book's rate", "글과 같은 방식의 비교 실험: 책의 학습률을 사용"
+    )
+
+
+def _draw_seeds(seeds: dict[str, Score]) -> Any:
+    """Draw the end of every training, and mean and deviation of each rule."""
+    from ..plots import PALETTE, new_figure
+
+    figure, grid = new_figure(1, 2, width=5.2)
+    for place, (name, score) in enumerate(seeds.items()):
+        for axes, values in zip(grid[0], (score.losses, score.accuracies), strict=True):
+            color = PALETTE[place % len(PALETTE)]
+            axes.plot([place] * len(values), values, RACERS[name].marker, color=color, alpha=0.5)
+            axes.errorbar(place + 0.2, np.mean(values), np.std(values, ddof=1), fmt="_", color="black", capsize=4)
+    for axes, title in zip(grid[0], ("training loss at the end", "test accuracy"), strict=True):
+        axes.set_xticks(range(len(seeds)), list(seeds))
+        axes.set_title(title)
+    return figure
+
+
+def _leads(values: dict[str, tuple[float, ...]], name: str) -> int:
+    """Standing of a rule among others by larger values: 1 clearly ahead of all, -1 clearly behind one, else 0.
+
+    Clear is a difference of means of more than two standard errors.
+    """
+    mean = {rule: float(np.mean(v)) for rule, v in values.items()}
+    error = {rule: float(np.var(v, ddof=1)) / len(v) for rule, v in values.items()}
+    others = [rule for rule in values if rule != name]
+
+    def ahead(one: str, other: str) -> bool:
+        return not mean[one] - mean[other] <= 2.0 * np.sqrt(error[one] + error[other])  # NaN, which diverged, is behind
+
+    if all(ahead(name, rule) for rule in others):
+        return 1
+    return -1 if any(ahead(rule, name) for rule in others) else 0
+
+
+def _judge_adam(results: Results) -> Verdict | None:
+    """Whether Adam is clearly the best of all rules by training loss and by test accuracy, over the seeds."""
+    seeds = {
+        rule: score for rule, score in results.seeds.items() if np.isfinite([score.losses, score.accuracies]).all()
+    }
+    if "Adam" not in seeds or len(seeds) < 2:
+        return None
+    by_loss = {rule: tuple(-loss for loss in score.losses) for rule, score in seeds.items()}
+    by_accuracy = {rule: score.accuracies for rule, score in seeds.items()}
+    standings = _leads(by_loss, "Adam"), _leads(by_accuracy, "Adam")
+    answer = "right" if min(standings) == 1 else "wrong" if max(standings) < 1 and min(standings) < 0 else "conditional"
+    first = [max(values, key=lambda rule: float(np.mean(values[rule]))) for values in (by_loss, by_accuracy)]
+    listed = [
+        ", ".join(f"{rule} {_mean(getattr(seeds[rule], kind))}" for rule in dict.fromkeys((best, "Adam")))
+        for best, kind in zip(first, ("losses", "accuracies"), strict=True)
+    ]
+    english = {1: "clearly the best", 0: "not told apart from the best", -1: "clearly behind the best"}
+    korean = {
+        1: "뚜렷하게 가장 좋다",
+        0: "가장 좋은 방법과 차이가 뚜렷하지 않다",
+        -1: "가장 좋은 방법보다 뚜렷하게 뒤진다",
+    }
+    count = len(seeds["Adam"].losses)
+    return Verdict(
+        answer,
+        f"L: {listed[0]}; accuracy: {listed[1]}",
+        Words(
+            f"Over {count} seeds, each rule at its best rate, Adam is {english[standings[0]]} by training loss"
+            f" ({first[0]} has the lowest), and {english[standings[1]]} by test accuracy ({first[1]} has the highest).",
+            f"방법마다 가장 좋은 학습률로 시드 {count}개를 학습시키면, Adam은 훈련 손실에서 {korean[standings[0]]}"
+            f"(최저는 {first[0]}). 테스트 정확도에서는 {korean[standings[1]]}(최고는 {first[1]}).",
+        ),
+    )
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+
+
 EXPERIMENT = Experiment(
     name="race",
     title=Words("A race of update rules", "매개변수 갱신 방법 비교"),
@@ -285,6 +463,23 @@ EXPERIMENT = Experiment(
     ),
     run=run,
     add_options=_add_options,
+    formula=(
+        "SGD:       W ← W - η g",
+        "Momentum:  v ← μ v + g,  W ← W - η v",
+        "AdaGrad:   h ← h + g²,  W ← W - η g / √h",
+        "RMSprop:   h ← β h + (1 - β) g²,  W ← W - η g / √h",
+        "Adam:      m ← β₁ m + (1 - β₁) g,  h ← β₂ h + (1 - β₂) g²,  W ← W - η m̂ / √ĥ",
+    ),
+    claims=(
+        Claim(
+            "004",
+            Words(
+                "Adam is the best of the gradient descent methods (on the network of post 002).",
+                "Adam이 경사 하강법 가운데 가장 좋은 방법이다(002 글의 신경망에서).",
+            ),
+            _judge_adam,
+        ),
+    ),
 )
 
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 
+from ..commands import cli
 from ..core.device import HostArray
 from ..model import MLP
 from ..nn import ACTIVATIONS, Linear
+from ..nn.initializers import INITIALIZERS
 from ..optim import SGD
 from ..training import Trainer, evaluate
 from . import experiment
 from .activations import Data, outputs_of
-from .experiment import Experiment, Lab, Words
+from .experiment import Claim, Experiment, Lab, Verdict, Words, one_of, positive, up_to
 
 HIDDEN = (100,) * 10
 ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")
-INITS: dict[str, str | float] = {"1": 1.0, "0.01": 0.01, "Xavier": "xavier", "He": "he"}
+INITS = (1.0, 0.01, "xavier", "he")  # deviations of the weights, and names
 RATES = (0.03, 0.3)  # of plain descent; Adam would scale small gradients up
 STEPS = 160
 EVERY = 20  # steps between two measurements
@@ -33,7 +37,7 @@ SHOWN = (1, 3, 5, 7, 10)  # hidden layers in the histograms
 
 @dataclass(frozen=True)
 class Deep:
-    """Deep networks of one activation, one for each of INITS, each at that of RATES with the lowest training loss.
+    """Deep networks of one activation, one for each init, each at the rate with the lowest training loss.
 
     Attributes:
         rates: which that was, (inits,).
@@ -50,14 +54,24 @@ class Deep:
     test: HostArray
 
 
+def inits_of(lab: Lab) -> dict[str, str | float]:
+    """Chosen initial weights by the names they have in tables: a deviation, Xavier or He."""
+    names = {"xavier": "Xavier", "he": "He"}
+    return {
+        f"{init:g}" if isinstance(init, float) else names.get(init, init): init
+        for init in dict.fromkeys(lab.options.init)
+    }
+
+
 def deep_network(lab: Lab, data: Data, activation: str, batch_norm: bool) -> MLP:
-    """Make a network for each of INITS and RATES, rates next to each other; networks of one init are equal."""
-    sizes = [data[0].shape[1], *HIDDEN, 10]
+    """Make a network for each init and rate, rates next to each other; networks of one init are equal."""
+    inits, rates = inits_of(lab), lab.options.rate
+    sizes = [data[0].shape[1], *lab.options.hidden, 10]
     options: dict[str, Any] = {"activation": activation, "batch_norm": batch_norm, "device": lab.device}
-    model = MLP(sizes, replicas=len(INITS) * len(RATES), **options)
+    model = MLP(sizes, replicas=len(inits) * len(rates), **options)
     with lab.device.activate():
-        drawn = [MLP(sizes, init=init, seed=lab.seed, **options).network.values for init in INITS.values()]
-        model.network.values = lab.device.xp.stack([values for values in drawn for _ in RATES])
+        drawn = [MLP(sizes, init=init, seed=lab.seed, **options).network.values for init in inits.values()]
+        model.network.values = lab.device.xp.stack([values for values in drawn for _ in rates])
     return model
 
 
@@ -65,21 +79,23 @@ def train(lab: Lab, data: Data, activation: str, batch_norm: bool) -> Deep:
     """Train those networks on the same batches, and keep the results of each init at its best rate."""
     x, y, *test = data
     model = deep_network(lab, data, activation, batch_norm)
-    trainer = Trainer(model, SGD(RATES * len(INITS)), batch_size=BATCH, seed=lab.seed)
+    rates, inits = list(lab.options.rate), inits_of(lab)
+    trainer = Trainer(model, SGD(rates * len(inits)), batch_size=lab.options.batch_size, seed=lab.seed)
     gradients = []
-    for steps in (1, *[EVERY] * (STEPS // EVERY)):
+    every = min(EVERY, lab.options.steps)
+    for steps in (1, *[every] * (lab.options.steps // every)):
         trainer.fit(x, y, steps=steps)
         gradients.append(gradient_norms(model))
-    split = (len(INITS), len(RATES))
+    split = (len(inits), len(rates))
     loss, accuracy = evaluate(model, *test)
     test_accuracy = np.where(np.isfinite(loss), accuracy, np.nan).reshape(split)
     losses = np.array(trainer.history[-1]["train_loss"]).reshape(split)
     best = np.where(np.isfinite(losses), losses, np.inf).argmin(axis=-1)
-    chosen = np.arange(len(INITS)), best
+    chosen = np.arange(len(inits)), best
     curves = np.array([row["train_accuracy"] for row in trainer.history]).reshape(-1, *split)
     norms = np.stack(gradients).reshape(len(gradients), *split, -1)
     return Deep(
-        rates=np.array(RATES)[best],
+        rates=np.array(rates)[best],
         steps=[row["step"] for row in trainer.history],
         accuracy=curves[:, *chosen],
         gradients=norms[:, *chosen],
@@ -98,9 +114,9 @@ def gradient_norms(model: MLP) -> HostArray:
 def first_activations(lab: Lab, data: Data, activation: str, batch_norm: bool) -> HostArray:
     """Outputs of each hidden layer before training, (inits, layers, rows, units)."""
     found = []
-    for init in INITS.values():
+    for init in inits_of(lab).values():
         model = MLP(
-            [data[0].shape[1], *HIDDEN, 10],
+            [data[0].shape[1], *lab.options.hidden, 10],
             activation=activation,
             batch_norm=batch_norm,
             init=init,
@@ -112,30 +128,92 @@ def first_activations(lab: Lab, data: Data, activation: str, batch_norm: bool) -
     return np.stack(found)
 
 
-def run(lab: Lab) -> None:
+@dataclass(frozen=True)
+class Results:
+    """Results of the experiment.
+
+    Attributes:
+        deep: trained networks, by activation and whether they have batch normalization.
+        inits: names of their initial weights.
+    """
+
+    deep: dict[tuple[str, bool], Deep]
+    inits: list[str]
+
+
+def _init(text: str) -> str | float:
+    """Type of an option: the name of an initializer, or a deviation."""
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError:
+        return one_of([name for name in INITIALIZERS if name != "zeros"], "initializer")(text)
+
+
+def add_options(parser: cli.Parser) -> None:
+    """Add the networks, and how they are trained."""
+    add = parser.add_argument
+    add("--hidden", type=up_to(1000), nargs="+", default=list(HIDDEN), metavar="UNITS", help="(default: ten times 100)")
+    add(
+        "--activation",
+        type=one_of([name for name in ACTIVATIONS if name not in ("step", "softmax")], "activation"),
+        nargs="+",
+        default=list(ACTIVATION_NAMES),
+        metavar="NAME",
+        help=f"(default: {' '.join(ACTIVATION_NAMES)})",
+    )
+    add(
+        "--init",
+        type=_init,
+        nargs="+",
+        default=list(INITS),
+        metavar="NAME",
+        help="deviations of the weights, or xavier and he (default: 1 0.01 xavier he)",
+    )
+    rates = " ".join(f"{rate:g}" for rate in RATES)
+    add(
+        "--rate",
+        type=positive,
+        nargs="+",
+        default=list(RATES),
+        metavar="RATE",
+        help=f"of plain descent, of which the best is taken (default: {rates})",
+    )
+    add("--steps", type=up_to(100_000), default=STEPS, metavar="N", help=f"(default: {STEPS})")
+    add("--batch-size", type=up_to(TRAIN_ROWS), default=BATCH, metavar="ROWS", help=f"(default: {BATCH})")
+
+
+def run(lab: Lab) -> Results:
     """Look at activations and gradients before training, train, and tabulate."""
+    options = lab.options
     x, y, x_test, y_test = lab.pixels(lab.mnist())
     data = (x[:TRAIN_ROWS], y[:TRAIN_ROWS], x_test[:TEST_ROWS], y_test[:TEST_ROWS])
-    lab.say(f"{len(HIDDEN)} hidden layers of {HIDDEN[0]}, {STEPS} steps of plain descent at the best of rates")
-    lab.say(
-        f"{', '.join(f'{rate:g}' for rate in RATES)}; gradient: of the first layer over that of the last hidden one"
-    )
+    sizes = set(options.hidden)
+    units = f"{len(options.hidden)} hidden layers of {sizes.pop()}"
+    if sizes:
+        units = f"hidden layers of {' '.join(map(str, options.hidden))}"
+    lab.say(f"{units}, {options.steps} steps of plain descent at the best of rates")
+    rates = ", ".join(f"{rate:g}" for rate in options.rate)
+    lab.say(f"{rates}; gradient: of the first layer over that of the last hidden one")
+    names = list(dict.fromkeys(options.activation))
     found = {}
     for batch_norm in (False, True):
-        for activation in ACTIVATION_NAMES:
+        for activation in names:
             lab.progress(f"vanishing: {activation}, {'with' if batch_norm else 'without'} batch normalization")
             found[activation, batch_norm] = train(lab, data, activation, batch_norm)
+    inits = list(inits_of(lab))
     rows = []
-    for activation in ACTIVATION_NAMES:
-        for i, init in enumerate(INITS):
+    for activation in names:
+        for i, init in enumerate(inits):
             cells = [cell for batch_norm in (False, True) for cell in _cells(found[activation, batch_norm], i)]
             rows.append((activation, init, *cells))
     lab.table(("units", "init", "gradient", "rate", "accuracy", "gradient, BN", "rate", "accuracy"), rows)
-    if lab.out is not None:
-        values = {activation: first_activations(lab, data, activation, False) for activation in ACTIVATION_NAMES}
-        lab.draw("vanishing-activations", ACTIVATIONS_CAPTION, partial(_draw_activations, values))
-        lab.draw("vanishing-gradients", GRADIENTS_CAPTION, partial(_draw_gradients, found))
-        lab.draw("vanishing-training", TRAINING_CAPTION, partial(_draw_training, found))
+    results = Results(found, inits)
+    if lab.out is not None or lab.keep:
+        values = {activation: first_activations(lab, data, activation, False) for activation in names}
+        lab.draw("vanishing-activations", ACTIVATIONS_CAPTION, partial(_draw_activations, values, inits))
+        lab.draw("vanishing-gradients", GRADIENTS_CAPTION, partial(_draw_gradients, results))
+        lab.draw("vanishing-training", TRAINING_CAPTION, partial(_draw_training, results))
+    return results
 
 
 def _cells(deep: Deep, i: int) -> tuple[str, str, str]:
@@ -146,20 +224,22 @@ def _cells(deep: Deep, i: int) -> tuple[str, str, str]:
     return ratio, f"{deep.rates[i]:g}", accuracy
 
 
-def _draw_activations(values: dict[str, HostArray]) -> Any:
+def _draw_activations(values: dict[str, HostArray], inits: list[str]) -> Any:
     """Draw histograms of the outputs of hidden layers, one over the other."""
     from ..plots import PALETTE, new_figure
 
-    figure, grid = new_figure(len(values), len(INITS), width=3.3, height=2.9)
-    shown = [layer for layer in SHOWN if layer <= len(HIDDEN)]
-    bins = {
+    figure, grid = new_figure(len(values), len(inits), width=3.3, height=2.9)
+    depth = len(next(iter(values.values()))[0])
+    shown = [layer for layer in SHOWN if layer <= depth]
+    bins: dict[str, HostArray] = {
         "sigmoid": np.linspace(0.0, 1.0, 51),
         "tanh": np.linspace(-1.0, 1.0, 51),
         "relu": np.geomspace(1e-14, 1e10, 49),
     }
     for (activation, layers), line in zip(values.items(), grid, strict=True):
-        edges = bins[activation]
-        for i, (init, axes) in enumerate(zip(INITS, line, strict=True)):
+        for i, (init, axes) in enumerate(zip(inits, line, strict=True)):
+            finite = np.concatenate([out[np.isfinite(out)] for out in layers[i]])
+            edges = bins.get(activation, np.linspace(finite.min(), finite.max() + 1e-9, 51))
             for place, layer in enumerate(shown):
                 counts, _ = np.histogram(layers[i, layer - 1], edges)
                 base = len(shown) - 1 - place
@@ -175,32 +255,34 @@ def _draw_activations(values: dict[str, HostArray]) -> Any:
 
 
 def _init_name(init: str) -> str:
-    return init if init in ("Xavier", "He") else f"deviation {init}"
+    return f"deviation {init}" if init[0] in "0123456789" else init
 
 
-STYLES = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"))  # one for each of INITS, beside its colour
+STYLES = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"))  # of each init, beside its colour
 
 
-def _draw_gradients(found: dict[tuple[str, bool], Deep]) -> Any:
+def _draw_gradients(results: Results) -> Any:
     """Draw the norm of the gradient of each layer's weights, in the first step and in the last."""
     from ..plots import PALETTE, new_figure
 
-    figure, grid = new_figure(2, len(ACTIVATION_NAMES), height=3.2, sharex=True, sharey=True)
-    layers = np.arange(1, len(HIDDEN) + 2)
-    for (activation, batch_norm), deep in found.items():
-        axes = grid[int(batch_norm), ACTIVATION_NAMES.index(activation)]
-        for i, init in enumerate(INITS):
-            line, marker = STYLES[i]
-            options = {"color": PALETTE[i], "linestyle": line, "marker": marker, "markersize": 5}
+    names = list(dict.fromkeys(activation for activation, _ in results.deep))
+    figure, grid = new_figure(2, len(names), height=3.2, sharex=True, sharey=True)
+    for (activation, batch_norm), deep in results.deep.items():
+        layers = np.arange(1, deep.gradients.shape[-1] + 1)
+        axes = grid[int(batch_norm), names.index(activation)]
+        for i, (init, color, (line, marker)) in enumerate(
+            zip(results.inits, cycle(PALETTE), cycle(STYLES), strict=False)
+        ):
+            options = {"color": color, "linestyle": line, "marker": marker, "markersize": 5}
             axes.plot(layers, _positive(deep.gradients[0, i]), label=_init_name(init), **options)
-            axes.plot(layers, _positive(deep.gradients[-1, i]), color=PALETTE[i], linestyle=line, linewidth=0.8)
+            axes.plot(layers, _positive(deep.gradients[-1, i]), color=color, linestyle=line, linewidth=0.8)
         axes.set_yscale("log")
         axes.set_title(f"{activation}, {'with' if batch_norm else 'without'} batch normalization")
     for axes in grid[-1]:
         axes.set_xlabel("layer (the last one is the output's)")
     for axes in grid[:, 0]:
         axes.set_ylabel("norm of the gradient")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(INITS))
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(results.inits))
     return figure
 
 
@@ -209,16 +291,18 @@ def _positive(values: HostArray) -> HostArray:
     return np.where(np.isfinite(values) & (values > 0.0), values, np.nan)
 
 
-def _draw_training(found: dict[tuple[str, bool], Deep]) -> Any:
+def _draw_training(results: Results) -> Any:
     """Draw the training accuracy against the step."""
     from ..plots import PALETTE, new_figure
 
-    figure, grid = new_figure(2, len(ACTIVATION_NAMES), height=3.0, sharex=True, sharey=True)
-    for (activation, batch_norm), deep in found.items():
-        axes = grid[int(batch_norm), ACTIVATION_NAMES.index(activation)]
-        for i, init in enumerate(INITS):
-            line, marker = STYLES[i]
-            options = {"color": PALETTE[i], "linestyle": line, "marker": marker, "markersize": 5}
+    names = list(dict.fromkeys(activation for activation, _ in results.deep))
+    figure, grid = new_figure(2, len(names), height=3.0, sharex=True, sharey=True)
+    for (activation, batch_norm), deep in results.deep.items():
+        axes = grid[int(batch_norm), names.index(activation)]
+        for i, (init, color, (line, marker)) in enumerate(
+            zip(results.inits, cycle(PALETTE), cycle(STYLES), strict=False)
+        ):
+            options = {"color": color, "linestyle": line, "marker": marker, "markersize": 5}
             axes.plot(deep.steps[1:], deep.accuracy[1:, i], label=_init_name(init), **options)
         axes.set_ylim(0.0, 1.0)
         axes.set_title(f"{activation}, {'with' if batch_norm else 'without'} batch normalization")
@@ -226,7 +310,7 @@ def _draw_training(found: dict[tuple[str, bool], Deep]) -> Any:
         axes.set_xlabel("step")
     for axes in grid[:, 0]:
         axes.set_ylabel("training accuracy")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(INITS))
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(results.inits))
     return figure
 
 
@@ -241,6 +325,108 @@ GRADIENTS_CAPTION = Words(
 TRAINING_CAPTION = Words(
     "Training a deep network, each at its best rate",
     "깊은 신경망의 학습, 각각 가장 좋은 학습률에서",
+)
+
+
+LEARNT = 0.5  # accuracy from which a network has learnt something
+
+
+def _accuracies(results: Results, activation: str, batch_norm: bool) -> dict[str, float]:
+    """Test accuracy by init, 0 where the network diverged; empty where the activation is not tried."""
+    if (activation, batch_norm) not in results.deep:
+        return {}
+    return dict(zip(results.inits, np.nan_to_num(results.deep[activation, batch_norm].test).tolist(), strict=True))
+
+
+def _listed(accuracies: dict[str, float]) -> str:
+    return ", ".join(f"{init}: {accuracy:.3f}" if accuracy else f"{init}: -" for init, accuracy in accuracies.items())
+
+
+def _judge_sigmoid(results: Results) -> Verdict | None:
+    """Whether deep networks of sigmoids learn nothing because their gradients shrink from layer to layer."""
+    found = _accuracies(results, "sigmoid", False)
+    if not found:
+        return None
+    best = max(found, key=lambda init: found[init])
+    first = results.deep["sigmoid", False].gradients[0]  # (inits, layers)
+    ratios = {init: float(norms[0] / norms[-2]) for init, norms in zip(results.inits, first, strict=True) if norms[-2]}
+    numbers = f"{_listed(found)}; |∇W₁|/|∇Wₙ| = {min(ratios.values()):.0e} .. {max(ratios.values()):.0e}"
+    fails = found[best] < LEARNT
+    return Verdict(
+        "right" if fails else "conditional",
+        numbers,
+        Words(
+            f"None of these inits reaches {LEARNT:.0%} with sigmoids: the best is {best}, {found[best]:.1%}."
+            if fails
+            else f"It depends on the initial weights: {best} reaches {found[best]:.1%}.",
+            f"시그모이드를 쓰면 어떤 초깃값으로도 정확도가 {LEARNT:.0%}에 이르지 못한다. 가장 높은 것이"
+            f" {found[best]:.1%}(초깃값 {best})이다."
+            if fails
+            else f"가중치 초깃값에 달려 있다. {best}의 정확도는 {found[best]:.1%}이다.",
+        ),
+    )
+
+
+def _judge_relu(results: Results) -> Verdict | None:
+    """Whether ReLU alone cures it, with every init."""
+    found = _accuracies(results, "relu", False)
+    if not found:
+        return None
+    learnt = [init for init, accuracy in found.items() if accuracy >= LEARNT]
+    answer = "right" if len(learnt) == len(found) else "conditional" if learnt else "wrong"
+    return Verdict(
+        answer,
+        _listed(found),
+        Words(
+            f"Inits with which ReLU learns: {', '.join(learnt) or 'none'}, of {', '.join(found)}.",
+            f"ReLU로 학습되는 초깃값: {', '.join(learnt) or '없음'} (시험한 초깃값: {', '.join(found)}).",
+        ),
+    )
+
+
+def _judge_batch_norm(results: Results) -> Verdict:
+    """Whether all networks learn with batch normalization."""
+    names = list(dict.fromkeys(activation for activation, _ in results.deep))
+    found = {(name, init): value for name in names for init, value in _accuracies(results, name, True).items()}
+    least = min(found, key=lambda key: found[key])
+    learnt = sum(accuracy >= LEARNT for accuracy in found.values())
+    return Verdict(
+        "right" if learnt == len(found) else "conditional" if learnt else "wrong",
+        f"{learnt}/{len(found)}, ≥ {found[least]:.3f}",
+        Words(
+            f"With it {learnt} of {len(found)} networks learn; the lowest accuracy is that of {' with '.join(least)},"
+            f" {found[least]:.1%}.",
+            f"배치 정규화를 쓰면 신경망 {len(found)}개 가운데 {learnt}개가 학습된다. 정확도가 가장 낮은 것은"
+            f" {least[0]}(초깃값 {least[1]})의 {found[least]:.1%}이다.",
+        ),
+    )
+
+
+CLAIMS = (
+    Claim(
+        "003",
+        Words(
+            "With sigmoids the gradient goes to 0 in deep networks, which then do not learn.",
+            "시그모이드를 쓰면 층이 깊어질수록 미분이 0이 되면서 학습이 잘 되지 않는다.",
+        ),
+        _judge_sigmoid,
+    ),
+    Claim(
+        "003",
+        Words(
+            "ReLU solves the vanishing of gradients, and so serves deep learning.",
+            "렐루 함수를 쓰면 기울기 소실 문제가 해결된다.",
+        ),
+        _judge_relu,
+    ),
+    Claim(
+        "004",
+        Words(
+            "Batch normalization keeps gradients from vanishing.",
+            "배치 정규화는 기울기가 잘 나오는 구간에서 역전파를 진행시킨다.",
+        ),
+        _judge_batch_norm,
+    ),
 )
 
 EXPERIMENT = Experiment(
@@ -264,6 +450,9 @@ EXPERIMENT = Experiment(
         " 기울기의 크기가 어느 층에서나 비슷해지고, 여기의 모든 신경망이 학습된다.",
     ),
     run=run,
+    add_options=add_options,
+    formula=("∂L/∂zₖ = (∂L/∂zₖ₊₁ Wₖ₊₁ᵀ) · h'(zₖ)", "Xavier: deviation √(2 / (in + out)),  He: deviation √(2 / in)"),
+    claims=CLAIMS,
 )
 
 
