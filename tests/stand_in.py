@@ -23,6 +23,7 @@ FUNCTIONS = {
         ("abs", "add", "divide", "equal", "exp", "expm1", "floor", "greater", "isfinite", "isnan", "log"), UFUNC
     ),
     **dict.fromkeys(("log1p", "maximum", "minimum", "multiply", "negative", "sign", "sqrt", "subtract", "tanh"), UFUNC),
+    **dict.fromkeys(("cos", "sin"), UFUNC),
     "matmul": {"out", "dtype", "casting"},
     "sum": REDUCTION | {"dtype"},
     "mean": REDUCTION | {"dtype"},

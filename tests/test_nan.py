@@ -96,8 +96,9 @@ def test_the_tutorials_accuracy():
 def test_a_racer_that_diverged_is_never_right(device, rng):
     x, t = (device.asarray(a) for a in (rng.normal(size=(20, 3)).astype(np.float32), np.zeros(20, int)))
     track = race.Track((3, 4, 3), (x, t, x, t), np.arange(100).reshape(20, 5) % 20, device)
-    losses, (diverged, fine) = race.run_race(track, race.SGD([1e38, 0.1]))
-    assert np.isnan(losses[-1]).tolist() == [True, False]
+    found = race.run_race(track, race.SGD([1e38, 0.1]))
+    diverged, fine = found.accuracy
+    assert np.isnan(found.after[-1]).tolist() == [True, False]
     assert diverged == 0.0
     assert fine > 0.5
 

@@ -47,17 +47,15 @@ def build(lab: Lab, data: Data, init: float, **options: Any) -> MLP:
     return MLP(sizes, activation="sigmoid", init=init, device=lab.device, **options)
 
 
-def before_and_after(lab: Lab, data: Data, init: float) -> tuple[HostArray, HostArray]:
-    """Initial inputs and outputs of batch normalization, each (layers, rows, units)."""
+def before_and_after(lab: Lab, data: Data, init: float) -> tuple[list[HostArray], list[HostArray]]:
+    """Initial inputs and outputs of batch normalization, each (rows, units) by layer."""
     model = build(lab, data, init, seed=lab.seed, batch_norm=True)
     sample = data[0][:SAMPLE]
     before, after = (
-        np.stack(
-            [
-                lab.device.to_host(out)
-                for out in outputs_of(model.network, kind, sample, train=True)[: len(lab.options.hidden)]
-            ]
-        )
+        [
+            lab.device.to_host(out)
+            for out in outputs_of(model.network, kind, sample, train=True)[: len(lab.options.hidden)]
+        ]
         for kind in (Linear, BatchNorm)
     )
     return before, after
@@ -190,8 +188,9 @@ def run(lab: Lab) -> Results:
         head = (name, *(f"rate {rate:g}" for rate in rates))
         lab.table(head, [(f"{s:g}", *map(_cell, row)) for s, row in zip(deviations, grids[batch_norm], strict=True)])
     lab.draw("batchnorm-training", TRAINING_CAPTION, partial(_draw_training, grids, deviations, rates))
-    shares = {scale: [float((np.abs(z) < STEEP).mean()) for z in both] for scale, both in found.items()}
-    spreads = {scale: [float(z.std()) for z in both] for scale, both in found.items()}
+    flat = {scale: [np.concatenate([z.ravel() for z in layers]) for layers in both] for scale, both in found.items()}
+    shares = {scale: [float((np.abs(z) < STEEP).mean()) for z in both] for scale, both in flat.items()}
+    spreads = {scale: [float(z.std()) for z in both] for scale, both in flat.items()}
     return Results(
         {scale: (share[0], share[1]) for scale, share in shares.items()},
         {scale: (spread[0], spread[1]) for scale, spread in spreads.items()},
@@ -204,7 +203,7 @@ def _cell(accuracy: float) -> str:
     return "diverged" if np.isnan(accuracy) else f"{accuracy:.3f}"
 
 
-def _draw_distributions(found: dict[float, tuple[HostArray, HostArray]]) -> Any:
+def _draw_distributions(found: dict[float, tuple[list[HostArray], list[HostArray]]]) -> Any:
     """Draw histograms of inputs and outputs, over the slope of the sigmoid."""
     from ..plots import PALETTE, new_figure
 

@@ -18,7 +18,7 @@ from ..nn.gradient_check import central_differences
 from ..optim import SGD
 from ..training.descent import Descent, descend
 from . import experiment, functions
-from .experiment import Claim, Experiment, Lab, Verdict, Words, count, positive
+from .experiment import Claim, Experiment, Lab, Verdict, Words, positive, up_to
 from .zigzag import valley
 
 FUNCTION = "x^2"
@@ -26,6 +26,7 @@ START = 4.0
 CASES = ((0.01, 5), (1.2, 5), (0.1, 5), (0.1, 50), (0.01, 500))  # the post's rates and steps, in its order
 MOST_CASES = 11  # that fit in the picture
 CASE_STEPS = 50  # where a rate is given, and no number of steps
+MOST_STEPS = 100_000
 RATES = (0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99, 1.0, 1.1, 1.2)
 STEPS = 10_000
 TOLERANCE = 1e-6  # of the gradient: at 2x it stops within 5e-7 of the minimum
@@ -106,7 +107,7 @@ def add_options(parser: cli.Parser) -> None:
     )
     add(
         "--steps",
-        type=count,
+        type=up_to(MOST_STEPS),
         nargs="+",
         metavar="N",
         help=f"of all of these walks, or of each (default: the post's, or {CASE_STEPS} where --rate is given)",
@@ -221,11 +222,13 @@ def _draw_parabola(f: functions.Function, cases: list[tuple[float, int, Descent]
             distances = np.abs(found.path[1:, 0])
         else:
             distances = found.values[1:] - lowest
-        last.loglog(np.arange(1, found.steps + 1), distances, style, label=f"rate {rate:g}", linewidth=2.0)
+        if (distances > 0.0).any():
+            last.loglog(np.arange(1, found.steps + 1), distances, style, label=f"rate {rate:g}", linewidth=2.0)
     known = f.text == FUNCTION
     last.set_title("distance from the minimum" if known else "height above the lowest that was reached")
     last.set(xlabel="step", ylabel="|x|" if known else "height")
-    last.legend(loc="lower left")
+    if last.lines:
+        last.legend(loc="lower left")
     for axes in grid.flat[len(cases) + 1 :]:
         axes.set_axis_off()
     return figure
@@ -318,10 +321,10 @@ def _judge_rates(results: Results) -> Verdict | None:
         )
     return Verdict(
         "right",
-        f"η = {diverged[0]:g} diverges; η = {least:g}: x = {slow.x[0]:.3g} after {slow.steps}",
+        f"η = {diverged[0]:g}: |x| → ∞; η = {least:g}, n = {slow.steps}: x = {slow.x[0]:.3g}",
         Words(
-            f"From a rate of {diverged[0]:g} on it diverges; at {least:g} it has not arrived after {slow.steps} steps.",
-            f"학습률 {diverged[0]:g}부터 발산하고, {least:g}로는 {slow.steps}번 갱신해도 도착하지 못한다.",
+            f"At a rate of {diverged[0]:g} it diverges; at {least:g} it has not arrived after {slow.steps} steps.",
+            f"학습률이 {diverged[0]:g}이면 발산하고, {least:g}이면 {slow.steps}번 갱신해도 도착하지 못한다.",
         ),
     )
 

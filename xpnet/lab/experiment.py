@@ -17,6 +17,7 @@ from ..core.errors import did_you_mean
 from ..core.files import try_writing, write_atomically
 from ..core.rng import check_seed
 from ..data import Dataset, load_named
+from ..nn.initializers import INITIALIZERS
 
 
 @dataclass(frozen=True)
@@ -209,9 +210,9 @@ def _main(experiment: Experiment, arguments: Sequence[str] | None) -> int:
 def conduct(experiment: Experiment, lab: Lab) -> None:
     """Run an experiment on its device, and judge its claims.
 
-    It has one BLAS thread: its networks are small, and a second would gain nothing.
+    It has one BLAS thread: its networks are small, and a second would gain nothing. Numbers that overflow are a result.
     """
-    with limit_threads(1), lab.device.activate():
+    with limit_threads(1), lab.device.activate(), np.errstate(all="ignore"):
         lab.results = experiment.run(lab)
     lab.verdicts = [(claim, claim.judge(lab.results)) for claim in experiment.claims]
 
@@ -332,6 +333,14 @@ def one_of(names: Iterable[str], kind: str) -> Callable[[str], str]:
         return known[text.lower()]
 
     return name
+
+
+def initial_weights(text: str) -> str | float:
+    """Type of an option: the deviation of initial weights, or the name of an initializer."""
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError:
+        return one_of([name for name in INITIALIZERS if name != "zeros"], "initializer")(text)
 
 
 def _seed(text: str) -> int:

@@ -1,6 +1,7 @@
 """python -m xpnet.lab race: update rules from the same weights on the same batches, as in post 002.
 
-Batches are drawn with replacement, and a loss is that of the batch after the update, as in the post.
+Batches are drawn with replacement, and losses are drawn as in the post: that of the batch after the update. A large
+rate flatters that loss, so rates are chosen by the loss of the batch before the update.
 """
 
 from __future__ import annotations
@@ -16,19 +17,17 @@ from typing import Any
 import numpy as np
 
 from ..commands import cli
-from ..core.checks import check_float, check_int
 from ..core.device import Device, HostArray, count_true
-from ..core.errors import DivergedError, did_you_mean
+from ..core.errors import DivergedError
 from ..core.rng import Purpose, stream
 from ..model import MLP
 from ..model.metrics import most_probable
 from ..nn import ACTIVATIONS, Linear, Sequential, SoftmaxCrossEntropy
-from ..nn.initializers import check_init
 from ..optim import SCHEDULES, SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
 from ..training import Trainer, evaluate
 from ..training.runner import step_table, table_row
 from . import experiment
-from .experiment import Claim, Experiment, Lab, Verdict, Words, positive, up_to
+from .experiment import Claim, Experiment, Lab, Verdict, Words, initial_weights, one_of, positive, up_to
 
 ITERATIONS, BATCH, HIDDEN = 2000, 128, (100, 100, 100, 100)  # the post's
 LAST = 100  # iterations at the end whose mean loss is compared
@@ -92,17 +91,28 @@ def draw_batches(seed: int, iterations: int, rows: int, size: int) -> HostArray:
     return stream(seed, Purpose.BATCHES, 0).integers(rows, size=(iterations, size))
 
 
-def run_race(track: Track, optimizer: Optimizer) -> tuple[HostArray, HostArray]:
-    """Train with a rule that has one rate, or R of them, as replicas.
+@dataclass(frozen=True)
+class Run:
+    """A training with one rate, or with R of them as replicas.
 
-    Returns the loss of each batch after its update, (iterations,) or (iterations, R), and test accuracies, () or (R,).
+    Attributes:
+        before, after: loss of each batch before its update and after it, (iterations,) or (iterations, R).
+        accuracy: on the test rows, () or (R,).
     """
+
+    before: HostArray
+    after: HostArray
+    accuracy: HostArray
+
+
+def run_race(track: Track, optimizer: Optimizer) -> Run:
+    """Train with a rule that has one rate, or R of them, as replicas."""
     rates = optimizer.learning_rate
     network = track.network(None if isinstance(rates, float) else len(rates))
     optimizer.bind(network)
     x_train, t_train, x_test, t_test = track.data
     loss, xp = SoftmaxCrossEntropy(), network.xp
-    losses = []
+    losses: tuple[list[Any], list[Any]] = ([], [])
     schedule = SCHEDULES[track.schedule](len(track.batches))
     table = step_table(network, optimizer, schedule, 0, len(track.batches))
     with track.device.activate(), np.errstate(all="ignore"):  # a rate that is too high overflows: that is a result
@@ -110,14 +120,16 @@ def run_race(track: Track, optimizer: Optimizer) -> tuple[HostArray, HostArray]:
         for i in range(len(track.batches)):
             scalars = table_row(table, i)
             x, t = x_train.take(batches[i], axis=0), t_train.take(batches[i])
-            _, _, dz = loss(xp, network.forward(x, train=True), t)
+            total, count, dz = loss(xp, network.forward(x, train=True), t)
+            losses[0].append(total / count)
             network.backward(dz)
             optimizer.step(xp, network.values, network.gradients, optimizer.state, scalars)
             total, count, _ = loss(xp, network.forward(x), t)
-            losses.append(total / count)
+            losses[1].append(total / count)
         right = most_probable(xp, network.forward(x_test)) == t_test
         accuracy = track.device.to_host(count_true(right) / len(t_test))
-        return track.device.to_host(xp.stack(losses)).astype(np.float64), accuracy
+        before, after = (track.device.to_host(xp.stack(one)).astype(np.float64) for one in losses)
+        return Run(before, after, accuracy)
 
 
 @dataclass(frozen=True)
@@ -170,8 +182,8 @@ class Results:
     """Results of the experiment.
 
     Attributes:
-        book: mean loss at the end and test accuracy of each rule at the book's rate.
-        best: rate, mean loss at the end and test accuracy of each rule at the best of its rates.
+        book: mean loss at the end, after updates, and test accuracy of each rule at the book's rate.
+        best: rate, mean loss at the end, before updates, and test accuracy of each rule at the best of its rates.
         seeds: ends of several trainings at this rate, by rule.
     """
 
@@ -190,9 +202,10 @@ def smooth(losses: HostArray, length: int = 11) -> HostArray:
 def run(lab: Lab) -> Results:
     """Race at the book's rates, then each racer at the best of its own, and this with several seeds."""
     options = lab.options
-    names = _racers(options.optimizers)
+    names = list(dict.fromkeys(options.optimizers))
     track = _track(lab)
     iterations = len(track.batches)
+    last = min(LAST, iterations)
     sizes = "-".join(map(str, track.sizes))
     lab.say(f"{sizes}, {track.activation}, batches of {track.batches.shape[1]}, {iterations} iterations, {track.dtype}")
     lab.say("loss of the batch after the update, at the book's rates:")
@@ -202,37 +215,38 @@ def run(lab: Lab) -> Results:
         found[name] = run_race(track, RACERS[name].make(RACERS[name].rate))
         lab.progress(f"{name}: {time.perf_counter() - started:.1f} s")
     steps = sorted({*range(0, iterations, EVERY), iterations - 1})
-    lab.table(("iteration", *names), [(str(i), *(f"{found[name][0][i]:.4f}" for name in names)) for i in steps])
+    lab.table(("iteration", *names), [(str(i), *(f"{found[name].after[i]:.4f}" for name in names)) for i in steps])
     lab.say()
     lab.table(
-        ("rule", "rate", f"mean loss of the last {min(LAST, iterations)}", "test accuracy"),
+        ("rule", "rate", f"mean loss of the last {last}", "test accuracy"),
         [
-            (name, f"{RACERS[name].rate:g}", f"{_end(losses):.4f}", f"{score:.4f}")
-            for name, (losses, score) in found.items()
+            (name, f"{RACERS[name].rate:g}", f"{_end(one.after):.4f}", f"{one.accuracy:.4f}")
+            for name, one in found.items()
         ],
     )
-    curves = {f"{name}, rate {RACERS[name].rate:g}": (name, losses) for name, (losses, _) in found.items()}
+    curves = {f"{name}, rate {RACERS[name].rate:g}": (name, one.after) for name, one in found.items()}
     lab.draw("race", _caption(lab), partial(_draw, curves))
-    results = Results({name: (_end(losses), float(score)) for name, (losses, score) in found.items()}, {}, {})
+    results = Results({name: (_end(one.after), float(one.accuracy)) for name, one in found.items()}, {}, {})
     if options.book_rates_only:
         return results
 
     lab.say()
-    lab.say("the same with each rule at several rates, and the best of them:")
+    lab.say(f"each rule at several rates, and the best by the mean loss before an update, over the last {last}:")
     rows, best = [], {}
-    for name in names:
+    for name in results.book:
         started = time.perf_counter()
         rates = tuple(sorted(set(options.rate))) if options.rate else RACERS[name].rates
-        losses, scores = run_race(track, RACERS[name].make(rates))
-        ends = np.array([_end(losses[:, i]) for i in range(len(rates))])
+        one = run_race(track, RACERS[name].make(rates))
+        ends = one.before[-LAST:].mean(axis=0)
         winner = int(np.argmin(np.where(np.isfinite(ends), ends, np.inf)))
-        edge = " (at an end of those tried)" if winner in (0, len(rates) - 1) else ""
+        edge = " (at an end of those tried)" if winner in (0, len(rates) - 1) and len(rates) > 1 else ""
+        numbers = ends[winner], _end(one.after[:, winner]), one.accuracy[winner]
         tried = " ".join(f"{end:.3g}" for end in ends)
-        rows.append((name, f"{rates[winner]:g}{edge}", f"{ends[winner]:.4f}", f"{scores[winner]:.4f}", tried))
-        results.best[name] = rates[winner], float(ends[winner]), float(scores[winner])
-        best[f"{name}, rate {rates[winner]:g}"] = (name, losses[:, winner])
+        rows.append((name, f"{rates[winner]:g}{edge}", *(f"{number:.4f}" for number in numbers), tried))
+        results.best[name] = rates[winner], float(ends[winner]), float(one.accuracy[winner])
+        best[f"{name}, rate {rates[winner]:g}"] = (name, one.after[:, winner])
         lab.progress(f"{name} at {len(rates)} rates: {time.perf_counter() - started:.1f} s")
-    head = ("rule", "best rate", "mean loss at the end", "test accuracy", "mean losses at the rates tried")
+    head = ("rule", "best rate", "loss before", "loss after", "test accuracy", "losses before, by rate")
     lab.table(head, rows)
     lab.draw(
         "race-best",
@@ -265,33 +279,11 @@ def _end(losses: HostArray) -> float:
     return float(losses[-LAST:].mean())
 
 
-def _racers(wanted: Sequence[str]) -> list[str]:
-    """Spell the requested names of racers as in the table."""
-    known = {name.lower(): name for name in RACERS}
-    for name in wanted:
-        if name.lower() not in known:
-            raise cli.UsageError(f"unknown optimizer {name!r}: {did_you_mean(name.lower(), known)}")
-    return [known[name.lower()] for name in wanted]
-
-
 def _track(lab: Lab) -> Track:
     options = lab.options
     data = lab.mnist()
-    try:
-        check_int("iterations", options.iterations)
-        check_int("batch_size", options.batch_size)
-        if options.activation not in ACTIVATIONS:
-            raise ValueError(
-                f"unknown activation {options.activation!r}: {did_you_mean(options.activation, ACTIVATIONS)}"
-            )
-        if options.schedule not in SCHEDULES:
-            raise ValueError(f"unknown schedule {options.schedule!r}: {did_you_mean(options.schedule, SCHEDULES)}")
-        check_init(options.init)
-        hidden = [check_int("each number in hidden", units) for units in options.hidden]
-    except (TypeError, ValueError) as error:
-        raise cli.UsageError(str(error)) from error
     return Track(
-        (data.x_train[0].size, *hidden, len(data.class_names)),
+        (data.x_train[0].size, *options.hidden, len(data.class_names)),
         lab.pixels(data, options.dtype),
         draw_batches(lab.seed, options.iterations, len(data.x_train), options.batch_size),
         lab.device,
@@ -324,6 +316,7 @@ def _add_options(parser: cli.Parser) -> None:
     add = parser.add_argument
     add(
         "--optimizers",
+        type=one_of(RACERS, "optimizer"),
         nargs="+",
         default=list(STARTERS),
         metavar="NAME",
@@ -337,29 +330,34 @@ def _add_options(parser: cli.Parser) -> None:
         help="rates of which each rule takes its best (default: five of its own)",
     )
     add("--seeds", type=up_to(100), default=SEEDS, metavar="N", help=f"at each rule's best rate (default: {SEEDS})")
-    add("--iterations", type=cli.whole_number, default=ITERATIONS, metavar="N", help=f"(default: {ITERATIONS})")
-    add("--batch-size", type=cli.whole_number, default=BATCH, metavar="ROWS", help=f"(default: {BATCH})")
+    add("--iterations", type=up_to(1_000_000), default=ITERATIONS, metavar="N", help=f"(default: {ITERATIONS})")
+    add("--batch-size", type=up_to(10_000), default=BATCH, metavar="ROWS", help=f"(default: {BATCH})")
     add(
         "--hidden",
-        type=cli.whole_number,
+        type=up_to(10_000),
         nargs="*",
         default=list(HIDDEN),
         metavar="UNITS",
         help="(default: four times 100)",
     )
-    add("--activation", default="relu", metavar="NAME", help="(default: relu)")
-    add("--init", type=_init, default="he", metavar="NAME", help="a name, or a deviation (default: he, in all layers)")
-    add("--schedule", default="constant", metavar="NAME", help="of the rates (default: constant)")
+    add("--activation", type=one_of(ACTIVATIONS, "activation"), default="relu", metavar="NAME", help="(default: relu)")
+    add(
+        "--init",
+        type=initial_weights,
+        default="he",
+        metavar="NAME",
+        help="a name, or a deviation (default: he, in all layers)",
+    )
+    add(
+        "--schedule",
+        type=one_of(SCHEDULES, "schedule"),
+        default="constant",
+        metavar="NAME",
+        help="of the rates (default: constant)",
+    )
     add("--dataset", metavar="NAME", help="mnist, fashion-mnist or digits (default: mnist, or digits without it)")
     add("--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)")
     add("--book-rates-only", action="store_true", help="do without the search for the best rates")
-
-
-def _init(text: str) -> str | float:
-    try:
-        return check_float("init", float(text), above=0.0)
-    except ValueError:
-        return text
 
 
 SEEDS_CAPTION = Words(
@@ -422,8 +420,8 @@ def _judge_adam(results: Results) -> Verdict | None:
     answer = "right" if min(standings) == 1 else "wrong" if max(standings) < 1 and min(standings) < 0 else "conditional"
     first = [max(values, key=lambda rule: float(np.mean(values[rule]))) for values in (by_loss, by_accuracy)]
     listed = [
-        ", ".join(f"{rule} {_mean(getattr(seeds[rule], kind))}" for rule in dict.fromkeys((best, "Adam")))
-        for best, kind in zip(first, ("losses", "accuracies"), strict=True)
+        ", ".join(f"{rule} {_mean(getattr(seeds[rule], kind), unit)}" for rule in dict.fromkeys((best, "Adam")))
+        for best, kind, unit in zip(first, ("losses", "accuracies"), (".4f", ".2%"), strict=True)
     ]
     english = {1: "clearly the best", 0: "not told apart from the best", -1: "clearly behind the best"}
     korean = {
@@ -434,7 +432,7 @@ def _judge_adam(results: Results) -> Verdict | None:
     count = len(seeds["Adam"].losses)
     return Verdict(
         answer,
-        f"L: {listed[0]}; accuracy: {listed[1]}",
+        "; ".join(listed),
         Words(
             f"Over {count} seeds, each rule at its best rate, Adam is {english[standings[0]]} by training loss"
             f" ({first[0]} has the lowest), and {english[standings[1]]} by test accuracy ({first[1]} has the highest).",
@@ -444,8 +442,8 @@ def _judge_adam(results: Results) -> Verdict | None:
     )
 
 
-def _mean(values: Sequence[float]) -> str:
-    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+def _mean(values: Sequence[float], form: str) -> str:
+    return f"{np.mean(values):{form}} ± {np.std(values, ddof=1):{form}}"
 
 
 EXPERIMENT = Experiment(

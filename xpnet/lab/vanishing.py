@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +15,11 @@ from ..commands import cli
 from ..core.device import HostArray
 from ..model import MLP
 from ..nn import ACTIVATIONS, Linear
-from ..nn.initializers import INITIALIZERS
 from ..optim import SGD
 from ..training import Trainer, evaluate
 from . import experiment
 from .activations import Data, outputs_of
-from .experiment import Claim, Experiment, Lab, Verdict, Words, one_of, positive, up_to
+from .experiment import Claim, Experiment, Lab, Verdict, Words, initial_weights, one_of, positive, up_to
 
 HIDDEN = (100,) * 10
 ACTIVATION_NAMES = ("sigmoid", "tanh", "relu")
@@ -111,8 +109,8 @@ def gradient_norms(model: MLP) -> HostArray:
         return model.device.to_host(xp.stack([xp.sqrt((g * g).sum(axis=(-2, -1))) for g in grads], axis=-1))
 
 
-def first_activations(lab: Lab, data: Data, activation: str, batch_norm: bool) -> HostArray:
-    """Outputs of each hidden layer before training, (inits, layers, rows, units)."""
+def first_activations(lab: Lab, data: Data, activation: str, batch_norm: bool) -> list[list[HostArray]]:
+    """Outputs of each hidden layer before training, (rows, units), by layer for each init."""
     found = []
     for init in inits_of(lab).values():
         model = MLP(
@@ -124,8 +122,8 @@ def first_activations(lab: Lab, data: Data, activation: str, batch_norm: bool) -
             device=lab.device,
         )
         outputs = outputs_of(model.network, ACTIVATIONS[activation], data[0][:SAMPLE], train=batch_norm)
-        found.append(np.stack([lab.device.to_host(out) for out in outputs]))
-    return np.stack(found)
+        found.append([lab.device.to_host(out) for out in outputs])
+    return found
 
 
 @dataclass(frozen=True)
@@ -139,14 +137,6 @@ class Results:
 
     deep: dict[tuple[str, bool], Deep]
     inits: list[str]
-
-
-def _init(text: str) -> str | float:
-    """Type of an option: the name of an initializer, or a deviation."""
-    try:
-        return positive(text)
-    except argparse.ArgumentTypeError:
-        return one_of([name for name in INITIALIZERS if name != "zeros"], "initializer")(text)
 
 
 def add_options(parser: cli.Parser) -> None:
@@ -163,7 +153,7 @@ def add_options(parser: cli.Parser) -> None:
     )
     add(
         "--init",
-        type=_init,
+        type=initial_weights,
         nargs="+",
         default=list(INITS),
         metavar="NAME",
@@ -224,7 +214,7 @@ def _cells(deep: Deep, i: int) -> tuple[str, str, str]:
     return ratio, f"{deep.rates[i]:g}", accuracy
 
 
-def _draw_activations(values: dict[str, HostArray], inits: list[str]) -> Any:
+def _draw_activations(values: dict[str, list[list[HostArray]]], inits: list[str]) -> Any:
     """Draw histograms of the outputs of hidden layers, one over the other."""
     from ..plots import PALETTE, new_figure
 
@@ -238,10 +228,10 @@ def _draw_activations(values: dict[str, HostArray], inits: list[str]) -> Any:
     }
     for (activation, layers), line in zip(values.items(), grid, strict=True):
         for i, (init, axes) in enumerate(zip(inits, line, strict=True)):
-            finite = np.concatenate([out[np.isfinite(out)] for out in layers[i]])
+            finite = np.concatenate([[0.0], *(out[np.isfinite(out)] for out in layers[i])])
             edges = bins.get(activation, np.linspace(finite.min(), finite.max() + 1e-9, 51))
             for place, layer in enumerate(shown):
-                counts, _ = np.histogram(layers[i, layer - 1], edges)
+                counts, _ = np.histogram(layers[i][layer - 1], edges)
                 base = len(shown) - 1 - place
                 heights = base + 0.9 * counts / max(counts.max(), 1)
                 axes.stairs(heights, edges, baseline=base, fill=True, color=PALETTE[place % 2], alpha=0.75)
