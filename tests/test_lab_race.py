@@ -117,23 +117,38 @@ def score(losses, accuracies):
 
 
 @pytest.mark.parametrize(
-    ("adam", "answer"),
+    ("adam", "expected"),
     [
-        (score((0.010, 0.011, 0.012), (0.990, 0.991, 0.992)), "right"),
-        (score((0.010, 0.011, 0.012), (0.969, 0.970, 0.972)), "conditional"),
-        (score((0.020, 0.031, 0.040), (0.970, 0.971, 0.972)), "conditional"),
-        (score((0.090, 0.091, 0.092), (0.900, 0.901, 0.902)), "wrong"),
+        (score((0.010, 0.011, 0.012), (0.990, 0.991, 0.992)), ("right", "clearly the best", "clearly the best")),
+        (
+            score((0.010, 0.011, 0.012), (0.969, 0.970, 0.972)),
+            ("conditional", "clearly the best", "not told apart from Momentum"),
+        ),
+        (
+            score((0.020, 0.031, 0.040), (0.970, 0.971, 0.972)),
+            ("conditional", "not told apart from Momentum", "not told apart from Momentum"),
+        ),
+        (
+            score((0.040, 0.041, 0.042), (0.900, 0.901, 0.902)),
+            ("wrong", "clearly behind Momentum", "clearly behind Momentum, SGD"),
+        ),
         (score((0.010, np.nan, 0.012), (0.990, np.nan, 0.992)), None),
     ],
 )
-def test_the_verdict_on_adam(adam, answer):
+def test_the_verdict_on_adam(adam, expected):
     """Right where it leads by both measures, beyond chance; a rule that diverged, or is alone, is not judged."""
     others = {
         "SGD": score((0.050, 0.051, 0.052), (0.960, 0.961, 0.962)),
         "Momentum": score((0.029, 0.030, 0.031), (0.970, 0.971, 0.972)),
     }
     verdict = race._judge_adam(race.Results({}, {}, others | {"Adam": adam}))
-    assert (verdict and verdict.answer) == answer
+    if expected is None:
+        assert verdict is None
+    else:
+        answer, by_loss, by_accuracy = expected
+        assert verdict.answer == answer
+        words = f"Adam is {by_loss} by training loss, and {by_accuracy} by test accuracy."
+        assert verdict.reason.english.endswith(words)
     assert race._judge_adam(race.Results({}, {}, {"Adam": adam})) is None
 
 

@@ -390,21 +390,45 @@ def _draw_seeds(seeds: dict[str, Score]) -> Any:
     return figure
 
 
-def _leads(values: dict[str, tuple[float, ...]], name: str) -> int:
-    """Standing of a rule among others by larger values: 1 clearly ahead of all, -1 clearly behind one, else 0.
+@dataclass(frozen=True)
+class Standing:
+    """Place of Adam among other rules by one measure, over several seeds.
 
-    Clear is a difference of means of more than two standard errors.
+    Attributes:
+        ahead: rules that are clearly better, the best first: their means differ by more than two standard errors.
+        tied: rules that differ by less.
+        best: the two rules with the best means, Adam in place of the second where it is not among them.
     """
-    mean = {rule: float(np.mean(v)) for rule, v in values.items()}
-    error = {rule: float(np.var(v, ddof=1)) / len(v) for rule, v in values.items()}
-    others = [rule for rule in values if rule != name]
 
-    def ahead(one: str, other: str) -> bool:
-        return not mean[one] - mean[other] <= 2.0 * np.sqrt(error[one] + error[other])  # NaN, which diverged, is behind
+    ahead: list[str]
+    tied: list[str]
+    best: list[str]
 
-    if all(ahead(name, rule) for rule in others):
-        return 1
-    return -1 if any(ahead(rule, name) for rule in others) else 0
+    @property
+    def words(self) -> Words:
+        """A phrase on Adam."""
+        ahead, tied = ", ".join(self.ahead), ", ".join(self.tied)
+        if ahead:
+            return Words(f"clearly behind {ahead}", f"{ahead} 방법보다 뚜렷하게 뒤진다")
+        if tied:
+            return Words(f"not told apart from {tied}", f"{tied} 방법과 뚜렷한 차이가 없다")
+        return Words("clearly the best", "뚜렷하게 가장 좋다")
+
+
+def _standing(values: dict[str, HostArray]) -> Standing:
+    """Place of Adam by values of which the larger is better, (seeds,) for each rule."""
+    means = {rule: float(one.mean()) for rule, one in values.items()}
+    errors = {rule: float(one.var(ddof=1)) / len(one) for rule, one in values.items()}
+    order = sorted(means, key=lambda rule: -means[rule])
+    leads = {  # of each rule over Adam, in standard errors
+        rule: (means[rule] - means["Adam"]) / max(np.sqrt(errors[rule] + errors["Adam"]), 1e-12)
+        for rule in order
+        if rule != "Adam"
+    }
+    best = order[:2] if "Adam" in order[:2] else [order[0], "Adam"]
+    return Standing(
+        [rule for rule, lead in leads.items() if lead > 2.0], [r for r, lead in leads.items() if abs(lead) <= 2.0], best
+    )
 
 
 def _judge_adam(results: Results) -> Verdict | None:
@@ -414,36 +438,28 @@ def _judge_adam(results: Results) -> Verdict | None:
     }
     if "Adam" not in seeds or len(seeds) < 2:
         return None
-    by_loss = {rule: tuple(-loss for loss in score.losses) for rule, score in seeds.items()}
-    by_accuracy = {rule: score.accuracies for rule, score in seeds.items()}
-    standings = _leads(by_loss, "Adam"), _leads(by_accuracy, "Adam")
-    answer = "right" if min(standings) == 1 else "wrong" if max(standings) < 1 and min(standings) < 0 else "conditional"
-    first = [max(values, key=lambda rule: float(np.mean(values[rule]))) for values in (by_loss, by_accuracy)]
-    listed = [
-        ", ".join(f"{rule} {_mean(getattr(seeds[rule], kind), unit)}" for rule in dict.fromkeys((best, "Adam")))
-        for best, kind, unit in zip(first, ("losses", "accuracies"), (".4f", ".2%"), strict=True)
+    losses = {rule: np.array(score.losses) for rule, score in seeds.items()}
+    accuracies = {rule: np.array(score.accuracies) for rule, score in seeds.items()}
+    by_loss, by_accuracy = _standing({rule: -one for rule, one in losses.items()}), _standing(accuracies)
+    both = (by_loss, by_accuracy)
+    behind = sum(bool(one.ahead) for one in both)
+    leads = sum(not one.ahead and not one.tied for one in both)
+    answer = "right" if leads == 2 else "wrong" if behind and not leads else "conditional"
+    numbers = [
+        ", ".join(f"{rule} {values[rule].mean():{form}} ± {values[rule].std(ddof=1):{form}}" for rule in one.best)
+        for one, values, form in ((by_loss, losses, ".4f"), (by_accuracy, accuracies, ".2%"))
     ]
-    english = {1: "clearly the best", 0: "not told apart from the best", -1: "clearly behind the best"}
-    korean = {
-        1: "뚜렷하게 가장 좋다",
-        0: "가장 좋은 방법과 차이가 뚜렷하지 않다",
-        -1: "가장 좋은 방법보다 뚜렷하게 뒤진다",
-    }
-    count = len(seeds["Adam"].losses)
+    count = len(losses["Adam"])
     return Verdict(
         answer,
-        "; ".join(listed),
+        "; ".join(numbers),
         Words(
-            f"Over {count} seeds, each rule at its best rate, Adam is {english[standings[0]]} by training loss"
-            f" ({first[0]} has the lowest), and {english[standings[1]]} by test accuracy ({first[1]} has the highest).",
-            f"방법마다 가장 좋은 학습률로 시드 {count}개를 학습시키면, Adam은 훈련 손실에서 {korean[standings[0]]}"
-            f"(최저는 {first[0]}). 테스트 정확도에서는 {korean[standings[1]]}(최고는 {first[1]}).",
+            f"Over {count} seeds, each rule at its best rate, Adam is {by_loss.words.english} by training loss, and"
+            f" {by_accuracy.words.english} by test accuracy.",
+            f"방법마다 가장 좋은 학습률을 쓰고 시드 {count}개로 학습시키면, Adam은 훈련 손실에서"
+            f" {by_loss.words.korean}. 테스트 정확도에서는 {by_accuracy.words.korean}.",
         ),
     )
-
-
-def _mean(values: Sequence[float], form: str) -> str:
-    return f"{np.mean(values):{form}} ± {np.std(values, ddof=1):{form}}"
 
 
 EXPERIMENT = Experiment(
