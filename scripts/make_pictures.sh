@@ -11,3 +11,5 @@ for name in zigzag vanishing race; do
     "$python" -m xpnet.lab "$name" --out "$made"
 done
 cp "$made/zigzag.png" "$made/vanishing-training.png" "$made/race-best.png" docs/
+"$python" -m xpnet.lab race --seeds 20 --lang both --out "$made"
+cp "$made/race-seeds.png" docs/

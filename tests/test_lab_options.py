@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
+from pathlib import Path
 
 import pytest
 from labs import give_digits
@@ -11,6 +13,7 @@ from labs import give_digits
 from xpnet.commands import cli
 from xpnet.lab import __main__ as command
 from xpnet.lab import descent, gradients, minibatch, result, run
+from xpnet.lab.experiment import parser
 
 # By experiment: options that make it short, and another value of each of its options.
 SHORT = {
@@ -132,9 +135,19 @@ def short(monkeypatch):
 
 
 def own_options(name):
-    parser = cli.Parser(name)
-    importlib.import_module(f"xpnet.lab.{name}").EXPERIMENT.add_options(parser)
-    return {action.dest for action in parser._actions} - {"help", "version"}
+    own = cli.Parser(name)
+    importlib.import_module(f"xpnet.lab.{name}").EXPERIMENT.add_options(own)
+    return {action.dest for action in own._actions} - {"help", "version"}
+
+
+def test_the_page_on_experiments_lists_every_option_and_its_commands_parse():
+    page = (Path(__file__).parents[1] / "docs" / "experiments.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(.+)` \|$", page, re.MULTILINE)
+    listed = {name: {option.removeprefix("--").replace("-", "_") for option in row.split()} for name, row in rows}
+    assert listed == {name: own_options(name) for name in SHORT}
+    commands = re.findall(r"^python -m xpnet.lab (.+)$", page, re.MULTILINE)
+    for name, *words in map(shlex.split, commands):
+        parser(importlib.import_module(f"xpnet.lab.{name}").EXPERIMENT).parse_args(words)
 
 
 @pytest.mark.parametrize("name", SHORT)

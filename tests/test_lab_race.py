@@ -126,7 +126,7 @@ def score(losses, accuracies):
         ),
         (
             score((0.020, 0.031, 0.040), (0.970, 0.971, 0.972)),
-            ("conditional", "not told apart from Momentum", "not told apart from Momentum"),
+            ("wrong", "not told apart from Momentum", "not told apart from Momentum"),
         ),
         (
             score((0.040, 0.041, 0.042), (0.900, 0.901, 0.902)),

@@ -31,6 +31,13 @@ LONGEST = 30  # letters of a run's name in a legend, which leaves its axes room
 QUANTITIES = ("loss", *TITLES)  # of a history
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows as a picture, also without matplotlib's inline backend."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
 def new_figure(
     rows: int, columns: int, *, width: float = 4.6, height: float = 3.6, **options: Any
 ) -> tuple[Figure, Any]:
@@ -41,7 +48,7 @@ def new_figure(
         width, height: of one of them, in inches.
         options: for `Figure.subplots`.
     """
-    figure = Figure(figsize=(width * columns, height * rows), dpi=120, layout="constrained")
+    figure = ShownFigure(figsize=(width * columns, height * rows), dpi=120, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for one in axes.flat:
         one.set_prop_cycle(color=PALETTE)

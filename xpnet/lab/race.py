@@ -432,7 +432,10 @@ def _standing(values: dict[str, HostArray]) -> Standing:
 
 
 def _judge_adam(results: Results) -> Verdict | None:
-    """Whether Adam is clearly the best of all rules by training loss and by test accuracy, over the seeds."""
+    """Whether Adam is clearly the best of all rules by training loss and by test accuracy, by one of them, or by none.
+
+    Means over the seeds are compared.
+    """
     seeds = {
         rule: score for rule, score in results.seeds.items() if np.isfinite([score.losses, score.accuracies]).all()
     }
@@ -441,10 +444,8 @@ def _judge_adam(results: Results) -> Verdict | None:
     losses = {rule: np.array(score.losses) for rule, score in seeds.items()}
     accuracies = {rule: np.array(score.accuracies) for rule, score in seeds.items()}
     by_loss, by_accuracy = _standing({rule: -one for rule, one in losses.items()}), _standing(accuracies)
-    both = (by_loss, by_accuracy)
-    behind = sum(bool(one.ahead) for one in both)
-    leads = sum(not one.ahead and not one.tied for one in both)
-    answer = "right" if leads == 2 else "wrong" if behind and not leads else "conditional"
+    leads = [not one.ahead and not one.tied for one in (by_loss, by_accuracy)]
+    answer = "right" if all(leads) else "conditional" if any(leads) else "wrong"
     numbers = [
         ", ".join(f"{rule} {values[rule].mean():{form}} ± {values[rule].std(ddof=1):{form}}" for rule in one.best)
         for one, values, form in ((by_loss, losses, ".4f"), (by_accuracy, accuracies, ".2%"))

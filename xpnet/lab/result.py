@@ -15,7 +15,9 @@ import numpy as np
 from ..commands import cli
 from ..core.errors import did_you_mean
 from . import experiment
-from .experiment import ANSWERS, Claim, Experiment, Verdict
+from .experiment import ANSWERS, Claim, Experiment, Verdict, Words
+
+NUMBERS = Words("Numbers", "결과 수치")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Result:
         """HTML for a notebook: title, formulas, figures, verdicts, and the numbers folded away."""
         one = self.experiment
 
-        def all_of(words: experiment.Words) -> str:
+        def all_of(words: Words) -> str:
             return "<br>".join(map(escape, words.of(self.language)))
 
         claims = ""
@@ -64,8 +66,9 @@ class Result:
             for name, figure in self.figures.items()
         )
         formulas = "".join(f"<p><code>{escape(formula)}</code></p>" for formula in one.formula)
-        numbers = escape("\n".join(self.lines))
-        return f"<h3>{all_of(one.title)}</h3>{formulas}{pictures}{table}<details><pre>{numbers}</pre></details>"
+        numbers = "\n".join(self.lines)
+        folded = f"<summary>{all_of(NUMBERS)}</summary><pre>{escape(numbers)}</pre>"
+        return f"<h3>{all_of(one.title)}</h3>{formulas}{pictures}{table}<details>{folded}</details>"
 
 
 def run(name: str, **options: Any) -> Result:
