@@ -12,10 +12,17 @@ import pytest
 from labs import give_digits, lab_on
 
 from xpnet import load_digits, load_mnist
-from xpnet.core.device import CPU
+from xpnet.core.device import CPU, limit_threads
 from xpnet.lab import race
 
 GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("race.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As the command runs it: a second BLAS thread gains nothing, and on a busy machine waits."""
+    with limit_threads(1):
+        yield
 
 
 def track(data, dtype, iterations=race.ITERATIONS, device=CPU):
