@@ -153,8 +153,8 @@ def run(lab: Lab) -> Results:
     f, start, pairs = options.function, options.start, cases_of(options)
     quadratic = f.text == FUNCTION
     slope = "2x" if quadratic else "by the chain rule"
-    lab.say(f"{f.text} from {start:g}, gradient {'by central differences' if options.numerical else slope}")
     cases = [(rate, steps, walk(lab, rate, steps)) for rate, steps in pairs]
+    lab.say(f"{f.text} from {start:g}, gradient {'by central differences' if options.numerical else slope}")
     head = ["rate", "steps", "x at the end", f"{start:g} (1 - 2 rate)^steps", f.text, "why it stopped"]
     rows = []
     for rate, steps, found in cases:

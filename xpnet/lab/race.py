@@ -469,12 +469,15 @@ EXPERIMENT = Experiment(
     text=Words(
         "The post's race: SGD, Momentum, AdaGrad, RMSprop and Adam start from the same weights and see the same"
         " batches. At the book's rates they end far apart, which says as much about the rates as about the rules. So"
-        " each then runs at several rates, and takes its best: the remaining differences test the claim that"
-        " Adam is the best of all.",
+        " each then runs at several rates, and takes the best by the loss of a batch before its update: the loss after"
+        " it, which the post draws, flatters large rates. At that rate it trains with several seeds, of weights and"
+        " batches. Training loss and test accuracy, with their spread, test the claim that Adam is the best of all.",
         "글의 비교 실험이다. SGD, 모멘텀, AdaGrad, RMSprop, Adam이 같은 가중치에서 출발해 같은 배치로 학습한다."
         " 책의 학습률에서는 결과가 크게 벌어지는데, 이는 방법의 차이인 만큼 학습률의 차이이기도 하다. 그래서"
-        " 방법마다 여러 학습률로 학습시켜 가장 좋은 것을 고른다. 그래도 남는 차이로 'Adam이 가장 좋다'는 주장을"
-        " 확인한다.",
+        " 방법마다 여러 학습률로 학습시켜 가장 좋은 것을 고른다. 고르는 기준은 갱신하기 전에 잰 배치의 손실이다."
+        " 글의 그림처럼 갱신한 뒤에 재면 학습률이 클수록 손실이 작게 나온다. 그 학습률에서 가중치와 배치의 시드를"
+        " 바꿔 가며 여러 번 학습시키고, 훈련 손실과 테스트 정확도를 그 흩어진 정도와 함께 비교하여 'Adam이 가장"
+        " 좋다'는 주장을 확인한다.",
     ),
     run=run,
     add_options=_add_options,
