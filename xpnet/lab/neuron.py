@@ -124,11 +124,13 @@ class Results:
         difference: largest difference of a sum with the bias as such from one with the bias as a weight.
         losses: of the neuron of each gate, before training and after it.
         learnt: by activation and number of hidden units, how many of the networks learnt XOR.
+        networks: of each kind.
     """
 
     difference: float
     losses: dict[str, tuple[float, float]]
     learnt: dict[tuple[str, int], int]
+    networks: int
 
 
 def add_options(parser: cli.Parser) -> None:
@@ -174,7 +176,7 @@ def run(lab: Lab) -> Results:
     learnt, deep = say_xor(lab)
     lab.draw("neuron", CAPTION, partial(_draw, gates, deep))
     ends = {name: (float(first), float(last)) for name, first, last in zip(GATES, *gates.losses[[0, -1]], strict=True)}
-    return Results(difference, ends, learnt)
+    return Results(difference, ends, learnt, lab.options.networks)
 
 
 def say_sums(lab: Lab) -> float:
@@ -313,10 +315,11 @@ def _judge_adjusting(results: Results) -> Verdict:
         numbers,
         Words(
             f"Gates that one neuron learns in this run: {learnt or 'none'}. For XOR no weights are right: its loss ends"
-            f" at {xor:.3f}. A hidden layer of {hidden} {activation} units learns it from {count} starts.",
+            f" at {xor:.3f}. With a hidden layer of {hidden} {activation} units {count} of {results.networks} networks"
+            " learn it.",
             f"이번 실행에서 뉴런 하나가 학습한 게이트: {learnt or '없음'}. XOR에는 맞는 가중치가 없어 손실이"
-            f" {xor:.3f}에서 끝난다. {activation} 뉴런이 {hidden}개인 은닉층을 두면 {count}개의 시작점에서 XOR를"
-            " 학습한다.",
+            f" {xor:.3f}에서 끝난다. {activation} 뉴런이 {hidden}개인 은닉층을 두면 신경망 {results.networks}개 가운데"
+            f" {count}개가 XOR를 학습한다.",
         ),
     )
 
