@@ -133,17 +133,18 @@ def passes() -> str:
 
 def graph() -> str:
     """Draw the graph of logistic regression for one sample, with each value and each derivative."""
-    (x1, x2), (w1, w2) = logistic.X, logistic.W
-    found = {name: f"{value:.4f}".replace("-", "−") for name, value in logistic.graph_by_hand().items()}
+    sample = logistic.Sample()
+    (x1, x2), (w1, w2) = sample.x, sample.w
+    found = {name: f"{value:.4f}".replace("-", "−") for name, value in logistic.graph_by_hand(sample).items()}
     shown = {
-        name: f"{value:g}".replace("-", "−") for name, value in {"p1": w1 * x1, "p2": w2 * x2, "b": logistic.B}.items()
+        name: f"{value:g}".replace("-", "−") for name, value in {"p1": w1 * x1, "p2": w2 * x2, "b": sample.b}.items()
     }
     leaves = (
         ("w₁", w1, 45, found["dL/dw1"]),
         ("x₁", x1, 95, ""),
         ("w₂", w2, 150, found["dL/dw2"]),
         ("x₂", x2, 200, ""),
-        ("b", logistic.B, 250, found["dL/db"]),
+        ("b", sample.b, 250, found["dL/db"]),
     )
     parts = []
     for name, value, y, derivative in leaves:
@@ -162,7 +163,7 @@ def graph() -> str:
         box(312, 140, 36, 36, "+"),
         box(450, 140, 60, 44, "σ", kind="strong"),
         box(600, 140, 60, 44, "L", kind="strong"),
-        text(600, 190, f"y = {logistic.Y:g}", "small"),
+        text(600, 190, f"y = {sample.y:g}", "small"),
         text(450, 190, f"a (1 − a) = {found['da/dz']}", "small"),
         text(520, 245, Words("above: values, forward", "위: 순전파의 값"), "forward"),
         text(520, 268, Words("below: derivatives of L, backward", "아래: 역전파로 구한 L의 미분"), "backward"),
