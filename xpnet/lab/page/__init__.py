@@ -6,12 +6,13 @@ Texts are in both languages, of which the style shows one. Nothing is loaded but
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
 
-from ..experiment import ANSWERS, Claim, Experiment, Lab, Verdict, Words
+from ..experiment import ANSWERS, Claim, Experiment, Lab, Picture, Verdict, Words
 from .controls import FORMS, data
 from .diagrams import DIAGRAMS, Diagram, heads
 from .formulas import mathml
@@ -131,7 +132,7 @@ def _post(post: Post, judged: Sequence[Judged]) -> str:
 
 
 def _section(one: Experiment, lab: Lab) -> str:
-    figures = "".join(_picture(one, picture.path.name, picture.caption) for picture in lab.pictures)
+    figures = "".join(_picture(one, picture) for picture in lab.pictures)
     diagrams = "".join(map(_diagram, DIAGRAMS.get(one.name, ())))
     printed = escape("\n".join(lab.lines[1:]).strip())
     command = f"python -m xpnet.lab {one.name}"
@@ -146,11 +147,15 @@ def _section(one: Experiment, lab: Lab) -> str:
 """
 
 
-def _picture(one: Experiment, file: str, caption: Words) -> str:
+def _picture(one: Experiment, picture: Picture) -> str:
+    """A picture that can be enlarged, with its size, so that nothing moves when it loads."""
+    file, caption = picture.path.name, picture.caption
+    width, height = struct.unpack(">II", picture.path.read_bytes()[16:24])  # of PNG's first chunk
     stem = file.removesuffix(".png")
     name = f"{stem}-picture" if stem == one.name else stem
     return (
         f'<figure id="{escape(name)}"><a class="enlarge" href="{escape(file)}"><img src="{escape(file)}" loading="lazy"'
+        f' width="{width}" height="{height}"'
         f" {attribute('alt', caption)}></a><figcaption>{both(caption)}</figcaption></figure>\n"
     )
 

@@ -150,7 +150,7 @@ def graph() -> str:
     for name, value, y, derivative in leaves:
         parts.append(text(62, y + 5, f"{name} = {value:g}".replace("-", "−"), "forward"))
         parts.append(text(62, y + 21, derivative, "backward small"))
-        end = {45: (176, 66), 95: (176, 78), 150: (176, 171), 200: (176, 183), 250: (301, 154)}[y]
+        end = {45: (176, 66), 95: (176, 78), 150: (176, 171), 200: (176, 183), 250: (304, 160)}[y]
         parts.append(arrow([(105, y), end]))
     parts += [
         edge(212, 76, 294, 128, shown["p1"], found["dL/dz"]),
@@ -241,42 +241,36 @@ BATCH = (7.0, 9.0, 8.0, 12.0)  # inputs of one neuron, where a sigmoid is flat
 
 def normalized() -> str:
     """Draw fully connected layer, batch normalization and activation, and take four numbers through them."""
-    network = Sequential([BatchNorm(1)], dtype="float64")
+    normalization = Sequential([BatchNorm(1)], dtype="float64")
     sigmoid = Sequential([Sigmoid()], dtype="float64")
     z = np.array(BATCH)[:, None]
-    scaled = network.forward(z, train=True)
-    columns = (z, scaled, sigmoid.forward(scaled), sigmoid.forward(z))
-    places = (90, 280, 500, 500)
-    parts = [
-        box(90, 50, 130, 64, Words("fully connected", "완전연결층"), "z = x W + b", kind="strong"),
-        box(280, 50, 170, 64, Words("batch normalization", "배치 정규화"), "γ (z − μ)/σ + β", kind="strong"),
-        box(500, 50, 150, 64, Words("activation", "활성화 함수"), "a = sigmoid(·)", kind="strong"),
-        box(672, 50, 120, 64, Words("fully connected", "완전연결층"), "…"),
-        arrow([(155, 50), (194, 50)]),
-        arrow([(365, 50), (424, 50)]),
-        arrow([(575, 50), (624, 50)]),
-    ]
-    for i, (values, x) in enumerate(zip(columns, places, strict=True)):
-        y = 115 if i < 3 else 185
-        parts.append(text(x, y, _listed(values), "forward" if i < 3 else "backward"))
-    mean, deviation = z.mean(), z.std()
-    parts += [
-        text(280, 138, f"μ = {mean:g}, σ = {deviation:.3f}, γ = 1, β = 0", "small"),
-        text(
-            500,
-            205,
-            Words("without batch normalization: flat, no gradient", "배치 정규화가 없을 때: 평평해 기울기가 거의 없음"),
-            "backward small",
-        ),
-        arrow([(90, 125), (90, 180), (385, 180)], "backward"),
-    ]
-    return "".join(parts)
-
-
-def _listed(values: HostArray) -> str:
-    return ", ".join(f"{value:.3g}" if abs(value) >= 1.0 else f"{value:.4f}" for value in values[:, 0]).replace(
-        "-", "−"
+    scaled = normalization.forward(z, train=True)
+    flat = Words(
+        "without batch normalization: flat, hardly a slope", "배치 정규화가 없을 때: 평평해 기울기가 거의 없다"
     )
+    connected = Words("fully connected", "완전연결층")
+    return "".join(
+        (
+            box(85, 50, 130, 64, connected, "z = x W + b", kind="strong"),
+            box(280, 50, 180, 64, Words("batch normalization", "배치 정규화"), "γ (z − μ)/σ + β", kind="strong"),
+            box(510, 50, 150, 64, Words("activation", "활성화 함수"), "a = sigmoid(·)", kind="strong"),
+            box(676, 50, 120, 64, connected, "…"),
+            arrow([(150, 50), (189, 50)]),
+            arrow([(370, 50), (434, 50)]),
+            arrow([(585, 50), (615, 50)]),
+            text(85, 115, _listed(z, "g"), "forward"),
+            text(280, 115, _listed(scaled, ".2f"), "forward"),
+            text(510, 115, _listed(sigmoid.forward(scaled), ".3f"), "forward"),
+            text(280, 138, f"μ = {z.mean():g}, σ = {z.std():.3f}, γ = 1, β = 0", "small"),
+            arrow([(85, 125), (85, 180), (395, 180)], "backward"),
+            text(510, 185, _listed(sigmoid.forward(z), ".4f"), "backward"),
+            text(510, 206, flat, "backward small"),
+        )
+    )
+
+
+def _listed(values: HostArray, form: str) -> str:
+    return ",  ".join(format(value, form) for value in values[:, 0]).replace("-", "−")
 
 
 DIAGRAMS: dict[str, tuple[Diagram, ...]] = {

@@ -6,11 +6,14 @@ import re
 import unicodedata
 from html import escape
 
-TOKEN = re.compile(r"(?P<number>\d+(?:\.\d+)?)|(?P<name>[^\W\d_]+\u0302?)|(?P<space>\s+)|(?P<sign>.)")
+TOKEN = re.compile(
+    r"(?P<number>\d+(?:\.\d+)?)|(?P<words>[^\W\d_]{2,}(?: [^\W\d_]+)*)|(?P<name>[^\W\d_]\u0302?)"
+    r"|(?P<space>\s+)|(?P<sign>.)"
+)
 
 
 def mathml(line: str) -> str:
-    """Return a formula as MathML: names, numbers and signs, with superscript and subscript letters raised and sunk."""
+    """Return a formula as a paragraph of MathML, with superscript and subscript letters as scripts."""
     items: list[str] = []
     for script, text in _scripts(line):
         inside = "".join(filter(None, (_item(token) for token in TOKEN.finditer(text))))
@@ -18,7 +21,7 @@ def mathml(line: str) -> str:
             items.append(f"<{script}>{items.pop()}<mrow>{inside}</mrow></{script}>")
         else:
             items += filter(None, (_item(token) for token in TOKEN.finditer(text)))
-    return f'<math display="block">{"".join(items)}</math>'
+    return f'<p class="formula"><math>{"".join(items)}</math></p>'
 
 
 def _scripts(line: str) -> list[tuple[str, str]]:
@@ -39,6 +42,8 @@ def _item(token: re.Match[str]) -> str:
     text = escape(token.group().replace("-", "−"))
     if token.lastgroup == "number":
         return f"<mn>{text}</mn>"
+    if token.lastgroup == "words":
+        return f"<mtext>{text}</mtext>"
     if token.lastgroup == "name":
         return f"<mi>{text}</mi>"
     if token.lastgroup == "space":
