@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Make the pictures of the README and the pages: docs/*.png. Needs MNIST (in XPNET_DATA_DIR, or to be downloaded) and
-# matplotlib; takes minutes. scripts/make_speed_chart.py makes docs/*.svg.
+# matplotlib, and for that of the page Chromium and playwright; takes minutes. scripts/make_speed_chart.py makes
+# docs/*.svg.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python}
 
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
-for name in zigzag vanishing race; do
-    "$python" -m xpnet.lab "$name" --out "$made"
-done
+"$python" -m xpnet.lab all --out "$made"
+"$python" scripts/make_page_picture.py "$made/index.html" docs/posts-page.png
 cp "$made/zigzag.png" "$made/vanishing-training.png" "$made/race-best.png" docs/
 "$python" -m xpnet.lab race --seeds 20 --lang both --out "$made"
 cp "$made/race-seeds.png" docs/
