@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
 
 import pytest
 from browser import opened
 
 from xpnet.lab import all as page
 from xpnet.lab.__main__ import EXPERIMENTS
+from xpnet.lab.page.diagrams import DIAGRAMS
+from xpnet.lab.page.formulas import mathml
+from xpnet.lab.page.posts import POSTS
 
 
-@pytest.fixture
-def shown(tmp_path, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
     """A page of two quick experiments."""
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(page, "EXPERIMENTS", {name: EXPERIMENTS[name] for name in ("zigzag", "line")})
-    out = tmp_path / "실험"
-    assert page.main(["--out", str(out)]) == 0
-    printed, err = capsys.readouterr()
-    assert "2/2 line: " in err.splitlines()[-2]
-    assert err.splitlines()[-1] == f"the page is {out / 'index.html'}"
-    assert printed.startswith("--- zigzag: ")
+    out = tmp_path_factory.mktemp("page") / "실험"
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(StringIO()) as numbers,
+        redirect_stderr(StringIO()) as err,
+    ):
+        patch.setattr(page, "EXPERIMENTS", {name: EXPERIMENTS[name] for name in ("zigzag", "line")})
+        assert page.main(["--out", str(out)]) == 0
+    *_, progress, last = err.getvalue().splitlines()
+    assert "2/2 line: " in progress
+    assert last == f"the page is {out / 'index.html'}"
+    assert numbers.getvalue().startswith("--- zigzag: ")
     return out
 
 
@@ -72,6 +85,30 @@ def test_in_a_real_browser(browser, shown):
             assert page.locator(target).count() == 1, target
 
 
+def test_counterparts_exist():
+    """Each figure of a post leads to a section, to a diagram, or to a picture that some experiment draws."""
+    drawn = set()
+    for name in EXPERIMENTS:
+        source = Path(importlib.import_module(f"xpnet.lab.{name}").__file__).read_text(encoding="utf-8")
+        drawn |= {*re.findall(r'draw\(\s*"([\w-]+)"', source)}
+    pictures = {f"{name}-picture" if name in EXPERIMENTS else name for name in drawn}
+    diagrams = {one.name for some in DIAGRAMS.values() for one in some}
+    anchors = {figure.counterpart for post in POSTS for figure in post.figures} - {""}
+    assert anchors <= {*EXPERIMENTS, *pictures, *diagrams}, anchors - {*EXPERIMENTS, *pictures, *diagrams}
+
+
+def test_formulas():
+    """Scripts, roots, hats and words; a formula breaks where it has two spaces."""
+    assert mathml("w₁²") == (
+        '<p class="formula"><math><msup><msub><mi>w</mi><mrow><mn>1</mn></mrow></msub><mrow><mn>2</mn></mrow></msup>'
+        "</math></p>"
+    )
+    assert "<msqrt><mi>h</mi></msqrt>" in mathml("g / √h")
+    assert '<msqrt><mover accent="true"><mi>h</mi><mo>^</mo></mover></msqrt>' in mathml("√ĥ")
+    assert "<mtext>\u00a0mean\u00a0of\u00a0</mtext><mi>x</mi>" in mathml("= mean of x")
+    assert mathml("a = b,  c = d").count("<math>") == 2
+
+
 def test_the_page_needs_a_place(capsys):
     with pytest.raises(SystemExit, match="2"):
         page.main([])
@@ -80,8 +117,6 @@ def test_the_page_needs_a_place(capsys):
 
 def test_every_experiment_has_words():
     """Both languages, a title, a paragraph; and the names are those of the files."""
-    import importlib
-
     for name in EXPERIMENTS:
         one = importlib.import_module(f"xpnet.lab.{name}").EXPERIMENT
         assert one.name == name

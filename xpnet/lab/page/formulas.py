@@ -7,21 +7,29 @@ import unicodedata
 from html import escape
 
 TOKEN = re.compile(
-    r"(?P<number>\d+(?:\.\d+)?)|(?P<words>[^\W\d_]{2,}(?: [^\W\d_]+)*)|(?P<name>[^\W\d_]\u0302?)"
+    r"(?P<number>\d+(?:\.\d+)?)|(?P<words> ?[^\W\d_]{3,}(?: [^\W\d_]{2,})* ?)|(?P<name>[^\W\d_]\u0302?)"
     r"|(?P<space>\s+)|(?P<sign>.)"
 )
 
 
 def mathml(line: str) -> str:
-    """Return a formula as a paragraph of MathML, with superscript and subscript letters as scripts."""
+    """Return a formula as a paragraph of MathML, which breaks where the line has two spaces or more."""
+    parts = "\n".join(f"<math>{_row(part)}</math>" for part in re.split(r"\s{2,}", line))
+    return f'<p class="formula">{parts}</p>'
+
+
+def _row(line: str) -> str:
+    """MathML of a line, with superscript and subscript letters as scripts and roots over the next item."""
     items: list[str] = []
     for script, text in _scripts(line):
-        inside = "".join(filter(None, (_item(token) for token in TOKEN.finditer(text))))
+        found = [item for token in TOKEN.finditer(text) if (item := _item(token))]
         if script and items:
-            items.append(f"<{script}>{items.pop()}<mrow>{inside}</mrow></{script}>")
-        else:
-            items += filter(None, (_item(token) for token in TOKEN.finditer(text)))
-    return f'<p class="formula"><math>{"".join(items)}</math></p>'
+            items.append(f"<{script}>{items.pop()}<mrow>{''.join(found)}</mrow></{script}>")
+            continue
+        for item in found:
+            root = items and items[-1] == ROOT
+            items.append(f"<msqrt>{item}</msqrt>" if root and items.pop() else item)
+    return "".join(items)
 
 
 def _scripts(line: str) -> list[tuple[str, str]]:
@@ -38,14 +46,19 @@ def _scripts(line: str) -> list[tuple[str, str]]:
     return pieces
 
 
+ROOT = "<mo>√</mo>"
+
+
 def _item(token: re.Match[str]) -> str:
     text = escape(token.group().replace("-", "−"))
     if token.lastgroup == "number":
         return f"<mn>{text}</mn>"
     if token.lastgroup == "words":
-        return f"<mtext>{text}</mtext>"
+        return f"<mtext>{text.replace(' ', NO_BREAK_SPACE)}</mtext>"
     if token.lastgroup == "name":
-        return f"<mi>{text}</mi>"
-    if token.lastgroup == "space":
-        return '<mspace width="0.6em"/>' if len(text) > 1 else ""
-    return f"<mo>{text}</mo>"
+        name, hat, _ = unicodedata.normalize("NFD", text).partition("\u0302")
+        return f'<mover accent="true"><mi>{name}</mi><mo>^</mo></mover>' if hat else f"<mi>{text}</mi>"
+    return "" if token.lastgroup == "space" else f"<mo>{text}</mo>"
+
+
+NO_BREAK_SPACE = "\u00a0"  # MathML drops others at both ends of a text
