@@ -45,6 +45,7 @@ def run(one: Experiment, options: argparse.Namespace) -> Lab:
     """Run an experiment with its own default options, and those that all have in common."""
     own = experiment.parser(one).parse_args([])
     lab = experiment.open_lab(argparse.Namespace(**(vars(own) | vars(options))))
+    lab.captions = False  # the page has them below its pictures, in the reader's language
     lab.say(f"--- {one.name}: {one.title.english}")
     experiment.conduct(one, lab)
     lab.say()

@@ -121,7 +121,7 @@ def _judge(results: dict[str, Drift]) -> Verdict:
     answer = ("right" if relu.max() < sigmoid.max() else "conditional") if drifts else "wrong"
     return Verdict(
         answer,
-        f"{sigmoid.max():.1f}, {relu.max():.1f}; {aside[0]:.0%} → {aside[-1]:.0%}",
+        f"sigmoid: {sigmoid.max():.1f}, {aside[0]:.0%} → {aside[-1]:.0%}; ReLU: {relu.max():.1f}",
         Words(
             f"The deviation of some layer's weights grows {sigmoid.max():.1f} times with sigmoids, {relu.max():.1f}"
             f" times with ReLU; sigmoid outputs near 0 or 1 go from {aside[0]:.0%} to {aside[-1]:.0%}. Both networks"
@@ -147,7 +147,7 @@ def _draw(results: dict[str, Drift]) -> Any:
             axes.fill_between(one.steps, lower, upper, color=color, alpha=0.4, linewidth=0)
             axes.plot(one.steps, middle, color=color)
             axes.set(ylim=(-top, top), title=f"{kind}, W{layer + 1}")
-        for layer, style in enumerate(("-", "--", "-.", ":", (0, (1, 1)))):
+        for layer, style in enumerate(("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))):
             row[-1].plot(
                 one.steps, 100.0 * one.aside[:, layer], linestyle=style, color=color, label=f"layer {layer + 1}"
             )
@@ -173,9 +173,10 @@ EXPERIMENT = Experiment(
         " the median. The last panel shows outputs where the slope is nearly gone: sigmoids within 0.05 of 0 or 1, and"
         " ReLUs that are 0.",
         "글에 따르면 시그모이드를 쓰면 학습이 진행될수록 가중치가 아주 커지거나 작아져 좌우로 치우치며, ReLU가 이를"
-        " 어느 정도 막아 준다. 여기서는 은닉층이 다섯인 신경망을 내장된 숫자 그림으로 각각 학습시킨다. 칸마다 한 층의"
-        " 가중치를 보였다. 진한 띠는 가운데 절반, 옅은 띠는 1%에서 99%까지, 선은 중앙값이다. 마지막 칸은 기울기가 거의"
-        " 사라진 출력의 비율로, 시그모이드는 0이나 1과의 차이가 0.05보다 작은 출력, ReLU는 0인 출력을 셌다.",
+        " 어느 정도 막아 준다. 여기서는 은닉층이 다섯인 신경망을 내장된 손글씨 숫자 데이터로 각각 학습시킨다. 그림의"
+        " 칸 하나는 한 층의 가중치를 나타낸다. 진한 띠는 가운데 50%, 옅은 띠는 1%에서 99%까지의 범위, 선은"
+        " 중앙값이다. 마지막 칸은 기울기가 거의 사라진 출력의 비율이다. 시그모이드에서는 0이나 1과의 차이가 0.05보다"
+        " 작은 출력을, ReLU에서는 0인 출력을 셌다.",
     ),
     run=run,
     add_options=add_options,

@@ -91,6 +91,7 @@ class Lab:
         language: of captions, one of LANGUAGES.
         echo: whether to print lines as they come.
         keep: whether to keep figures, also without a folder.
+        captions: whether figures have their captions over them.
         heading: lines that are printed before the first of the results.
         lines: lines of results.
         pictures: pictures that were written.
@@ -106,6 +107,7 @@ class Lab:
     language: str = "both"
     echo: bool = True
     keep: bool = False
+    captions: bool = True
     heading: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
@@ -133,13 +135,14 @@ class Lab:
             cli.tell(line)
 
     def draw(self, name: str, caption: Words, draw: Callable[[], Any]) -> None:
-        """Write the figure that `draw` returns as NAME.png, with its caption over it, where pictures are wanted."""
+        """Write the figure that `draw` returns as NAME.png, with its caption over it, where they are wanted."""
         if self.out is None and not self.keep:
             return
         from ..plots import add_heading, png
 
         figure = draw()
-        add_heading(figure, caption.english, caption.korean, self.language)
+        if self.captions:
+            add_heading(figure, caption.english, caption.korean, self.language)
         if self.keep:
             self.figures[name] = figure
         if self.out is None:

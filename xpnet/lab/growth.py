@@ -18,7 +18,7 @@ from ..nn.activations import sigmoid
 from . import experiment
 from .experiment import Claim, Experiment, Lab, Verdict, Words
 
-FIRST, RATE = 0.01, 1.0  # the population at t = 0, as a share of what the land feeds, and its rate of growth
+FIRST, RATE = 0.01, 1.0  # the population at t = 0, as a share of the carrying capacity, and its rate of growth
 DAYS, STEP = 10.0, 0.001  # of the simulation
 FAR = 40.0  # a t so large that only rounding is left of exp(-t)
 
@@ -108,7 +108,9 @@ def run(lab: Lab) -> Results:
     t, population = grow()
     curve = logistic(t)
     low, high = (float(sigmoid(np, np.float64(at))) for at in (-FAR, FAR))
-    lab.say(f"a population grows by N (1 - N) a day, from {FIRST:g} of what the land feeds; and the logistic function")
+    lab.say(
+        f"a population grows by N (1 - N) a day, from {FIRST:g} of the carrying capacity; and the logistic function"
+    )
     days = [round(day / STEP) for day in (0, 2, 4, 6, 8, 10)]
     rows = [(f"{t[i]:g}", f"{population[i]:.6f}", f"{curve[i]:.6f}") for i in days]
     lab.table(("day", "simulated", "1 / (1 + 99 exp(-t))"), rows)
@@ -140,7 +142,7 @@ def _judge_limits(results: Results) -> Verdict:
         f"f(-{FAR:g}) = {low:.1g}, f({FAR:g}) = {high:.12g}",
         Words(
             f"The simulated population stays within {error:.0e} of the logistic function, which goes from 0 to 1.",
-            f"시뮬레이션한 개체수와 로지스틱 함수의 차이는 {error:.0e} 이하이고, 함수는 0에서 1로 간다.",
+            f"시뮬레이션한 개체수와 로지스틱 함수의 차이는 최대 {error:.0e}이고, 함숫값은 0에서 1까지 커진다.",
         ),
     )
 
@@ -151,7 +153,7 @@ def _judge_cost(results: Results) -> Verdict:
     network = results.steps["sigmoid"] / results.steps["relu"]
     return Verdict(
         "right" if network > 1.1 else "conditional" if element > 1.1 else "wrong",
-        f"{element:.2f}; {network:.2f}",
+        f"sigmoid / ReLU = {element:.2f}; {'-'.join(map(str, SIZES))}: {network:.2f}",
         Words(
             f"The function alone takes {element:.2f} times as long as a ReLU; forward and back through the posts'"
             f" network, most of which is matrix products, takes {network:.2f} times as long.",
@@ -170,7 +172,7 @@ def _draw(results: Results) -> Any:
     days = slice(None, None, round(0.5 / STEP))
     axes.plot(results.t, results.curve, color=PALETTE[0], label="logistic function")
     axes.plot(results.t[days], results.population[days], "o", color=PALETTE[1], label="simulated population")
-    axes.axhline(1.0, color="0.5", linestyle=":", label="what the land feeds")
+    axes.axhline(1.0, color="0.5", linestyle=":", label="carrying capacity")
     axes.set(xlabel="t, days", ylabel="population")
     axes.legend(loc="lower right")
     return figure
@@ -197,7 +199,7 @@ CAPTION = Words(
 )
 COST_CAPTION = Words(
     "The cost of exp: alone, and within a pass through the network",
-    "exp의 계산 비용: 함수만 잰 시간과 신경망 전체의 시간",
+    "exp의 계산 비용: 함수만 쟀을 때와 신경망 전체를 쟀을 때",
 )
 
 EXPERIMENT = Experiment(
@@ -205,15 +207,15 @@ EXPERIMENT = Experiment(
     title=Words("The logistic function, and the cost of exp", "로지스틱 함수와 exp의 계산 비용"),
     text=Words(
         "The sigmoid is older than neural networks: it is the curve of a population that grows in proportion to its"
-        " size and to the room that is left. Simulated in small steps, a population follows it, from near 0 to what"
-        " the land feeds. Is its exp too costly for a network? Timed here are a sigmoid and a ReLU on the outputs of"
+        " size and to the room that is left. Simulated in small steps, a population follows it, from near 0 to the"
+        " carrying capacity. Is its exp too costly for a network? Timed here are a sigmoid and a ReLU on the outputs of"
         " one layer, and a pass forward and back through the posts' network with either. Most of such a pass is"
-        " matrix products, and processors have vector instructions for exp, so measure before you decide by speed.",
-        "시그모이드는 신경망보다 먼저 알려진 함수로, 자신의 크기와 남은 자리에 비례해 늘어나는 개체군의 곡선이다."
-        " 조금씩 시뮬레이션한 개체수는 이 곡선을 따라 0 근처에서 환경이 감당할 수 있는 수까지 늘어난다. 시그모이드에"
-        " 들어 있는 exp는 신경망에 쓰기에 너무 느릴까? 여기서는 한 층의 출력에 대한 시그모이드와 ReLU의 시간, 그리고"
-        " 글의 신경망에서 순전파와 역전파에 걸리는 시간을 잰다. 그 시간의 대부분은 행렬 곱에 쓰이고, 프로세서에는"
-        " exp에 쓰는 벡터 명령도 있으므로, 속도를 근거로 고르려면 먼저 재어 보아야 한다.",
+        " matrix products, and exp is computed by vector instructions, so measure before you decide by speed.",
+        "시그모이드는 신경망이 나오기 전부터 쓰인 함수로, 현재 개체수와 환경에 남은 여유에 비례해 늘어나는 개체군의"
+        " 성장을 나타낸다. 짧은 시간 간격으로 시뮬레이션하면 개체수는 이 곡선을 따라 0 근처에서 환경 수용력까지"
+        " 늘어난다. 그런데 시그모이드의 exp는 신경망에 쓰기에 너무 느릴까? 여기서는 한 층의 출력에 시그모이드와 ReLU를"
+        " 적용하는 시간, 그리고 글의 신경망에서 순전파와 역전파에 걸리는 시간을 잰다. 신경망 전체로 보면 시간의"
+        " 대부분은 행렬 곱에 쓰이고 exp도 벡터 명령으로 계산되므로, 속도를 근거로 고르려면 먼저 재어 보아야 한다.",
     ),
     run=run,
     formula=("dN/dt = r N (1 - N)", "N(t) = 1 / (1 + e⁻ᵗ)"),
@@ -223,7 +225,7 @@ EXPERIMENT = Experiment(
             Words(
                 "The logistic function describes growth: it goes to 1 as t goes to infinity, and to 0 at minus"
                 " infinity.",
-                "로지스틱 함수는 개체군의 성장을 나타내며, t가 무한대로 가면 1, 음의 무한대로 가면 0이 된다.",
+                "로지스틱 함수는 개체군의 성장을 나타내며, t가 양의 무한대로 가면 1이, 음의 무한대로 가면 0이 된다.",
             ),
             _judge_limits,
         ),

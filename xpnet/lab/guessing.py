@@ -132,10 +132,10 @@ def _judge_count(results: Results) -> Verdict:
     count = results.counts[values, n]
     return Verdict(
         "wrong" if wrong else "right",
-        f"n = {n}: {values}^{n} = {count}; n x n = {n * n}",
+        f"n = {n}: {values}^{n} = {count:,}; n x n = {n * n}",
         Words(
-            f"With k values each there are k to the power of n: {count} for {n} parameters of {values} values.",
-            f"값이 k가지씩이면 조합은 k의 n제곱이다. 값이 {values}가지인 매개변수 {n}개의 조합은 {count}가지이다.",
+            f"With k values each there are k to the power of n: {count:,} for {n} parameters of {values} values.",
+            f"값이 k가지씩이면 조합은 k의 n제곱이다. 값이 {values}가지인 매개변수 {n}개의 조합은 {count:,}가지이다.",
         ),
     )
 
@@ -147,7 +147,7 @@ def _judge_guessing(results: Results) -> Verdict:
     share = sgd.cost[-1] / random.cost[-1]
     return Verdict(
         "right" if better else "wrong",
-        f"{random.accuracy:.1%} / {sgd.accuracy:.1%}",
+        f"SGD {sgd.accuracy:.1%} {'>' if sgd.accuracy > random.accuracy else '≤'} {random.accuracy:.1%}",
         Words(
             f"The best of {len(random.losses)} random networks reaches {random.accuracy:.1%} on the test rows; SGD"
             f" reaches {sgd.accuracy:.1%} with {share:.0%} of the rows.",
@@ -189,26 +189,27 @@ def _draw(guesses: Search, descent: Search) -> Any:
 
 COUNT_CAPTION = Words(
     "Combinations of n parameters: a power, and not n x n",
-    "매개변수 n개의 조합: n x n이 아니라 거듭제곱",
+    "매개변수 n개의 조합의 수: n x n이 아니라 거듭제곱",
 )
 CAPTION = Words(
     "Weights drawn at random against SGD, at equal cost",
-    "무작위로 고른 가중치와 SGD, 같은 계산량에서의 비교",
+    "같은 계산량에서 비교한 무작위 탐색과 SGD",
 )
 
 EXPERIMENT = Experiment(
     name="guessing",
-    title=Words("Guessing against descent", "무작위로 찾기와 경사 하강법"),
+    title=Words("Guessing against descent", "무작위 탐색과 경사 하강법"),
     text=Words(
         "A network of n parameters, each of which may take k values, has k to the power of n combinations: not n x n,"
         " but far too many to try. Here two thousand networks are drawn at random for the bundled digits, and one is"
         " trained by SGD. The guesses get better ever more slowly: each new best takes about as many draws as all"
         " before it. SGD passes the best of them within its first epoch, since a gradient tells all weights at once"
         " which way is down.",
-        "값을 k가지씩 가질 수 있는 매개변수가 n개이면 조합은 n x n이 아니라 k의 n제곱이어서, 모두 시험해 볼 수 없다."
-        " 여기서는 내장된 숫자 그림에 대해 신경망 2,000개를 무작위로 고르고, 신경망 하나를 SGD로 학습시킨다."
-        " 무작위로 고를 때는 나아지는 속도가 갈수록 느려져, 기록을 한 번 더 깨려면 지금까지만큼 더 골라야 한다."
-        " 기울기는 모든 가중치에 어느 쪽이 내리막인지를 한꺼번에 알려 주므로, SGD는 첫 에폭에서 이미 앞선다.",
+        "매개변수 n개가 저마다 k가지 값을 가질 수 있다면 조합은 n x n가지가 아니라 k의 n제곱 가지이므로, 모두 시험해 볼"
+        " 수 없다. 여기서는 내장된 손글씨 숫자 데이터로 두 방법을 비교한다. 한쪽에서는 가중치를 무작위로 정한 신경망"
+        " 2,000개를 시험하고, 다른 쪽에서는 신경망 하나를 SGD로 학습시킨다. 무작위 탐색은 갈수록 나아지기 어렵다. 더"
+        " 좋은 것을 찾으려면 지금까지 시험한 만큼을 더 시험해야 한다. 기울기는 손실을 줄이려면 가중치마다 어느 쪽으로"
+        " 바꾸어야 하는지를 한꺼번에 알려 주므로, SGD는 첫 에폭에서 이미 앞선다.",
     ),
     run=run,
     add_options=add_options,

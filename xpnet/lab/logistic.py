@@ -329,7 +329,7 @@ EXPERIMENT = Experiment(
     run=run,
     add_options=add_options,
     formula=(
-        "z = w₁ x₁ + w₂ x₂ + b,  a = 1 / (1 + e^(-z)),  L = -(y log a + (1 - y) log(1 - a))",
+        "z = w₁ x₁ + w₂ x₂ + b,  a = 1 / (1 + e⁻ᶻ),  L = -(y log a + (1 - y) log(1 - a))",
         "∂L/∂w₁ = ∂L/∂a · ∂a/∂z · ∂z/∂w₁ = (a - y) x₁",
         "w ← w - η ∂L/∂w",
     ),

@@ -410,7 +410,7 @@ def _judge_saddle(results: Results) -> Verdict:
 
 
 def _steps(steps: int | None) -> str:
-    return "never" if steps is None else str(steps)
+    return "∞" if steps is None else str(steps)
 
 
 def _judge_kick(results: Results) -> Verdict:
@@ -496,7 +496,7 @@ CLAIMS = (
 
 EXPERIMENT = Experiment(
     name="minima",
-    title=Words("Three kinds of low places", "전역 최솟값, 지역 최솟값, 안장점"),
+    title=Words("Global minimum, local minima and saddle", "전역 최솟값, 지역 최솟값, 안장점"),
     text=Words(
         "The function is a round bowl with two dents on its side. Shallow dents are local minima, and between them is"
         " a saddle: the lowest place along x, the highest along y. What starts exactly on the axis walks to the saddle"

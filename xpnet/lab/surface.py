@@ -93,7 +93,7 @@ def _judge_quadratic(results: Results) -> Verdict:
     quadratic = results.third < 1e-12
     return Verdict(
         "right" if quadratic else "wrong",
-        f"{results.third:.0e}",
+        f"|Δ³J| / |J| = {results.third:.0e}",
         Words(
             "The third differences of a line's mean squared error are rounding: it is quadratic, and has one minimum."
             " The loss of a network with hidden layers is not.",
@@ -180,9 +180,9 @@ EXPERIMENT = Experiment(
         " the dents are local ones, and between the dents is a saddle: on a section along x it is the lowest point, on"
         " a section along y the highest. Descent stops at any of them, for the gradient is 0 at all four.",
         "매개변수가 하나이면 손실 함수는 곡선이고, 시작점은 그 위의 한 점이다. 매개변수가 둘이면 평면 위의 곡면이"
-        " 된다. 여기서는 비탈에 홈이 두 개 파인 둥근 그릇이다. 그릇의 바닥이 전역 최솟값, 두 홈의 바닥이 지역"
-        " 최솟값이고, 홈 사이에 안장점이 있다. 안장점은 x 방향 단면에서는 가장 낮고 y 방향 단면에서는 가장 높다."
-        " 네 곳 모두 기울기가 0이므로 경사 하강법은 어디에서든 멈출 수 있다.",
+        " 된다. 여기서 쓰는 곡면은 옆면에 홈이 두 개 파인 둥근 그릇 모양이다. 그릇의 바닥이 전역 최솟값, 두 홈의 바닥이"
+        " 지역 최솟값이고, 두 홈 사이에 안장점이 있다. 안장점은 x 방향 단면에서는 가장 낮고 y 방향 단면에서는 가장"
+        " 높다. 이 네 곳에서는 기울기가 0이므로, 경사 하강법은 그중 어디에서든 멈출 수 있다.",
     ),
     run=run,
     formula=("J(θ) = θ²", "∇J(θ) = 0"),

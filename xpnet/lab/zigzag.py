@@ -274,7 +274,7 @@ def _judge_waste(results: Results) -> Verdict | None:
         ),
         "wrong": Words(
             f"At the best rate of each, SGD arrives no later than {than}.",
-            f"각각 가장 좋은 학습률에서 SGD는 {korean}보다 늦지 않게 도착한다.",
+            f"각각 가장 좋은 학습률에서 SGD는 {korean}만큼 빨리 도착한다.",
         ),
     }
     return Verdict(answer, "; ".join(numbers), reasons[answer])
@@ -292,11 +292,11 @@ EXPERIMENT = Experiment(
         " their steps. AdaGrad, whose steps shrink as it goes, is the quickest in both; RMSprop, whose steps do not,"
         " has to take a small rate to settle at all.",
         "기울기는 가장 가파른 방향을 가리키는데, 긴 골짜기에서 그 방향은 골짜기를 따라가지 않고 가로지른다."
-        " 가파른 방향이 견디는 한계까지 학습률을 키우면 단순한 경사 하강법(SGD)은 양쪽 벽을 오가며 최솟값"
-        " 쪽으로는 조금씩만 나아간다. 모멘텀은 오가는 움직임을 평균내어 없애고, AdaGrad, RMSprop, Adam은"
-        " 방향마다 가파른 정도를 재어 그것으로 나눈다. 글에 나온 골짜기는 가로지르는 방향이 따라가는 방향보다 20배"
-        " 가파른데, 여기서는 모멘텀과 Adam을 써도 이득이 없다. 가장 좋은 학습률을 쓰면 SGD가 먼저 도착한다. 1000배"
-        " 가파른 골짜기에서는 SGD가 두 방법보다 서른 배쯤 많이 갱신해야 한다. 갈수록 갱신 폭이 작아지는 AdaGrad는"
+        " 가장 가파른 방향에서 발산하지 않는 한계까지 학습률을 키우면 단순한 경사 하강법(SGD)은 양쪽 벽을 오가며"
+        " 최솟값 쪽으로는 조금씩만 나아간다. 모멘텀은 오가는 움직임을 평균 내어 없애고, AdaGrad, RMSprop, Adam은"
+        " 방향마다 가파른 정도를 재어 그것으로 나눈다. 글에 나온 골짜기에서는 y 방향이 x 방향보다 20배"
+        " 가파른데, 이 정도로는 모멘텀과 Adam을 써도 이득이 없다. 가장 좋은 학습률을 쓰면 SGD가 먼저 도착한다. 1000배"
+        " 가파르면 SGD가 두 방법보다 서른 배쯤 많이 갱신해야 한다. 갈수록 갱신 폭이 작아지는 AdaGrad는"
         " 두 곳 모두에서 가장 빠르고, 갱신 폭이 작아지지 않는 RMSprop은 학습률을 작게 잡아야 수렴한다.",
     ),
     run=run,

@@ -19,20 +19,21 @@ from .formulas import mathml
 from .posts import POSTS, Post
 from .texts import attribute, both
 
-TITLE = Words("Five posts about training networks, tested", "신경망 학습에 관한 다섯 글, 실험으로 확인하기")
+TITLE = Words("Five posts about training networks, tested", "신경망 학습을 다룬 글 다섯 편, 실험으로 확인하기")
 INTRODUCTION = Words(
     "Each claim of the posts is tested by a program that prints its numbers and draws its pictures. The verdicts are"
     " computed from these numbers. Parts to play with are marked; their numbers are computed in this page.",
-    "글의 주장을 하나하나 프로그램으로 확인했다. 프로그램은 결과를 숫자로 출력하고 그림을 그리며, 판정은 그 숫자에서"
-    " 계산한다. '직접 해 보기'에서는 값을 바꾸어 볼 수 있고, 그 결과는 이 페이지 안에서 계산한다.",
+    "글에 나오는 주장을 하나하나 프로그램으로 확인했다. 판정은 프로그램이 출력한 숫자에 따른다. '직접 해 보기'에서는"
+    " 값을 바꾸어 볼 수 있고, 결과는 이 페이지에서 바로 계산된다.",
 )
 CONTENTS = Words("Contents", "차례")
-CLAIMS = Words("The posts and their claims", "글과 그 주장")
+CLAIMS = Words("The posts and their claims", "글의 주장과 판정")
 EXPERIMENTS = Words("Experiments", "실험")
-MISSING = Words("What is missing", "빠진 것")
+FIGURES = Words("Counterparts of the post's figures:", "글의 그림과 짝을 이루는 것:")
+MISSING = Words("What is missing", "싣지 않은 것")
 WITHOUT = Words(
     "Figures of the posts that have no counterpart here, and claims that no experiment of this run tests:",
-    "글에 있으나 여기에는 없는 그림, 그리고 이번 실행에서 확인하지 못한 주장:",
+    "글에는 있지만 여기에는 싣지 않은 그림과, 이번 실행에서 확인하지 못한 주장은 다음과 같다.",
 )
 NUMBERS = Words("All numbers", "모든 수치")
 SKIP = Words("Skip to the content", "본문으로 건너뛰기")
@@ -111,7 +112,7 @@ def _post(post: Post, judged: Sequence[Judged]) -> str:
         Words("verdict", "판정"),
         Words("number", "수치"),
         Words("why", "까닭"),
-        EXPERIMENTS,
+        Words("experiment", "실험"),
     )
     columns = "".join(f'<th scope="col">{both(words)}</th>' for words in head)
     rows = "".join(
@@ -127,7 +128,7 @@ def _post(post: Post, judged: Sequence[Judged]) -> str:
     return f"""<h3 id="post-{post.number}">{post.number} {both(post.title)}</h3>
 <table class="claims"><thead><tr>{columns}</tr></thead><tbody>
 {rows}</tbody></table>
-<p class="note">{both(Words("Figures of the post, here:", "글의 그림에 해당하는 것:"))} {figures}</p>
+<p class="note">{both(FIGURES)} {figures}</p>
 """
 
 

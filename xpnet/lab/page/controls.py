@@ -91,7 +91,7 @@ FORMS = {
             slider("steps", Words("steps", "갱신 횟수"), 1, 100, 1, 20),
         ),
         (
-            chart("descent-curve", Words("x² and the path on it", "x²과 그 위의 경로")),
+            chart("descent-curve", Words("x² and the path on it", "x²의 그래프와 경로")),
             chart("descent-distance", Words("distance from the minimum by step", "갱신 횟수에 따른 최솟값까지의 거리")),
         ),
         (
@@ -111,7 +111,7 @@ FORMS = {
         ),
         Words(
             "Gradient descent on x²: move the rate past 0.5, then past 1.",
-            "x²에 대한 경사 하강법이다. 학습률을 0.5보다, 또 1보다 크게 해 보자.",
+            "x²에 경사 하강법을 적용한다. 학습률을 0.5보다 크게, 이어서 1보다 크게 바꾸어 보자.",
         ),
     ),
     "zigzag": form(
@@ -148,7 +148,7 @@ FORMS = {
         Words(
             f"Five rules on x²/20 + y², or on a longer valley. {zigzag.SHOWN} steps are drawn; the ring is the start.",
             f"x²/20 + y² 또는 더 긴 골짜기에서 다섯 가지 방법을 비교한다. 처음 {zigzag.SHOWN}번의 갱신을 그렸고,"
-            " 고리가 시작점이다.",
+            " 빈 원이 시작점이다.",
         ),
     ),
     "minibatch": form(
@@ -163,13 +163,13 @@ FORMS = {
         ),
         (
             reading("steps", Words(f"steps in {EPOCHS} epochs", f"{EPOCHS}에폭 동안의 갱신 횟수")),
-            reading("loss", Words("loss on all rows at the end", "마지막 전체 손실")),
+            reading("loss", Words("loss on all rows at the end", "학습을 마쳤을 때 전체 데이터의 손실")),
         ),
         Words(
             f"The network 2-16-2 on {minibatch.MOONS} rows, trained in this page. Thin lines: batches of"
             f" {COMPARED[0]} and of all {COMPARED[1]} rows (dashed).",
-            f"데이터 {minibatch.MOONS}개로 2-16-2 신경망을 이 페이지에서 학습시킨다. 가는 선은 배치 크기 {COMPARED[0]},"
-            f" 가는 점선은 데이터 {COMPARED[1]}개 전체를 쓴 결과이다.",
+            f"데이터 {minibatch.MOONS}개로 2-16-2 신경망을 이 페이지에서 학습시킨다. 가는 실선은 배치 크기가"
+            f" {COMPARED[0]}일 때, 가는 파선은 데이터 {COMPARED[1]}개를 모두 쓸 때의 결과이다.",
         ),
     ),
     "activations": form(
@@ -185,7 +185,7 @@ FORMS = {
         ),
         Words(
             "The line is the activation, dashes are its slope; softmax is the first probability of (x, 0).",
-            "실선은 활성화 함수, 점선은 그 기울기이다. softmax는 (x, 0)의 첫 번째 확률이다.",
+            "실선은 활성화 함수, 파선은 그 기울기이다. softmax는 입력이 (x, 0)일 때의 첫 번째 확률이다.",
         ),
     ),
 }

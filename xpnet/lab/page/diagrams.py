@@ -79,7 +79,7 @@ def arrow(points: Sequence[tuple[float, float]], kind: str = "") -> str:
 def edge(x1: float, y1: float, x2: float, y2: float, forward: str, backward: str) -> str:
     """Return an edge of a graph: the value that goes forward above it, and the derivative that comes back below."""
     x, y, length = (x1 + x2) / 2, (y1 + y2) / 2, math.hypot(x2 - x1, y2 - y1)
-    right, down = 24 * (y2 - y1) / length, 15 * (x2 - x1) / length  # at a right angle to the edge
+    right, down = 36 * (y2 - y1) / length, 15 * (x2 - x1) / length  # at a right angle to the edge
     labels = text(x + right, y + 5 - down, forward, "forward") + text(x - right, y + 5 + down, backward, "backward")
     return arrow([(x1, y1), (x2, y2)]) + labels
 
@@ -124,7 +124,7 @@ def passes() -> str:
     onward = Words("forward: z = a W + b, a = φ(z), layer by layer", "순전파: 층마다 z = a W + b, a = φ(z)")
     back = Words(
         "backward: ∂L/∂W = aᵀ ∂L/∂z, and ∂L/∂a = ∂L/∂z Wᵀ for the layer before",
-        "역전파: ∂L/∂W = aᵀ ∂L/∂z, 앞의 층으로는 ∂L/∂a = ∂L/∂z Wᵀ",
+        "역전파: ∂L/∂W = aᵀ ∂L/∂z, 앞 층에는 ∂L/∂a = ∂L/∂z Wᵀ",
     )
     forward = arrow([(90, 30), (690, 30)], "forward") + text(375, 22, onward, "forward")
     backward = arrow([(690, 262), (90, 262)], "backward") + text(375, 285, back, "backward")
@@ -150,8 +150,8 @@ def graph() -> str:
     for name, value, y, derivative in leaves:
         parts.append(text(62, y + 5, f"{name} = {value:g}".replace("-", "−"), "forward"))
         parts.append(text(62, y + 21, derivative, "backward small"))
-        end = {45: (176, 66), 95: (176, 78), 150: (176, 171), 200: (176, 183), 250: (304, 160)}[y]
-        parts.append(arrow([(105, y), end]))
+        ends = {45: [(176, 66)], 95: [(176, 78)], 150: [(176, 171)], 200: [(176, 183)], 250: [(312, 250), (312, 159)]}
+        parts.append(arrow([(105, y), *ends[y]]))
     parts += [
         edge(212, 76, 294, 128, shown["p1"], found["dL/dz"]),
         edge(212, 172, 292, 143, shown["p2"], found["dL/dz"]),
@@ -212,17 +212,17 @@ def _axis(number: int) -> Words:
 
 def rules() -> str:
     """Draw update rules, each below those that it grew from."""
-    direction = Words("which way: average the gradients", "방향: 기울기를 평균낸다")
+    direction = Words("which way: average the gradients", "방향: 기울기를 평균 낸다")
     size = Words("how far: divide by the gradients' size", "폭: 기울기의 크기로 나눈다")
     return "".join(
         (
             box(375, 35, 190, 50, "SGD", "p ← p − η g", kind="strong"),
             box(190, 140, 200, 50, "Momentum", "v ← μ v + g", kind="strong"),
-            box(560, 140, 200, 50, "AdaGrad", "s ← s + g²", kind="strong"),
-            box(90, 250, 160, 50, "Nesterov", Words("looks ahead", "앞을 내다본다")),
-            box(560, 250, 220, 50, "RMSprop", "s ← α s + (1 − α) g²", kind="strong"),
+            box(560, 140, 200, 50, "AdaGrad", "h ← h + g²", kind="strong"),
+            box(90, 250, 160, 50, "Nesterov", Words("looks ahead", "한발 앞의 기울기")),
+            box(560, 250, 220, 50, "RMSprop", "h ← β h + (1 − β) g²", kind="strong"),
             box(320, 345, 200, 50, "Adam", Words("both, bias-corrected", "둘을 합치고 편향을 보정"), kind="strong"),
-            box(560, 345, 180, 50, "AdamW", Words("decays weights apart", "가중치 감소를 분리")),
+            box(560, 345, 180, 50, "AdamW", Words("separate weight decay", "가중치 감소를 분리")),
             arrow([(320, 60), (235, 114)]),
             arrow([(430, 60), (515, 114)]),
             arrow([(165, 165), (115, 224)]),
@@ -230,7 +230,7 @@ def rules() -> str:
             arrow([(220, 165), (290, 319)]),
             arrow([(480, 275), (385, 319)]),
             arrow([(420, 345), (469, 345)]),
-            text(160, 95, direction, "forward small"),
+            text(135, 95, direction, "forward small"),
             text(605, 95, size, "backward small"),
         )
     )
@@ -245,9 +245,7 @@ def normalized() -> str:
     sigmoid = Sequential([Sigmoid()], dtype="float64")
     z = np.array(BATCH)[:, None]
     scaled = normalization.forward(z, train=True)
-    flat = Words(
-        "without batch normalization: flat, hardly a slope", "배치 정규화가 없을 때: 평평해 기울기가 거의 없다"
-    )
+    flat = Words("without batch normalization: hardly any slope", "배치 정규화가 없을 때: 기울기가 거의 0인 구간")
     connected = Words("fully connected", "완전연결층")
     return "".join(
         (
@@ -276,13 +274,16 @@ def _listed(values: HostArray, form: str) -> str:
 DIAGRAMS: dict[str, tuple[Diagram, ...]] = {
     "minibatch": (
         Diagram(
-            "loop", Words("The four steps of training, again and again", "되풀이되는 학습의 네 단계"), loop, 725, 130
+            "loop", Words("The four steps of training, again and again", "학습의 네 단계와 그 반복"), loop, 725, 130
         ),
     ),
     "gradients": (
         Diagram(
             "passes",
-            Words("Layers: values go forward, gradients come back", "층: 값은 앞으로, 기울기는 뒤로 전달된다"),
+            Words(
+                "Layers: values go forward, gradients come back",
+                "여러 층의 순전파와 역전파: 값은 앞으로, 기울기는 뒤로 전달된다",
+            ),
             passes,
             740,
             300,
@@ -303,19 +304,22 @@ DIAGRAMS: dict[str, tuple[Diagram, ...]] = {
     "neuron": (
         Diagram(
             "axes",
-            Words("Axes of arrays: as many as the shape has numbers", "배열의 축: 형상에 있는 수의 개수와 같다"),
+            Words(
+                "Axes of arrays: as many as the shape has numbers",
+                "배열의 축: 축의 개수는 형상(shape)을 이루는 수의 개수와 같다",
+            ),
             axes,
             740,
             250,
         ),
     ),
-    "race": (Diagram("rules", Words("The family tree of update rules", "갱신 방법의 계보"), rules, 740, 380),),
+    "race": (Diagram("rules", Words("The family tree of update rules", "매개변수 갱신 방법의 계보"), rules, 740, 380),),
     "batchnorm": (
         Diagram(
             "normalized",
             Words(
                 "Fully connected layer, batch normalization, activation: four rows of one neuron",
-                "완전연결층, 배치 정규화, 활성화 함수: 뉴런 하나를 지나는 데이터 네 개",
+                "완전연결층, 배치 정규화, 활성화 함수: 데이터 네 개가 한 뉴런을 지날 때의 값",
             ),
             normalized,
             740,

@@ -54,12 +54,15 @@ POSTS = (
         (
             Figure(Words("the curve of the loss, and the start at 4", "손실 함수의 곡선과 시작점 4"), "surface-curve"),
             Figure(
-                Words("descent at five rates and numbers of steps", "학습률과 반복 횟수를 바꾼 다섯 번의 하강"),
+                Words(
+                    "descent at five rates and numbers of steps",
+                    "학습률과 반복 횟수를 바꾼 다섯 가지 경사 하강법",
+                ),
                 "descent-parabola",
             ),
             Figure(Words("a surface with minima and a saddle", "최솟값과 안장점이 있는 곡면"), "surface-3d"),
             Figure(Words("a hundred starts", "시작점 100개"), "minima-starts"),
-            Figure(Words("a rate that grows for a while", "한동안 키운 학습률"), "minima-schedules"),
+            Figure(Words("a rate that grows for a while", "학습률을 한동안 키운 경우"), "minima-schedules"),
         ),
     ),
     Post(
