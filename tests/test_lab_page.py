@@ -104,8 +104,10 @@ def test_formulas():
         "</math></p>"
     )
     assert "<msqrt><mi>h</mi></msqrt>" in mathml("g / √h")
-    assert '<msqrt><mover accent="true"><mi>h</mi><mo>^</mo></mover></msqrt>' in mathml("√ĥ")
+    assert '<msqrt><mi class="hat">ĥ</mi></msqrt>' in mathml("√ĥ")
     assert "<mtext>\u00a0mean\u00a0of\u00a0</mtext><mi>x</mi>" in mathml("= mean of x")
+    assert "<mtext>NAND</mtext><mo>,</mo><mtext>\u00a0OR</mtext><mo>(</mo>" in mathml("NAND, OR(x)")
+    assert "<mo>√</mo><mo>(</mo><mi>x</mi>" in mathml("√(x + ε)")
     assert mathml("a = b,  c = d").count("<math>") == 2
 
 

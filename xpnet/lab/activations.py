@@ -435,7 +435,7 @@ EXPERIMENT = Experiment(
     run=run,
     add_options=add_options,
     formula=(
-        "sigmoid: y = 1 / (1 + e^(-x)),  dy/dx = y (1 - y)",
+        "sigmoid: y = 1 / (1 + e⁻ˣ),  dy/dx = y (1 - y)",
         "tanh: y = 2 sigmoid(2x) - 1,  dy/dx = 1 - y²",
         "ReLU: y = max(0, x),  dy/dx = 1 where x > 0, else 0",
     ),

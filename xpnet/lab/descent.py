@@ -358,6 +358,7 @@ def _judge_patience(results: Results) -> Verdict | None:
 def _judge_direction(results: Results) -> Verdict:
     """Whether the negative gradient points away from the minimum in the valley, and not in the round bowl."""
     (_, round_), (name, long) = results.angles.items()
+    name = name.replace("^2", "²")
     return Verdict(
         "right" if long > 5.0 else "wrong",
         f"{round_:.1f}°; {long:.1f}°",

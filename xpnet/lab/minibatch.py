@@ -333,7 +333,7 @@ def _judge_steps(results: Results) -> Verdict:
     same = results.distance < 1e-6
     return Verdict(
         "right" if same else "wrong",
-        f"|Δw| = {results.distance:.0e}",
+        f"|Δw| = {results.distance:.1g}",
         Words("By hand they give the trainer's weights.", "손으로 따라간 가중치가 라이브러리의 학습 결과와 같다.")
         if same
         else Words("The trainer's weights differ.", "라이브러리의 학습 결과와 다르다."),
@@ -364,7 +364,7 @@ def _judge_small(results: Results) -> Verdict | None:
     ahead = results.rows[small] < results.rows[large]
     return Verdict(
         "right" if ahead else "wrong",
-        f"{LEAST_ROWS}: {small}: {results.rows[small]:.4f}, {large}: {results.rows[large]:.4f}",
+        f"n = {LEAST_ROWS}; B = {small}: {results.rows[small]:.4f}, B = {large}: {results.rows[large]:.4f}",
         Words(
             f"After {LEAST_ROWS} rows batches of {small} are {'ahead of' if ahead else 'no further than'} batches of"
             f" {large}.",

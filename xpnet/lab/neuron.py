@@ -295,7 +295,7 @@ def _judge_bias(results: Results) -> Verdict:
     same = results.difference < 1e-12
     return Verdict(
         "right" if same else "wrong",
-        f"|Δ| = {results.difference:.0e}",
+        f"|Δ| = {results.difference:.1g}",
         Words("Both ways give the same sums.", "두 방법의 합이 같다.")
         if same
         else Words("The sums differ.", "두 방법의 합이 다르다."),

@@ -403,9 +403,9 @@ EXPERIMENT = Experiment(
     add_options=add_options,
     formula=(
         "step: y = 1 where z > 0, else 0",
-        "sigmoid: y = 1 / (1 + e^(-z))",
-        "tanh: y = (e^z - e^(-z)) / (e^z + e^(-z))",
-        "softmax: yᵢ = e^zᵢ / Σ e^zⱼ",
+        "sigmoid: y = 1 / (1 + e⁻ᶻ)",
+        "tanh: y = (eᶻ - e⁻ᶻ) / (eᶻ + e⁻ᶻ)",
+        "softmax: yᵢ = exp(zᵢ) / Σ exp(zⱼ)",
         "identity: y = z",
     ),
     claims=CLAIMS,

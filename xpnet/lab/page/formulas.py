@@ -7,7 +7,7 @@ import unicodedata
 from html import escape
 
 TOKEN = re.compile(
-    r"(?P<number>\d+(?:\.\d+)?)|(?P<words> ?[^\W\d_]{3,}(?: [^\W\d_]{2,})* ?)|(?P<name>[^\W\d_]\u0302?)"
+    r"(?P<number>\d+(?:\.\d+)?)|(?P<words> ?(?:[^\W\d_]{3,}|[A-Z]{2,})(?: [^\W\d_]{2,})* ?)|(?P<name>[^\W\d_]\u0302?)"
     r"|(?P<space>\s+)|(?P<sign>.)"
 )
 
@@ -19,7 +19,7 @@ def mathml(line: str) -> str:
 
 
 def _row(line: str) -> str:
-    """MathML of a line, with superscript and subscript letters as scripts and roots over the next item."""
+    """MathML of a line, with superscript and subscript letters as scripts, and roots over a letter or a number."""
     items: list[str] = []
     for script, text in _scripts(line):
         found = [item for token in TOKEN.finditer(text) if (item := _item(token))]
@@ -27,7 +27,7 @@ def _row(line: str) -> str:
             items.append(f"<{script}>{items.pop()}<mrow>{''.join(found)}</mrow></{script}>")
             continue
         for item in found:
-            root = items and items[-1] == ROOT
+            root = items and items[-1] == ROOT and item != "<mo>(</mo>"
             items.append(f"<msqrt>{item}</msqrt>" if root and items.pop() else item)
     return "".join(items)
 
@@ -56,8 +56,8 @@ def _item(token: re.Match[str]) -> str:
     if token.lastgroup == "words":
         return f"<mtext>{text.replace(' ', NO_BREAK_SPACE)}</mtext>"
     if token.lastgroup == "name":
-        name, hat, _ = unicodedata.normalize("NFD", text).partition("\u0302")
-        return f'<mover accent="true"><mi>{name}</mi><mo>^</mo></mover>' if hat else f"<mi>{text}</mi>"
+        hat = "\u0302" in unicodedata.normalize("NFD", text)  # then browsers do not slant the letter by themselves
+        return f'<mi class="hat">{text}</mi>' if hat else f"<mi>{text}</mi>"
     return "" if token.lastgroup == "space" else f"<mo>{text}</mo>"
 
 
