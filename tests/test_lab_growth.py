@@ -18,9 +18,9 @@ def short(monkeypatch):
 
 
 def test_the_population_follows_the_logistic_function():
-    t, population = growth.grow()
+    t, population = growth.grow(0.01, 1.0)
     by_hand = 1.0 / (1.0 + 99.0 * np.exp(-t))
-    np.testing.assert_allclose(growth.logistic(t), by_hand, rtol=1e-12)
+    np.testing.assert_allclose(growth.logistic(t, 0.01, 1.0), by_hand, rtol=1e-12)
     np.testing.assert_allclose(population, by_hand, atol=1e-6)
 
 

@@ -12,7 +12,7 @@ from labs import give_digits
 
 from xpnet.commands import cli
 from xpnet.lab import __main__ as command
-from xpnet.lab import descent, gradients, minibatch, result, run
+from xpnet.lab import descent, gradients, growth, minibatch, result, run
 from xpnet.lab.experiment import parser
 
 # By experiment: options that make it short, and another value of each of its options.
@@ -122,6 +122,16 @@ SHORT = {
         {"steps": 9, "rows": 40},
         {"hidden": [5], "rate": 0.1, "steps": 8, "batch_size": 9, "rows": 30, "noise": 0.5, "spread": 2},
     ),
+    "surface": ({}, {"start": -1.5}),
+    "guessing": (
+        {"guesses": 20, "epochs": 1, "hidden": 6},
+        {"guesses": 30, "hidden": 5, "rate": 0.02, "batch_size": 50, "epochs": 2},
+    ),
+    "growth": ({}, {"first": 0.2, "rate": 2}),
+    "drift": (
+        {"hidden": [6, 6], "steps": 40},
+        {"hidden": [7, 6, 5, 5, 5, 5], "rate": 0.01, "steps": 30, "batch_size": 9},
+    ),
 }
 
 
@@ -130,6 +140,8 @@ def short(monkeypatch):
     give_digits(monkeypatch)
     monkeypatch.setattr(descent, "STEPS", 50)
     monkeypatch.setattr(gradients, "SWEPT", 2)
+    monkeypatch.setattr(growth, "ROUNDS", 1)
+    monkeypatch.setattr(growth, "REPEATS", 1)
     monkeypatch.setattr(minibatch, "LEAST_STEPS", 20)
     monkeypatch.setattr(minibatch, "LEAST_ROWS", 400)
 
@@ -212,6 +224,9 @@ def test_unusual_options_are_drawn_and_judged(name, capsys, monkeypatch):
         ("gradients --h 0", "argument --h: must be above 0, not 0"),
         ("minibatch --rows 10 --batch-size 3", "--batch-size 3 does not divide 10 rows (--rows)"),
         ("outputs --rows 5", "five classes need at least 10 rows (--rows)"),
+        ("surface --start 5", "argument --start: must be from -4.5 to 4.4, not 5"),
+        ("growth --first 1", "argument --first: must be below 1, not 1"),
+        ("guessing --guesses 0", "argument --guesses: must be at least 1, not 0"),
         ("race --lang fr", "argument --lang: invalid choice: 'fr'"),
     ],
 )

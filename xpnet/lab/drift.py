@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..nn import ACTIVATIONS, Linear
 from ..optim import Adam
 from ..training import Trainer, evaluate
 from . import experiment
-from .experiment import Claim, Experiment, Lab, Verdict, Words, count, positive
+from .experiment import Claim, Experiment, Lab, Verdict, Words, positive, up_to
 
 HIDDEN = (50, 50, 50, 50, 50)
 RATE, BATCH, STEPS = 0.003, 64, 1500
@@ -26,6 +27,7 @@ LOOKS = 30
 SHARES = (1, 25, 50, 75, 99)  # percentiles of weights
 EDGE = 0.05  # a sigmoid's output within this of 0 or 1 counts as pushed aside: its slope is below 0.05
 KINDS = ("sigmoid", "relu")
+STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # of lines, by layer
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,25 @@ class Drift:
 
 
 def add_options(parser: cli.Parser) -> None:
-    """Add the rate of Adam and the number of steps."""
+    """Add the hidden layers, the rate of Adam, the number of steps, and the batch size."""
     add = parser.add_argument
+    add(
+        "--hidden",
+        type=up_to(10_000),
+        nargs="+",
+        default=list(HIDDEN),
+        metavar="UNITS",
+        help="(default: five times 50)",
+    )
+    add("--batch-size", type=up_to(10_000), default=BATCH, metavar="ROWS", help=f"(default: {BATCH})")
     add("--rate", type=positive, default=RATE, metavar="RATE", help=f"of Adam (default: {RATE:g})")
-    add("--steps", type=count, default=STEPS, metavar="N", help=f"of the training (default: {STEPS})")
+    add("--steps", type=up_to(100_000), default=STEPS, metavar="N", help=f"of the training (default: {STEPS})")
 
 
 def train(lab: Lab, kind: str) -> Drift:
     """Train a deep network of one activation on the bundled digits, and measure it on the way."""
     data, total = load_digits(), lab.options.steps
-    sizes = [data.x_train[0].size, *HIDDEN, len(data.class_names)]
+    sizes = [data.x_train[0].size, *lab.options.hidden, len(data.class_names)]
     model = MLP(sizes, activation=kind, input_scale=data.input_scale, seed=lab.seed, device=lab.device)
     linears = [layer for layer in model.network.layers if isinstance(layer, Linear)]
     rows = lab.device.asarray((data.x_train.reshape(len(data.x_train), -1) / data.input_scale).astype("float32"))
@@ -80,7 +91,7 @@ def train(lab: Lab, kind: str) -> Drift:
         outputs.append(shares)
 
     look(0)
-    Trainer(model, Adam(lab.options.rate), batch_size=BATCH, seed=lab.seed).fit(
+    Trainer(model, Adam(lab.options.rate), batch_size=lab.options.batch_size, seed=lab.seed).fit(
         data.x_train, data.y_train, steps=total, on_step=look
     )
     return Drift(
@@ -95,16 +106,16 @@ def train(lab: Lab, kind: str) -> Drift:
 def run(lab: Lab) -> dict[str, Drift]:
     """Train with sigmoids and with ReLUs, and tabulate weights and outputs before and after."""
     options = lab.options
-    lab.say(f"{len(HIDDEN)} hidden layers of {HIDDEN[0]} on the bundled digits, {options.steps} steps of Adam at")
+    lab.say(f"hidden layers {'-'.join(map(str, options.hidden))}, bundled digits, {options.steps} steps of Adam at")
     lab.say(f"rate {options.rate:g}:")
     lab.say("deviation of each layer's weights, and the share of its outputs pushed aside")
     lab.say(f"(sigmoid: within {EDGE:g} of 0 or 1; relu: 0), before and after")
     results = {kind: train(lab, kind) for kind in KINDS}
-    rows = []
+    rows, hidden = [], len(options.hidden)
     for kind, one in results.items():
-        for layer in range(len(HIDDEN) + 1):
+        for layer in range(hidden + 1):
             ends = one.deviations[[0, -1], layer]
-            shares = [f"{share:.1%}" for share in one.aside[[0, -1], layer]] if layer < len(HIDDEN) else ["", ""]
+            shares = [f"{share:.1%}" for share in one.aside[[0, -1], layer]] if layer < hidden else ["", ""]
             rows.append((f"{kind} {layer + 1}", *(f"{end:.3f}" for end in ends), f"{ends[1] / ends[0]:.1f}", *shares))
     lab.table(("layer", "deviation", "after", "times", "aside", "after"), rows)
     for kind, one in results.items():
@@ -124,11 +135,11 @@ def _judge(results: dict[str, Drift]) -> Verdict:
         f"sigmoid: {sigmoid.max():.1f}, {aside[0]:.0%} → {aside[-1]:.0%}; ReLU: {relu.max():.1f}",
         Words(
             f"The deviation of some layer's weights grows {sigmoid.max():.1f} times with sigmoids, {relu.max():.1f}"
-            f" times with ReLU; sigmoid outputs near 0 or 1 go from {aside[0]:.0%} to {aside[-1]:.0%}. Both networks"
-            f" learn here ({results['sigmoid'].accuracy:.1%} and {results['relu'].accuracy:.1%}).",
+            f" times with ReLU; sigmoid outputs near 0 or 1 go from {aside[0]:.0%} to {aside[-1]:.0%}. Their"
+            f" test accuracy is {results['sigmoid'].accuracy:.1%} and {results['relu'].accuracy:.1%}.",
             f"가장 많이 변한 층의 가중치 표준편차는 시그모이드에서 {sigmoid.max():.1f}배, ReLU에서 {relu.max():.1f}배가"
-            f" 된다. 0이나 1에 가까운 시그모이드 출력의 비율은 {aside[0]:.0%}에서 {aside[-1]:.0%}로 바뀐다. 여기서는 두"
-            f" 신경망 모두 학습된다(정확도 {results['sigmoid'].accuracy:.1%}, {results['relu'].accuracy:.1%}).",
+            f" 된다. 0이나 1에 가까운 시그모이드 출력의 비율은 {aside[0]:.0%}에서 {aside[-1]:.0%}로 바뀐다. 두 신경망의"
+            f" 테스트 정확도는 각각 {results['sigmoid'].accuracy:.1%}, {results['relu'].accuracy:.1%}이다.",
         ),
     )
 
@@ -137,7 +148,7 @@ def _draw(results: dict[str, Drift]) -> Any:
     """Draw the percentiles of each layer's weights, and the outputs that are pushed aside, against the step."""
     from ..plots import PALETTE, new_figure
 
-    layers = len(HIDDEN) + 1
+    layers = results[KINDS[0]].weights.shape[1]
     figure, grid = new_figure(2, layers + 1, width=2.4, height=2.6, sharex=True)
     for (kind, one), row, color in zip(results.items(), grid, PALETTE, strict=False):
         top = 1.05 * max(np.abs(found.weights).max() for found in results.values())
@@ -147,7 +158,7 @@ def _draw(results: dict[str, Drift]) -> Any:
             axes.fill_between(one.steps, lower, upper, color=color, alpha=0.4, linewidth=0)
             axes.plot(one.steps, middle, color=color)
             axes.set(ylim=(-top, top), title=f"{kind}, W{layer + 1}")
-        for layer, style in enumerate(("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))):
+        for layer, style in zip(range(layers - 1), cycle(STYLES), strict=False):
             row[-1].plot(
                 one.steps, 100.0 * one.aside[:, layer], linestyle=style, color=color, label=f"layer {layer + 1}"
             )

@@ -18,7 +18,7 @@ from ..model import MLP
 from ..optim import SGD
 from ..training import Trainer, evaluate
 from . import experiment
-from .experiment import Claim, Experiment, Lab, Verdict, Words, count, positive
+from .experiment import Claim, Experiment, Lab, Verdict, Words, positive, up_to
 
 VALUES = (2, 3, 10)  # values that each parameter may take
 PARAMETERS = range(1, 9)
@@ -64,11 +64,19 @@ def combinations(values: int, parameters: int) -> int:
 
 
 def add_options(parser: cli.Parser) -> None:
-    """Add the number of guesses, and the rate and epochs of SGD."""
+    """Add the number of guesses, the hidden units, and the rate, batch size and epochs of SGD."""
     add = parser.add_argument
-    add("--guesses", type=count, default=GUESSES, metavar="N", help=f"networks drawn at random (default: {GUESSES})")
+    add(
+        "--guesses",
+        type=up_to(100_000),
+        default=GUESSES,
+        metavar="N",
+        help=f"random networks (default: {GUESSES})",
+    )
+    add("--hidden", type=up_to(10_000), default=HIDDEN, metavar="UNITS", help=f"(default: {HIDDEN})")
+    add("--batch-size", type=up_to(10_000), default=BATCH, metavar="ROWS", help=f"of SGD (default: {BATCH})")
     add("--rate", type=positive, default=RATE, metavar="RATE", help=f"of SGD (default: {RATE:g})")
-    add("--epochs", type=count, default=EPOCHS, metavar="N", help=f"of SGD (default: {EPOCHS})")
+    add("--epochs", type=up_to(10_000), default=EPOCHS, metavar="N", help=f"of SGD (default: {EPOCHS})")
 
 
 def guess(lab: Lab) -> Search:
@@ -78,7 +86,7 @@ def guess(lab: Lab) -> Search:
     best = 0.0
     for first in range(0, guesses, TOGETHER):
         seeds = [lab.seed + 1 + i for i in range(first, min(first + TOGETHER, guesses))]
-        sizes = [data.x_train[0].size, HIDDEN, len(data.class_names)]
+        sizes = [data.x_train[0].size, lab.options.hidden, len(data.class_names)]
         model = MLP(sizes, input_scale=data.input_scale, replicas=len(seeds), seed=seeds, device=lab.device)
         found = evaluate(model, data.x_train, data.y_train)[0]
         if min(found) < min(losses, default=np.inf):
@@ -90,9 +98,9 @@ def guess(lab: Lab) -> Search:
 def descend(lab: Lab) -> Search:
     """Train one network by SGD, and measure it after each epoch."""
     data = load_digits()
-    sizes = [data.x_train[0].size, HIDDEN, len(data.class_names)]
+    sizes = [data.x_train[0].size, lab.options.hidden, len(data.class_names)]
     model = MLP(sizes, input_scale=data.input_scale, seed=lab.seed, device=lab.device)
-    trainer = Trainer(model, SGD(lab.options.rate), batch_size=BATCH, seed=lab.seed)
+    trainer = Trainer(model, SGD(lab.options.rate), batch_size=lab.options.batch_size, seed=lab.seed)
     losses = []
     for _ in range(lab.options.epochs):
         trainer.fit(data.x_train, data.y_train, epochs=1)
@@ -109,7 +117,7 @@ def run(lab: Lab) -> Results:
     lab.table(("n", *(f"{values} values" for values in VALUES), "n x n"), rows)
 
     guesses, descent = guess(lab), descend(lab)
-    weights = MLP([64, HIDDEN, 10], device=lab.device).network.values.size
+    weights = MLP([64, lab.options.hidden, 10], device=lab.device).network.values.size
     lab.say()
     lab.say(
         f"bundled digits, a network of {weights} parameters: {lab.options.guesses} drawn at random, one trained by SGD"

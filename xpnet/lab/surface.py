@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..commands import cli
 from ..core.device import HostArray
 from ..optim import SGD
 from ..training.descent import descend
@@ -37,6 +39,19 @@ class Results:
     offsets: HostArray
     sections: HostArray
     third: float
+
+
+def add_options(parser: cli.Parser) -> None:
+    """Add the start."""
+    parser.add_argument("--start", type=on_curve, default=START, metavar="X", help=f"on the curve (default: {START:g})")
+
+
+def on_curve(text: str) -> float:
+    """Type of an option: a number that the curve reaches."""
+    value = cli.number(text)
+    if not CURVE[0] <= value <= CURVE[-1]:
+        raise argparse.ArgumentTypeError(f"must be from {CURVE[0]:g} to {CURVE[-1]:.1f}, not {value:g}")
+    return value
 
 
 def sections_through(point: HostArray) -> tuple[HostArray, HostArray]:
@@ -68,8 +83,9 @@ def third_difference(seed: int) -> float:
 
 def run(lab: Lab) -> Results:
     """Tabulate the start, and the surface's heights beside its saddle."""
-    lab.say(f"x^2 at the post's {len(CURVE)} points, from {CURVE[0]:g} to {CURVE[-1]:.1f}; at the start, {START:g}:")
-    lab.say(f"height {START**2:g}, slope {2.0 * START:g}")
+    start = lab.options.start
+    lab.say(f"x^2 at the post's {len(CURVE)} points, from {CURVE[0]:g} to {CURVE[-1]:.1f}; at the start, {start:g}:")
+    lab.say(f"height {start**2:g}, slope {2.0 * start:g}")
     places = find_places(lab)
     offsets, sections = sections_through(places[3])
     lab.say()
@@ -79,7 +95,7 @@ def run(lab: Lab) -> Results:
         (f"along {name}", *(f"{section[i]:+.4f}" for i in shown)) for name, section in zip("xy", sections, strict=True)
     ]
     lab.table(("section", *(f"{offsets[i]:+.1f}" for i in shown)), rows)
-    lab.draw("surface-curve", CURVE_CAPTION, _draw_curve)
+    lab.draw("surface-curve", CURVE_CAPTION, partial(_draw_curve, start))
     third = third_difference(lab.seed)
     lab.say()
     lab.say(f"the mean squared error of a line by slope and intercept: third differences are {third:.0e} of the loss")
@@ -124,15 +140,15 @@ def _judge_saddle(results: Results) -> Verdict:
     )
 
 
-def _draw_curve() -> Any:
+def _draw_curve(start: float) -> Any:
     """Draw the plain curve, and the curve with the start, as the post does."""
     from ..plots import PALETTE, new_figure
 
     figure, grid = new_figure(1, 2, sharey=True)
-    for axes, title in zip(grid[0], ("the loss", f"and the start at {START:g}"), strict=True):
+    for axes, title in zip(grid[0], ("the loss", f"and the start at {start:g}"), strict=True):
         axes.plot(CURVE, CURVE**2, color=PALETTE[0])
         axes.set(xlabel="θ", title=title)
-    grid[0, 1].plot(START, START**2, "o", color=PALETTE[1], markersize=12)
+    grid[0, 1].plot(start, start**2, "o", color=PALETTE[1], markersize=12)
     grid[0, 0].set_ylabel("J(θ) = θ²")
     return figure
 
@@ -185,6 +201,7 @@ EXPERIMENT = Experiment(
         " 높다. 이 네 곳에서는 기울기가 0이므로, 경사 하강법은 그중 어디에서든 멈출 수 있다.",
     ),
     run=run,
+    add_options=add_options,
     formula=("J(θ) = θ²", "∇J(θ) = 0"),
     claims=(
         Claim(
