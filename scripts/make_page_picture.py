@@ -40,7 +40,7 @@ def main() -> None:
             joined.paste(Image.open(io.BytesIO(page.screenshot())), (left, 0))
             left += width
         browser.close()
-    joined.quantize(128).save(picture_path, optimize=True)
+    joined.quantize(256).save(picture_path, optimize=True)
 
 
 if __name__ == "__main__":

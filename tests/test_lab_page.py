@@ -107,6 +107,9 @@ def test_formulas():
     assert '<msqrt><mi class="hat">ĥ</mi></msqrt>' in mathml("√ĥ")
     assert "<mtext>\u00a0mean\u00a0of\u00a0</mtext><mi>x</mi>" in mathml("= mean of x")
     assert "<mtext>NAND</mtext><mo>,</mo><mtext>\u00a0OR</mtext><mo>(</mo>" in mathml("NAND, OR(x)")
+    assert (
+        mathml("He: √2") == '<p class="formula"><math><mtext>He</mtext><mo>:</mo><msqrt><mn>2</mn></msqrt></math></p>'
+    )
     assert "<mo>√</mo><mo>(</mo><mi>x</mi>" in mathml("√(x + ε)")
     assert mathml("a = b,  c = d").count("<math>") == 2
 

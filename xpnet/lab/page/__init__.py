@@ -6,6 +6,7 @@ Texts are in both languages, of which the style shows one. Nothing is loaded but
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Sequence
 from functools import cache
@@ -15,7 +16,7 @@ from importlib.resources import files
 from ..experiment import ANSWERS, Claim, Experiment, Lab, Picture, Verdict, Words
 from .controls import FORMS, data
 from .diagrams import DIAGRAMS, Diagram, heads
-from .formulas import mathml
+from .formulas import NO_BREAK_SPACE, mathml
 from .posts import POSTS, Post
 from .texts import attribute, both
 
@@ -37,6 +38,7 @@ WITHOUT = Words(
 )
 NUMBERS = Words("All numbers", "모든 수치")
 SKIP = Words("Skip to the content", "본문으로 건너뛰기")
+NO_BREAK_HYPHEN = "\u2011"
 SCRIPTS = ("chart.js", "play.js", "rules.js", "descent.js", "zigzag.js", "minibatch.js", "activations.js", "page.js")
 
 Part = tuple[Experiment, Lab]
@@ -118,7 +120,7 @@ def _post(post: Post, judged: Sequence[Judged]) -> str:
     rows = "".join(
         f"<tr><td>{both(claim.text)}</td>"
         f'<td><span class="answer {verdict.answer}">{both(ANSWERS[verdict.answer])}</span></td>'
-        f'<td class="number">{escape(verdict.number)}</td><td>{both(verdict.reason)}</td>'
+        f'<td class="number">{escape(unbroken(verdict.number))}</td><td>{both(_unbroken(verdict.reason))}</td>'
         f'<td><a href="#{one.name}">{both(one.title)}</a></td></tr>\n'
         for one, claim, verdict in judged
     )
@@ -130,6 +132,15 @@ def _post(post: Post, judged: Sequence[Judged]) -> str:
 {rows}</tbody></table>
 <p class="note">{both(FIGURES)} {figures}</p>
 """
+
+
+def unbroken(text: str) -> str:
+    """Text that does not break around "=" or within 1e-06."""
+    return re.sub(r"(?<=\de)-", NO_BREAK_HYPHEN, text.replace(" = ", f"{NO_BREAK_SPACE}={NO_BREAK_SPACE}"))
+
+
+def _unbroken(words: Words) -> Words:
+    return Words(unbroken(words.english), unbroken(words.korean))
 
 
 def _section(one: Experiment, lab: Lab) -> str:

@@ -7,8 +7,8 @@ import unicodedata
 from html import escape
 
 TOKEN = re.compile(
-    r"(?P<number>\d+(?:\.\d+)?)|(?P<words> ?(?:[^\W\d_]{3,}|[A-Z]{2,})(?: [^\W\d_]{2,})* ?)|(?P<name>[^\W\d_]\u0302?)"
-    r"|(?P<space>\s+)|(?P<sign>.)"
+    r"(?P<number>\d+(?:\.\d+)?)|(?P<words> ?(?:[^\W\d_]{3,}|[A-Z][A-Za-z]+|in\b)(?: [^\W\d_]{2,})* ?)"
+    r"|(?P<name>[^\W\d_]\u0302?)|(?P<space>\s+)|(?P<sign>.)"
 )
 
 
