@@ -177,8 +177,8 @@ def _judge_cost(results: Results) -> Verdict:
         Words(
             f"The function alone takes {element:.2f} times as long as a ReLU; forward and back through the posts'"
             f" network, most of which is matrix products, takes {network:.2f} times as long.",
-            f"함수만 재면 ReLU의 {element:.2f}배가 걸리고, 대부분이 행렬 곱인 글의 신경망에서 순전파와 역전파를 함께"
-            f" 재면 ReLU의 {network:.2f}배가 걸린다.",
+            f"걸리는 시간이 함수만 재면 ReLU의 {element:.2f}배이고, 계산의 대부분이 행렬 곱인 글의 신경망에서 순전파와"
+            f" 역전파를 함께 재면 {network:.2f}배이다.",
         ),
     )
 
