@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make the pictures of the README and the pages: docs/*.png. Needs MNIST (in XPNET_DATA_DIR, or to be downloaded) and
-# matplotlib, and for that of the page Chromium and playwright; takes minutes. scripts/make_speed_chart.py makes
+# matplotlib, and for those of pages Chromium and playwright; takes minutes. scripts/make_speed_chart.py makes
 # docs/*.svg.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,3 +13,5 @@ trap 'rm -rf "$made"' EXIT
 cp "$made/zigzag.png" "$made/vanishing-training.png" "$made/race-best.png" docs/
 "$python" -m xpnet.lab race --seeds 20 --lang both --out "$made"
 cp "$made/race-seeds.png" docs/
+"$python" -m xpnet.train --dataset mnist --out "$made/mnist"
+"$python" scripts/make_draw_picture.py "$made/mnist" docs/draw.png

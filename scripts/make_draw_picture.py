@@ -1,7 +1,7 @@
 """Make docs/draw.png: a three drawn on the page of a run.
 
     python -m xpnet.train --dataset mnist --out runs/mnist
-    python scripts/screenshot.py runs/mnist docs/draw.png
+    python scripts/make_draw_picture.py runs/mnist docs/draw.png
 
 Needs playwright and Chromium (the extra test-pages), and Pillow.
 """
