@@ -377,7 +377,8 @@ def test_history_is_the_mean_of_the_members(run, tmp_path, monkeypatch):
         for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate"):
             assert found[name] == pytest.approx(np.mean(row[name]))
     assert len(rows[0]["train_loss"]) == 2
-    assert f"epoch 3/3: loss {written[-1]['train_loss']:.4f}, accuracy {written[-1]['train_accuracy']:.4f}" in err
+    accuracy, of_test, loss = (written[-1][name] for name in ("train_accuracy", "test_accuracy", "train_loss"))
+    assert f"epoch 3/3:    {accuracy:.4f}  {of_test:.4f}  {loss:.4f}" in err
     assert "training 2 networks, of which epochs show the mean, on cpu" in err
     assert f"of the ensemble, whose members have {written[-1]['test_accuracy']:.4f} on average, on digits" in out
 
@@ -403,7 +404,7 @@ def test_an_interrupted_ensemble_goes_on(run, ensemble_run, tmp_path, monkeypatc
     """After Ctrl-C in any step, a resumed run ends with the bytes, and the rows, of one that nothing happened to."""
     folder, result = ensemble_run
     broken = tmp_path / "broken"
-    on_step = train.Progress.on_step
+    on_step = train.Notes.on_step
 
     def interrupt(self, trainer):
         if trainer.step >= stop:
@@ -411,7 +412,7 @@ def test_an_interrupted_ensemble_goes_on(run, ensemble_run, tmp_path, monkeypatc
         on_step(self, trainer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Progress, "on_step", interrupt)
+        patch.setattr(train.Notes, "on_step", interrupt)
         code, _, err = run(
             train, "--config", folder / "config.json", "--out", broken, "--checkpoint-every", "1epoch", "--quiet"
         )

@@ -52,7 +52,16 @@ from .nn import (
     SoftmaxCrossEntropy,
 )
 from .optim import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop, schedules
-from .training import Callback, Checkpoint, Config, EarlyStopping, Trainer, calibrate, evaluate
+from .training import (
+    Callback,
+    Checkpoint,
+    Config,
+    EarlyStopping,
+    Progress,
+    Trainer,
+    calibrate,
+    evaluate,
+)
 
 __all__ = [
     "MLP",
@@ -83,6 +92,7 @@ __all__ = [
     "Nesterov",
     "Optimizer",
     "Parameter",
+    "Progress",
     "RMSprop",
     "RankError",
     "ReLU",

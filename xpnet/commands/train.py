@@ -21,7 +21,6 @@ from ..core.files import write_atomically
 from ..core.interrupts import DeferredInterrupt
 from ..data import Dataset
 from ..model.compiled import CANNOT_TRACE
-from ..model.metrics import TITLES
 from ..training import Config, Trainer
 from ..training.build import network_sizes, threads_for
 from ..training.calibration import calibrate
@@ -30,8 +29,9 @@ from ..training.checkpoint import Checkpoint, parse_every
 from ..training.choice import faster_device
 from ..training.compiled_step import SWITCHED_OFF
 from ..training.config import read_options
+from ..training.progress import Progress
 from ..training.ranks import Ranks, agreed
-from ..training.run_folder import CHANGING, RunFolder, finite, mean_over_members
+from ..training.run_folder import CHANGING, RunFolder, finite
 from ..training.runner import TOO_FEW
 from ..training.training import HistoryRow, Training
 from . import cli, results
@@ -287,13 +287,15 @@ def _slower(trainer: Training) -> bool:
 
 def _fit(run: Run, arguments: dict[str, Any]) -> None:
     """Train, showing progress and writing the run folder; whatever ends it, the folder is whole."""
-    trainer, folder, quiet = run.trainer, run.folder, run.options.quiet
-    progress = Progress(trainer, len(run.data.x_train), arguments["steps"], quiet=quiet)
-    callbacks = [progress, *([] if folder is None else [History(folder)])]
+    trainer, folder, options = run.trainer, run.folder, run.options
+    progress = None if options.quiet else Progress(lines=sys.stderr)
+    notes = Notes(progress)
+    optional = (progress, notes, None if folder is None else History(folder))
+    callbacks = [one for one in optional if one is not None]
     try:
-        with progress, progress.interrupt, warnings.catch_warnings():
-            warnings.showwarning = lambda message, *details: progress.note(f"warning: {message}")
-            trainer.fit(**arguments, callbacks=callbacks)
+        with notes.interrupt, warnings.catch_warnings():
+            warnings.showwarning = lambda message, *details: notes.write(f"warning: {message}")
+            trainer.fit(**arguments, callbacks=callbacks, verbose=0)
     except (DivergedError, KeyboardInterrupt) as error:
         if folder is None:
             raise
@@ -348,55 +350,28 @@ class History(Callback):
         self._folder.add(row)
 
 
-class Progress(Callback):
-    """Progress on stderr: a live line on a terminal, one plain line an epoch elsewhere, nothing where `quiet`."""
+class Notes(Callback):
+    """Notes on stderr while a bar may be there; Ctrl-C ends a run between two calls of steps."""
 
-    def __init__(self, trainer: Trainer, rows: int, total: int, *, quiet: bool) -> None:
+    def __init__(self, progress: Progress | None) -> None:
         self.interrupt = DeferredInterrupt()
-        last = trainer.history[-1]["step"] if trainer.history else 0
-        self.epochs = trainer.epoch + -(-(total - last) // trainer.steps_in_epoch(rows))
-        self.plain = not quiet and not sys.stderr.isatty()
-        self.bar: Any = None
-        if not quiet and not self.plain:
-            from tqdm import tqdm
-
-            first = f"epoch {min(trainer.epoch + 1, self.epochs)}/{self.epochs}"
-            self.bar = tqdm(total=total, initial=trainer.step, unit=" steps", desc=first, dynamic_ncols=True)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        self._progress = progress
 
     def on_step(self, trainer: Training) -> None:
-        """Show the number of steps taken."""
+        """Look for Ctrl-C."""
         self.interrupt.check()
-        if self.bar is not None:
-            self.bar.update(trainer.step - self.bar.n)
-
-    def note(self, text: str) -> None:
-        """Print a line, where `quiet` too."""
-        if self.bar is not None:
-            self.bar.clear()
-        cli.tell(text)
 
     def on_epoch(self, trainer: Training, row: HistoryRow) -> None:
-        """Show an epoch's row."""
-        row = mean_over_members(row)
-        metric = next(name for name in TITLES if f"train_{name}" in row)
-        figures = f"loss {row['train_loss']:.4f}, {TITLES[metric]} {row[f'train_{metric}']:.4f}"
-        if "validation_loss" in row:
-            figures += f", validation loss {row['validation_loss']:.4f}"
-        figures += f", test {TITLES[metric]} {row[f'test_{metric}']:.4f}"
-        if self.bar is not None:
-            self.bar.set_description(f"epoch {min(row['epoch'] + 1, self.epochs)}/{self.epochs}", refresh=False)
-            self.bar.set_postfix_str(figures, refresh=False)
-        elif self.plain:
-            cli.tell(f"epoch {row['epoch']}/{self.epochs}: {figures}, {row['seconds']:.2f} s")
+        """Say once why steps are slow."""
         if row["epoch"] == 1 and _slower(trainer):
-            self.note(f"steps run eagerly, and slower: {trainer.compiled}")
+            self.write(f"steps run eagerly, and slower: {trainer.compiled}")
+
+    def write(self, text: str) -> None:
+        """Print a line."""
+        if self._progress is None:
+            cli.tell(text)
+        else:
+            self._progress.write(cli.one_sentence(text))
 
 
 def _parser() -> cli.Parser:

@@ -7,6 +7,18 @@ from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .config import Config
 from .early_stopping import EarlyStopping
+from .progress import Progress
 from .trainer import Trainer, evaluate
 
-__all__ = ["MLP", "Callback", "Checkpoint", "Config", "EarlyStopping", "Trainer", "calibrate", "evaluate", "metrics"]
+__all__ = [
+    "MLP",
+    "Callback",
+    "Checkpoint",
+    "Config",
+    "EarlyStopping",
+    "Progress",
+    "Trainer",
+    "calibrate",
+    "evaluate",
+    "metrics",
+]

@@ -81,6 +81,17 @@ class Fit:
         self._stopped = False  # by a callback
         self._looked = time.monotonic()
 
+    @property
+    def last_step(self) -> int:
+        """Number of the last step."""
+        return self._begin + self._total
+
+    @property
+    def last_epoch(self) -> int:
+        """Number of the last epoch."""
+        left = self.last_step - (self._trainer.step - self._within)
+        return self._trainer.epoch + -(-left // self._per_epoch)
+
     def run(self) -> None:
         """Train; with ranks, none returns before the others have ended, too."""
         if self._ranks is None:

@@ -211,16 +211,6 @@ def versions() -> dict[str, str]:
     return found | cupy_distributions()
 
 
-def mean_over_members(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of the history of an ensemble with the mean over its members, without those that diverged."""
-    return {name: _mean(value) if isinstance(value, list) else value for name, value in row.items()}
-
-
-def _mean(values: list[float]) -> float:
-    there = [value for value in values if math.isfinite(value)]
-    return math.fsum(there) / len(there) if there else math.nan
-
-
 def finite(value: Any) -> Any:
     """Return `value` with every number that is not finite made None: JSON has no NaN."""
     if isinstance(value, float):

@@ -26,11 +26,13 @@ from .callbacks import Callback, FunctionCallback, OnEpoch, OnStep
 from .checkpoint import Checkpoint
 from .early_stopping import EarlyStopping
 from .fit import Fit
+from .history import History
+from .progress import Progress, in_notebook
 from .ranks import Ranks, agreed, ranks_of
 from .runner import Evaluator, step_table
 from .state_file import as_json
 from .step import EpochSums
-from .training import HistoryRow, Training, checked_model
+from .training import Training, checked_model
 from .windows import Windows
 
 ON_DIVERGENCE = ("stop", "lower")
@@ -90,7 +92,8 @@ class Trainer(Training):
         callbacks: Iterable[Callback] = (),
         checkpoint: Checkpoint | Path | str | None = None,
         on_divergence: str = "stop",
-    ) -> list[HistoryRow]:
+        verbose: int | None = None,
+    ) -> History:
         """Train, and return the history so far: a row per epoch.
 
         A row holds `epoch, step, learning_rate, seconds` (of training steps alone), `train_loss, train_accuracy`
@@ -125,6 +128,8 @@ class Trainer(Training):
                 `Checkpoint`. It is also written when the training ends, whatever ends it.
             on_divergence: "stop" where the loss is no longer finite; "lower" to go back to the last epoch, halve the
                 learning rate (of each replica that diverged) and go on, with a warning, ten times at most.
+            verbose: 0 shows nothing; 1 a bar, with a line an epoch above it on a terminal, and a curve below it in a
+                notebook (see `Progress`); 2 a line an epoch, and no bar; None is 1 in a notebook, and 0 elsewhere.
 
         Raises:
             TypeError, ValueError: an argument is wrong; nothing was trained.
@@ -144,8 +149,10 @@ class Trainer(Training):
                 raise ValueError(f"on_divergence must be {' or '.join(ON_DIVERGENCE)}, not {shown(on_divergence)}")
             if early_stop is not None and validation is None:
                 raise ValueError("early_stop needs validation data to watch")
-            written = checkpoint if ranks is None or ranks.index == 0 else None
-            return pairs, _all_callbacks(early_stop, functions, callbacks, written)
+            speaks = ranks is None or ranks.index == 0
+            showing = _showing(verbose)
+            called = [*callbacks, *(showing if speaks else [])]
+            return pairs, _all_callbacks(early_stop, functions, called, checkpoint if speaks else None)
 
         pairs, called = agreed(ranks, checked)
         interrupt = DeferredInterrupt()
@@ -320,6 +327,14 @@ def _all_callbacks(
     first += [] if checkpoint is None else [_as_checkpoint(checkpoint)]
     # A checkpoint holds what the others have made of an epoch.
     return sorted(first, key=lambda one: isinstance(one, Checkpoint) - isinstance(one, EarlyStopping))
+
+
+def _showing(verbose: int | None) -> list[Callback]:
+    """Return the callbacks that show a fit."""
+    if verbose not in (None, 0, 1, 2):
+        raise ValueError(f"verbose must be 0, 1, 2 or None, not {shown(verbose)}")
+    verbose = int(in_notebook()) if verbose is None else verbose
+    return [Progress(every=verbose == 2)] if verbose else []
 
 
 def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any], but: Collection[str]) -> list[str]:

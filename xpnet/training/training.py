@@ -21,18 +21,31 @@ from ..nn import Layer, Loss
 from ..optim import Adam, Optimizer, Schedule
 from ..optim.mixed import optimizer_of
 from ..optim.schedules import constant, schedule_of, schedule_settings
+from .history import History
+from .history import HistoryRow as HistoryRow
 from .ranks import ranks_of
 from .runner import Evaluator, StepRunner
 from .state_file import CHECKPOINT, TrainingState, alike, read_last, write_state
 
-HistoryRow = dict[str, Any]
 COUNTS = ("step", "epoch", "history", "rate_scale", "best_epoch")
 
 
 class FitInProgress(Protocol):
-    """The parts of a fit that callbacks and files see: evaluators of the rows held out, and its state."""
+    """The parts of a fit that callbacks and files see.
+
+    Attributes:
+        evaluators: of the rows held out.
+    """
 
     evaluators: Mapping[str, Evaluator]
+
+    @property
+    def last_step(self) -> int:
+        """Number of its last step."""
+
+    @property
+    def last_epoch(self) -> int:
+        """Number of its last epoch."""
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return arrays and numbers for a checkpoint."""
@@ -83,7 +96,7 @@ class Training:
         self.ranks = ranks_of(communicator)
         self.compiled: bool | str = "nothing was trained"
         self.epoch = self.step = 0
-        self.history: list[HistoryRow] = []
+        self.history = History()
 
     @property
     def position(self) -> str:
@@ -239,6 +252,7 @@ class Training:
                 array[...] = self.model.device.asarray(state.arrays[name])
         for name in COUNTS:
             setattr(self, name, numbers[name])
+        self.history = History(self.history)
         self._resumed = None if numbers["fit"] is None else state
 
     def __repr__(self) -> str:
