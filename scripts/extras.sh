@@ -44,6 +44,7 @@ names dask "$run" -m xpnet.search --dataset digits --dask tcp://127.0.0.1:9
 names mpi env PMI_SIZE=2 "$run" -m xpnet.search --dataset digits
 names mpi env PMI_SIZE=2 "$run" -m xpnet.train --dataset digits
 names onnx "$run" -m xpnet.export "$work/run" "$work/run.onnx"
+names tensorboard train --tensorboard "$work/board"
 names tables "$run" -m xpnet.train --dataset "$work/three.csv"
 names docs env PYTHON="$run" scripts/build_docs.sh
 
@@ -65,6 +66,10 @@ print(MLPClassifier(max_iter=1000, random_state=0).fit(*load_iris(return_X_y=Tru
 with onnx
 train --out "$work/exported"
 "$run" -m xpnet.export "$work/exported" "$work/exported.onnx"
+
+with tensorboard
+train --tensorboard "$work/board" --watch
+test -s "$work"/board/events.out.tfevents.*
 
 with bench
 "$run" bench/peers/estimators.py --problems "table of 50,000 x 30, float64" --rounds 1 --epochs 1

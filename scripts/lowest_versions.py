@@ -11,7 +11,19 @@ import re
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("fast", "plot", "tables", "sklearn", "test", "test-sklearn", "onnx", "test-onnx", "bench", "docs")
+EXTRAS = (
+    "fast",
+    "plot",
+    "tables",
+    "sklearn",
+    "test",
+    "test-sklearn",
+    "onnx",
+    "test-onnx",
+    "tensorboard",
+    "bench",
+    "docs",
+)
 
 
 def main() -> None:

@@ -6,17 +6,20 @@ import io
 import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .core.errors import printable
 from .model.metrics import TITLES
+from .training.history import watched_lines
 
 # Eight colours that a colour-blind reader can tell apart: M. Okabe and K. Ito, "Color universal design", 2008.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -27,6 +30,7 @@ HANGUL = ("NanumGothic", "Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "A
 MOST_BARS = 30
 MOST_RUNS = 2 * len(PALETTE)  # with a colour and a dash of their own
 LONGEST = 30  # letters of a run's name in a legend, which leaves its axes room
+MOST_COLUMNS = 6  # of histograms
 
 QUANTITIES = ("loss", *TITLES)  # of a history
 
@@ -160,6 +164,68 @@ def _draw_band(axes: Axes, x: Any, mean: Any, deviation: Any, color: str) -> Non
     """Draw mean - deviation to mean + deviation; nothing where they are not finite."""
     mean, deviation = np.array(mean, dtype=float), np.array(deviation, dtype=float)
     axes.fill_between(x, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0.0)
+
+
+def draw_watch(history: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw what `Watch` has seen: histograms by epoch of some layers, dead units, and the size of updates."""
+    rows = [row for row in history if "watch" in row]
+    last = rows[-1]["watch"]
+    learning = [name for name, figures in last.items() if "gradients" in figures]
+    others = [name for name in last if name not in learning]
+    shown = {"activations": _some(others or learning), "gradients": _some(learning)}
+    columns = max(map(len, shown.values()))
+    figure = Figure(figsize=(max(2.4 * columns, 8.0), 8.4), dpi=120, layout="constrained")
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(2, 1)).flat
+    grid = upper.subplots(2, columns, squeeze=False)
+    for line, (quantity, layers) in zip(grid, shown.items(), strict=True):
+        for axes, layer in zip(line, layers, strict=False):
+            _draw_histograms(axes, [(row["epoch"], row["watch"][layer][quantity]) for row in rows])
+            axes.set_title(f"{quantity} of {drawable(layer)}", fontsize=9, parse_math=False)
+        for axes in line[len(layers) :]:
+            axes.set_axis_off()
+    left, right = lower.subplots(1, 2)
+    for axes, name in ((left, "dead"), (right, "update_ratio")):
+        for (layer, points), color in zip(watched_lines(rows, name).items(), cycle(PALETTE), strict=False):
+            label = f"{drawable(layer)}, {points[-1][1]:.3g} at the end"
+            marker = "o" if len(points) <= 30 else None
+            axes.plot(*zip(*points, strict=True), color=color, marker=marker, markersize=3, label=label)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            for text in axes.legend(fontsize=7).get_texts():
+                text.set_parse_math(False)  # a $ begins no formula
+    left.set(title="share of units that are dead", ylim=(0.0, None))
+    right.set_yscale("log")
+    right.axhline(1e-3, color="grey", linestyle="--")
+    right.set(title="size of a step, relative to the weights")
+    return png(figure)
+
+
+def _some(names: Sequence[str]) -> list[str]:
+    """At most `MOST_COLUMNS` of the names, at equal distances, the first and the last among them."""
+    count = min(len(names), MOST_COLUMNS)
+    return [names[round(i * (len(names) - 1) / max(count - 1, 1))] for i in range(count)]
+
+
+def _draw_histograms(axes: Axes, histograms: Sequence[tuple[int, Mapping[str, Any] | None]]) -> None:
+    """Draw histograms as columns of colours, (epoch, histogram), on one axis of values."""
+    there = [(epoch, found) for epoch, found in histograms if found is not None]
+    if not there:
+        return
+    low, high = min(found["low"] for _, found in there), max(found["high"] for _, found in there)
+    margin = (high - low) * 1e-3 or 1e-12
+    values = np.linspace(low - margin, high + margin, 81)
+    shares = []
+    for _, found in there:
+        inner = np.linspace(found["low"], found["high"], len(found["counts"]) + 1)
+        shares.append(np.diff(np.interp(values, inner, np.cumsum([0, *found["counts"]]))) / sum(found["counts"]))
+    epochs = np.array([epoch for epoch, _ in there], dtype=float)
+    sides = np.concatenate([epochs[:1] - 0.5, (epochs[1:] + epochs[:-1]) / 2.0, epochs[-1:] + 0.5])
+    axes.pcolormesh(sides, values, np.transpose(shares), cmap=SURFACE, norm=PowerNorm(0.4), rasterized=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    axes.tick_params(labelsize=7)
+    axes.set_xlabel("epoch", fontsize=8)
 
 
 def draw_mistakes(mistakes: Sequence[tuple[Any, str, str]], wrong: int, rows: int) -> bytes:

@@ -33,6 +33,7 @@ from ..training.progress import Progress
 from ..training.ranks import Ranks, agreed
 from ..training.run_folder import CHANGING, RunFolder, finite
 from ..training.runner import TOO_FEW
+from ..training.tensorboard import TensorBoard
 from ..training.training import HistoryRow, Training
 from . import cli, results
 from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence, words_of
@@ -288,14 +289,15 @@ def _slower(trainer: Training) -> bool:
 def _fit(run: Run, arguments: dict[str, Any]) -> None:
     """Train, showing progress and writing the run folder; whatever ends it, the folder is whole."""
     trainer, folder, options = run.trainer, run.folder, run.options
+    leads = run.ranks is None or run.ranks.index == 0
     progress = None if options.quiet else Progress(lines=sys.stderr)
     notes = Notes(progress)
-    optional = (progress, notes, None if folder is None else History(folder))
+    optional = (progress, notes, None if folder is None else History(folder), options.tensorboard if leads else None)
     callbacks = [one for one in optional if one is not None]
     try:
         with notes.interrupt, warnings.catch_warnings():
             warnings.showwarning = lambda message, *details: notes.write(f"warning: {message}")
-            trainer.fit(**arguments, callbacks=callbacks, verbose=0)
+            trainer.fit(**arguments, callbacks=callbacks, watch=options.watch, verbose=0)
     except (DivergedError, KeyboardInterrupt) as error:
         if folder is None:
             raise
@@ -392,6 +394,9 @@ def _parser() -> cli.Parser:
     add("--plan", action="store_true", default=False, help="print what the compiled step does, and train nothing")
     add("--plan-for", type=_architecture, default=None, metavar="sm_90", help="print it for a GPU of an architecture")
     add("--quiet", action="store_true", default=False, help="no progress on stderr")
+    add = parser.add_argument_group("watching").add_argument
+    add("--watch", action="store_true", default=False, help="add activations, gradients and updates to the history")
+    add("--tensorboard", type=_tensorboard, default=None, metavar="DIR", help="write it into DIR for TensorBoard, too")
     return parser
 
 
@@ -401,6 +406,14 @@ def _every(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error).removeprefix("every ")) from None
     return text
+
+
+def _tensorboard(text: str) -> TensorBoard:
+    """Return the writer into a folder, as --tensorboard has it."""
+    try:
+        return TensorBoard(folder(text))
+    except ImportError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _architecture(text: str) -> int:

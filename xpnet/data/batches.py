@@ -42,8 +42,13 @@ class Rows:
 
     def batch(self, index: Array) -> tuple[Array, Array, Array | None]:
         """Gather the rows `index`, (B,): inputs (B, I), targets (B,) or (B, O), and weights (B,) or (R, B)."""
+        taken = self.take(index)
+        return self.inputs(taken.x), taken.t, taken.w
+
+    def take(self, index: Array) -> Rows:
+        """Return the rows `index`, (B,), as they came."""
         w = None if self.w is None else self.w.take(index, axis=-1)
-        return self.inputs(self.x.take(index, axis=0)), self.t.take(index, axis=0), w
+        return replace(self, x=self.x.take(index, axis=0), t=self.t.take(index, axis=0), w=w)
 
     def part(self, span: slice) -> Rows:
         """Return neighbouring rows."""

@@ -8,7 +8,9 @@ from .checkpoint import Checkpoint
 from .config import Config
 from .early_stopping import EarlyStopping
 from .progress import Progress
+from .tensorboard import TensorBoard
 from .trainer import Trainer, evaluate
+from .watch import Watch
 
 __all__ = [
     "MLP",
@@ -17,7 +19,9 @@ __all__ = [
     "Config",
     "EarlyStopping",
     "Progress",
+    "TensorBoard",
     "Trainer",
+    "Watch",
     "calibrate",
     "evaluate",
     "metrics",

@@ -92,6 +92,14 @@ class Fit:
         left = self.last_step - (self._trainer.step - self._within)
         return self._trainer.epoch + -(-left // self._per_epoch)
 
+    def some_rows(self, count: int) -> Rows:
+        """Return at most `count` of the training rows (of this rank), at equal distances."""
+        n = len(self._rows if self._windows is None else self._windows)
+        index = np.arange(min(count, n)) * n // min(count, n)
+        if self._windows is not None:
+            return self._windows.rows(index)
+        return self._rows.take(self._trainer.model.device.asarray(index))
+
     def run(self) -> None:
         """Train; with ranks, none returns before the others have ended, too."""
         if self._ranks is None:

@@ -33,7 +33,7 @@ def rows_table(history: Sequence[HistoryRow]) -> str:
     if not history:
         return table((), (), "nothing was trained yet")
     shown = [with_deviations(row) for row in (*history[:1], *history[max(1, len(history) - MOST_ROWS + 1) :])]
-    names = [name for name in shown[-1] if not name.endswith(DEVIATION)]
+    names = [name for name in shown[-1] if name != "watch" and not name.endswith(DEVIATION)]
     lines = [[_cell(row.get(name, "")) for name in names] for row in shown]
     if len(shown) < len(history):
         lines.insert(1, ["…"] * len(names))
@@ -47,7 +47,7 @@ def _cell(value: Any) -> str:
 
 
 def curves_svg(history: Sequence[HistoryRow]) -> str:
-    """Return loss and metric by epoch as SVG."""
+    """Return loss and metric by epoch as SVG; where layers were watched, their dead units and updates, too."""
     rows = [with_deviations(row) for row in history]
     panels = []
     for quantity in ("loss", *TITLES):
@@ -55,7 +55,20 @@ def curves_svg(history: Sequence[HistoryRow]) -> str:
         lines = {name: points for name, points in lines.items() if points}
         if lines:
             panels.append(panel(TITLES.get(quantity, quantity), lines))
+    panels.append(panel("dead units", watched_lines(rows, "dead")))
+    panels.append(panel("size of a step / size of the weights", watched_lines(rows, "update_ratio"), logarithmic=True))
     return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(panels)}</div>'
+
+
+def watched_lines(rows: Sequence[Mapping[str, Any]], figure: str) -> dict[str, list[tuple[float, float]]]:
+    """Return a figure of each watched layer by epoch: of dead units, that of layers without parameters."""
+    watched = [(row["epoch"], row["watch"]) for row in rows if "watch" in row]
+    layers = [
+        name
+        for name, figures in (watched[-1][1] if watched else {}).items()
+        if figure in figures and (figure != "dead" or "update_ratio" not in figures)
+    ]
+    return {name: [(epoch, layers[name][figure]) for epoch, layers in watched] for name in layers}
 
 
 def _points(rows: Iterable[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:

@@ -32,6 +32,7 @@ FILES = (
     "history.jsonl",
     MODEL,
     "curves.png",
+    "watch.png",
     "metrics.json",
     "result.json",
     CHECKPOINT,
@@ -179,10 +180,13 @@ class RunFolder:
         """Write the model and the curves; return a note for the user where the curves could not be drawn."""
         self.save(model)
         try:
-            from ..plots import draw_curves
+            from ..plots import draw_curves, draw_watch
         except ImportError:
             return "curves.png was not drawn: matplotlib is missing; pip install 'xpnet[plot]'"
-        write_atomically(self.path / "curves.png", draw_curves([with_deviations(row) for row in history]))
+        rows = [with_deviations(row) for row in history]
+        write_atomically(self.path / "curves.png", draw_curves(rows))
+        if any("watch" in row for row in rows):
+            write_atomically(self.path / "watch.png", draw_watch(rows))
         return None
 
     def write_result(self, result: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,23 @@ def converged(figures: Mapping[str, Any]) -> list[int]:
     return [r for r in range(count) if all(math.isfinite(values[r]) for values in losses)]
 
 
-def with_deviations(figures: Mapping[str, Any]) -> dict[str, Any]:
+def with_deviations(figures: Mapping[str, Any], there: Sequence[int] | None = None) -> dict[str, Any]:
     """Return figures of several networks as means, each with its standard deviation, that of a sample.
 
     A list of R numbers becomes `name` and `name_deviation`, over the networks that have not diverged: NaN where there
-    are none, or for a deviation, only one. Lists of other values are left out.
+    are none, or for a deviation, only one. Lists of other values are left out. Figures of each layer that was watched
+    are treated alike.
+
+    Args:
+        figures: by name; lists have one value per network.
+        there: numbers of the networks that count; by default those that have not diverged.
     """
     found: dict[str, Any] = {}
-    there = converged(figures)
+    there = converged(figures) if there is None else there
     for name, values in figures.items():
-        if not isinstance(values, list):
+        if name == "watch":
+            found[name] = {layer: with_deviations(of_layer, there) for layer, of_layer in values.items()}
+        elif not isinstance(values, list):
             found[name] = values
         elif all(isinstance(value, int | float) for value in values):
             own = [values[r] for r in there]

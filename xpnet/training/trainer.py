@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_int, one_at_a_time, shown
+from ..core.checks import check_int, flag, one_at_a_time, shown
 from ..core.device import HostArray
 from ..core.errors import DivergedError, RankError
 from ..core.interrupts import DeferredInterrupt
@@ -32,7 +32,9 @@ from .ranks import Ranks, agreed, ranks_of
 from .runner import Evaluator, step_table
 from .state_file import as_json
 from .step import EpochSums
+from .tensorboard import TensorBoard
 from .training import Training, checked_model
+from .watch import Watch
 from .windows import Windows
 
 ON_DIVERGENCE = ("stop", "lower")
@@ -93,6 +95,8 @@ class Trainer(Training):
         checkpoint: Checkpoint | Path | str | None = None,
         on_divergence: str = "stop",
         verbose: int | None = None,
+        watch: bool = False,
+        tensorboard: Path | str | None = None,
     ) -> History:
         """Train, and return the history so far: a row per epoch.
 
@@ -130,8 +134,12 @@ class Trainer(Training):
                 learning rate (of each replica that diverged) and go on, with a warning, ten times at most.
             verbose: 0 shows nothing; 1 a bar, with a line an epoch above it on a terminal, and a curve below it in a
                 notebook (see `Progress`); 2 a line an epoch, and no bar; None is 1 in a notebook, and 0 elsewhere.
+            watch: whether rows of the history get a `watch`: histograms of activations and gradients, dead units and
+                the size of updates, of each layer (see `Watch`).
+            tensorboard: a folder to write the history into for TensorBoard (see `TensorBoard`).
 
         Raises:
+            ImportError: TensorBoard is not installed.
             TypeError, ValueError: an argument is wrong; nothing was trained.
             DivergedError: a loss, or a weight after an epoch, was not finite (with replicas: in each of them). Model,
                 optimizer and counts are as after the last good epoch, as they also are after Ctrl-C and after an error
@@ -150,7 +158,7 @@ class Trainer(Training):
             if early_stop is not None and validation is None:
                 raise ValueError("early_stop needs validation data to watch")
             speaks = ranks is None or ranks.index == 0
-            showing = _showing(verbose)
+            showing = _showing(verbose, watch, tensorboard)
             called = [*callbacks, *(showing if speaks else [])]
             return pairs, _all_callbacks(early_stop, functions, called, checkpoint if speaks else None)
 
@@ -314,7 +322,10 @@ def _all_callbacks(
     callbacks: Iterable[Callback],
     checkpoint: Checkpoint | Path | str | None,
 ) -> list[Callback]:
-    """Return the callbacks of a fit: early stopping first, and checkpoints, which keep the others' states, last."""
+    """Return the callbacks of a fit: early stopping and `Watch`, which adds to rows, first.
+
+    Checkpoints, which keep the others' states, are last.
+    """
     first: list[Callback] = [] if early_stop is None else [EarlyStopping(early_stop)]
     for name, function in functions.items():
         if function is not None and not callable(function):
@@ -326,15 +337,17 @@ def _all_callbacks(
         first.append(callback)
     first += [] if checkpoint is None else [_as_checkpoint(checkpoint)]
     # A checkpoint holds what the others have made of an epoch.
-    return sorted(first, key=lambda one: isinstance(one, Checkpoint) - isinstance(one, EarlyStopping))
+    return sorted(first, key=lambda one: isinstance(one, Checkpoint) - isinstance(one, EarlyStopping | Watch))
 
 
-def _showing(verbose: int | None) -> list[Callback]:
+def _showing(verbose: int | None, watch: bool, tensorboard: Path | str | None) -> list[Callback]:
     """Return the callbacks that show a fit."""
     if verbose not in (None, 0, 1, 2):
         raise ValueError(f"verbose must be 0, 1, 2 or None, not {shown(verbose)}")
     verbose = int(in_notebook()) if verbose is None else verbose
-    return [Progress(every=verbose == 2)] if verbose else []
+    found: list[Callback] = [Watch()] if flag("watch", watch) else []
+    found += [] if tensorboard is None else [TensorBoard(tensorboard)]
+    return found + ([Progress(every=verbose == 2)] if verbose else [])
 
 
 def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any], but: Collection[str]) -> list[str]:

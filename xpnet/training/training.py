@@ -47,6 +47,9 @@ class FitInProgress(Protocol):
     def last_epoch(self) -> int:
         """Number of its last epoch."""
 
+    def some_rows(self, count: int) -> Rows:
+        """Return at most `count` of the training rows, at equal distances."""
+
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return arrays and numbers for a checkpoint."""
 

@@ -45,7 +45,7 @@ class Windows:
 
     def first(self) -> Rows:
         """Return the first row, for its types."""
-        return self._rows(np.arange(1))
+        return self.rows(np.arange(1))
 
     def of_epoch(self, order: HostArray, batches: Sequence[slice], done: int) -> Iterator[Window]:
         """Yield the windows of an epoch's batches, spans of `order`, but for those whose steps are all done."""
@@ -56,10 +56,10 @@ class Windows:
                 last += 1
             if last > done:
                 spans = [slice(one.start - begin, one.stop - begin) for one in batches[first:last]]
-                yield first, last, spans, self._rows(order[begin : batches[last - 1].stop])
+                yield first, last, spans, self.rows(order[begin : batches[last - 1].stop])
             first = last
 
-    def _rows(self, index: HostArray) -> Rows:
+    def rows(self, index: HostArray) -> Rows:
         """Return rows on the model's device; raise ValueError where one is not finite."""
         model, w = self._model, self._weights
         options: dict[str, Any] = {"features": model.in_features, "dtype": model.input_dtype}
