@@ -156,6 +156,25 @@ def test_the_command(run, tmp_path):
     assert json.loads(history.read_text(encoding="utf-8").splitlines()[3])["watch"] == rows[3]["watch"]
 
 
+@pytest.mark.skipif(not PLOTS, reason="needs matplotlib")
+def test_a_picture_of_odd_rows(rng):
+    """Names with a $ and Korean; weights that are not finite, of which there is no histogram; many layers."""
+    from xpnet.plots import draw_watch
+
+    def figures(values):
+        return {"activations": histogram(values), "gradients": histogram(values), "dead": 0.5, "update_ratio": 0.0}
+
+    layers = [f"{i} $x_{{깊은" for i in range(9)]
+    seen = {layer: figures(rng.normal(size=(5, 3))) for layer in layers}
+    rows = [
+        {"epoch": 1, "watch": seen},
+        {"epoch": 2},
+        {"epoch": 3, "watch": seen | {layers[0]: figures(np.array([np.nan]))}},
+    ]
+    assert draw_watch(rows).startswith(b"\x89PNG")
+    assert draw_watch([{"epoch": 1, "watch": {"0 Linear": figures(np.zeros(4))}}]).startswith(b"\x89PNG")
+
+
 def test_bad_arguments(blobs):
     for options, message in (
         ({"watch": "yes"}, "watch must be"),

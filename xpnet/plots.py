@@ -196,8 +196,8 @@ def draw_watch(history: Sequence[Mapping[str, Any]]) -> bytes:
             for text in axes.legend(fontsize=7).get_texts():
                 text.set_parse_math(False)  # a $ begins no formula
     left.set(title="share of units that are dead", ylim=(0.0, None))
-    right.set_yscale("log")
     right.axhline(1e-3, color="grey", linestyle="--")
+    right.set_yscale("log")  # now that one value is positive
     right.set(title="size of a step, relative to the weights")
     return png(figure)
 

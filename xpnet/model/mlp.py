@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import html
 from ..core.checks import check_floats, check_int, elements, flag, float_type, path_of, shown
 from ..core.device import Array, Device
 from ..core.errors import did_you_mean
@@ -54,6 +55,8 @@ MODEL_OPTIONS = (
     "preparation",
 )
 """Arguments of `MLP.of` that model files hold."""
+
+SUMMARY = ("layer", "type", "output", "parameters")  # columns
 
 
 class MLP:
@@ -498,14 +501,26 @@ class MLP:
 
     def summary(self) -> str:
         """Table of the layers and their sizes."""
-        lines = [("layer", "type", "output", "parameters")]
+        lines = [SUMMARY, *self._layer_sizes()]
+        columns = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        rows = ["  ".join(cell.ljust(n) for cell, n in zip(row, columns, strict=True)).rstrip() for row in lines]
+        return "\n".join([*rows, self._totals()])
+
+    def _repr_html_(self) -> str:
+        return html.table(SUMMARY, self._layer_sizes(), self._totals())
+
+    def _layer_sizes(self) -> list[tuple[str, ...]]:
+        """Return index, type, output and number of parameters of each layer."""
+        rows: list[tuple[str, ...]] = []
         width = self.in_features
         for index, layer in enumerate(self.network.layers):
             width = layer.out_features_for(width)
             count = sum(slot.size for slot in self.network.layout.slots if slot.layer == index)
-            lines.append((str(index), type(layer).__name__, str(width), str(count)))
-        columns = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        table = ["  ".join(cell.ljust(n) for cell, n in zip(row, columns, strict=True)).rstrip() for row in lines]
+            rows.append((str(index), type(layer).__name__, str(width), str(count)))
+        return rows
+
+    def _totals(self) -> str:
+        """Return the line below the layers."""
         total = sum(slot.size for slot in self.network.layout.slots)
         name = "members" if self.ensemble else "replicas"
         each = "" if self.replicas is None else f" in each of {self.replicas} {name}"
@@ -513,11 +528,10 @@ class MLP:
             scale = " standardized"
         else:
             scale = "" if self.input_scale == 1.0 else f" divided by {self.input_scale:g}"
-        table.append(
+        return (
             f"{total} parameters{each}, {self.network.dtype}, on {self.device.name}; input {self.input_shape}{scale};"
             f" {self.task.name} by {loss_name(self.loss)}"
         )
-        return "\n".join(table)
 
     def __copy__(self) -> MLP:  # deep, as for the network: copies share no parameters
         return copy.deepcopy(self)
