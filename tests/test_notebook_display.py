@@ -90,7 +90,7 @@ def test_points_of_a_panel():
 
 @pytest.fixture(scope="module")
 def outputs():
-    """Outputs of cells: with the defaults, with `verbose=0`, and an interrupted fit with `verbose=2`."""
+    """Outputs of cells: with the defaults, with `verbose=0`, and with `verbose=2`."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     sources = [CELL.replace("OPTIONS", options) for options in ("", "verbose=0", "verbose=2")]

@@ -14,7 +14,7 @@ from trainers import digits_model
 
 from xpnet import Trainer
 from xpnet.commands import train
-from xpnet.training.progress import COLUMNS, epoch_line, width_of
+from xpnet.training.progress import COLUMNS, LINE_SECONDS, epoch_line, width_of
 
 ROW = {"epoch": 7, "seconds": 1234.5, "train_loss": 123456.0, "validation_loss": float("nan"), "test_loss": 0.5}
 OF_NUMBERS = {"train_r2": -12345.678, "validation_r2": -0.5, "test_r2": float("-inf")}
@@ -67,7 +67,7 @@ def test_a_pipe_has_some_twenty_lines(run):
 
 
 def test_a_slow_epoch_in_a_pipe_has_its_line(run, monkeypatch):
-    monkeypatch.setattr("xpnet.training.progress.OTHER_SECONDS", 0.0)
+    monkeypatch.setitem(LINE_SECONDS, False, 0.0)
     _, _, err = run(train, *DIGITS, "--epochs", 40, "--hidden", 10)
     assert len(re.findall("^epoch ", err, re.MULTILINE)) == 40
 
@@ -93,12 +93,12 @@ def test_the_width_where_there_is_no_terminal(tmp_path):
         assert width_of(file) == COLUMNS
 
 
-@pytest.mark.parametrize(("verbose", "lines"), [(None, 0), (0, 0), (1, 21), (2, 41)])
+@pytest.mark.parametrize(("verbose", "lines"), [("auto", 0), (0, 0), (1, 22), (2, 41), (True, 22)])
 def test_verbose(verbose, lines, digits, capsys):
     """Without a terminal, 1 is some lines, and 2 all: a header and those of epochs 1, 2, 4, ..."""
     Trainer(digits_model()).fit(digits.x_train[:100], digits.y_train[:100], epochs=40, verbose=verbose)
     shown = capsys.readouterr()
-    assert len(shown.out.splitlines()) == lines + (verbose == 1)
+    assert len(shown.out.splitlines()) == lines
     assert shown.err == ""
 
 

@@ -178,8 +178,9 @@ def test_a_picture_of_odd_rows(rng):
 def test_bad_arguments(blobs):
     for options, message in (
         ({"watch": "yes"}, "watch must be"),
-        ({"verbose": 3}, "verbose must be 0, 1, 2 or None, not 3"),
+        ({"verbose": 3}, "verbose must be 0, 1, 2 or 'auto', not 3"),
         ({"verbose": "loud"}, "verbose must be"),
+        ({"verbose": np.zeros(2)}, "verbose must be"),
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             Trainer(MLP([4, 5, 3])).fit(*blobs, **options)

@@ -16,18 +16,17 @@ from .spread import with_deviations
 from .training import HistoryRow, Training
 
 COLUMNS = 80  # width of lines where there is no terminal
-FEW = 20  # lines of a fit, about, where there is no terminal
-TERMINAL_SECONDS = 0.05  # between two lines on a terminal, of epochs that are shorter
-OTHER_SECONDS = 30.0  # the same elsewhere
+MOST_LINES = {True: 1000, False: 20}  # of a fit, about, on a terminal and elsewhere
+LINE_SECONDS = {True: 0.5, False: 30.0}  # an epoch that ends so long after the last line has one, too
 CURVE_SECONDS = 0.5  # between two curves in a notebook
 
 
 class Progress(Callback):
     """Shows a fit: a line an epoch and a bar below it on a terminal; in a notebook a bar, and a curve that grows.
 
-    On a terminal, epochs shorter than a twentieth of a second share lines. Where there is none, in a file or a pipe,
-    there are some twenty lines: the first epoch's, the last one's, and those between at equal distances, or half a
-    minute apart.
+    Where there is no terminal, in a file or a pipe, there are some twenty lines: the first epoch's, the last one's, and
+    those between at equal distances, or half a minute apart. Of more than a thousand short epochs, a terminal does not
+    show each one either.
 
     Args:
         every: whether each epoch has a line, and there is no bar.
@@ -45,7 +44,8 @@ class Progress(Callback):
         """Show the bar, where there is one."""
         fit = trainer.current
         assert fit is not None
-        self._distance = round_number(fit.last_epoch / FEW)
+        self._terminal = self._stream.isatty()
+        self._distance = round_number(fit.last_epoch / MOST_LINES[self._terminal])
         self._printed = self._drawn = -math.inf
         self._shown = trainer.epoch  # the last epoch that has a line
         self._notebook = not self.every and in_notebook()
@@ -92,8 +92,7 @@ class Progress(Callback):
         """Whether an epoch gets a line; the last one gets it when the training stops."""
         if self.every or epoch == 1 or epoch % self._distance == 0:
             return True
-        least = TERMINAL_SECONDS if self._stream.isatty() else OTHER_SECONDS
-        return time.monotonic() - self._printed >= least
+        return time.monotonic() - self._printed >= LINE_SECONDS[self._terminal]
 
     @property
     def _stream(self) -> TextIO:

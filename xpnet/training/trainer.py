@@ -94,7 +94,7 @@ class Trainer(Training):
         callbacks: Iterable[Callback] = (),
         checkpoint: Checkpoint | Path | str | None = None,
         on_divergence: str = "stop",
-        verbose: int | None = None,
+        verbose: int | str = "auto",
         watch: bool = False,
         tensorboard: Path | str | None = None,
     ) -> History:
@@ -133,7 +133,7 @@ class Trainer(Training):
             on_divergence: "stop" where the loss is no longer finite; "lower" to go back to the last epoch, halve the
                 learning rate (of each replica that diverged) and go on, with a warning, ten times at most.
             verbose: 0 shows nothing; 1 a bar, with a line an epoch above it on a terminal, and a curve below it in a
-                notebook (see `Progress`); 2 a line an epoch, and no bar; None is 1 in a notebook, and 0 elsewhere.
+                notebook (see `Progress`); 2 a line an epoch, and no bar; "auto" is 1 in a notebook, and 0 elsewhere.
             watch: whether rows of the history get a `watch`: histograms of activations and gradients, dead units and
                 the size of updates, of each layer (see `Watch`).
             tensorboard: a folder to write the history into for TensorBoard (see `TensorBoard`).
@@ -340,11 +340,11 @@ def _all_callbacks(
     return sorted(first, key=lambda one: isinstance(one, Checkpoint) - isinstance(one, EarlyStopping | Watch))
 
 
-def _showing(verbose: int | None, watch: bool, tensorboard: Path | str | None) -> list[Callback]:
+def _showing(verbose: int | str, watch: bool, tensorboard: Path | str | None) -> list[Callback]:
     """Return the callbacks that show a fit."""
-    if verbose not in (None, 0, 1, 2):
-        raise ValueError(f"verbose must be 0, 1, 2 or None, not {shown(verbose)}")
-    verbose = int(in_notebook()) if verbose is None else verbose
+    if not (isinstance(verbose, int | str) and verbose in ("auto", 0, 1, 2)):
+        raise ValueError(f"verbose must be 0, 1, 2 or 'auto', not {shown(verbose)}")
+    verbose = in_notebook() if verbose == "auto" else verbose
     found: list[Callback] = [Watch()] if flag("watch", watch) else []
     found += [] if tensorboard is None else [TensorBoard(tensorboard)]
     return found + ([Progress(every=verbose == 2)] if verbose else [])
