@@ -122,6 +122,17 @@ def assert_alike(folder, other):
 OPTIONS = ["--dtype", "float64", "--batch-norm", "--dropout", "0.1", "--hidden", "30", "--validation", "0.2"]
 
 
+def test_rank_0_alone_watches(tmp_path):
+    """The layers' sums over all ranks are no part of it: nobody waits, and the model is the same."""
+    words = ("--batch-norm", "--dropout", "0.2", "--hidden", "20", "--epochs", "3")
+    for name, option in (("plain", ()), ("run", ("--watch",))):
+        assert run(2, *words, *option, "--out", str(tmp_path / name), timeout=120).returncode == 0
+    models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("plain", "run")]
+    assert models[0] == models[1]
+    lines = (tmp_path / "run" / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [list(json.loads(line).get("watch", {}))[1:2] for line in (lines[0], lines[2])] == [["1 BatchNorm"]] * 2
+
+
 def test_the_command_under_mpiexec(tmp_path):
     """The same run; rank 0 alone writes and speaks, and another number of ranks goes on with it."""
     one, two = tmp_path / "one", tmp_path / "two"

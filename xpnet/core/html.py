@@ -24,5 +24,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "
         return f"<tr>{''.join(inside)}</tr>"
 
     body = "".join(line("td", row) for row in rows)
-    above = f'<caption style="caption-side:bottom;text-align:left">{text(caption)}</caption>' if caption else ""
-    return f"<table>{above}<thead>{line('th', header) if header else ''}</thead><tbody>{body}</tbody></table>"
+    style = "caption-side:bottom;text-align:left;white-space:nowrap"
+    below = f'<caption style="{style}">{text(caption)}</caption>' if caption else ""
+    return f"<table>{below}<thead>{line('th', header) if header else ''}</thead><tbody>{body}</tbody></table>"

@@ -108,7 +108,7 @@ def panel(title: str, lines: Mapping[str, Points], *, logarithmic: bool = False)
         if place + 6.5 * len(name) < WIDTH:  # a legend that is too long ends
             labels.append(f'<text x="{place:.0f}" y="32" fill="{color}" font-weight="bold">{text(name)}</text>')
         place += 6.5 * len(name) + 10
-    bounds = [f"{10.0**y if logarithmic else y:.4g}" for y in (y_low, y_high)]
+    bounds = [f"{10.0**y if logarithmic else y:.3g}" for y in (y_low, y_high)]
     bottom = HEIGHT - BOTTOM
     parts += [
         f'<path d="M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}" fill="none" stroke="currentColor" stroke-opacity="0.5"/>',

@@ -1,0 +1,89 @@
+"""What watching a training costs: the same training with `watch=True` and without it, in pairs.
+
+    python bench/watching.py [--networks NAME ...] [--threads 2] [--pairs 21] [--epochs 10] [--rows 60000] [--json FILE]
+
+A ratio is that of one pair, whose two trainings follow each other, in changing order: of the time of `fit`, and of the
+processor time of all its threads, which busy processes beside it change less. Both trainings must end with the same
+bytes, and their steps must be compiled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+from networks import NETWORKS
+
+import xpnet
+from xpnet import MLP, Adam, Trainer
+from xpnet.core.device import blas_kernels, limit_threads, processor_name
+
+WATCHED = [name for name in NETWORKS if "-100" in name]  # the others take minutes
+
+
+def train(name: str, x: np.ndarray, y: np.ndarray, epochs: int, *, watch: bool) -> tuple[list[float], bytes, int]:
+    """Return seconds and processor seconds, the weights, and the number of epochs that were watched."""
+    sizes, batch_size = NETWORKS[name]
+    trainer = Trainer(MLP(list(sizes)), Adam(1e-4), batch_size=batch_size)
+    start, processor = time.perf_counter(), time.process_time()
+    history = trainer.fit(x, y, epochs=epochs, watch=watch)
+    seconds = [time.perf_counter() - start, time.process_time() - processor]
+    assert trainer.compiled is True, trainer.compiled
+    watched = sum("watch" in row for row in history)
+    return seconds, np.asarray(trainer.model.network.values).tobytes(), watched
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", default=WATCHED, choices=list(NETWORKS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--pairs", type=int, default=21)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--rows", type=int, default=60_000)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    found = []
+    for name in options.networks:
+        rng = np.random.default_rng(0)
+        sizes = NETWORKS[name][0]
+        x = rng.random((options.rows, sizes[0]), dtype=np.float32)
+        y = np.arange(len(x)) % sizes[-1]
+        pairs = []
+        with limit_threads(options.threads):
+            train(name, x, y, 1, watch=True)  # compiles
+            for number in range(options.pairs):
+                both = {
+                    watch: train(name, x, y, options.epochs, watch=watch)
+                    for watch in ((True, False) if number % 2 else (False, True))
+                }
+                assert both[True][1] == both[False][1], "other bytes"
+                pairs.append((both[True], both[False]))
+        ratios = [[on[0][k] / off[0][k] for on, off in pairs] for k in (0, 1)]
+        row = {
+            "network": name,
+            "seconds": statistics.median(off[0][0] for _, off in pairs),
+            "epochs watched": statistics.median(on[2] for on, _ in pairs),
+            "ratio": statistics.median(ratios[0]),
+            "processor ratio": statistics.median(ratios[1]),
+            "ratios": [round(ratio, 4) for ratio in ratios[0]],
+            "processor ratios": [round(ratio, 4) for ratio in ratios[1]],
+        }
+        found.append(row)
+        print(
+            f"{name}: {row['seconds']:.2f} s, {row['epochs watched']:.0f} of {options.epochs} epochs watched:"
+            f" {row['ratio']:.4f} of the time, {row['processor ratio']:.4f} of the processor time",
+            flush=True,
+        )
+    if options.json:
+        settings = {name: value for name, value in vars(options).items() if name != "json"}
+        machine = {"processor": processor_name(), "blas": blas_kernels(), "xpnet": xpnet.__version__}
+        options.json.write_text(json.dumps({**machine, **settings, "found": found}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
