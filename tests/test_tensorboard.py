@@ -78,6 +78,16 @@ def test_the_command(run, tmp_path):
     assert len(read(tmp_path / "깊은 board")[0]["loss/test"]) == 3
 
 
+def test_a_folder_that_cannot_be_made(run, tmp_path):
+    """It is found before the data are read, and before an old run goes."""
+    pytest.importorskip("tensorboard")
+    (tmp_path / "file").write_text("text", encoding="utf-8")
+    code, out, err = run(train, *SHORT, "--tensorboard", tmp_path / "file" / "board", "--out", tmp_path / "run")
+    assert (code, out) == (2, "")
+    assert err == f"error: {tmp_path / 'file' / 'board'} cannot be written: Not a directory\n"
+    assert list((tmp_path / "run").glob("*.json*")) == []
+
+
 def test_without_tensorboard(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.event_file_writer", None)
     with pytest.raises(ImportError, match=r"pip install 'xpnet\[tensorboard\]'"):

@@ -11,13 +11,14 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from ..compile import PRECISIONS
 from ..compile.cuda.target import ARCHITECTURES, architecture_of
 from ..core.device import Device, limit_threads
 from ..core.errors import DataError, DivergedError, printable
-from ..core.files import write_atomically
+from ..core.files import try_writing, write_atomically
 from ..core.interrupts import DeferredInterrupt
 from ..data import Dataset
 from ..model.compiled import CANNOT_TRACE
@@ -195,8 +196,10 @@ def _ready(
     if config.precision in PRECISIONS[1:] and device.index is None:
         cli.tell(f"precision {config.precision} is a GPU's: products on the CPU are in float32")
     plans = options.plan or options.plan_for is not None
-    writes = options.out is not None and not plans and (ranks is None or ranks.index == 0)
-    folder = stack.enter_context(_folder(options)) if writes else None
+    writes = not plans and (ranks is None or ranks.index == 0)
+    folder = stack.enter_context(_folder(options)) if writes and options.out is not None else None
+    if writes and options.tensorboard is not None:
+        _make_folder(options.tensorboard.folder)
     if folder is not None and not folder.locked:
         cli.tell(f"{folder.path} cannot be locked on its file system: a second run there would not be refused")
     loaded = load_data(config, offline=options.offline, quiet=options.quiet)
@@ -212,6 +215,15 @@ def _ready(
     threads = threads_for(config, data, device)
     threads = threads if config.threads is not None else threads_of_rank(threads, ranks)
     return Run(config, options, device, folder, loaded, data, trainer, arguments, threads, ranks)
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder, if it is missing; raise DataError where no file can be written into it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        try_writing(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _start(run: Run) -> None:

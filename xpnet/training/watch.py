@@ -29,9 +29,10 @@ MOST_VALUES = 10_000  # in a histogram: values at equal distances of a longer ar
 class Watch(Callback):
     """Watches the layers while a model trains: some rows of the history get a `watch`.
 
-    After an epoch, a copy of the model on the host takes one more step on some of the training rows, as this process
-    has them. The training itself is left alone: its steps stay compiled, and it ends with the same bytes. The first
-    epoch is watched, the last one, and those between at equal distances, for which there is time.
+    After an epoch, a copy of the model on the host takes one more step on some of the training rows; on ranks, on some
+    of rank 0's. The training itself is left alone: its steps stay compiled, and it ends with the same bytes. The first
+    epoch is watched, the last one (not where the training stops early), and those between at equal distances, for which
+    there is time.
 
     `row["watch"]` maps each layer, by its number and type, such as "1 ReLU", to
 
