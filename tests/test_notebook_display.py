@@ -19,6 +19,12 @@ trainer = Trainer(MLP([64, 30, 10], input_scale=16), Adam(0.003))
 history = trainer.fit(digits.x_train, digits.y_train, epochs=4, test=(digits.x_test, digits.y_test), OPTIONS)
 """
 
+EXPERIMENT = """
+from xpnet.training.progress import hidden
+with hidden():
+    trainer.fit(digits.x_train, digits.y_train)
+"""
+
 
 def parsed(html):
     """The tree of a piece of HTML, which must be XML, too."""
@@ -90,11 +96,12 @@ def test_points_of_a_panel():
 
 @pytest.fixture(scope="module")
 def outputs():
-    """Outputs of cells: with the defaults, with `verbose=0`, and with `verbose=2`."""
+    """Outputs of cells: with the defaults, with `verbose=0`, with `verbose=2`, of a history, and of an experiment."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     sources = [CELL.replace("OPTIONS", options) for options in ("", "verbose=0", "verbose=2")]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (*sources, "history")])
+    sources += ["history", EXPERIMENT]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", coalesce_streams=True).execute()
     return [cell.outputs for cell in notebook.cells]
 
@@ -115,3 +122,4 @@ def test_verbose_in_a_notebook(outputs):
     assert re.findall(r"epoch (\d)/4", lines["text"]) == ["1", "2", "3", "4"]
     [history] = outputs[3]
     assert len(cells(history["data"]["text/html"])) == 5
+    assert outputs[4] == []

@@ -18,6 +18,7 @@ from ..core.files import try_writing, write_atomically
 from ..core.rng import check_seed
 from ..data import Dataset, load_named
 from ..nn.initializers import INITIALIZERS
+from ..training.progress import hidden
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def conduct(experiment: Experiment, lab: Lab) -> None:
 
     It has one BLAS thread: its networks are small, and a second would gain nothing. Numbers that overflow are a result.
     """
-    with limit_threads(1), lab.device.activate(), np.errstate(all="ignore"):
+    with limit_threads(1), lab.device.activate(), hidden(), np.errstate(all="ignore"):
         lab.results = experiment.run(lab)
     lab.verdicts = [(claim, claim.judge(lab.results)) for claim in experiment.claims]
 

@@ -157,7 +157,7 @@ def train_leg(
     last = _LastState(until)
     diverged = False
     try:
-        trainer.fit(**arguments | {"test": None}, callbacks=[*callbacks, last])
+        trainer.fit(**arguments | {"test": None}, callbacks=[*callbacks, last], verbose=0)
     except DivergedError:
         diverged = True
     assert last.kept is not None

@@ -7,6 +7,8 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 from ..model.metrics import TITLES
@@ -19,6 +21,19 @@ COLUMNS = 80  # width of lines where there is no terminal
 MOST_LINES = {True: 1000, False: 20}  # of a fit, about, on a terminal and elsewhere
 LINE_SECONDS = {True: 0.5, False: 30.0}  # an epoch that ends so long after the last line has one, too
 CURVE_SECONDS = 0.5  # between two curves in a notebook
+
+
+_hidden: ContextVar[bool] = ContextVar("hidden", default=False)
+
+
+@contextlib.contextmanager
+def hidden() -> Iterator[None]:
+    """Context of fits that are part of something else: by default, they show nothing in a notebook either."""
+    token = _hidden.set(True)
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
 
 
 class Progress(Callback):
@@ -179,6 +194,11 @@ def width_of(stream: TextIO) -> int:
         return os.get_terminal_size(stream.fileno()).columns or COLUMNS
     except (OSError, ValueError):
         return COLUMNS
+
+
+def default_verbosity() -> int:
+    """Return the `verbose` of a fit that has none: 1 in a notebook, unless fits are hidden, and 0 elsewhere."""
+    return int(in_notebook() and not _hidden.get())
 
 
 def in_notebook() -> bool:

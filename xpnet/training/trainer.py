@@ -27,7 +27,7 @@ from .checkpoint import Checkpoint
 from .early_stopping import EarlyStopping
 from .fit import Fit
 from .history import History
-from .progress import Progress, in_notebook
+from .progress import Progress, default_verbosity
 from .ranks import Ranks, agreed, ranks_of
 from .runner import Evaluator, step_table
 from .state_file import as_json
@@ -344,7 +344,7 @@ def _showing(verbose: int | str, watch: bool, tensorboard: Path | str | None) ->
     """Return the callbacks that show a fit."""
     if not (isinstance(verbose, int | str) and verbose in ("auto", 0, 1, 2)):
         raise ValueError(f"verbose must be 0, 1, 2 or 'auto', not {shown(verbose)}")
-    verbose = in_notebook() if verbose == "auto" else verbose
+    verbose = default_verbosity() if verbose == "auto" else verbose
     found: list[Callback] = [Watch()] if flag("watch", watch) else []
     found += [] if tensorboard is None else [TensorBoard(tensorboard)]
     return found + ([Progress(every=verbose == 2)] if verbose else [])
