@@ -20,7 +20,7 @@ from .progress import round_number
 from .runner import step_table, table_row
 from .training import HistoryRow, Training
 
-SHARE = 0.02  # of the steps' time that watching takes
+SHARE = 0.015  # of the steps' time that watching takes, but for the last epoch, which is always watched
 SAMPLES = 50  # of a fit, about
 BINS = 30
 MOST_VALUES = 10_000  # in a histogram: values at equal distances of a longer array
