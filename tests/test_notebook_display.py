@@ -19,6 +19,12 @@ trainer = Trainer(MLP([64, 30, 10], input_scale=16), Adam(0.003))
 history = trainer.fit(digits.x_train, digits.y_train, epochs=4, test=(digits.x_test, digits.y_test), OPTIONS)
 """
 
+WITHOUT_WIDGETS = """
+import importlib.util
+from xpnet.training import progress
+progress.find_spec = lambda name: None if name == "ipywidgets" else importlib.util.find_spec(name)
+"""
+
 EXPERIMENT = """
 from xpnet.training.progress import hidden
 with hidden():
@@ -96,11 +102,11 @@ def test_points_of_a_panel():
 
 @pytest.fixture(scope="module")
 def outputs():
-    """Outputs of cells: with the defaults, with `verbose=0`, with `verbose=2`, of a history, and of an experiment."""
+    """Outputs of cells: fits with `verbose` as it is, 0 and 2; a history; an experiment; a fit without widgets."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     sources = [CELL.replace("OPTIONS", options) for options in ("", "verbose=0", "verbose=2")]
-    sources += ["history", EXPERIMENT]
+    sources += ["history", EXPERIMENT, WITHOUT_WIDGETS + sources[0]]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", coalesce_streams=True).execute()
     return [cell.outputs for cell in notebook.cells]
@@ -114,6 +120,14 @@ def test_a_notebook_has_a_bar_and_one_curve(outputs):
     assert [len(line.get("points").split()) for line in lines] == [4] * 4
     texts = [one.get("text", "") + one.get("data", {}).get("text/plain", "") for one in outputs[0]]
     assert any("epoch 4/4" in text or "epoch 1/4" in text for text in texts), "a bar"
+
+
+def test_without_widgets_the_bar_is_text(outputs):
+    """It goes at its end, and there are no warnings."""
+    [bar, curve] = outputs[5]
+    assert bar["name"] == "stderr"
+    assert re.fullmatch(r"\s*|(\r|epoch \d/4: .*steps/s\]|\s)*", bar["text"]), bar["text"]
+    assert len(lines_of(curve["data"]["text/html"])) == 4
 
 
 def test_verbose_in_a_notebook(outputs):

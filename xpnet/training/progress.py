@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
+from importlib.util import find_spec
 from typing import Any, TextIO
 
 from ..model.metrics import TITLES
@@ -210,13 +211,10 @@ def in_notebook() -> bool:
 
 def new_bar(*, notebook: bool, **options: Any) -> Any:
     """Return a bar of tqdm: a notebook's where ipywidgets are installed, else one of text, which goes at its end."""
-    if notebook:
-        try:
-            from tqdm.notebook import tqdm as of_notebook
+    if notebook and find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm as of_notebook
 
-            return of_notebook(**options)
-        except ImportError:  # without ipywidgets
-            pass
+        return of_notebook(**options)
     from tqdm import tqdm
 
     return tqdm(dynamic_ncols=True, leave=False, file=sys.stderr, **options)
