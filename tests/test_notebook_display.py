@@ -10,7 +10,7 @@ from trainers import digits_model
 
 from xpnet import MLP, Linear, Sequential, Trainer
 from xpnet.nn import ACTIVATIONS
-from xpnet.training.history import MOST_ROWS, History, panel
+from xpnet.training.history import MOST_ROWS, History, curves_svg, panel
 
 CELL = """
 from xpnet import MLP, Adam, Trainer, load_digits
@@ -85,6 +85,17 @@ def test_means_and_watched_layers_of_replicas(digits):
     assert "means over 2 replicas" in html
     assert len(cells(html)[0]) == 6, "neither deviations nor what was watched"
     assert len(lines_of(html)) == 2 + 1 + 2  # loss and accuracy; ReLU's dead units; updates of two layers
+
+
+def test_a_long_history_has_few_points():
+    """The first and the last, and those that were watched."""
+    rows = [{"epoch": e, "train_loss": 1.0 / e} for e in range(1, 100_001)]
+    rows[5] |= {"watch": {"1 ReLU": {"dead": 0.5}}}
+    [loss, dead] = lines_of(curves_svg(rows))
+    points = loss.get("points").split()
+    assert 200 < len(points) < 305
+    assert (points[0], points[-1]) == ("52.0,40.0", "322.0,168.0")
+    assert len(dead.get("points").split()) == 1
 
 
 def test_points_of_a_panel():

@@ -102,6 +102,14 @@ def test_verbose(verbose, lines, digits, capsys):
     assert shown.err == ""
 
 
+def test_closed_streams(digits, monkeypatch):
+    """Python has None for them; a fit is then silent."""
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    rows = Trainer(digits_model()).fit(digits.x_train[:100], digits.y_train[:100], epochs=2, verbose=1)
+    assert len(rows) == 2
+
+
 def test_a_fit_that_stops_early_shows_its_last_epoch(digits, capsys):
     trainer = Trainer(digits_model())
     x, y = digits.x_train[:100], digits.y_train[:100]

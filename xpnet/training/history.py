@@ -14,6 +14,7 @@ HistoryRow = dict[str, Any]
 Points = Sequence[tuple[float, float]]
 
 MOST_ROWS = 8  # of a table
+MOST_POINTS = 300  # of a curve, about one a pixel
 # Colours that a colour-blind reader can tell apart, on white and on black: M. Okabe and K. Ito, 2008.
 COLORS = {"train": "#0072B2", "validation": "#009E73", "test": "#D55E00"}
 OTHERS = ("#E69F00", "#56B4E9", "#CC79A7", "#0072B2", "#009E73", "#D55E00")
@@ -48,7 +49,11 @@ def _cell(value: Any) -> str:
 
 def curves_svg(history: Sequence[HistoryRow]) -> str:
     """Return loss and metric by epoch as SVG; where layers were watched, their dead units and updates, too."""
-    rows = [with_deviations(row) for row in history]
+    distance = len(history) // MOST_POINTS + 1
+    last = len(history) - 1
+    rows = [
+        with_deviations(row) for i, row in enumerate(history) if i == 0 or (last - i) % distance == 0 or "watch" in row
+    ]
     panels = []
     for quantity in ("loss", *TITLES):
         lines = {name: _points(rows, f"{name}_{quantity}") for name in COLORS}

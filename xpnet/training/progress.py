@@ -23,7 +23,6 @@ MOST_LINES = {True: 1000, False: 20}  # of a fit, about, on a terminal and elsew
 LINE_SECONDS = {True: 0.5, False: 30.0}  # an epoch that ends so long after the last line has one, too
 CURVE_SECONDS = 0.5  # between two curves in a notebook
 
-
 _hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
@@ -60,12 +59,12 @@ class Progress(Callback):
         """Show the bar, where there is one."""
         fit = trainer.current
         assert fit is not None
-        self._terminal = self._stream.isatty()
+        self._terminal = is_terminal(self._stream)
         self._distance = round_number(fit.last_epoch / MOST_LINES[self._terminal])
         self._printed = self._drawn = -math.inf
         self._shown = trainer.epoch  # the last epoch that has a line
         self._notebook = not self.every and in_notebook()
-        if not self.every and (self._notebook or sys.stderr.isatty()):
+        if not self.every and (self._notebook or is_terminal(sys.stderr)):
             options = {"total": fit.last_step, "initial": trainer.step, "unit": " steps"}
             self._bar = new_bar(notebook=self._notebook, desc=self._next_epoch(trainer), **options)
 
@@ -98,11 +97,12 @@ class Progress(Callback):
 
     def write(self, text: str) -> None:
         """Print a line above the bar."""
+        stream = self._stream
         with contextlib.suppress(OSError):  # training goes on where nobody reads
-            if self._bar is None:
-                print(text, file=self._stream, flush=True)
-            else:
-                self._bar.write(text, file=self._stream)
+            if self._bar is not None and stream is not None:
+                self._bar.write(text, file=stream)
+            elif stream is not None:
+                print(text, file=stream, flush=True)
 
     def _is_due(self, epoch: int) -> bool:
         """Whether an epoch gets a line; the last one gets it when the training stops."""
@@ -111,7 +111,7 @@ class Progress(Callback):
         return time.monotonic() - self._printed >= LINE_SECONDS[self._terminal]
 
     @property
-    def _stream(self) -> TextIO:
+    def _stream(self) -> TextIO | None:
         return sys.stdout if self._lines is None else self._lines
 
     def _next_epoch(self, trainer: Training) -> str:
@@ -189,10 +189,15 @@ def round_number(least: float) -> int:
         unit *= 10
 
 
-def width_of(stream: TextIO) -> int:
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream, None where it was closed before Python began, is a terminal."""
+    return stream is not None and stream.isatty()
+
+
+def width_of(stream: TextIO | None) -> int:
     """Columns of the terminal behind a stream; `COLUMNS` where there is none."""
     try:
-        return os.get_terminal_size(stream.fileno()).columns or COLUMNS
+        return COLUMNS if stream is None else os.get_terminal_size(stream.fileno()).columns or COLUMNS
     except (OSError, ValueError):
         return COLUMNS
 
