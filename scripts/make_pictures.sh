@@ -15,3 +15,5 @@ cp "$made/zigzag.png" "$made/vanishing-training.png" "$made/race-best.png" docs/
 cp "$made/race-seeds.png" docs/
 "$python" -m xpnet.train --dataset mnist --out "$made/mnist"
 "$python" scripts/make_draw_picture.py "$made/mnist" docs/draw.png
+"$python" -m xpnet.train --hidden 100 100 100 --lr 0.02 --epochs 20 --watch --quiet --out "$made/run"
+cp "$made/run/watch.png" docs/
