@@ -16,8 +16,9 @@ from ..data.arrays import check_targets
 from ..data.columns import check_names, columns_of, targets_of, values_of
 from ..data.files import open_regular, read_npz
 from ..data.frames import is_table, read_frame
+from ..data.handwriting import SIDES
 from ..data.idx import read_idx
-from ..data.pictures import read_picture
+from ..data.pictures import read_digit, read_picture
 from ..data.preparation import Preparation
 from ..data.targets import guess_task
 from ..model import MLP
@@ -26,13 +27,14 @@ from . import cli
 LEAST_PIXELS = 5  # per side of a picture; smaller arrays are rows of a table
 
 
-def read_rows(model: MLP, source: Path, invert: bool | None = None) -> HostArray:
+def read_rows(model: MLP, source: Path, invert: bool | None = None, prepare: str = "auto") -> HostArray:
     """Read the rows in a file, (N, ...); raise DataError where they are not of the model's kind.
 
     Args:
         model: the model.
         source: an IDX file, an npz file, a table, or a picture.
-        invert: whether to turn a picture dark on light round; None to look at its border.
+        invert: whether to invert a picture, dark on light; None to look at its border.
+        prepare: how to prepare a picture: "digits", "plain", or "auto" (`prepares_digits`).
     """
     preparation = model.preparation
     if is_table(source):
@@ -51,15 +53,40 @@ def read_rows(model: MLP, source: Path, invert: bool | None = None) -> HostArray
         return _choose(read_npz(source), ("x", "x_test"), source)
     if kind == "idx":
         return read_idx(source)
-    pixels, inverted = read_picture(source, picture_size(source, model), invert=invert)
-    if inverted and invert is None:
-        cli.tell(f"{source}: its border is light, so it was inverted to light on dark (--no-invert leaves it)")
+    pixels = _read_pixels(source, picture_size(source, model), prepares_digits(model, prepare), invert)
     # In the units of the training data: a scale of 16 means levels from 0 to 16. Without a scale, or with one per
     # feature, levels are those of bytes.
     if isinstance(model.input_scale, tuple):
         cli.tell(f"{source}: the model's inputs were standardized; its pixels are taken to have been from 0 to 255")
     levels = model.input_scale if isinstance(model.input_scale, float) and model.input_scale != 1.0 else 255.0
     return pixels[None] * (levels / 255.0)
+
+
+def prepares_digits(model: MLP, prepare: str) -> bool:
+    """Whether pictures are prepared as digits: as `prepare` says; "auto" where the model's training pictures were.
+
+    A model that does not know how they were made must have the classes 0 to 9, and pictures of 28x28 or 8x8.
+    """
+    if prepare != "auto" or model.pictures is not None:
+        return "digits" in (prepare, model.pictures) and prepare != "plain"
+    return model.class_names == tuple("0123456789") and model.in_features in {side * side for side in SIDES}
+
+
+def _read_pixels(source: Path, size: tuple[int, int], as_digit: bool, invert: bool | None) -> HostArray:
+    """Read a picture as levels from 0 to 255, (H, W); say what is unusual about it."""
+    if not as_digit:
+        pixels, inverted = read_picture(source, size, invert=invert)
+        if inverted and invert is None:
+            cli.tell(f"{source}: its border is light, so it was inverted to light on dark (--no-invert leaves it)")
+        return pixels
+    if size not in {(side, side) for side in SIDES}:
+        raise DataError(
+            f"{source}: digits are prepared as 28x28 or 8x8 pixels, and the model takes {size[0]}x{size[1]}"
+        )
+    prepared = read_digit(source, size[0], invert=invert)
+    if prepared.remark:
+        cli.tell(f"{source}: {prepared.remark}")
+    return 255.0 * prepared.levels
 
 
 def _some(preparation: Preparation) -> str:

@@ -52,7 +52,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     if options.plot is not None:
         check_drawable(options.plot)
     size = None if options.mistakes is None else _mistakes_size(options.mistakes, model)
-    rows = [read_rows(model, source, options.invert) for source in options.input]
+    rows = [read_rows(model, source, options.invert, options.prepare) for source in options.input]
     predictions = np.concatenate(
         [_predict(model, part, source) for part, source in zip(rows, options.input, strict=True)]
     )
@@ -335,7 +335,14 @@ def _parser() -> cli.Parser:
     add(
         "--invert",
         action=argparse.BooleanOptionalAction,
-        help="turn dark-on-light pictures round (default: where the border is light)",
+        help="invert pictures, dark on light (default: where the border is light)",
+    )
+    add(
+        "--prepare",
+        choices=("auto", "digits", "plain"),
+        default="auto",
+        help="how to prepare pictures: as handwritten digits for MNIST, or in grey and resized (default: auto, as the"
+        " training pictures were)",
     )
     cli.add_device_options(add)
     return parser

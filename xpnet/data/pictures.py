@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from ..core.device import HostArray
 from ..core.errors import DataError, one_line
 from .dataset import Dataset
 from .files import open_regular
+from .handwriting import Prepared, prepare_digit
 from .split import stratified_split
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # Pillow starts Ghostscript for others
 MOST_PIXELS = 50_000_000  # a telephone's camera has 48 million; a PNG file of 21 kB can hold 170
 MOST_FILE = 8 * MOST_PIXELS  # bytes
 TOPS = (1.0, 255.0, 65535.0, 2.0**31)  # white in floats, bytes, 16 and 32 bits
+COUNTED = (8, 8)  # size of the UCI digits
 LIGHT = 127.5  # mean of the border above which it is paper
 
 
@@ -96,6 +98,45 @@ def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None
     Raises:
         DataError: the file is missing or no picture, or Pillow is not installed.
     """
+    grey = _decoded(path, _grey)
+    from PIL import Image, ImageOps  # `_decoded` says what is missing
+
+    border = _border(np.asarray(grey))
+    inverted = border > LIGHT if invert is None else invert
+    height, width = size
+    fitted = ImageOps.pad(grey, (width, height), method=Image.Resampling.LANCZOS, color=round(border))
+    pixels = np.asarray(fitted)
+    return 255 - pixels if inverted else pixels, inverted
+
+
+def read_digit(path: Path | str, side: int, *, invert: bool | None = None) -> Prepared:
+    """Read the digit in a picture, as `prepare_digit` prepares it for a network of `side` x `side` pixels.
+
+    A picture of 8x8 has been prepared already, and only its ink is made light.
+
+    Args:
+        path: the file.
+        side: 28 or 8.
+        invert: whether the ink is darker than the paper; None finds out.
+
+    Raises:
+        DataError: the file is missing or no picture, or Pillow is not installed.
+    """
+    picture = read_colours(path)
+    if picture.shape[:2] == (side, side) == COUNTED:
+        pixels, dark = read_picture(path, COUNTED, invert=invert)
+        return Prepared(pixels / 255.0, dark)
+    return prepare_digit(picture, side, dark_ink=invert)
+
+
+def read_colours(path: Path | str) -> HostArray:
+    """Read a picture as bytes of red, green and blue, (H, W, 3); transparent parts become white, or black below light
+    ink. Raises `DataError` as `read_picture` does."""
+    return np.asarray(_decoded(path, _colours))
+
+
+def _decoded(path: Path | str, convert: Callable[[Any], Any]) -> Any:
+    """Open a picture in one of `FORMATS`, of at most `MOST_PIXELS`, turned as its EXIF tag says, and `convert` it."""
     path = path_of(path)
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
@@ -113,24 +154,37 @@ def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None
                 ImageOps.exif_transpose(opened, in_place=True)
                 if opened.mode.startswith(("I", "F")):  # Pillow's conversion keeps only their lower 8 bits
                     tops = (65535.0,) if opened.mode.startswith("I;16") else TOPS[opened.mode == "I" :]
-                    grey = Image.fromarray(_as_bytes(np.array(opened, dtype=np.float32), tops))
-                elif opened.has_transparency_data:
-                    paper = Image.new("RGBA", opened.size, "white")
-                    grey = Image.alpha_composite(paper, opened.convert("RGBA")).convert("L")
-                else:
-                    grey = opened.convert("L")
+                    opened = Image.fromarray(_as_bytes(np.array(opened, dtype=np.float32), tops))
+                return convert(opened)
         except Unusable as error:
             raise DataError(f"{path}: {error}") from None
         except UnidentifiedImageError:
             raise DataError(f"{path} is no picture in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
         except Exception as error:  # Pillow's readers raise exceptions of any type
             raise DataError(f"{path} is no picture that can be read: {one_line(error)}") from error
-    border = _border(np.asarray(grey))
-    inverted = border > LIGHT if invert is None else invert
-    height, width = size
-    fitted = ImageOps.pad(grey, (width, height), method=Image.Resampling.LANCZOS, color=round(border))
-    pixels = np.asarray(fitted)
-    return 255 - pixels if inverted else pixels, inverted
+
+
+def _grey(image: Any) -> Any:
+    """Convert an image to grey, its transparent parts to white."""
+    return _on_paper(image, "white").convert("L")
+
+
+def _colours(image: Any) -> Any:
+    """Convert an image to red, green and blue, its transparent parts to white, or to black below light ink."""
+    paper = "white"
+    if image.has_transparency_data:
+        grey, there = (np.asarray(band, dtype=np.float32) for band in image.convert("LA").split())
+        paper = "black" if float((grey * there).sum()) > LIGHT * float(there.sum()) else "white"
+    return _on_paper(image, paper).convert("RGB")
+
+
+def _on_paper(image: Any, paper: str) -> Any:
+    """Lay an image on paper of a colour, where parts of it are transparent."""
+    from PIL import Image
+
+    if not image.has_transparency_data:
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, paper), image.convert("RGBA"))
 
 
 class Unusable(Exception):

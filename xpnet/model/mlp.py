@@ -53,8 +53,10 @@ MODEL_OPTIONS = (
     "target_scale",
     "ensemble",
     "preparation",
+    "pictures",
 )
 """Arguments of `MLP.of` that model files hold."""
+PICTURES = ("digits", "plain")
 
 SUMMARY = ("layer", "type", "output", "parameters")  # columns
 
@@ -100,6 +102,9 @@ class MLP:
             mean of their probabilities, or numbers.
         preparation: how features are made of a table's columns, a `Preparation` or its settings: the model then takes
             data frames; arrays are features already.
+        pictures: how the pictures among its rows were made: "digits" as MNIST's makers, or the UCI digits', made theirs
+            (`xpnet.data.handwriting`); "plain" otherwise; None where it is not known. `xpnet predict` prepares others
+            likewise.
 
     Attributes:
         network: the layers.
@@ -109,6 +114,7 @@ class MLP:
 
     ensemble = False  # in pickles of earlier versions
     preparation: Preparation | None = None
+    pictures: str | None = None
 
     def __init__(
         self,
@@ -133,6 +139,7 @@ class MLP:
         target_scale: float | Sequence[float] = 1.0,
         ensemble: bool = False,
         preparation: Preparation | Mapping[str, Any] | None = None,
+        pictures: str | None = None,
     ) -> None:
         given = elements(sizes)
         if given is None or len(given) < 2:
@@ -172,6 +179,7 @@ class MLP:
             target_scale=target_scale,
             ensemble=ensemble,
             preparation=preparation,
+            pictures=pictures,
         )
 
     @classmethod
@@ -236,7 +244,7 @@ class MLP:
             task, loss: as for a new model.
             output: None, or "step" for predictions of 0 and 1; other activations are layers of the network.
             options: `input_shape`, `input_shift`, `input_scale`, `class_names`, `target_shift`, `target_scale`,
-                `ensemble` and `preparation`, as for a new model.
+                `ensemble`, `preparation` and `pictures`, as for a new model.
         """
         if not isinstance(network, Sequential):
             raise TypeError(f"network must be a Sequential, not {network!r}")
@@ -262,6 +270,7 @@ class MLP:
         target_scale: float | Sequence[float] = 1.0,
         ensemble: bool = False,
         preparation: Preparation | Mapping[str, Any] | None = None,
+        pictures: str | None = None,
     ) -> None:
         if flag("ensemble", ensemble) and network.replicas is None:
             raise ValueError("an ensemble needs members: give replicas=R with ensemble=True")
@@ -285,6 +294,9 @@ class MLP:
         if self.preparation is not None and len(self.preparation.names) != self.in_features:
             made = len(self.preparation.names)
             raise ValueError(f"preparation makes {made} features, and the network takes {self.in_features}")
+        if pictures not in (None, *PICTURES):
+            raise ValueError(f"pictures must be {' or '.join(map(repr, PICTURES))}, not {shown(pictures)}")
+        self.pictures = pictures
         self.ensemble = bool(ensemble)
         self.running: dict[int, object] = {}  # the fit in progress
         self.forwards: dict[Any, Forward] = {}  # compiled ones
@@ -497,6 +509,7 @@ class MLP:
             "step": self.step,
             **({"ensemble": True} if self.ensemble else {}),
             **({} if self.preparation is None else {"preparation": self.preparation.settings()}),
+            **({} if self.pictures is None else {"pictures": self.pictures}),
         } | self.task.settings()
 
     def summary(self) -> str:

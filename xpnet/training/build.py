@@ -14,6 +14,7 @@ from ..core.device import CPU, Device, HostArray
 from ..data import Dataset, standard_scaling
 from ..data.arrays import check_features
 from ..data.batches import Rows
+from ..data.handwriting import pictures_in
 from ..data.scaling import Scaling
 from ..model.mlp import MLP
 from ..nn import LOSSES, BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
@@ -87,6 +88,7 @@ def build(
         input_shift=data.input_shift,
         input_scale=data.input_scale,
         preparation=data.preparation,
+        pictures=pictures_in(data.x_train),
         ensemble=config.ensemble is not None,
         **targets,
     )

@@ -1,0 +1,404 @@
+"""A digit in a picture of any kind, as the makers of MNIST and of the UCI digits prepared theirs.
+
+Every step is plain arithmetic on small float64 arrays of levels from 0 to 1. `prepare_digit` says the steps in order:
+
+1. Look at the picture at most `WORKING` pixels wide and high, by area averages.
+2. Reduce colour to one number: the position along the axis of colour on which neighbouring pixels differ most.
+3. Subtract the paper: a smooth surface through the border (uneven light), then an opening (shadows with edges).
+4. Split ink from paper by Otsu's threshold (N. Otsu, 1979). Ink is the side that the border has less of.
+5. Keep the strokes: no specks, no lines, nothing that comes in from the border where there is something else.
+6. Look again at what is around the strokes, where they are a small part of the picture.
+7. Bring strokes that are far thinner or thicker than those of the training pictures to their range.
+8. Scale to a box of 20x20, keeping the proportions and the levels of grey, and put the centre of mass at the middle of
+   28x28 (Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-based learning applied to document recognition",
+   1998). Or scale to 20x32 in 32x32, and count the pixels of ink in blocks of 4x4 (E. Alpaydin and C. Kaynak, 1998).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.device import HostArray
+
+WORKING = 160  # pixels of the longer side that steps 2 to 5 see
+LOOKS = 3  # at parts of a picture
+COARSE = 64  # pixels of the longer side in which the axis of colour is found: less noise
+BORDER = 0.04  # width of the border, of the shorter side
+OPENING = 0.5  # window of the opening, of the longer side: wider than any stroke
+BINS = 256  # of Otsu's histogram
+SEEN = 500  # rows by which `pictures_in` judges
+FAINT = 0.05  # contrast below which there is no ink
+SPECK = 0.05  # of the area of the largest stroke, below which a part is a speck
+INNER = 0.1  # of the area of the largest stroke, above which strokes that touch no edge are enough
+CLOSE = 0.15  # of the largest stroke's size: the gap between parts of a digit
+FINE = 4  # pixels of the fine grid, on which strokes are measured, in a pixel of the result
+THIN, THICK = 1.7, 4.2  # widths of strokes, in pixels of MNIST: 5 and 98 % of its digits
+SIDES = (28, 8)  # of pictures that can be made
+BOX, SIDE, MIDDLE = 20, 28, 14.0  # MNIST's box, picture, and centre of mass: the pixel 14 of 0 to 27, by its centre
+NIST_WIDTH, NIST_SIDE, BLOCK = 20, 32, 4  # of the bitmaps in which the UCI digits' pixels were counted
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A picture as a network is given it.
+
+    Attributes:
+        levels: (H, W), from 0 to 1, light on dark.
+        dark_ink: whether the ink is darker than its paper.
+        remark: what is unusual, such as several digits, or "".
+    """
+
+    levels: HostArray
+    dark_ink: bool
+    remark: str = ""
+
+
+def prepare_digit(picture: HostArray, side: int = SIDE, *, dark_ink: bool | None = None) -> Prepared:
+    """Prepare the digit in a picture.
+
+    Args:
+        picture: red, green and blue, (H, W, 3), from 0 to 255.
+        side: 28 for pictures as MNIST's, 8 for pictures as the UCI digits'.
+        dark_ink: whether the ink is darker than its paper; None finds out by the border.
+    """
+    remark = ""
+    for _ in range(LOOKS):
+        ink, found_dark, seen = find_ink(shrink(picture, WORKING) / 255.0, dark_ink)
+        remark = remark or seen
+        box = box_of(ink > 0.1)
+        if box is None:
+            return Prepared(np.zeros((side, side)), found_dark, "there is no digit in it")
+        rows, columns = box
+        if max(rows.stop - rows.start, columns.stop - columns.start) > 0.4 * max(ink.shape):
+            break
+        picture = surroundings(picture, rows, columns, ink.shape)
+    strokes = even_strokes(fit(ink[box], BOX * FINE))
+    return Prepared(center(strokes) if side == SIDE else count_blocks(strokes), found_dark, remark)
+
+
+def pictures_in(rows: HostArray) -> str | None:
+    """How pictures were made: "digits" where rows are as `prepare_digit` makes them, "plain", or None for other rows.
+
+    Of the first rows, (N, 28, 28) or (N, 784), nearly all must have a figure whose longer side is that of MNIST's box,
+    and its centre of mass in the middle. Of (N, 8, 8) or (N, 64), nearly all must have one that is 8 high, and the
+    first and last columns nearly nothing, as of bitmaps of 20x32 in 32x32.
+    """
+    side = next((n for n in SIDES if rows[0].size == n * n), None)
+    if side is None or not (rows.ndim == 2 or rows.shape[1:] == (side, side)):
+        return None
+    x = np.asarray(rows[:SEEN], dtype=np.float64).reshape(-1, side, side)
+    if not (np.isfinite(x).all() and (x >= 0.0).all() and x.any(axis=(1, 2)).all()):
+        return "plain"
+    ink = x > 0.1 * x.max(axis=(1, 2), keepdims=True)
+    sides = np.stack([np.ptp(_ends(ink.any(axis=axis)), axis=0) for axis in (1, 2)]) + 1
+    mass, pixel = x.sum(axis=(1, 2)), np.arange(side)
+    if side == SIDE:
+        middles = np.stack([x.sum(axis=axis) @ pixel / mass for axis in (1, 2)])
+        made = (sides.max(axis=0) == BOX) & (np.abs(middles - MIDDLE).max(axis=0) < 0.51)
+    else:
+        made = (sides[1] == side) & (x[:, :, [0, -1]].sum(axis=(1, 2)) < 0.05 * mass)
+    return "digits" if made.mean() > 0.9 else "plain"
+
+
+def _ends(lines: HostArray) -> HostArray:
+    """First and last true element of each row, (2, N)."""
+    return np.stack([lines.argmax(axis=1), lines.shape[1] - 1 - lines[:, ::-1].argmax(axis=1)])
+
+
+def shrink(picture: HostArray, longest: int) -> HostArray:
+    """Reduce a picture, (H, W, ...), to at most `longest` pixels a side, by area averages."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, longest / max(height, width))
+    return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def resize(picture: HostArray, height: int, width: int) -> HostArray:
+    """Area average of a picture, (H, W) or (H, W, C): a new pixel is the mean of what lies below it."""
+    rows = average(picture, height)  # first along the rows, which lie together in memory
+    return np.swapaxes(average(np.swapaxes(rows, 0, 1), width), 0, 1)
+
+
+def average(lines: HostArray, count: int) -> HostArray:
+    """Average lines of pixels, (N, ...), to (count, ...) lines, each line with the share of it that is below."""
+    step = len(lines) / count
+    result = np.empty((count, *lines.shape[1:]))
+    for i in range(count):
+        start, stop = i * step, min((i + 1) * step, len(lines))
+        first, last = int(start), int(np.ceil(stop))
+        line = np.arange(first, last)
+        shares = np.minimum(line + 1, stop) - np.maximum(line, start)
+        result[i] = np.tensordot(shares, lines[first:last], 1) / (stop - start)
+    return result
+
+
+def find_ink(picture: HostArray, dark_ink: bool | None) -> tuple[HostArray, bool, str]:
+    """Find the strokes in a picture, (H, W, 3).
+
+    Returns the levels of the strokes, (H, W), 0 beside them and 1 in their middle; whether they are darker than the
+    paper; and a remark.
+    """
+    axis = colour_axis(shrink(picture, COARSE))
+    grey = picture @ axis  # darker is less: the axis points to the light
+    sides = (True, False) if dark_ink is None else (dark_ink,)
+    found = [split(-grey if dark else grey) for dark in sides]
+    shares = [border_of(mask).mean() for _, mask in found]
+    best = int(np.argmin(shares))
+    levels, mask = found[best]
+    strokes, count = strokes_of(levels, mask)
+    return strokes, sides[best], f"there are {count} digits in it, and the largest one is read" if count > 1 else ""
+
+
+def colour_axis(picture: HostArray) -> HostArray:
+    """Direction of colour, (3,), along which neighbouring pixels of a picture, (H, W, 3), differ most.
+
+    It is the first eigenvector of the sum of their differences' outer products. It points towards the light.
+    """
+    differences = np.concatenate([np.diff(picture, axis=axis).reshape(-1, 3) for axis in (0, 1)])
+    power = differences.T @ differences
+    if power.trace() < 1e-12:  # one colour
+        return np.full(3, 3**-0.5)
+    for _ in range(10):  # the power 1024 of it, scaled: other eigenvectors vanish
+        power = power @ power / (power @ power).trace()
+    axis: HostArray = power[:, int(np.argmax(power.diagonal()))]
+    axis = axis / np.sqrt(axis @ axis)
+    return axis if axis.sum() >= 0.0 else -axis
+
+
+def border_of(values: HostArray) -> HostArray:
+    """Pixels of the border, (N,), of an array (H, W, ...)."""
+    height, width = values.shape[:2]
+    n = max(1, round(BORDER * min(height, width)))
+    inside = np.zeros((height, width), dtype=bool)
+    inside[n : height - n, n : width - n] = True
+    return values[~inside]
+
+
+def split(grey: HostArray) -> tuple[HostArray, HostArray]:
+    """Split levels, (H, W), ink higher than paper: the height above the paper, scaled to 0 to 1, and what is ink."""
+    raised = grey - surface(grey)
+    raised = raised - opening(raised)
+    threshold = otsu(raised)
+    mask = raised > threshold
+    if not mask.any():
+        return np.zeros_like(grey), mask
+    paper, ink = float(np.median(raised[~mask])), float(np.quantile(raised[mask], 0.9))
+    if ink - paper < FAINT:
+        return np.zeros_like(grey), np.zeros_like(mask)
+    return np.clip((raised - paper) / (ink - paper), 0.0, 1.0), mask
+
+
+def surface(grey: HostArray) -> HostArray:
+    """Quadratic surface through the border of levels, (H, W), without what stands out of it."""
+    y, x = (np.linspace(-1.0, 1.0, n) for n in grey.shape)
+    y, x = np.meshgrid(y, x, indexing="ij")
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)  # (H, W, 6)
+    a, b = border_of(terms), border_of(grey)
+    kept = np.abs(b - np.median(b)) <= 0.25
+    for _ in range(3):
+        weights = np.linalg.solve(a[kept].T @ a[kept] + 1e-9 * np.eye(6), a[kept].T @ b[kept])
+        error = np.abs(b - a @ weights)
+        kept = error <= max(3.0 * float(np.median(error)), 0.02)
+    return terms @ weights
+
+
+def opening(grey: HostArray) -> HostArray:
+    """Levels without what is raised and narrower than the window: the smallest within it, then the largest of these."""
+    n = max(3, round(OPENING * max(grey.shape)))
+    return slide(slide(grey, n, np.min), n, np.max)
+
+
+def slide(grey: HostArray, n: int, what: object) -> HostArray:
+    """Smallest or largest level within a square of n x n around each pixel, cut off at the edges."""
+    fill = np.inf if what is np.min else -np.inf
+    for axis in (0, 1):
+        pad = [(0, 0), (0, 0)]
+        pad[axis] = (n // 2, (n - 1) // 2)
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(grey, pad, constant_values=fill), n, axis=axis)
+        grey = what(windows, axis=-1)
+    return grey
+
+
+def otsu(levels: HostArray) -> float:
+    """Threshold between two groups of levels, with the least variance within them."""
+    low, high = float(levels.min()), float(levels.max())
+    if high <= low:
+        return high
+    counts = np.bincount(
+        np.minimum(((levels - low) * (BINS / (high - low))).astype(int), BINS - 1).ravel(), minlength=BINS
+    )
+    middles = np.arange(BINS) + 0.5
+    n, total = np.cumsum(counts), np.cumsum(counts * middles)
+    below, above = n[:-1], n[-1] - n[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (total[:-1] / below - (total[-1] - total[:-1]) / above) ** 2
+    best = int(np.argmax(np.nan_to_num(between)))
+    return low + (best + 1) * (high - low) / BINS
+
+
+def strokes_of(levels: HostArray, mask: HostArray) -> tuple[HostArray, int]:
+    """Levels of the largest figure in a mask, (H, W), with a rim of a pixel, and 0 elsewhere; the number of figures.
+
+    A figure is one or more parts of the mask that are close together. Specks are none, and what comes in from the edge
+    is none where there is something else.
+    """
+    names, count = label(mask)
+    area = np.bincount(names.ravel(), minlength=count + 1)
+    at_edge = np.unique(np.concatenate([names[0], names[-1], names[:, 0], names[:, -1]]))
+    inner = area.copy()
+    inner[at_edge] = inner[0] = area[0] = 0
+    if inner.max() > INNER * area.max():
+        area = inner
+    parts = [n for n in range(1, count + 1) if area[n] >= SPECK * area.max()]
+    figures = join([box for n in parts if (box := box_of(names == n))])
+    if not figures:
+        return np.zeros_like(levels), 0
+    size = [int(sum(area[parts[k]] for k in figure.parts)) for figure in figures]
+    best = int(np.argmax(size))
+    tall = [f.bottom - f.top for f in figures]
+    similar = sum(a > 0.25 * size[best] and h > 0.5 * tall[best] for a, h in zip(size, tall, strict=True))
+    kept = np.isin(names, [parts[k] for k in figures[best].parts])
+    return np.where(slide(kept.astype(float), 3, np.max) > 0.0, levels, 0.0), similar
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Box around parts of a mask, by their numbers."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    parts: tuple[int, ...]
+
+    def gap(self, other: Figure) -> int:
+        """Pixels between two boxes, along the axis with more of them."""
+        down = max(self.top, other.top) - min(self.bottom, other.bottom)
+        across = max(self.left, other.left) - min(self.right, other.right)
+        return max(down, across)
+
+    def joined(self, other: Figure) -> Figure:
+        """Box around both."""
+        top, left = min(self.top, other.top), min(self.left, other.left)
+        bottom, right = max(self.bottom, other.bottom), max(self.right, other.right)
+        return Figure(top, bottom, left, right, self.parts + other.parts)
+
+
+def join(boxes: list[tuple[slice, slice]]) -> list[Figure]:
+    """Join boxes that are close together, compared with the largest of them."""
+    figures = [Figure(r.start, r.stop, c.start, c.stop, (k,)) for k, (r, c) in enumerate(boxes)]
+    near = CLOSE * max((max(f.bottom - f.top, f.right - f.left) for f in figures), default=0)
+    k = 0
+    while k < len(figures):
+        other = next((f for f in figures[k + 1 :] if figures[k].gap(f) <= near), None)
+        if other is None:
+            k += 1
+        else:
+            figures.remove(other)
+            figures[k] = figures[k].joined(other)
+            k = 0
+    return figures
+
+
+def label(mask: HostArray) -> tuple[HostArray, int]:
+    """Number the connected parts of a mask, (H, W), from 1 on, neighbours at corners included; 0 is not in it.
+
+    Runs of each row are joined with those that they touch in the row above.
+    """
+    parent = [0]
+
+    def root(a: int) -> int:
+        while parent[a] != a:
+            parent[a] = parent[parent[a]]
+            a = parent[a]
+        return a
+
+    runs, above = [], []
+    for y, row in enumerate(mask):
+        edges = np.flatnonzero(np.diff(row.astype(np.int8), prepend=0, append=0)).tolist()
+        here = []
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            name = len(parent)
+            parent.append(name)
+            for other_start, other_stop, other in above:
+                if other_start <= stop and other_stop >= start:
+                    parent[root(name)] = root(other)
+            here.append((start, stop, name))
+            runs.append((y, start, stop, name))
+        above = here
+    names = np.zeros(mask.shape, dtype=np.intp)
+    numbers: dict[int, int] = {}
+    for y, start, stop, name in runs:
+        names[y, start:stop] = numbers.setdefault(root(name), len(numbers) + 1)
+    return names, len(numbers)
+
+
+def box_of(mask: HostArray) -> tuple[slice, slice] | None:
+    """Rows and columns of the smallest box around a mask, (H, W); None where it is empty."""
+    if not mask.any():
+        return None
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def surroundings(picture: HostArray, rows: slice, columns: slice, shape: tuple[int, ...]) -> HostArray:
+    """Part of a picture around a box, which is in pixels of the shrunken `shape`, with half its size on each side."""
+    margin = 0.5 * max(rows.stop - rows.start, columns.stop - columns.start)
+    cut = []
+    for part, small, large in zip((rows, columns), shape, picture.shape, strict=False):
+        scale = large / small
+        cut.append(slice(max(0, int((part.start - margin) * scale)), min(large, int((part.stop + margin) * scale) + 1)))
+    return picture[cut[0], cut[1]]
+
+
+def fit(levels: HostArray, longest: int) -> HostArray:
+    """Resize levels, (H, W), so that the longer side has `longest` pixels."""
+    scale = longest / max(levels.shape)
+    return resize(levels, *(max(1, round(n * scale)) for n in levels.shape))
+
+
+def even_strokes(levels: HostArray) -> HostArray:
+    """Make strokes on the fine grid wider or narrower, by a pixel at a time, until they have a usual width."""
+    for _ in range(4 * FINE):
+        width = stroke_width(levels)
+        if THIN <= width <= THICK:
+            break
+        grow = width < THIN
+        changed = slide(np.pad(levels, 1), 3, np.max if grow else np.min)
+        box = box_of(changed > 0.1)
+        if box is None or (not grow and label(changed > 0.5)[1] != label(levels > 0.5)[1]):
+            break
+        levels = fit(changed[box], BOX * FINE)
+    return levels
+
+
+def stroke_width(levels: HostArray) -> float:
+    """Mean width of strokes on the fine grid, in pixels of MNIST: twice the area over the length of the outline."""
+    mask = np.pad(levels > 0.5, 1).astype(np.int8)
+    outline = np.abs(np.diff(mask, axis=0)).sum() + np.abs(np.diff(mask, axis=1)).sum()
+    return 2.0 * mask.sum() / max(outline * np.pi / 4.0, 1.0) / FINE
+
+
+def center(levels: HostArray) -> HostArray:
+    """Scale levels to a box of 20x20, and put their centre of mass at the middle of 28x28, by whole pixels."""
+    levels = fit(levels, BOX)
+    result = np.zeros((SIDE, SIDE))
+    cut = []
+    for axis, n in enumerate(levels.shape):
+        mass = levels.sum(axis=1 - axis)
+        middle = float(mass @ np.arange(n) / mass.sum())
+        start = min(max(int(np.floor(MIDDLE - middle + 0.5)), 0), SIDE - n)
+        cut.append(slice(start, start + n))
+    result[cut[0], cut[1]] = levels / levels.max()
+    return result
+
+
+def count_blocks(levels: HostArray) -> HostArray:
+    """Scale levels to 20x32 in 32x32, and average each block of 4x4, which is the share of ink in it: (8, 8)."""
+    height, width = levels.shape
+    width = min(NIST_WIDTH, max(1, round(width * NIST_SIDE / height)))
+    bitmap = np.zeros((NIST_SIDE, NIST_SIDE))
+    start = (NIST_SIDE - width) // 2
+    bitmap[:, start : start + width] = resize(levels, NIST_SIDE, width)
+    return resize(bitmap, NIST_SIDE // BLOCK, NIST_SIDE // BLOCK)
