@@ -16,20 +16,24 @@ Every step is plain arithmetic on small float64 arrays of levels from 0 to 1. `p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..core.device import HostArray
 
 WORKING = 160  # pixels of the longer side that steps 2 to 5 see
-LOOKS = 3  # at parts of a picture
+LOOKS = 4  # at a picture and parts of it
+SMALL = 0.4  # of the longer side: strokes below it are looked at again
+SHEET, SOLID = 0.25, 0.65  # share of a picture, and of its box, from which on a figure is a sheet of paper
+WIDE = 1.6  # width over height of more than a digit: MNIST has one in 10,000
 COARSE = 64  # pixels of the longer side in which the axis of colour is found: less noise
 BORDER = 0.04  # width of the border, of the shorter side
 OPENING = 0.5  # window of the opening, of the longer side: wider than any stroke
 BINS = 256  # of Otsu's histogram
 SEEN = 500  # rows by which `pictures_in` judges
 FAINT = 0.05  # contrast below which there is no ink
+NOISY = 8.0  # contrast, in mean deviations of the paper, below which there is no ink: noise alone has 5.8
 SPECK = 0.05  # of the area of the largest stroke, below which a part is a speck
 INNER = 0.1  # of the area of the largest stroke, above which strokes that touch no edge are enough
 CLOSE = 0.15  # of the largest stroke's size: the gap between parts of a digit
@@ -63,19 +67,72 @@ def prepare_digit(picture: HostArray, side: int = SIDE, *, dark_ink: bool | None
         side: 28 for pictures as MNIST's, 8 for pictures as the UCI digits'.
         dark_ink: whether the ink is darker than its paper; None finds out by the border.
     """
-    remark = ""
-    for _ in range(LOOKS):
-        ink, found_dark, seen = find_ink(shrink(picture, WORKING) / 255.0, dark_ink)
-        remark = remark or seen
-        box = box_of(ink > 0.1)
-        if box is None:
-            return Prepared(np.zeros((side, side)), found_dark, "there is no digit in it")
-        rows, columns = box
-        if max(rows.stop - rows.start, columns.stop - columns.start) > 0.4 * max(ink.shape):
-            break
-        picture = surroundings(picture, rows, columns, ink.shape)
-    strokes = even_strokes(fit(ink[box], BOX * FINE))
-    return Prepared(center(strokes) if side == SIDE else count_blocks(strokes), found_dark, remark)
+    found = look(picture, dark_ink, LOOKS)
+    if found.box is None:
+        return Prepared(np.zeros((side, side)), found.dark, "there is no digit in it")
+    strokes = even_strokes(fit(found.levels[found.box], BOX * FINE))
+    return Prepared(center(strokes) if side == SIDE else count_blocks(strokes), found.dark, found.remark())
+
+
+@dataclass(frozen=True)
+class Ink:
+    """Strokes found in a picture.
+
+    Attributes:
+        levels: (H, W), from 0 beside the strokes to 1 in their middle.
+        dark: whether they are darker than the paper.
+        figures: how many figures there are; the levels are those of the largest one.
+    """
+
+    levels: HostArray
+    dark: bool
+    figures: int
+
+    @property
+    def box(self) -> tuple[slice, slice] | None:
+        """Rows and columns of the smallest box around the strokes; None where there are none."""
+        return box_of(self.levels > 0.1)
+
+    def is_sheet(self) -> bool:
+        """Whether they are rather a sheet of paper: large, and nearly all of their box."""
+        box = self.box
+        solid: HostArray = self.levels > 0.5
+        return box is not None and solid[box].size > SHEET * solid.size and bool(solid[box].mean() > SOLID)
+
+    def is_inside(self) -> bool:
+        """Whether there are any, and none at the edge of the picture."""
+        return self.box is not None and not border_of(self.levels).any()
+
+    def remark(self) -> str:
+        """What is unusual, or ""."""
+        if self.figures > 1:
+            return f"there are {self.figures} digits in it, and the largest one is read"
+        height, width = self.levels[self.box].shape
+        return "it is wider than a digit, and read as one" if width > WIDE * height else ""
+
+
+def look(picture: HostArray, dark_ink: bool | None, looks: int) -> Ink:
+    """Find the strokes in a picture, bytes of (H, W, 3); look up to `looks` times, closer where they are small."""
+    found = find_ink(shrink(picture, WORKING) / 255.0, dark_ink)
+    if found.box is None or looks == 1:
+        return found
+    shape, (rows, columns) = found.levels.shape, found.box
+    size = max(rows.stop - rows.start, columns.stop - columns.start)
+    if size > SMALL * max(shape):
+        return found
+    margin = size // 2
+    around = (slice(max(0, one.start - margin), one.stop + margin) for one in (rows, columns))
+    closer = look(part_of(picture, *around, shape), dark_ink, looks - 1)
+    return found if closer.box is None else replace(closer, figures=max(found.figures, closer.figures))
+
+
+def part_of(picture: HostArray, rows: slice, columns: slice, shape: tuple[int, ...]) -> HostArray:
+    """Part of a picture: a box in pixels of the picture shrunken to `shape`."""
+    down, across = (large / small for small, large in zip(shape, picture.shape, strict=False))
+    return picture[
+        int(rows.start * down) : int(np.ceil(rows.stop * down)),
+        int(columns.start * across) : int(np.ceil(columns.stop * across)),
+    ]
 
 
 def pictures_in(rows: HostArray) -> str | None:
@@ -133,21 +190,31 @@ def average(lines: HostArray, count: int) -> HostArray:
     return result
 
 
-def find_ink(picture: HostArray, dark_ink: bool | None) -> tuple[HostArray, bool, str]:
-    """Find the strokes in a picture, (H, W, 3).
-
-    Returns the levels of the strokes, (H, W), 0 beside them and 1 in their middle; whether they are darker than the
-    paper; and a remark.
-    """
+def find_ink(picture: HostArray, dark_ink: bool | None) -> Ink:
+    """Find the strokes in a small picture, (H, W, 3), from 0 to 1."""
     axis = colour_axis(shrink(picture, COARSE))
-    grey = picture @ axis  # darker is less: the axis points to the light
+    grey = picture @ axis  # the axis points to the light
     sides = (True, False) if dark_ink is None else (dark_ink,)
-    found = [split(-grey if dark else grey) for dark in sides]
-    shares = [border_of(mask).mean() for _, mask in found]
-    best = int(np.argmin(shares))
-    levels, mask = found[best]
-    strokes, count = strokes_of(levels, mask)
-    return strokes, sides[best], f"there are {count} digits in it, and the largest one is read" if count > 1 else ""
+    raised = [above_paper(-grey if dark else grey) for dark in sides]
+    masks = [levels > otsu(levels) for levels in raised]
+    order = np.argsort([border_of(mask).mean() for mask in masks], kind="stable")
+    found = [ink_of(raised[k], masks[k], sides[k]) for k in order]
+    return found[-1] if found[0].is_sheet() and found[-1].is_inside() else found[0]
+
+
+def ink_of(levels: HostArray, mask: HostArray, dark: bool) -> Ink:
+    """The strokes in the mask of what is ink, (H, W), by the levels above the paper."""
+    nothing = Ink(np.zeros_like(levels), dark, 0)
+    if not mask.any():
+        return nothing
+    paper = float(np.median(levels[~mask]))
+    noise = float(np.median(np.abs(levels[~mask] - paper)))
+    if np.quantile(levels[mask], 0.9) - paper < max(FAINT, NOISY * noise):
+        return nothing
+    strokes, figures = largest_figure(levels, mask)
+    ink = float(np.quantile(levels[strokes], 0.9))
+    near = slide(strokes.astype(float), 3, np.max) > 0.0  # with the soft edge of the strokes
+    return Ink(np.where(near, np.clip((levels - paper) / (ink - paper), 0.0, 1.0), 0.0), dark, figures)
 
 
 def colour_axis(picture: HostArray) -> HostArray:
@@ -175,18 +242,10 @@ def border_of(values: HostArray) -> HostArray:
     return values[~inside]
 
 
-def split(grey: HostArray) -> tuple[HostArray, HostArray]:
-    """Split levels, (H, W), ink higher than paper: the height above the paper, scaled to 0 to 1, and what is ink."""
-    raised = grey - surface(grey)
-    raised = raised - opening(raised)
-    threshold = otsu(raised)
-    mask = raised > threshold
-    if not mask.any():
-        return np.zeros_like(grey), mask
-    paper, ink = float(np.median(raised[~mask])), float(np.quantile(raised[mask], 0.9))
-    if ink - paper < FAINT:
-        return np.zeros_like(grey), np.zeros_like(mask)
-    return np.clip((raised - paper) / (ink - paper), 0.0, 1.0), mask
+def above_paper(grey: HostArray) -> HostArray:
+    """Height of levels, (H, W), above the paper, where ink is higher than paper."""
+    flat = grey - surface(grey)
+    return flat - opening(flat)
 
 
 def surface(grey: HostArray) -> HostArray:
@@ -237,29 +296,33 @@ def otsu(levels: HostArray) -> float:
     return low + (best + 1) * (high - low) / BINS
 
 
-def strokes_of(levels: HostArray, mask: HostArray) -> tuple[HostArray, int]:
-    """Levels of the largest figure in a mask, (H, W), with a rim of a pixel, and 0 elsewhere; the number of figures.
+def largest_figure(levels: HostArray, mask: HostArray) -> tuple[HostArray, int]:
+    """Find the largest figure in the mask of ink, (H, W), by its levels: its mask, and the number of figures.
 
     A figure is one or more parts of the mask that are close together. Specks are none, and what comes in from the edge
     is none where there is something else.
     """
-    names, count = label(mask)
-    area = np.bincount(names.ravel(), minlength=count + 1)
-    at_edge = np.unique(np.concatenate([names[0], names[-1], names[:, 0], names[:, -1]]))
-    inner = area.copy()
-    inner[at_edge] = inner[0] = area[0] = 0
-    if inner.max() > INNER * area.max():
-        area = inner
-    parts = [n for n in range(1, count + 1) if area[n] >= SPECK * area.max()]
+    names, area, inner = parts_of(mask)
+    if inner.max() <= INNER * area.max():  # all comes in from the edge, as lines through a digit do
+        darker = parts_of(mask & (levels > otsu(levels[mask])))
+        names, area, inner = darker if darker[2].max() > INNER * darker[1].max() else (names, area, area)
+    parts = np.flatnonzero(inner >= max(SPECK * inner.max(), 1)).tolist()
     figures = join([box for n in parts if (box := box_of(names == n))])
-    if not figures:
-        return np.zeros_like(levels), 0
     size = [int(sum(area[parts[k]] for k in figure.parts)) for figure in figures]
     best = int(np.argmax(size))
     tall = [f.bottom - f.top for f in figures]
     similar = sum(a > 0.25 * size[best] and h > 0.5 * tall[best] for a, h in zip(size, tall, strict=True))
     kept = np.isin(names, [parts[k] for k in figures[best].parts])
-    return np.where(slide(kept.astype(float), 3, np.max) > 0.0, levels, 0.0), similar
+    return kept, similar
+
+
+def parts_of(mask: HostArray) -> tuple[HostArray, HostArray, HostArray]:
+    """Number the parts of a mask; the area of each, with 0 for what is not in it, and of those that touch no edge."""
+    names, count = label(mask)
+    area = np.bincount(names.ravel(), minlength=count + 1)
+    inner = area.copy()
+    inner[np.concatenate([names[0], names[-1], names[:, 0], names[:, -1]])] = inner[0] = area[0] = 0
+    return names, area, inner
 
 
 @dataclass(frozen=True)
@@ -340,16 +403,6 @@ def box_of(mask: HostArray) -> tuple[slice, slice] | None:
         return None
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
-def surroundings(picture: HostArray, rows: slice, columns: slice, shape: tuple[int, ...]) -> HostArray:
-    """Part of a picture around a box, which is in pixels of the shrunken `shape`, with half its size on each side."""
-    margin = 0.5 * max(rows.stop - rows.start, columns.stop - columns.start)
-    cut = []
-    for part, small, large in zip((rows, columns), shape, picture.shape, strict=False):
-        scale = large / small
-        cut.append(slice(max(0, int((part.start - margin) * scale)), min(large, int((part.stop + margin) * scale) + 1)))
-    return picture[cut[0], cut[1]]
 
 
 def fit(levels: HostArray, longest: int) -> HostArray:
