@@ -16,14 +16,14 @@ from ..core.device import HostArray
 from ..core.errors import DataError, one_line
 from .dataset import Dataset
 from .files import open_regular
-from .handwriting import Prepared, prepare_digit
+from .handwriting import Prepared, pictures_in, prepare_digit
 from .split import stratified_split
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # Pillow starts Ghostscript for others
 MOST_PIXELS = 50_000_000  # a telephone's camera has 48 million; a PNG file of 21 kB can hold 170
 MOST_FILE = 8 * MOST_PIXELS  # bytes
 TOPS = (1.0, 255.0, 65535.0, 2.0**31)  # white in floats, bytes, 16 and 32 bits
-COUNTED = (8, 8)  # size of the UCI digits
+COUNTED = 8  # pixels a side of the UCI digits
 LIGHT = 127.5  # mean of the border above which it is paper
 
 
@@ -112,7 +112,8 @@ def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None
 def read_digit(path: Path | str, side: int, *, invert: bool | None = None) -> Prepared:
     """Read the digit in a picture, as `prepare_digit` prepares it for a network of `side` x `side` pixels.
 
-    A picture of 8x8 has been prepared already, and only its ink is made light.
+    A picture of 8x8 is prepared already, and so is one of 28x28 whose digit is where MNIST has it: only their ink is made
+    light.
 
     Args:
         path: the file.
@@ -120,13 +121,17 @@ def read_digit(path: Path | str, side: int, *, invert: bool | None = None) -> Pr
         invert: whether the ink is darker than the paper; None finds out.
 
     Raises:
-        DataError: the file is missing or no picture, or Pillow is not installed.
+        DataError: the file is missing or no picture, it shows no digit, or Pillow is not installed.
     """
     picture = read_colours(path)
-    if picture.shape[:2] == (side, side) == COUNTED:
-        pixels, dark = read_picture(path, COUNTED, invert=invert)
-        return Prepared(pixels / 255.0, dark)
-    return prepare_digit(picture, side, dark_ink=invert)
+    if picture.shape[:2] == (side, side):
+        pixels, dark = read_picture(path, (side, side), invert=invert)
+        if side == COUNTED or pictures_in(pixels[None]) == "digits":
+            return Prepared(pixels / 255.0, dark)
+    try:
+        return prepare_digit(picture, side, dark_ink=invert)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def read_colours(path: Path | str) -> HostArray:
@@ -148,7 +153,8 @@ def _decoded(path: Path | str, convert: Callable[[Any], Any]) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's, of damage that it passes over, would be lines on stderr
-                opened = Image.open(io.BytesIO(file.read(length)), formats=FORMATS)  # a file allocates what is read
+                data = io.BytesIO(file.read(length))  # allocates what is read
+                opened: Image.Image = Image.open(data, formats=FORMATS)
                 if opened.width * opened.height > MOST_PIXELS:  # nothing is decoded yet
                     raise Unusable(f"it has {opened.width}x{opened.height} pixels, and {MOST_PIXELS} can be read")
                 ImageOps.exif_transpose(opened, in_place=True)
