@@ -37,7 +37,7 @@ from ..core.errors import DataError
 WORKING = 160  # pixels of the longer side that steps 2 to 5 see
 LOOKS = 4  # at a picture and parts of it
 SMALL = 0.4  # of the longer side: strokes below it are looked at again
-SHEET, SOLID = 0.25, 0.65  # share of a picture, and of its box, from which on a figure is a sheet of paper
+SHEET, SOLID = 0.25, 0.65  # share of a picture, and of its box, from which on a light figure is a sheet of paper
 WIDE = 1.6  # width over height of more than a digit: MNIST has one in 10,000
 COARSE = 64  # pixels of the longer side in which the axis of colour is found: less noise
 BORDER = 0.04  # width of the border, of the shorter side
@@ -119,10 +119,12 @@ class Ink:
         return box_of(self.levels > INK)
 
     def is_sheet(self) -> bool:
-        """Whether they are rather a sheet of paper: large, and nearly all of their box."""
+        """Whether they are rather a sheet of paper: light, large, and nearly all of their box."""
         box = self.box
         solid: HostArray = self.levels > 0.5
-        return box is not None and solid[box].size > SHEET * solid.size and bool(solid[box].mean() > SOLID)
+        if self.dark or box is None or solid[box].size < SHEET * solid.size:
+            return False
+        return bool(solid[box].mean() > SOLID)
 
     def is_inside(self) -> bool:
         """Whether there are any, and none at the edge of the picture."""
@@ -137,11 +139,17 @@ class Ink:
 
 
 def look(picture: HostArray, dark_ink: bool | None, looks: int) -> Ink:
-    """Find the strokes in a picture, bytes of (H, W, 3); look up to `looks` times, closer where they are small."""
+    """Find the strokes in a picture, bytes of (H, W, 3).
+
+    It looks again, `looks` times in all, at what is around small strokes, and for dark ones on a sheet of paper.
+    """
     found = find_ink(shrink(picture, WORKING) / 255.0, dark_ink)
     if found.box is None or looks == 1:
         return found
     shape, (rows, columns) = found.levels.shape, found.box
+    if dark_ink is None and found.is_sheet():
+        parts = (picture, part_of(picture, rows, columns, shape))
+        return next((ink for part in parts if (ink := look(part, True, looks - 1)).is_inside()), found)
     size = max(rows.stop - rows.start, columns.stop - columns.start)
     if size > SMALL * max(shape):
         return found
@@ -222,9 +230,8 @@ def find_ink(picture: HostArray, dark_ink: bool | None) -> Ink:
     sides = (True, False) if dark_ink is None else (dark_ink,)
     raised = [above_paper(-grey if dark else grey) for dark in sides]
     masks = [levels > otsu(levels) for levels in raised]
-    order = np.argsort([border_of(mask).mean() for mask in masks], kind="stable")
-    found = [ink_of(raised[k], masks[k], sides[k]) for k in order]
-    return found[-1] if found[0].is_sheet() and found[-1].is_inside() else found[0]
+    k = int(np.argmin([border_of(mask).mean() for mask in masks]))
+    return ink_of(raised[k], masks[k], sides[k])
 
 
 def ink_of(levels: HostArray, mask: HostArray, dark: bool) -> Ink:

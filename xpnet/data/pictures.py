@@ -112,7 +112,7 @@ def read_picture(path: Path | str, size: tuple[int, int], *, invert: bool | None
 def read_digit(path: Path | str, side: int, *, invert: bool | None = None) -> Prepared:
     """Read the digit in a picture, as `prepare_digit` prepares it for a network of `side` x `side` pixels.
 
-    A picture of 8x8 is prepared already, and so is one of 28x28 whose digit is where MNIST has it: only their ink is made
+    A picture of 8x8 is prepared already, and so is one of 28x28 whose digit is where MNIST has it: only its ink is made
     light.
 
     Args:
