@@ -245,6 +245,24 @@ def draw_mistakes(mistakes: Sequence[tuple[Any, str, str]], wrong: int, rows: in
     return png(figure)
 
 
+def draw_seen(pictures: Sequence[tuple[Any, Any, str, str]]) -> bytes:
+    """Draw pictures, (H, W, 3), each next to what a network saw of it, (H, W), with a line below each of the two."""
+    pairs = min(len(pictures), 4)
+    lines = -(-len(pictures) // pairs)
+    figure = Figure(figsize=(3.4 * pairs, 1.9 * lines + 0.4), dpi=120, layout="constrained")
+    grid = figure.subplots(lines, 2 * pairs, squeeze=False)
+    for axes, title in zip(grid[0], ("given", "seen by the network") * pairs, strict=True):
+        axes.set_title(title, fontsize=9)
+    drawn = [one for given, seen, name, answer in pictures for one in ((given, name), (seen, answer))]
+    for (picture, text), axes in zip(drawn, grid.flat, strict=False):
+        axes.imshow(picture, cmap="gray", interpolation="nearest")
+        axes.set_xlabel(drawable(text), fontsize=8, fontfamily=families(), parse_math=False)
+        axes.set(xticks=[], yticks=[])
+    for axes in grid.flat[len(drawn) :]:
+        axes.set_axis_off()
+    return png(figure)
+
+
 def draw_reliability(confidence: Any, right: Any, counts: Any, error: float) -> bytes:
     """Draw the share of rows that are right against their confidence, and the number of rows in each bin, (K,)."""
     figure = Figure(figsize=(5.0, 5.6), dpi=120, layout="constrained")

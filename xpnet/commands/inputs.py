@@ -94,6 +94,11 @@ def _some(preparation: Preparation) -> str:
     return ", ".join(repr(one.name) for one in preparation.columns[:3])
 
 
+def is_picture(source: Path) -> bool:
+    """Whether a file is read as a picture."""
+    return not is_table(source) and _kind(source) == "picture"
+
+
 def _kind(source: Path) -> str:
     """Kind of a file by its first bytes: "npz", "idx" or "picture"."""
     with open_regular(source) as (file, _):

@@ -16,6 +16,8 @@ from ..core.checks import check_float, path_of
 from ..core.device import HostArray
 from ..core.errors import DataError, printable
 from ..core.files import write_atomically
+from ..data.handwriting import shrink
+from ..data.pictures import read_colours
 from ..model import MLP, metrics
 from ..model.scores import (
     NEEDS_SKLEARN,
@@ -30,11 +32,12 @@ from ..model.scores import (
 )
 from ..training.run_folder import finite
 from . import cli
-from .inputs import LEAST_PIXELS, check_drawable, picture_size, read_rows, read_targets
+from .inputs import LEAST_PIXELS, check_drawable, is_picture, picture_size, read_rows, read_targets
 
 TOP = 5  # classes of top-k accuracy, reported where there are more
 MOST_COLUMNS = 1000  # of a confusion matrix, which has their square in memory
 MISTAKES = 40  # maximum in a picture
+GIVEN = 300  # pixels of the longer side of a picture in that of `--show`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,8 +52,9 @@ def _main(arguments: Sequence[str] | None) -> int:
     device = cli.choose_device(options.device, require=options.require_device)
     model = cli.load_model(options.model, device, options.replica)
     _check_threshold(options.threshold, model)
-    if options.plot is not None:
-        check_drawable(options.plot)
+    for drawn in (options.plot, options.show):
+        if drawn is not None:
+            check_drawable(drawn)
     size = None if options.mistakes is None else _mistakes_size(options.mistakes, model)
     rows = [read_rows(model, source, options.invert, options.prepare) for source in options.input]
     predictions = np.concatenate(
@@ -83,6 +87,12 @@ def _main(arguments: Sequence[str] | None) -> int:
     if size is not None and targets is not None:
         pictures = [np.asarray(row).reshape(size) for part in rows for row in part]
         _draw_mistakes(options.mistakes, pictures, targets, predictions, answers, model.class_names)
+    if options.show is not None:
+        firsts = np.cumsum([0, *map(len, rows)]).tolist()
+        seen = [
+            (one, part[0], row) for one, part, row in zip(options.input, rows, firsts, strict=False) if is_picture(one)
+        ]
+        _draw_seen(options.show, seen, model, predictions, answers)
     return 0
 
 
@@ -90,9 +100,9 @@ def _check_options(parser: cli.Parser, options: argparse.Namespace) -> None:
     """End the command where options do not go together, or files cannot be written."""
     if isinstance(options.metrics, Path) and options.metrics.suffix != ".json":
         parser.error(f"--metrics {options.metrics}: the file of metrics must end in .json; MODEL and INPUT come first")
-    for name in ("metrics", "plot", "mistakes"):
+    for name in ("metrics", "plot", "mistakes", "show"):
         path = getattr(options, name)
-        if path is not None and options.labels is None:
+        if path is not None and options.labels is None and name != "show":
             parser.error(f"--{name} needs --labels, the true targets")
         if isinstance(path, Path) and not cli.can_write(path):
             text = "it must be a file, in a folder that is there and can be written"
@@ -286,6 +296,31 @@ def _draw_mistakes(
     write_atomically(path, draw_mistakes(drawn, len(wrong), len(labels)))
 
 
+def _draw_seen(
+    path: Path, seen: list[tuple[Path, HostArray, int]], model: MLP, predictions: HostArray, answers: HostArray
+) -> None:
+    """Draw the first pictures, each with what the network saw of it and its answer, into a PNG file.
+
+    Args:
+        path: the file to write.
+        seen: of each picture its file, its pixels as the network sees them, and its row of the predictions.
+        model: the model.
+        predictions, answers: of all rows.
+    """
+    from ..plots import draw_seen
+
+    if not seen:
+        raise DataError(f"--show {path}: it draws pictures, and none was given")
+    drawn = []
+    for source, pixels, row in seen[:MISTAKES]:
+        answer = ""
+        if model.task.name == "classification" and answers[row] >= 0:
+            answer = f"{model.class_names[answers[row]]} ({predictions[row, answers[row]]:.1%})"
+        given = shrink(read_colours(source), GIVEN).round().astype(np.uint8)
+        drawn.append((given, pixels.reshape(picture_size(source, model)), source.name, answer))
+    write_atomically(path, draw_seen(drawn))
+
+
 def _parser() -> cli.Parser:
     parser = cli.Parser(
         "predict",
@@ -344,6 +379,7 @@ def _parser() -> cli.Parser:
         help="how to prepare pictures: as handwritten digits for MNIST, or in grey and resized (default: auto, as the"
         " training pictures were)",
     )
+    add("--show", type=path_of, metavar="FILE.png", help="draw each picture next to what the network saw of it")
     cli.add_device_options(add)
     return parser
 

@@ -26,7 +26,6 @@ What follows needs the strokes alone, and a page to draw on does the same (`shap
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -245,7 +244,7 @@ def ink_of(levels: HostArray, mask: HostArray, dark: bool) -> Ink:
         return nothing
     strokes, figures = largest_figure(levels, mask)
     ink = float(np.quantile(levels[strokes], 0.9))
-    near = slide(strokes.astype(float), 3, np.max) > 0.0  # with the soft edge of the strokes
+    near = slide(strokes.astype(float), 3, np.maximum) > 0.0  # with the soft edge of the strokes
     return Ink(np.where(near, np.clip((levels - paper) / (ink - paper), 0.0, 1.0), 0.0), dark, figures)
 
 
@@ -297,17 +296,20 @@ def surface(grey: HostArray) -> HostArray:
 def opening(grey: HostArray) -> HostArray:
     """Levels without what is raised and narrower than the window: the smallest within it, then the largest of these."""
     n = max(3, round(OPENING * max(grey.shape)))
-    return slide(slide(grey, n, np.min), n, np.max)
+    return slide(slide(grey, n, np.minimum), n, np.maximum)
 
 
-def slide(grey: HostArray, n: int, what: Callable[..., HostArray]) -> HostArray:
-    """Smallest or largest level within a square of n x n around each pixel, cut off at the edges."""
-    fill = np.inf if what is np.min else -np.inf
-    for axis in (0, 1):
-        pad = [(0, 0), (0, 0)]
-        pad[axis] = (n // 2, (n - 1) // 2)
-        windows = np.lib.stride_tricks.sliding_window_view(np.pad(grey, pad, constant_values=fill), n, axis=axis)
-        grey = what(windows, axis=-1)
+def slide(grey: HostArray, n: int, what: np.ufunc) -> HostArray:
+    """Smallest (`np.minimum`) or largest level within a square of n x n around each pixel, cut off at the edges."""
+    fill = np.inf if what is np.minimum else -np.inf
+    for _ in range(2):
+        lines = np.pad(grey, ((n // 2, (n - 1) // 2), (0, 0)), constant_values=fill)
+        width = 1  # of the windows so far
+        while width < n:
+            step = min(width, n - width)
+            lines = what(lines[:-step], lines[step:])
+            width += step
+        grey = lines.T
     return grey
 
 
@@ -455,7 +457,7 @@ def even_strokes(levels: HostArray, thin: float, thick: float) -> HostArray:
         width = stroke_width(levels)
         if thin <= width <= thick:
             break
-        changed = slide(np.pad(levels, 1), 3, np.max if width < thin else np.min)
+        changed = slide(np.pad(levels, 1), 3, np.maximum if width < thin else np.minimum)
         if count_parts(changed) != count_parts(levels):
             break
         levels = fit(cropped(changed), BOX * FINE)
