@@ -1,20 +1,30 @@
 """Maker of pictures of digits, printed by fonts and drawn by strokes, as people make them.
 
 Everything is a function of a seed. A `Glyph` is a digit in a style; `draw` gives the share of ink in each pixel of a
-canvas, and each of `KINDS` makes a picture of it.
+canvas, and each of `KINDS` makes a picture of it. `python tests/drawn_digits.py MODEL` prints how many of them a model
+reads, with pictures prepared as digits and as they are, of other fonts and seeds than those of the tests.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import io
+import tempfile
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
+from xpnet import MLP
+from xpnet.commands.inputs import read_rows
+from xpnet.core.errors import DataError
+
 FONTS = ("DejaVuSans", "DejaVuSerif", "DejaVuSansMono-Oblique", "cmss10", "cmr10")
+HELD_BACK_SEEDS = (901, 902, 903)
 HELD_BACK_FONTS = ("DejaVuSans-Bold", "DejaVuSans-Oblique", "STIXGeneral", "STIXGeneralItalic", "cmtt10")
 SOFT, STRAIGHT = True, False  # a curve through points, or lines between them
 O = 2 * np.pi * np.arange(9) / 8  # noqa: E741
@@ -278,3 +288,58 @@ KINDS = {
     "EXIF": exif_rotated,
     "light on dark": light_on_dark,
 }
+
+
+def pictures(drawn, seed):
+    """A picture of each glyph in each kind, as bytes of files, by kind."""
+    rng = np.random.default_rng(seed)
+    return {kind: [make(glyph, rng) for glyph in drawn] for kind, make in KINDS.items()}
+
+
+def answers(model, files, prepare, folder):
+    """Digits that a model reads in files, given as bytes; -1 where it finds none."""
+    rows = []
+    for content in files:
+        (folder / "picture").write_bytes(content)
+        try:
+            rows.append(read_rows(model, folder / "picture", None, prepare)[0])
+        except DataError:
+            rows.append(np.full(model.in_features, np.nan))
+    with np.errstate(invalid="ignore"):
+        predictions = model.predict(np.stack(rows).reshape(-1, *model.input_shape))
+    return np.where(np.isnan(predictions).any(axis=1), -1, predictions.argmax(axis=1))
+
+
+def read_right(model, drawn, seed, prepare, folder):
+    """Of each kind, whether each picture is read right, and whether its clean original is: masks, (2, N)."""
+    truth = np.array([glyph.digit for glyph in drawn])
+    found = {kind: answers(model, files, prepare, folder) == truth for kind, files in pictures(drawn, seed).items()}
+    return {kind: np.stack([right, found["clean"]]) for kind, right in found.items()}
+
+
+def main():
+    """Print a table: of each kind, the share of pictures that is read right of those whose clean original is."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("model", type=Path, help="a model file")
+    parser.add_argument("--tests", action="store_true", help="with the fonts and seeds of the tests")
+    options = parser.parse_args()
+    model = MLP.load(options.model)
+    fonts, seeds = (FONTS, (1, 2, 3)) if options.tests else (HELD_BACK_FONTS, HELD_BACK_SEEDS)
+    right = {prepare: {kind: [] for kind in KINDS} for prepare in ("plain", "digits")}
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        for prepare, seed in ((p, s) for p in right for s in seeds):
+            for kind, part in read_right(model, glyphs(seed, fonts), seed, prepare, Path(folder)).items():
+                right[prepare][kind].append(part)
+    print("| pictures | as they are | prepared |\n|---|---|---|")
+    for kind in KINDS:
+        cells = []
+        for prepare in right:
+            these, clean = np.concatenate(right[prepare][kind], axis=1)
+            cells.append(
+                f"{these[clean].sum()} of {clean.sum()}" if kind != "clean" else f"{these.sum()} of {len(these)}"
+            )
+        print(f"| {kind} | {cells[0]} | {cells[1]} |")
+
+
+if __name__ == "__main__":
+    main()

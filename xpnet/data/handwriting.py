@@ -15,9 +15,10 @@ What follows needs the strokes alone, and a page to draw on does the same (`shap
 8. Where the strokes' mean width is outside `WIDTHS`: take the largest (or the smallest) of each 3x3 pixels, with a
    margin of one, crop and resize as in step 7, and measure again; 16 times at most. A step that would break a stroke,
    or fill or open a loop, ends it: the parts of the ink, and those of the ground around it, must stay as many.
-9. Shift the rows to make the digit more upright, by linear interpolation, and crop. For MNIST: half of the way to the
-   median slant of its digits, by moments. For the UCI digits, which had been sheared: so that the leftmost ink of the
-   highest and of the lowest rows is in one column.
+9. Shift the rows to make the digit more upright, by linear interpolation, and crop. For MNIST: half of the way to
+   `SLANT`, by moments. For the UCI digits, which had been sheared: so that the leftmost ink of the highest and of the
+   lowest rows is in one column. Before the crop, shift the columns the other way, by half as much for each column:
+   writing that leans needs none of it, and a digit that is turned as much as the rows.
 10. Scale to a box of 20x20, keeping the proportions and the levels of grey, divide by the highest level, and put the
     centre of mass at the middle of 28x28, by whole pixels (Y. LeCun, L. Bottou, Y. Bengio and P. Haffner,
     "Gradient-based learning applied to document recognition", 1998). Or scale to 32 rows, and at most 20 columns, in
@@ -52,7 +53,8 @@ FINE = 4  # pixels of the fine grid, on which strokes are measured, in a pixel o
 INK = 0.1  # level above which a pixel belongs to the digit
 WIDTHS = {28: (1.7, 4.2), 8: (3.4, 4.6)}  # of strokes, in pixels of MNIST: 5 and 98 % of its digits; the UCI's mean ink
 SIDES = tuple(WIDTHS)  # of pictures that can be made
-SLANT, UPRIGHT = 0.12, 0.5  # median slant in MNIST, and the share of the way to it: of 0.25 to 1, MNIST's best
+SLANT, UPRIGHT = 0.05, 0.5  # slant of an upright digit, and the share of the way to it: MNIST's own are read best
+TURN = 0.5  # slope of columns over that of rows
 ENDS = 4  # rows of the fine grid at the top and at the bottom, by whose ink the UCI digits are made upright
 BOX, SIDE, MIDDLE = 20, 28, 14.0  # MNIST's box, picture, and centre of mass: the pixel 14 of 0 to 27, by its centre
 NIST_WIDTH, NIST_SIDE, BLOCK = 20, 32, 4  # of the bitmaps in which the UCI digits' pixels were counted
@@ -93,9 +95,9 @@ def prepare_digit(picture: HostArray, side: int = SIDE, *, dark_ink: bool | None
 def shape(levels: HostArray, side: int) -> HostArray:
     """Make a digit as a network of `side` x `side` pixels knows it, of strokes, (H, W), from 0 to 1."""
     strokes = even_strokes(fit(cropped(levels), BOX * FINE), *WIDTHS[side])
-    if side == SIDE:
-        return center(cropped(shear(strokes, UPRIGHT * (slant(strokes) - SLANT))))
-    return count_blocks(cropped(shear(strokes, left_slant(strokes))))
+    lean = UPRIGHT * (slant(strokes) - SLANT) if side == SIDE else left_slant(strokes)
+    upright = cropped(shear(shear(strokes, lean).T, -TURN * lean).T)
+    return center(upright) if side == SIDE else count_blocks(upright)
 
 
 @dataclass(frozen=True)
