@@ -102,7 +102,8 @@ def test_probabilities_are_those_of_predict(browser, mnist_page, mnist_dir):
 @pytest.mark.parametrize("side", [28, 8])
 def test_drawings_are_prepared_as_pictures_are(browser, mnist_page, digits_page, side):
     """Of any size, so with thick strokes too; Python finds the ink in a picture of it, dark on light, by itself."""
-    handwriting = pytest.importorskip("xpnet.data.handwriting")
+    from xpnet.data import handwriting
+
     with opened(browser, mnist_page if side == 28 else digits_page) as page:
         for k, (digit, strokes) in enumerate(DIGITS.items()):
             scale = (1.0, 0.6, 0.3)[k % 3]

@@ -1,13 +1,16 @@
 "use strict";
 
 // A drawing as the makers of MNIST and of the UCI digits prepared theirs; the steps are those of Python's
-// xpnet/data/handwriting.py, behind the search for ink, which a drawing does not need. A picture is an object of its
+// xpnet/data/handwriting.py from `shape` on: the search for ink is not needed here. A picture is an object of its
 // `width`, its `height` and its `levels`, row by row, from 0 (paper) to 1 (ink).
 
 const FAINT = 0.1; // level below which a pixel is no ink
 const [BOX, MNIST_SIDE] = [20, 28]; // MNIST's box and picture
 const FINE = 4; // pixels of the fine grid, on which strokes are measured, in a pixel of MNIST
-const [THIN, THICK] = [1.7, 4.2]; // widths of strokes in MNIST, in pixels of its pictures: 5 and 98 % of its digits
+const WIDTHS = { 28: [1.7, 4.2], 8: [3.4, 4.6] }; // usual widths of strokes, in pixels of MNIST, by the picture's side
+const [SLANT, UPRIGHT] = [0.05, 0.5]; // slant of an upright digit of MNIST, and the share of the way to it
+const TURN = 0.5; // slope of columns over that of rows
+const ENDS = 4; // rows at the top and at the bottom by whose ink the UCI digits are made upright
 const [NIST_WIDTH, NIST_SIDE] = [20, 32]; // of the bitmaps in whose blocks the pixels of the UCI digits were counted
 
 /** The nearest whole number; halves go to the even one, as in Python. */
@@ -37,8 +40,11 @@ function boxOf({ width, height, levels }) {
   return right < 0 ? null : { left, top, width: right - left + 1, height: bottom - top + 1 };
 }
 
-const crop = (picture, { left, top, width, height }) =>
-  makePicture(width, height, (x, y) => level(picture, left + x, top + y));
+/** Part of a picture in the smallest rectangle around its ink. */
+function cropped(picture) {
+  const { left, top, width, height } = boxOf(picture);
+  return makePicture(width, height, (x, y) => level(picture, left + x, top + y));
+}
 
 /** For each of `count` equal pieces of a line of pixels: the first pixel below it, and the share of it each has. */
 function pieces(length, count) {
@@ -84,25 +90,27 @@ function strokeWidth(picture) {
   return (2 * area) / Math.max((outline * Math.PI) / 4, 1) / FINE;
 }
 
-/** Number of connected parts, neighbours at corners included. */
+/** Numbers of connected parts, neighbours at corners included: of the ink, and of the ground in and around it. */
 function countParts(picture) {
+  const [width, height] = [picture.width + 2, picture.height + 2]; // with a margin of ground
+  const ink = makePicture(width, height, (x, y) => Number(isInk(picture, x - 1, y - 1))).levels;
   const seen = new Set();
-  let count = 0;
-  picture.levels.forEach((value, i) => {
-    if (value <= 0.5 || seen.has(i)) return;
-    count++;
+  const counts = [0, 0];
+  ink.forEach((kind, i) => {
+    if (seen.has(i)) return;
+    counts[kind]++;
     const left = [i];
     while (left.length) {
       const at = left.pop();
-      if (seen.has(at)) continue;
+      if (seen.has(at) || ink[at] !== kind) continue;
       seen.add(at);
-      const [x, y] = [at % picture.width, Math.floor(at / picture.width)];
-      for (const v of [y - 1, y, y + 1]) {
-        for (const h of [x - 1, x, x + 1]) if (isInk(picture, h, v)) left.push(v * picture.width + h);
+      const [x, y] = [at % width, Math.floor(at / width)];
+      for (let v = Math.max(y - 1, 0); v <= Math.min(y + 1, height - 1); v++) {
+        for (let h = Math.max(x - 1, 0); h <= Math.min(x + 1, width - 1); h++) left.push(v * width + h);
       }
     }
   });
-  return count;
+  return { ink: counts[1], ground: counts[0] };
 }
 
 /** The picture with a margin of a pixel, each pixel the highest (or lowest) of the nine around it. */
@@ -120,32 +128,79 @@ function slide(picture, extreme) {
   });
 }
 
-/** Make strokes on the fine grid wider or narrower, by a pixel at a time, until they have a usual width. */
-function evenStrokes(picture) {
+/** Make strokes on the fine grid wider or narrower, by a pixel at a time, until their width is in a range. */
+function evenStrokes(picture, [thin, thick]) {
   for (let times = 0; times < 4 * FINE; times++) {
     const width = strokeWidth(picture);
-    if (width >= THIN && width <= THICK) break;
-    const changed = slide(picture, width < THIN ? Math.max : Math.min);
-    const box = boxOf(changed);
-    if (box === null || (width > THICK && countParts(changed) !== countParts(picture))) break;
-    picture = fit(crop(changed, box), BOX * FINE);
+    if (width >= thin && width <= thick) break;
+    const changed = slide(picture, width < thin ? Math.max : Math.min);
+    const [before, after] = [countParts(picture), countParts(changed)];
+    if (after.ink !== before.ink || after.ground !== before.ground) break;
+    picture = fit(cropped(changed), BOX * FINE);
   }
   return picture;
+}
+
+/** Columns that a digit leans to the right in each row upwards: covariance of x and -y, over the variance of y. */
+function slant(picture) {
+  const [meanX, meanY] = centerOfMass(picture);
+  let [covariance, variance] = [0, 0];
+  picture.levels.forEach((value, i) => {
+    const [x, y] = [(i % picture.width) - meanX, Math.floor(i / picture.width) - meanY];
+    covariance -= value * x * y;
+    variance += value * y * y;
+  });
+  return variance > 0 ? covariance / variance : 0;
+}
+
+/** Slant of the line through the leftmost ink in the highest and in the lowest rows. */
+function leftSlant(picture) {
+  const { width, height } = picture;
+  const leftmost = Array.from({ length: height }, (_, y) => {
+    for (let x = 0; x < width; x++) if (isInk(picture, x, y)) return x;
+    return Infinity;
+  });
+  const rows = leftmost.flatMap((x, y) => (x < Infinity ? [y] : []));
+  if (rows.length <= ENDS) return 0;
+  const [top, bottom] = [rows[0], rows.at(-1) + 1];
+  const [first, last] = [leftmost.slice(top, top + ENDS), leftmost.slice(bottom - ENDS, bottom)];
+  return (Math.min(...first) - Math.min(...last)) / (bottom - top - ENDS);
+}
+
+const transposed = (picture) => makePicture(picture.height, picture.width, (x, y) => level(picture, y, x));
+
+/** Reduce the slant of a digit by `slope`: shift its rows, those below the middle to the right. */
+function shear(picture, slope) {
+  const { width, height } = picture;
+  const middle = (height - 1) / 2;
+  const margin = Math.ceil(Math.abs(slope) * middle) + 1;
+  const at = (x, y) => (x >= 0 && x < width ? level(picture, x, y) : 0);
+  return makePicture(width + 2 * margin, height, (x, y) => {
+    const from = x - margin - slope * (y - middle);
+    const [left, share] = [Math.floor(from), from - Math.floor(from)];
+    return at(left, y) + share * (at(left + 1, y) - at(left, y));
+  });
+}
+
+/** Means of the columns and of the rows of ink. */
+function centerOfMass({ width, levels }) {
+  let [sum, across, down] = [0, 0, 0];
+  levels.forEach((value, i) => {
+    sum += value;
+    across += value * (i % width);
+    down += value * Math.floor(i / width);
+  });
+  return [across / sum, down / sum];
 }
 
 /** Scale to a box of 20x20, and put the centre of mass at the middle of 28x28, by whole pixels. */
 function center(picture) {
   const small = fit(picture, BOX);
   const highest = small.levels.reduce((a, b) => Math.max(a, b));
-  let [sum, across, down] = [0, 0, 0];
-  small.levels.forEach((value, i) => {
-    sum += value;
-    across += value * (i % small.width);
-    down += value * Math.floor(i / small.width);
-  });
+  const [across, down] = centerOfMass(small);
   const middle = MNIST_SIDE / 2;
   const place = (mean, length) => Math.min(Math.max(Math.floor(middle - mean + 0.5), 0), MNIST_SIDE - length);
-  const [left, top] = [place(across / sum, small.width), place(down / sum, small.height)];
+  const [left, top] = [place(across, small.width), place(down, small.height)];
   return makePicture(MNIST_SIDE, MNIST_SIDE, (x, y) => {
     const inside = x >= left && y >= top && x < left + small.width && y < top + small.height;
     return inside ? level(small, x - left, y - top) / highest : 0;
@@ -168,9 +223,10 @@ function countBlocks(picture, side) {
  * Digits are prepared as those of its training pictures; other drawings are averaged, as they are.
  */
 function prepare(picture, side, areDigits) {
-  const box = boxOf(picture);
-  if (box === null) return null;
+  if (boxOf(picture) === null) return null;
   if (!areDigits) return resize(picture, side, side).levels;
-  const strokes = evenStrokes(fit(crop(picture, box), BOX * FINE));
-  return (side === MNIST_SIDE ? center(strokes) : countBlocks(strokes, side)).levels;
+  const strokes = evenStrokes(fit(cropped(picture), BOX * FINE), WIDTHS[side]);
+  const lean = side === MNIST_SIDE ? UPRIGHT * (slant(strokes) - SLANT) : leftSlant(strokes);
+  const upright = cropped(transposed(shear(transposed(shear(strokes, lean)), -TURN * lean)));
+  return (side === MNIST_SIDE ? center(upright) : countBlocks(upright, side)).levels;
 }
