@@ -12,7 +12,7 @@ from limits import limited
 from xpnet.commands import predict, train
 from xpnet.core.errors import DataError
 from xpnet.data import load_named
-from xpnet.data.pictures import read_picture
+from xpnet.data.pictures import read_digit, read_picture
 
 LEVELS = np.linspace(0.0, 1.0, 64).reshape(8, 8)
 DEPTHS = {  # levels as a file holds them
@@ -69,8 +69,9 @@ def test_a_picture_is_bounded_before_it_is_decoded(tmp_path, size):
     path = tmp_path / "a.png"
     rows = bytes(13_000 * 1626) if size == (13_000, 13_000) else b""  # of a file of 21 kB
     path.write_bytes(png(*size, rows))
-    with limited(memory=2**26), pytest.raises(DataError, match="pixels, and 50000000 can be read|exceeds limit of"):
-        read_picture(path, (8, 8))
+    for read in (lambda: read_picture(path, (8, 8)), lambda: read_digit(path, 28)):
+        with limited(memory=2**26), pytest.raises(DataError, match="pixels, and 50000000 can be read|exceeds limit of"):
+            read()
 
 
 def test_a_piece_of_a_picture_is_bounded_by_its_file(tmp_path):
@@ -84,11 +85,13 @@ def test_a_piece_of_a_picture_is_bounded_by_its_file(tmp_path):
 
 
 def test_memory_of_a_large_picture(tmp_path):
-    """16 bytes a pixel, at the most."""
+    """16 bytes a pixel at the most, in colour 19."""
     pytest.importorskip("PIL")
     (tmp_path / "a.png").write_bytes(png(4000, 4000, bytes(4000 * 16_001), depth=8, color=6))
     with limited(memory=17 * 4000 * 4000):
         read_picture(tmp_path / "a.png", (8, 8))
+    with limited(memory=20 * 4000 * 4000), pytest.raises(DataError, match="a.png: there is no digit in it"):
+        read_digit(tmp_path / "a.png", 28)
 
 
 def test_only_pictures_are_opened(tmp_path):
@@ -98,6 +101,8 @@ def test_only_pictures_are_opened(tmp_path):
         (tmp_path / "a.png").write_bytes(content)
         with pytest.raises(DataError, match="a.png is no picture in PNG, JPEG, WEBP, GIF, BMP, TIFF or PPM"):
             read_picture(tmp_path / "a.png", (8, 8))
+        with pytest.raises(DataError, match="a.png is no picture in PNG"):
+            read_digit(tmp_path / "a.png", 28)
 
 
 def test_warnings_of_pillow_are_not_shown(tmp_path):

@@ -16,7 +16,7 @@ from ..core.device import HostArray
 from ..core.errors import DataError, one_line
 from .dataset import Dataset
 from .files import open_regular
-from .handwriting import Prepared, pictures_in, prepare_digit
+from .handwriting import WORKING, Prepared, pictures_in, prepare_digit
 from .split import stratified_split
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # Pillow starts Ghostscript for others
@@ -179,7 +179,8 @@ def _colours(image: Any) -> Any:
     """Convert an image to red, green and blue, its transparent parts to white, or to black below light ink."""
     paper = "white"
     if image.has_transparency_data:
-        grey, there = (np.asarray(band, dtype=np.float32) for band in image.convert("LA").split())
+        small = image.convert("RGBA").resize((WORKING, WORKING)).convert("LA")
+        grey, there = (np.asarray(band, dtype=np.float32) for band in small.split())
         paper = "black" if float((grey * there).sum()) > LIGHT * float(there.sum()) else "white"
     return _on_paper(image, paper).convert("RGB")
 
