@@ -13,8 +13,8 @@ What follows needs the strokes alone, and a page to draw on does the same (`shap
 
 7. Crop to the pixels above `INK`, and resize so that the longer side has 80 pixels, by area averages.
 8. Where the strokes' mean width is outside `WIDTHS`: take the largest (or the smallest) of each 3x3 pixels, with a
-   margin of one, crop and resize as in step 7, and measure again; 16 times at most. A step that would break a stroke,
-   or fill or open a loop, ends it: the parts of the ink, and those of the ground around it, must stay as many.
+   margin of one, crop and resize as in step 7, and measure again; 16 times at most. A step of narrowing that
+   would break a stroke or open a loop ends it: the parts of the ink, and those of the ground, must stay as many.
 9. Shift the rows to make the digit more upright, by linear interpolation, and crop. For MNIST: half of the way to
    `SLANT`, by moments. For the UCI digits, which had been sheared: so that the leftmost ink of the highest and of the
    lowest rows is in one column. Before the crop, shift the columns the other way, by half as much for each column:
@@ -459,9 +459,10 @@ def even_strokes(levels: HostArray, thin: float, thick: float) -> HostArray:
         width = stroke_width(levels)
         if thin <= width <= thick:
             break
-        changed = slide(np.pad(levels, 1), 3, np.maximum if width < thin else np.minimum)
-        if count_parts(changed) != count_parts(levels):
-            break
+        widen = width < thin
+        changed = slide(np.pad(levels, 1), 3, np.maximum if widen else np.minimum)
+        if not widen and count_parts(changed) != count_parts(levels):
+            break  # a stroke that is widened may join others: a hair has gaps
         levels = fit(cropped(changed), BOX * FINE)
     return levels
 

@@ -133,9 +133,10 @@ function evenStrokes(picture, [thin, thick]) {
   for (let times = 0; times < 4 * FINE; times++) {
     const width = strokeWidth(picture);
     if (width >= thin && width <= thick) break;
-    const changed = slide(picture, width < thin ? Math.max : Math.min);
+    const widen = width < thin;
+    const changed = slide(picture, widen ? Math.max : Math.min);
     const [before, after] = [countParts(picture), countParts(changed)];
-    if (after.ink !== before.ink || after.ground !== before.ground) break;
+    if (!widen && (after.ink !== before.ink || after.ground !== before.ground)) break;
     picture = fit(cropped(changed), BOX * FINE);
   }
   return picture;
