@@ -44,6 +44,7 @@ class Fit:
 
     Attributes:
         runner, evaluators: of its steps, and of the rows held out.
+        stopped: whether a callback has asked to stop: for those behind it, this epoch is the last one.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Fit:
         self._begin = trainer.step  # steps before this fit
         self._within, self._seconds = 0, 0.0  # steps of this epoch, and their time
         self._between_steps = True  # else arrays may be half written
-        self._stopped = False  # by a callback
+        self.stopped = False
         self._looked = time.monotonic()
 
     @property
@@ -119,11 +120,11 @@ class Fit:
     def _run(self) -> None:
         trainer = self._trainer
         with contextlib.ExitStack() as ends:
-            self._stopped |= self._of_any(agreed(self._ranks, lambda: self._begin_callbacks(ends)))
+            self.stopped |= self._of_any(agreed(self._ranks, lambda: self._begin_callbacks(ends)))
             self._good = self._good or trainer.snapshot()
             ends.callback(self._go_back_if_inside)
             try:
-                while not self._stopped and (self._within or trainer.step - self._begin < self._total):
+                while not self.stopped and (self._within or trainer.step - self._begin < self._total):
                     self._epoch()
             except OSError:  # of a callback: where others fail in the same way, the first error says most
                 with contextlib.suppress(OSError):
@@ -147,17 +148,17 @@ class Fit:
         if self._between_steps:
             self._tell("on_stop")
 
-    def _tell(self, method: str, *arguments: Any) -> list[Any]:
-        """Call a method of all callbacks, and return their answers; raise the first error when all were called."""
-        answers, first = [], None
+    def _tell(self, method: str, *arguments: Any) -> None:
+        """Call a method of all callbacks, and note who asks to stop; raise the first error when all were called."""
+        first = None
         for callback in self._callbacks:
             try:
-                answers.append(self._call(getattr(callback, method), self._trainer, *arguments, check=False))
+                answer = self._call(getattr(callback, method), self._trainer, *arguments, check=False)
+                self.stopped |= method == "on_epoch" and asks_to_stop(answer)
             except BaseException as error:
                 first = first or error
         if first is not None:
             raise first
-        return answers
 
     def _epoch(self) -> None:
         """Train for an epoch, or go back where it diverges."""
@@ -175,8 +176,8 @@ class Fit:
         trainer.epoch, self._within, self._seconds = row["epoch"], 0, 0.0
         trainer.history.append(row)
         self._good, self._between_steps = trainer.snapshot(), True
-        answers = agreed(self._ranks, lambda: self._tell("on_epoch", row))
-        self._stopped = self._of_any(any(map(asks_to_stop, answers)))
+        agreed(self._ranks, lambda: self._tell("on_epoch", row))
+        self.stopped = self._of_any(self.stopped)
         self._check_interrupt()
 
     def _train_epoch(self, length: int) -> HistoryRow:
@@ -355,7 +356,7 @@ class Fit:
         if self._within and self._good:  # to go back to, where the epoch diverges or is interrupted again
             arrays |= {f"good {name}": array for name, array in self._good[0].items()}
         return arrays, {
-            "stopped": self._stopped,
+            "stopped": self.stopped,
             "data": self._data,
             "rows": self._count,
             "begin": self._begin,
@@ -408,7 +409,7 @@ class Fit:
         to_device = self._trainer.model.device.asarray
         for name, array in sums.items():
             array[...] = to_device(state.arrays[name])
-        self._stopped = numbers["stopped"]
+        self.stopped = numbers["stopped"]
         self._begin, self._within, self._seconds = (numbers[name] for name in ("begin", "within", "seconds"))
         self.runner.count_by_size(numbers["counts"])
         if good:

@@ -20,10 +20,11 @@ from .progress import round_number
 from .runner import step_table, table_row
 from .training import HistoryRow, Training
 
-SHARE = 0.015  # of the steps' time that watching takes, but for the last epoch, which is always watched
-SAMPLES = 50  # of a fit, about
+SHARE = 0.015  # of the steps' time that watching takes, but for a few epochs, which are always watched
+SAMPLES = 50  # of a fit, about, where there is time
+LEAST_SAMPLES = 8  # of a fit, about, however short it is: some 20 ms
 BINS = 30
-MOST_VALUES = 10_000  # in a histogram: values at equal distances of a longer array
+MOST_VALUES = 5_000  # in a histogram: values at equal distances of a longer array
 
 
 class Watch(Callback):
@@ -31,8 +32,8 @@ class Watch(Callback):
 
     After an epoch, a copy of the model on the host takes one more step on some of the training rows; on ranks, on some
     of rank 0's. The training itself is left alone: its steps stay compiled, and it ends with the same bytes. The first
-    epoch is watched, the last one (not where the training stops early), and those between at equal distances, for which
-    there is time.
+    epoch and the last one are watched, some between at equal distances, and more of them where there is time. A
+    callback that stops the training must come before this one, else the epoch may not be watched.
 
     `row["watch"]` maps each layer, by its number and type, such as "1 ReLU", to
 
@@ -51,7 +52,7 @@ class Watch(Callback):
 
     Args:
         rows: number of training rows to watch.
-        share: of the time of the training's steps that watching may take.
+        share: of the time of the training's steps that watching may take, but for the epochs that are always watched.
 
     Attributes:
         seconds: the time that watching has taken.
@@ -72,17 +73,19 @@ class Watch(Callback):
         fit = trainer.current
         assert fit is not None
         self._sample = Sample(trainer, fit.some_rows(max(self.rows, trainer.model.network.least_rows)))
-        self._distance = round_number((fit.last_epoch - trainer.epoch) / SAMPLES)
+        epochs = fit.last_epoch - trainer.epoch
+        self._distance, self._most = (round_number(epochs / samples) for samples in (SAMPLES, LEAST_SAMPLES))
         self._first = trainer.epoch + 1
         self.seconds += time.perf_counter() - start
 
     def on_epoch(self, trainer: Training, row: HistoryRow) -> None:
-        """Watch an epoch, if it is one to watch and there is time."""
-        assert trainer.current is not None
+        """Watch an epoch, if it is one to watch, or there is time."""
+        fit, epoch = trainer.current, row["epoch"]
+        assert fit is not None
         self._trained += row["seconds"]
-        ends = trainer.step >= trainer.current.last_step
-        chosen = row["epoch"] % self._distance == 0 and self.seconds + self._last <= self.share * self._trained
-        if ends or chosen or row["epoch"] == self._first:
+        there_is_time = self.seconds + self._last <= self.share * self._trained
+        ends = fit.stopped or trainer.step >= fit.last_step
+        if ends or epoch == self._first or epoch % (self._distance if there_is_time else self._most) == 0:
             start = time.perf_counter()
             with nullcontext() if (library := blas.find()) is None else library.one_thread():  # for matrices so small
                 row["watch"] = self._sample.take()
