@@ -45,6 +45,17 @@ def test_a_table_is_trained_on_and_predicted(trained, run, tmp_path):
     assert out.splitlines()[0].startswith("0\told\t")
 
 
+@pytest.mark.parametrize("several", [(), ("--ensemble", 2)])
+def test_scores_and_calibration_of_rows_held_out(several, run, tmp_path):
+    """They are read from features, not from a frame; the scores are those that `predict` has of a table."""
+    words = ("--validation", 0.2, "--calibrate", "--metrics", *several)
+    code, out, err = run(train, "--dataset", people(tmp_path), *SHORT, *words, "--out", tmp_path / "run")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["temperature"] > 0.0
+    assert result["test_log_loss"] == pytest.approx(result["test_loss"], rel=1e-4)
+
+
 def test_what_is_said(run, tmp_path):
     code, _, err = run(train, "--dataset", people(tmp_path), "--hidden", "5", "--steps", "3")
     assert code == 0

@@ -11,7 +11,7 @@ import numpy as np
 from ..core.device import HostArray
 from .batches import spans
 from .columns import Column
-from .preparation import Preparation
+from .preparation import Features, Preparation
 from .scaling import Scaling, standard_scaling
 from .split import stratified_split
 
@@ -61,7 +61,7 @@ class Dataset:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name.startswith(("x_", "y_", "w_")) and value is not None:
-                object.__setattr__(self, field.name, np.asarray(value))
+                object.__setattr__(self, field.name, value if isinstance(value, Features) else np.asarray(value))
         object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
 
     def __repr__(self) -> str:

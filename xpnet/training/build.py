@@ -42,7 +42,7 @@ def prepare(config: Config, data: Dataset) -> Dataset:
         x = getattr(data, name)
         if x is not None:
             checked = check_features(x, CPU, features=data.x_train[0].size, dtype=dtype, name=name)
-            data = replace(data, **{name: checked.reshape(x.shape)})
+            data = replace(data, **{name: checked.reshape(x.shape).view(type(x))})  # those of a table stay `Features`
     return data
 
 
