@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import sys
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from command_line import SHORT
 from trainers import digits_model
 
-from xpnet import Adam, TensorBoard, Trainer
+from xpnet import MLP, Adam, TensorBoard, Trainer
 from xpnet.commands import train
 from xpnet.training.watch import BINS
 
@@ -86,6 +88,20 @@ def test_a_folder_that_cannot_be_made(run, tmp_path):
     assert (code, out) == (2, "")
     assert err == f"error: {tmp_path / 'file' / 'board'} cannot be written: Not a directory\n"
     assert list((tmp_path / "run").glob("*.json*")) == []
+
+
+def test_a_disk_that_fills_up(blobs, tmp_path):
+    pytest.importorskip("tensorboard")
+    board = TensorBoard(tmp_path)
+
+    def full(event):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fill(trainer):
+        board._writer.add_event = full
+
+    with pytest.raises(OSError, match=re.escape(str(tmp_path))):
+        Trainer(MLP([4, 5, 3]), batch_size=30).fit(*blobs, callbacks=[board], on_step=fill)
 
 
 def test_without_tensorboard(run, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class TensorBoard(Callback):
 
     Raises:
         ImportError: TensorBoard is not installed.
+        OSError: the folder cannot be written; the fit ends.
     """
 
     interruptible = False
@@ -47,9 +49,10 @@ class TensorBoard(Callback):
 
     def on_begin(self, trainer: Training) -> None:
         """Begin a file."""
-        self._writer = self._new_writer(str(self.folder), flush_secs=FLUSH_SECONDS)
         begin = self._events.SessionLog(status=self._events.SessionLog.START)
-        self._writer.add_event(self._events.Event(step=trainer.step + bool(trainer.step), session_log=begin))
+        with self._named():
+            self._writer = self._new_writer(str(self.folder), flush_secs=FLUSH_SECONDS)
+            self._writer.add_event(self._events.Event(step=trainer.step + bool(trainer.step), session_log=begin))
 
     def on_epoch(self, trainer: Training, row: HistoryRow) -> None:
         """Write a row."""
@@ -59,11 +62,21 @@ class TensorBoard(Callback):
             seen = {name: figures[name] for name in ("activations", "gradients") if figures.get(name) is not None}
             values += [value(tag=f"{name}/{layer}", histo=self._histogram(one)) for name, one in seen.items()]
         summary = self._summaries.Summary(value=values)
-        self._writer.add_event(self._events.Event(wall_time=time.time(), step=row["step"], summary=summary))
+        with self._named():
+            self._writer.add_event(self._events.Event(wall_time=time.time(), step=row["step"], summary=summary))
 
     def on_end(self, trainer: Training) -> None:
         """End the file."""
-        self._writer.close()
+        with self._named():
+            self._writer.close()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the folder where it cannot be written: errors come from the writer's thread, without a path."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.folder)) from error
 
     def _histogram(self, found: Mapping[str, Any]) -> Any:
         counts, total = found["counts"], sum(found["counts"])
