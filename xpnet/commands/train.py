@@ -241,7 +241,8 @@ def _tell_of(run: Run) -> None:
         threads_too = f", threads: {run.threads}" if run.device.index is None else ""
         ranks_too = "" if run.ranks is None else f", on each of {run.ranks.count} ranks"
         cli.tell(sentence(config, run.data))
-        networks = "" if config.networks is None else f" {config.networks} networks, of which epochs show the mean,"
+        many = config.networks or 1
+        networks = f" {many} networks, of which epochs show the mean," if many > 1 else ""
         cli.tell(f"training{networks} on {run.device.name}{threads_too}{ranks_too}, {run.arguments['steps']} steps")
 
 

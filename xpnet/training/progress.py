@@ -117,7 +117,7 @@ class Progress(Callback):
     def _next_epoch(self, trainer: Training) -> str:
         assert trainer.current is not None
         last = trainer.current.last_epoch
-        return f"epoch {min(trainer.epoch + 1, last)}/{last}"
+        return epoch_of(min(trainer.epoch + 1, last), last)
 
     def _print(self, trainer: Training, row: HistoryRow) -> None:
         assert trainer.current is not None
@@ -153,10 +153,10 @@ def epoch_line(row: HistoryRow, last_epoch: int, width: int) -> tuple[str, str]:
     row = with_deviations(row)
     metric = next(name for name in TITLES if f"train_{name}" in row)
     names = (f"train_{metric}", f"validation_{metric}", f"test_{metric}", "train_loss", "validation_loss")
-    titles = (TITLES[metric], "validation", "test", "loss", "validation")
+    titles = (TITLES[metric], "validation", "test", "loss", "val. loss")
     cells = [(title, figure(row[name])) for title, name in zip(titles, names, strict=True) if name in row]
     cells.append(("seconds", f"{row['seconds']:.2f}"))
-    line = f"epoch {row['epoch']:>{len(str(last_epoch))}}/{last_epoch}:"
+    line = f"{epoch_of(row['epoch'], last_epoch)}:"
     header = " " * len(line)
     for title, cell in cells:
         size = max(len(title), len(cell), 6) + 2
@@ -164,6 +164,15 @@ def epoch_line(row: HistoryRow, last_epoch: int, width: int) -> tuple[str, str]:
             break
         header, line = f"{header}{title:>{size}}", f"{line}{cell:>{size}}"
     return header, line
+
+
+def epoch_of(epoch: int, last_epoch: int) -> str:
+    """An epoch's number in words, as wide as the last one's.
+
+    >>> epoch_of(3, 20)
+    'epoch  3/20'
+    """
+    return f"epoch {epoch:>{len(str(last_epoch))}}/{last_epoch}"
 
 
 def figure(value: float) -> str:
