@@ -22,7 +22,6 @@ from .training import HistoryRow, Training
 
 SHARE = 0.015  # of the steps' time that watching takes, but for a few epochs, which are always watched
 SAMPLES = 50  # of a fit, about, where there is time
-LEAST_SAMPLES = 8  # of a fit, about, however short it is: some 20 ms
 BINS = 30
 MOST_VALUES = 5_000  # in a histogram: values at equal distances of a longer array
 
@@ -32,8 +31,9 @@ class Watch(Callback):
 
     After an epoch, a copy of the model on the host takes one more step on some of the training rows; on ranks, on some
     of rank 0's. The training itself is left alone: its steps stay compiled, and it ends with the same bytes. The first
-    epoch and the last one are watched, some between at equal distances, and more of them where there is time. A
-    callback that stops the training must come before this one, else the epoch may not be watched.
+    epoch of a fit is watched, the 2nd, 5th, 10th, 20th and so on, and the last one; and, where there is time, others at
+    equal distances. A callback that stops the training must come before this one, else the last epoch may not be
+    watched.
 
     `row["watch"]` maps each layer, by its number and type, such as "1 ReLU", to
 
@@ -73,19 +73,18 @@ class Watch(Callback):
         fit = trainer.current
         assert fit is not None
         self._sample = Sample(trainer, fit.some_rows(max(self.rows, trainer.model.network.least_rows)))
-        epochs = fit.last_epoch - trainer.epoch
-        self._distance, self._most = (round_number(epochs / samples) for samples in (SAMPLES, LEAST_SAMPLES))
-        self._first = trainer.epoch + 1
+        self._distance = round_number((fit.last_epoch - trainer.epoch) / SAMPLES)
+        self._before = trainer.epoch
         self.seconds += time.perf_counter() - start
 
     def on_epoch(self, trainer: Training, row: HistoryRow) -> None:
         """Watch an epoch, if it is one to watch, or there is time."""
-        fit, epoch = trainer.current, row["epoch"]
+        fit, number = trainer.current, row["epoch"] - self._before
         assert fit is not None
         self._trained += row["seconds"]
         there_is_time = self.seconds + self._last <= self.share * self._trained
         ends = fit.stopped or trainer.step >= fit.last_step
-        if ends or epoch == self._first or epoch % (self._distance if there_is_time else self._most) == 0:
+        if ends or number == round_number(number) or (row["epoch"] % self._distance == 0 and there_is_time):
             start = time.perf_counter()
             with nullcontext() if (library := blas.find()) is None else library.one_thread():  # for matrices so small
                 row["watch"] = self._sample.take()
