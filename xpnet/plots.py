@@ -183,17 +183,22 @@ def draw_watch(history: Sequence[Mapping[str, Any]]) -> bytes:
             axes.set_title(f"{quantity} of {drawable(layer)}", fontsize=9, parse_math=False)
         for axes in line[len(layers) :]:
             axes.set_axis_off()
+    lines = {name: watched_lines(rows, name) for name in ("dead", "update_ratio")}
     left, right = lower.subplots(1, 2)
+    left.set_visible(bool(lines["dead"]))  # no layer without parameters, no units to be dead
     for axes, name in ((left, "dead"), (right, "update_ratio")):
-        for (layer, points), color in zip(watched_lines(rows, name).items(), cycle(PALETTE), strict=False):
+        styles = cycle((dash, color) for dash in ("-", "--", ":") for color in PALETTE)
+        for (layer, points), (dash, color) in zip(lines[name].items(), styles, strict=False):
             label = f"{drawable(layer)}, {points[-1][1]:.3g} at the end"
             marker = "o" if len(points) <= 30 else None
-            axes.plot(*zip(*points, strict=True), color=color, marker=marker, markersize=3, label=label)
+            axes.plot(*zip(*points, strict=True), dash, color=color, marker=marker, markersize=3, label=label)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:
-            for text in axes.legend(fontsize=7).get_texts():
+            # Beside the lines, which those of many layers would cover.
+            legend = axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+            for text in legend.get_texts():
                 text.set_parse_math(False)  # a $ begins no formula
     left.set(title="share of units that are dead", ylim=(0.0, None))
     right.axhline(1e-3, color="grey", linestyle="--")
