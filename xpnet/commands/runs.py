@@ -221,7 +221,7 @@ class Table:
             name = f"{rows}_{self.metric}"
             if any(name in run.result for run in self.runs):
                 results.append(Column(f"{rows} {TITLES[self.metric]}", _figures(self.runs, name)))
-        results.append(Column("seconds", [f"{run.figure('seconds'):.1f}" for run in self.runs]))
+        results.append(Column("seconds", _figures(self.runs, "seconds", ".1f")))
         run = Column("run", [printable(name) for name in self.names])
         return [run, *(options[name] for name in before), *results, *(options[name] for name in after)]
 
@@ -274,9 +274,9 @@ def _name(path: Path, roots: Sequence[Path]) -> str:
     return str(path)
 
 
-def _figures(runs: Sequence[RunRecord], name: str) -> list[str]:
+def _figures(runs: Sequence[RunRecord], name: str, digits: str = ".4f") -> list[str]:
     """A figure of each run, - where there is none, and deviations behind, so that the figures are below each other."""
-    values = ["-" if math.isnan(run.figure(name)) else f"{run.figure(name):.4f}" for run in runs]
+    values = ["-" if math.isnan(run.figure(name)) else f"{run.figure(name):{digits}}" for run in runs]
     deviations = [run.figure(f"{name}{DEVIATION}") for run in runs]
     behind = [f" ± {deviation:.4f}" if math.isfinite(deviation) else "" for deviation in deviations]
     most = max(map(len, behind))

@@ -35,9 +35,11 @@ class FitInProgress(Protocol):
 
     Attributes:
         evaluators: of the rows held out.
+        stopped: whether a callback has asked to stop: for those behind it, this epoch is the last one.
     """
 
     evaluators: Mapping[str, Evaluator]
+    stopped: bool
 
     @property
     def last_step(self) -> int:
