@@ -166,6 +166,13 @@ def test_the_command(run, tmp_path):
     assert json.loads(history.read_text(encoding="utf-8").splitlines()[3])["watch"] == rows[3]["watch"]
 
 
+@pytest.mark.parametrize(("words", "said"), [((), True), (("--out", "run"), False)])
+def test_a_folder_keeps_what_is_watched(words, said, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(train, *DIGITS, "--steps", 2, "--watch", *words)
+    assert (code, "nothing keeps what --watch records" in err) == (0, said)
+
+
 @pytest.mark.skipif(not PLOTS, reason="needs matplotlib")
 def test_a_picture_of_odd_rows(rng):
     """Names with a $ and Korean; weights that are not finite, of which there is no histogram; many layers."""

@@ -244,6 +244,8 @@ def _tell_of(run: Run) -> None:
         many = config.networks or 1
         networks = f" {many} networks, of which epochs show the mean," if many > 1 else ""
         cli.tell(f"training{networks} on {run.device.name}{threads_too}{ranks_too}, {run.arguments['steps']} steps")
+        if run.options.watch and run.options.out is None and run.options.tensorboard is None:
+            cli.tell("nothing keeps what --watch records: give --out DIR or --tensorboard DIR")
 
 
 def _folder(options: argparse.Namespace) -> RunFolder:
@@ -408,8 +410,8 @@ def _parser() -> cli.Parser:
     add("--plan-for", type=_architecture, default=None, metavar="sm_90", help="print it for a GPU of an architecture")
     add("--quiet", action="store_true", default=False, help="no progress on stderr")
     add = parser.add_argument_group("watching").add_argument
-    add("--watch", action="store_true", default=False, help="add activations, gradients and updates to the history")
-    add("--tensorboard", type=_tensorboard, default=None, metavar="DIR", help="write it into DIR for TensorBoard, too")
+    add("--watch", action="store_true", default=False, help="add activations, gradients, updates to the history")
+    add("--tensorboard", type=_tensorboard, default=None, metavar="DIR", help="write the history for TensorBoard")
     return parser
 
 
