@@ -7,7 +7,7 @@ import pytest
 from labs import lab_on
 
 from xpnet.core.device import CPU
-from xpnet.lab import descent
+from xpnet.lab import descent, parse
 
 
 @pytest.mark.parametrize("numerical", [False, True])
@@ -61,3 +61,14 @@ def test_descent(run_lab, monkeypatch, options):
     assert ["1.2", "5", "-21.513", "-21.513", "462.807", "diverged"] in lines
     assert ["0.01", "100", "steps", "used", "up"] in [[*line[:2], *line[-3:]] for line in lines]
     assert f"x^2 from 4, gradient {'by central differences' if options else '2x'}" in out
+
+
+def test_a_rate_that_ends_near_the_minimum_is_not_too_small(monkeypatch):
+    """The least rate takes a steeper parabola to within 1e-3 of its minimum, though its slope is not gone."""
+    monkeypatch.setattr(descent, "RATES", (0.001, 0.1, 1.2))
+    monkeypatch.setattr(descent, "STEPS", 1000)
+    for function, answer in (("x^2", "right"), ("5*x^2", "wrong")):
+        lab = lab_on(CPU, descent, numerical=False, function=parse(function, "x"))
+        stops = [descent.timed(lab, rate) for rate in descent.RATES]
+        assert stops[0][0].reason == "steps used up"
+        assert descent.EXPERIMENT.claims[0].judge(descent.Results([], stops, {})).answer == answer

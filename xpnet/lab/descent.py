@@ -309,11 +309,13 @@ FIELD = Words(
 
 
 def _judge_rates(results: Results) -> Verdict | None:
-    """Whether some rate diverges, and a smaller one has not arrived after STEPS."""
+    """Whether some rate diverges, and the smallest is far from where others arrive after STEPS."""
     reasons = {rate: found for rate, (found, _) in zip(RATES, results.stops, strict=True)}
     diverged = [rate for rate, found in reasons.items() if found.reason == "diverged"]
+    arrived = [found.x[0] for found in reasons.values() if found.reason == "converged"]
     least, slow = next(iter(reasons.items()))
-    if not diverged or slow.reason != "steps used up":
+    near = any(abs(slow.x[0] - x) < 0.01 * abs(slow.path[0, 0] - x) for x in arrived)
+    if not diverged or near or slow.reason != "steps used up":
         return Verdict(
             "wrong",
             f"{least:g}: {slow.steps}; {RATES[-1]:g}: {reasons[RATES[-1]].reason}",
