@@ -473,6 +473,15 @@ def test_layers_against_numerical_gradients(rng):
     assert dout.tolist() == [[1.0, 1.0]], "unlike the book's, it is left unchanged"
 
 
+def test_layers_say_what_they_miss():
+    affine = t.Affine(np.zeros((3, 2)), np.zeros(2))
+    with pytest.raises(ValueError, match="x must have 3 features in each row, not 4"):
+        affine.forward(np.ones((5, 4)))
+    for backward in (affine.backward, t.Relu().backward, t.SoftmaxWithLoss().backward):
+        with pytest.raises(ValueError, match=r"^\w+: call forward before backward$"):
+            backward(np.ones((5, 2)))
+
+
 def test_two_layers_and_the_books_loop(rng):
     """The loop of the fifth chapter: gradient, and `network.params[key] -= rate * grad[key]`."""
     x = rng.normal(size=(200, 4))

@@ -252,12 +252,16 @@ class Affine:
         """Return y, (B, O), for x, (B, I), or (B, ...) with I numbers in each row."""
         x = _floats(x)
         self._shape = x.shape
-        self.x = x.reshape(1, -1) if x.ndim == 1 else x.reshape(len(x), -1)
+        rows = x.reshape(1, -1) if x.ndim == 1 else x.reshape(len(x), -1)
+        if rows.shape[-1] != len(self.W):
+            raise ValueError(f"x must have {len(self.W)} features in each row, not {rows.shape[-1]}")
+        self.x = rows
         with _threads(self.x.size * self.b.size):
             return self.x @ self.W + self.b
 
     def backward(self, dout: Array) -> Array:
         """Set dW and db for the gradient of y, (B, O); return that of x, of the shape of x."""
+        _check_ran_forward(self, self.x)
         with _threads(self.x.size * self.b.size):
             self.dW, self.db = self.x.T @ dout, dout.sum(axis=0)
             return (dout @ self.W.T).reshape(self._shape)
@@ -280,6 +284,7 @@ class Relu:
 
     def backward(self, dout: Array) -> Array:
         """Return the gradient of x for that of y."""
+        _check_ran_forward(self, self.mask)
         return _xp(dout).where(self.mask, 0, dout)
 
 
@@ -307,7 +312,14 @@ class SoftmaxWithLoss:
 
     def backward(self, dout: float = 1.0) -> Array:
         """Return the gradient of x, (B, C): dout (y - t) / B."""
+        _check_ran_forward(self, self.y)
         return dout * (self.y - self.t) / (1 if self.y.ndim == 1 else len(self.y))
+
+
+def _check_ran_forward(layer: Any, kept: Any) -> None:
+    """Raise ValueError where `forward` has kept nothing that `backward` could use."""
+    if kept is None:
+        raise ValueError(f"{type(layer).__name__}: call forward before backward")
 
 
 # ---- compiled calls
