@@ -197,6 +197,19 @@ def test_the_page_fits_its_window(browser, path, width, scheme):
         assert dark_ink == (scheme == "light")
 
 
+@pytest.mark.parametrize("width", [740, 1125])
+def test_no_answer_breaks_within_a_word(browser, path, width):
+    """Where columns are narrowest: above the width of a list, and where the contents move to the left."""
+    with opened(browser, path, viewport={"width": width, "height": 800}, locale="en-US") as page:
+        words = page.evaluate(
+            """() => [...document.querySelectorAll(".answer [lang=en]")].map(answer => {
+                 answer.textContent = "conditions";
+                 return answer.getClientRects().length;
+               })"""
+        )
+        assert words and set(words) == {1}
+
+
 def test_every_control_has_a_name(browser, path):
     """As a screen reader finds it."""
     with opened(browser, path, locale="en-US") as page:
