@@ -139,6 +139,10 @@ def score(losses, accuracies):
             score((0.040, 0.041, 0.042), (0.900, 0.901, 0.902)),
             ("wrong", "clearly behind Momentum", "clearly behind Momentum, SGD"),
         ),
+        (
+            score((0.0272, 0.0282, 0.0292), (0.900, 0.901, 0.902)),  # by loss 2.2 standard errors ahead
+            ("wrong", "not told apart from Momentum", "clearly behind Momentum, SGD"),
+        ),
         (score((0.010, np.nan, 0.012), (0.990, np.nan, 0.992)), None),
     ],
 )

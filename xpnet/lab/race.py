@@ -32,6 +32,9 @@ from .experiment import Claim, Experiment, Lab, Verdict, Words, initial_weights,
 ITERATIONS, BATCH, HIDDEN = 2000, 128, (100, 100, 100, 100)  # the post's
 LAST = 100  # iterations at the end whose mean loss is compared
 SEEDS = 5
+# Standard errors from which a difference of means is clear. Of five equal rules with 5 seeds, in 24 % of runs one
+# differs from Adam by more than 2, in 6 % by more than 3.
+CLEAR = 3.0
 EVERY = 100  # iterations from line to line, and from marker to marker
 
 
@@ -395,7 +398,7 @@ class Standing:
     """Place of Adam among other rules by one measure, over several seeds.
 
     Attributes:
-        ahead: rules that are clearly better, the best first: their means differ by more than two standard errors.
+        ahead: rules that are clearly better, the best first: their means differ by more than CLEAR.
         tied: rules that differ by less.
         best: the two rules with the best means, Adam in place of the second where it is not among them.
     """
@@ -427,7 +430,9 @@ def _standing(values: dict[str, HostArray]) -> Standing:
     }
     best = order[:2] if "Adam" in order[:2] else [order[0], "Adam"]
     return Standing(
-        [rule for rule, lead in leads.items() if lead > 2.0], [r for r, lead in leads.items() if abs(lead) <= 2.0], best
+        [rule for rule, lead in leads.items() if lead > CLEAR],
+        [rule for rule, lead in leads.items() if abs(lead) <= CLEAR],
+        best,
     )
 
 
