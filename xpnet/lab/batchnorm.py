@@ -324,7 +324,7 @@ CLAIMS = (
     Claim(
         "004",
         Words(
-            "gamma and beta put back a scale and a mean that mean something.",
+            "Adding beta and multiplying by gamma adjust mean and variance again.",
             "평균의 조정값 베타를 더하고 분산의 조정값 감마를 곱해 조정을 완성한다.",
         ),
         _judge_restoring,

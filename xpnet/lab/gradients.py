@@ -209,7 +209,7 @@ def run(lab: Lab) -> Results:
     lab.table(("parameter", "elements", "relative error", "largest error", "seconds", "s for all"), layers)
     numerical, parameters = sum(one.seconds_for_all for one in found), sum(one.slot.size for one in found)
     lab.say(f"all {parameters} parameters: {numerical:.0f} s numerically (reckoned from the sample), and")
-    lab.say(f"{1e3 * seconds:.2f} ms by backpropagation: {numerical / seconds:.0f} times as long")
+    lab.say(f"{1e3 * seconds:.2f} ms by backpropagation: {numerical / seconds:,.0f} times as long")
     lab.say()
 
     networks = [
@@ -319,11 +319,11 @@ def _judge_backward(results: Results) -> Verdict:
     worst = max(one.error for one in results.checks)
     return Verdict(
         "right" if worst < AGREE else "conditional",
-        f"|Δ|/|∇| ≤ {worst:.0e}; {results.ratio:.0f}",
+        f"|Δ|/|∇| ≤ {worst:.0e}; {results.ratio:,.0f}",
         Words(
-            f"By layer the two differ by {worst:.0e} at most, and the numerical gradient takes {results.ratio:.0f}"
+            f"By layer the two differ by {worst:.0e} at most, and the numerical gradient takes {results.ratio:,.0f}"
             " times as long.",
-            f"층별 차이는 {worst:.0e} 이하이고, 수치 미분에 드는 시간은 역전파의 {results.ratio:.0f}배이다.",
+            f"층별 차이는 {worst:.0e} 이하이고, 수치 미분에 드는 시간은 역전파의 {results.ratio:,.0f}배이다.",
         ),
     )
 

@@ -140,7 +140,7 @@ def _judge_count(results: Results) -> Verdict:
     count = results.counts[values, n]
     return Verdict(
         "wrong" if wrong else "right",
-        f"n = {n}: {values}^{n} = {count:,}; n x n = {n * n}",
+        f"n = {n}: {count:,}; n x n: {n * n}",
         Words(
             f"With k values each there are k to the power of n: {count:,} for {n} parameters of {values} values.",
             f"값이 k가지씩이면 조합은 k의 n제곱이다. 값이 {values}가지인 매개변수 {n}개의 조합은 {count:,}가지이다.",

@@ -366,10 +366,10 @@ def _judge_small(results: Results) -> Verdict | None:
         "right" if ahead else "wrong",
         f"n = {LEAST_ROWS}; B = {small}: {results.rows[small]:.4f}, B = {large}: {results.rows[large]:.4f}",
         Words(
-            f"After {LEAST_ROWS} rows batches of {small} are {'ahead of' if ahead else 'no further than'} batches of"
-            f" {large}.",
-            f"데이터 {LEAST_ROWS}개를 사용했을 때 크기가 {small}인 배치가 {large}인 배치보다"
-            f" {'앞선다' if ahead else '앞서지 않는다'}.",
+            f"After {LEAST_ROWS} rows the loss with batches of {small} is {'lower' if ahead else 'no lower'} than with"
+            f" batches of {large}.",
+            f"데이터를 {LEAST_ROWS}개 사용했을 때의 손실은 배치 크기가 {small}일 때가 {large}일 때보다"
+            f" {'작다' if ahead else '작지 않다'}.",
         ),
     )
 

@@ -430,9 +430,9 @@ def _judge_kick(results: Results) -> Verdict:
             numbers,
             Words(
                 f"One step changes nothing, for at the bottom the gradient is zero; {kick.split()[1]} steps do. And"
-                f" curvature counts, not depth: with deep dents only {deep:.1%} end in the global minima.",
+                f" curvature counts, not depth: with deep dents {deep:.1%} end in the global minima.",
                 f"바닥에서는 기울기가 0이므로 한 번으로는 달라지지 않고, {kick.split()[1]}번은 키워야 한다. 또 깊이가"
-                f" 아니라 곡률이 중요하다. 홈이 깊으면 {deep:.1%}만 전역 최솟값에서 끝난다.",
+                f" 아니라 곡률이 중요하다. 홈이 깊으면 {deep:.1%}가 전역 최솟값에서 끝난다.",
             ),
         )
     return Verdict(
