@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from xpnet.lab import parse
+from xpnet import SGD
+from xpnet.lab import descend, parse
 from xpnet.lab.functions import CONSTANTS, FUNCTIONS, LONGEST, NAMED
 from xpnet.nn.gradient_check import central_differences
 
@@ -80,3 +81,10 @@ def test_what_is_refused(text, message):
 
 def test_a_named_function_hides_no_name():
     assert not {*NAMED} & {*FUNCTIONS, *CONSTANTS, "x", "y"}
+
+
+def test_a_function_says_what_it_is_and_which_points_it_takes():
+    f = parse("x + y", "xy")
+    assert repr(f) == "Function(text='x + y', variables=('x', 'y'))"
+    with pytest.raises(ValueError, match=r"points of x \+ y have 2 coordinates, not 1"):
+        descend(f, [1.0], SGD(0.1), 1)

@@ -82,6 +82,8 @@ def test_small_numbers_are_no_options():
         ("line", {"steps": 0}, "argument --steps: must be at least 1, not 0"),
         ("line", {"points": 1}, "a line needs at least 2 points (--points)"),
         ("line", {"start": [1]}, "argument --start: expected 2 arguments"),
+        ("line", {"help": True}, "unknown option 'help' of line"),
+        ("line", {"version": True}, "unknown option 'version' of line"),
         ("descent", {"function": "x +"}, "'x +' is not an expression in x"),
     ],
 )

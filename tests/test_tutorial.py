@@ -12,6 +12,7 @@ from programs import needs_llvm
 from stand_in import Array
 
 import xpnet
+import xpnet.lab
 import xpnet.tutorial as t
 from xpnet.core.device import CPU
 
@@ -432,6 +433,8 @@ def test_the_librarys_trainer_says_which_rule_and_model_are_meant():
             xpnet.Trainer(xpnet.MLP([2, 2]), rule)
         message = f"not {rule!r} of xpnet.tutorial, which updates dictionaries of arrays: use {words}"
         assert str(error.value) == f"optimizer must be an Optimizer, {message}"
+        with pytest.raises(TypeError, match="updates dictionaries of arrays: use xpnet"):
+            xpnet.lab.descend(lambda points: points[..., 0] ** 2, [1.0], rule, 1)
         xpnet.Trainer(xpnet.MLP([2, 2]), eval(words))
     with pytest.raises(
         TypeError, match=r"model must be an MLP, not MultiLayerNet\(2, \[3\], 2\).*: pass what its to_mlp\(\) returns"

@@ -186,7 +186,7 @@ EXPERIMENT = Experiment(
         " time, one hidden layer was best. With 50 and more a second hidden layer paid for itself, better than the"
         " same number of parameters spent on width; a third and a fourth changed no more than the seed does."
         " These are results of a short training on simple pictures, and no law.",
-        "글에서는 은닉층의 수와 층별 뉴런의 수를 실험으로 정한다고 한다. 이것이 그런 실험이다. 모든 크기의"
+        "글에서는 은닉층의 수와 층별 뉴런의 수를 실험으로 정한다고 한다. 여기서는 그런 실험을 해 본다. 모든 크기의"
         " 신경망을 같은 짧은 시간 동안 같은 학습률로, 여러 시드에서 학습시킨다. MNIST에서는 층의 수와 관계없이"
         " 뉴런이 많을수록 좋았다. 층마다 뉴런이 10개이면 숫자에 대한 정보가 층마다 열 개의 수로 줄어드는데,"
         " 이때에는 은닉층 하나가 가장 나았다. 50개 이상에서는 둘째 은닉층이 효과가 있었고, 같은 수의 매개변수로"

@@ -52,8 +52,8 @@ class Function:
 
     text: str
     variables: tuple[str, ...]
-    tree: ast.expr = field(compare=False)
-    xp: Any = field(default=np, compare=False)
+    tree: ast.expr = field(compare=False, repr=False)
+    xp: Any = field(default=np, compare=False, repr=False)
 
     def __call__(self, points: Any) -> Any:
         """Values at points, (...)."""
@@ -71,6 +71,8 @@ class Function:
 
     def _evaluate(self, points: Any) -> tuple[Any, list[Any]]:
         """Values, (...), and partial derivatives, D times (...)."""
+        if points.shape[-1:] != (len(self.variables),):
+            raise ValueError(f"points of {self.text} have {len(self.variables)} coordinates, not {points.shape[-1]}")
         zero = points[..., 0] * 0.0
         units = {
             name: (points[..., i], [zero + float(i == j) for j in range(len(self.variables))])

@@ -112,7 +112,8 @@ class _Parser(cli.Parser):
 def _parse(one: Experiment, options: dict[str, Any]) -> argparse.Namespace:
     """Options of an experiment, from values."""
     parser = experiment.parser(one, _Parser)
-    known = {action.dest: action for action in parser._actions if action.option_strings}
+    actions = {action.dest: action for action in parser._actions if action.option_strings}
+    known = {name: action for name, action in actions.items() if name not in ("help", "version")}  # these end a process
     words = ["--quiet"]
     for name, value in options.items():
         if name not in known:

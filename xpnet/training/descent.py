@@ -13,6 +13,7 @@ from ..core.device import CPU, Array, Device, HostArray, all_true
 from ..nn.gradient_check import central_differences
 from ..optim import Optimizer, Schedule
 from ..optim.schedules import constant
+from .training import check_optimizer
 
 Function = Callable[[Array], Array]
 
@@ -69,6 +70,7 @@ def descend(
         TypeError, ValueError: an argument is wrong, or a function's result has the wrong shape, or is not finite at the
             start.
     """
+    check_optimizer(optimizer)
     check_int("steps", steps, least=0)
     if tolerance is not None:
         check_float("tolerance", tolerance, least=0.0)

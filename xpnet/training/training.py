@@ -84,8 +84,7 @@ class Training:
     ) -> None:
         self.model = checked_model(model)
         self.optimizer = Adam() if optimizer is None else optimizer
-        if not isinstance(self.optimizer, Optimizer):
-            raise TypeError(f"optimizer must be an Optimizer, not {shown(optimizer)}{_instead(optimizer)}")
+        check_optimizer(self.optimizer)
         self._check_rates()
         self.optimizer.bind(model.network)
         self.schedule = constant() if schedule is None else schedule
@@ -287,10 +286,13 @@ def checked_model(model: Any) -> MLP:
     return model
 
 
-def _instead(optimizer: Any) -> str:
-    """End of the error about an object that is no Optimizer: the rule that a tutorial's one stands for."""
+def check_optimizer(optimizer: Any) -> None:
+    """Raise TypeError where `optimizer` is none; of a tutorial's one, name the rule that it stands for."""
+    if isinstance(optimizer, Optimizer):
+        return
     rule = getattr(optimizer, "library_rule", None)
-    return f" of xpnet.tutorial, which updates dictionaries of arrays: use {rule}" if isinstance(rule, str) else ""
+    instead = f" of xpnet.tutorial, which updates dictionaries of arrays: use {rule}" if isinstance(rule, str) else ""
+    raise TypeError(f"optimizer must be an Optimizer, not {shown(optimizer)}{instead}")
 
 
 def check_precision(precision: str, dtype: str, device: Device) -> str:
