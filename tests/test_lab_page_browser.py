@@ -197,7 +197,7 @@ def test_the_page_fits_its_window(browser, path, width, scheme):
         assert dark_ink == (scheme == "light")
 
 
-@pytest.mark.parametrize("width", [740, 1125])
+@pytest.mark.parametrize("width", [840, 1125])
 def test_no_answer_breaks_within_a_word(browser, path, width):
     """Where columns are narrowest: above the width of a list, and where the contents move to the left."""
     with opened(browser, path, viewport={"width": width, "height": 800}, locale="en-US") as page:

@@ -38,7 +38,7 @@ def test_the_default_options_have_their_paragraph(monkeypatch):
 def test_the_html_of_a_notebook(fitted):
     """One language, the figure as a PNG, and no text of another's as markup."""
     shown = fitted._repr_html_()
-    assert 'src="data:image/png;base64,iVBORw0KGgo' in shown
+    assert '<img style="max-width: 100%" alt="line" src="data:image/png;base64,iVBORw0KGgo' in shown
     assert fitted.figures["line"]._repr_png_().startswith(b"\x89PNG")
     assert fitted.experiment.title.korean in shown
     assert fitted.experiment.title.english not in shown

@@ -62,7 +62,7 @@ class Result:
             claims += f"<tr><td>{escape(claim.post)}</td><td>{all_of(claim.text)}</td><td>{answer}</td></tr>"
         table = f"<h4>{all_of(experiment.CLAIMS)}</h4><table>{claims}</table>" if claims else ""
         pictures = "".join(
-            f'<p><img alt="{escape(name)}" src="data:image/png;base64,{_png(figure)}"></p>'
+            f'<p><img style="max-width: 100%" alt="{escape(name)}" src="data:image/png;base64,{_png(figure)}"></p>'
             for name, figure in self.figures.items()
         )
         formulas = "".join(f"<p><code>{escape(formula)}</code></p>" for formula in one.formula)

@@ -1,7 +1,7 @@
 // Line charts in SVG, as wide as their place, so that their letters keep their size on a phone.
 "use strict";
 
-const MARGIN = { left: 56, right: 14, top: 12, bottom: 40 };
+const MARGIN = { left: 56, right: 14, top: 26, bottom: 40 };
 
 // Make an SVG element with attributes and children.
 function drawn(name, attributes = {}, ...children) {
@@ -68,7 +68,7 @@ function draw(svg, { x, y, lines }) {
     parts.push(...written(brief(value), { x: MARGIN.left - 6, y: at + 4, "text-anchor": "end" }));
   }
   parts.push(...written(x.label, { x: across(x.to), y: height - 6, "text-anchor": "end", class: "label" }));
-  parts.push(...written(y.label, { x: MARGIN.left + 6, y: MARGIN.top + 12, class: "label" }));
+  parts.push(...written(y.label, { x: MARGIN.left, y: MARGIN.top - 10, class: "label" }));
   const inside = drawn("g", { "clip-path": `url(#${svg.id}-clip)` });
   for (const { points, style, dots } of lines) {
     const places = points
