@@ -436,6 +436,9 @@ def test_the_librarys_trainer_says_which_rule_and_model_are_meant():
         with pytest.raises(TypeError, match="updates dictionaries of arrays: use xpnet"):
             xpnet.lab.descend(lambda points: points[..., 0] ** 2, [1.0], rule, 1)
         xpnet.Trainer(xpnet.MLP([2, 2]), eval(words))
+        with pytest.raises(TypeError, match="params must be a dictionary of arrays") as error:
+            rule.update(xpnet.MLP([2, 2]), {})
+        assert str(error.value).endswith(f": xpnet.Trainer trains an MLP, with {words}")
     with pytest.raises(
         TypeError, match=r"model must be an MLP, not MultiLayerNet\(2, \[3\], 2\).*: pass what its to_mlp\(\) returns"
     ):

@@ -397,6 +397,9 @@ class _Rule:
 
         Raises KeyError, TypeError or ValueError, naming the array, before anything is changed.
         """
+        if not hasattr(params, "keys"):
+            hint = f": xpnet.Trainer trains an MLP, with {self.library_rule}" if isinstance(params, MLP) else ""
+            raise TypeError(f"params must be a dictionary of arrays, not {shown(params)}{hint}")
         for name, value in self._settings().items():
             setattr(self._rule, name, check_float(name, value, least=0.0, below=1.0))
         rate = check_float("lr", self.lr, above=0.0)
