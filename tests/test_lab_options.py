@@ -13,7 +13,7 @@ from labs import give_digits
 from xpnet.commands import cli
 from xpnet.lab import __main__ as command
 from xpnet.lab import descent, gradients, growth, minibatch, result, run
-from xpnet.lab.experiment import parser
+from xpnet.lab.experiment import WIDTH, parser
 
 # By experiment: options that make it short, and another value of each of its options.
 SHORT = {
@@ -235,3 +235,8 @@ def test_a_wrong_option_is_one_sentence(words, message, run, capsys):
     assert (code, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_the_list_fits_a_terminal(capsys):
+    assert command.main([]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= WIDTH

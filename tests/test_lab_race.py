@@ -164,8 +164,9 @@ def test_the_verdict_on_adam(adam, expected):
 
 
 def test_a_rule_that_diverges_has_no_score():
-    digits = load_digits()
-    found = race.train_by_seeds(lab_on(CPU, race, seeds=2), track(digits, "float32", iterations=30), "SGD", 1e30)
+    lab, of_digits = lab_on(CPU, race, seeds=2), track(load_digits(), "float32", iterations=30)
+    found = race.say_seeds(lab, of_digits, {"SGD": 1e30})["SGD"]
+    assert lab.lines[-1].split() == ["SGD", "1e+30", "diverged", "diverged"]
     assert np.isnan(found.losses).all() and np.isnan(found.accuracies).all()
 
 

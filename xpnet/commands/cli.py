@@ -184,7 +184,7 @@ def dispatch(
 
     def list_them(words: Sequence[str] | None) -> int:
         if not words or words[0] in ("-h", "--help"):
-            print(f"usage: python -m {program} {what} [OPTION ...]      (or: python -m {program}.{what} ...)\n")
+            print(f"usage: python -m {program} {what} [OPTION ...]  (or: python -m {program}.{what} ...)\n")
             for name, purpose in purposes.items():
                 print(f"  {name:<11} {purpose}")
             print(f"\npython -m {program} {what} --help lists the options of one.")

@@ -270,7 +270,8 @@ def say_seeds(lab: Lab, track: Track, rates: dict[str, float]) -> dict[str, Scor
     for name, rate in rates.items():
         started = time.perf_counter()
         found[name] = train_by_seeds(lab, track, name, rate)
-        cells = [f"{np.mean(v):.4f} ±{np.std(v, ddof=1):.4f}" for v in (found[name].losses, found[name].accuracies)]
+        ends = (found[name].losses, found[name].accuracies)
+        cells = [f"{np.mean(v):.4f} ±{np.std(v, ddof=1):.4f}" if np.isfinite(v).all() else "diverged" for v in ends]
         rows.append((name, f"{rate:g}", *cells))
         lab.progress(f"{name} with {lab.options.seeds} seeds: {time.perf_counter() - started:.1f} s")
     lab.table(("rule", "rate", "training loss at the end", "test accuracy"), rows)

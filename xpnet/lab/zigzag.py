@@ -159,8 +159,8 @@ def run(lab: Lab) -> Results:
     best = {name: {rule: fewest(lab, one, minimum) for rule, one in by_rule.items()} for name, by_rule in walks.items()}
     whose = "the given" if options.rate else "the book's"
     if valleys:
-        lab.say(f"{FUNCTION} from {tuple(options.start)}: steps until a path stays within {NEAR} of the minimum,")
-        lab.say(f"at {whose} rate and at the best of {len(RATES)} rates; and the same on x^2/{LENGTHS[1]:g} + y^2")
+        lab.say(f"{FUNCTION} from {tuple(options.start)}: steps until a path stays within {NEAR} of")
+        lab.say(f"the minimum, at {whose} rate and the best of {len(RATES)}; and on x^2/{LENGTHS[1]:g} + y^2")
     else:
         where = f"({minimum[0]:.4g}, {minimum[1]:.4g})"
         lab.say(f"{options.function.text} from {tuple(options.start)}: steps until a path stays within {NEAR} of")
