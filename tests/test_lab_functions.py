@@ -67,6 +67,7 @@ def test_of_one_variable():
         ("x < y", "'x < y' cannot be in a function"),
         ("x + True", "'True' cannot be in a function"),
         ("x + 'a\x1b[31m'", "cannot be in a function"),
+        ("x +\x1b[31m", r"'x +\x1b[31m' is not an expression"),
         ("sin(x, y)", "'sin(x, y)' cannot be in a function"),
         ("+".join(["x"] * LONGEST), f"at most {LONGEST} are read"),
         ("(" * 150 + "x" + ")" * 49, "is not an expression"),

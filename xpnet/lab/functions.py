@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import did_you_mean, printable
+from ..core.errors import did_you_mean
 
 LONGEST = 200  # letters of an expression
 CONSTANTS = {"pi": math.pi, "e": math.e}
@@ -144,7 +144,7 @@ def parse(text: str, variables: Sequence[str]) -> Function:
     try:
         tree = ast.parse(text.replace("^", "**"), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(f"{printable(text)!r} is not an expression in {' and '.join(variables)}") from None
+        raise ValueError(f"{text!r} is not an expression in {' and '.join(variables)}") from None
     _check(tree, variables)
     if not any(isinstance(node, ast.Name) and node.id in variables for node in ast.walk(tree)):
         raise ValueError(f"{text!r} does not depend on {' or '.join(variables)}")
@@ -170,7 +170,7 @@ def _check(node: ast.AST, variables: Sequence[str]) -> None:
                 raise ValueError(f"unknown function {name!r}: {did_you_mean(name, FUNCTIONS)}")
             _check(argument, variables)
         case _:
-            raise ValueError(f"{printable(ast.unparse(node))!r} cannot be in a function: see --help")
+            raise ValueError(f"{ast.unparse(node)!r} cannot be in a function: see --help")
 
 
 def option(variables: Sequence[str]) -> Callable[[str], Function]:
