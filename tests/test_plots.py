@@ -26,13 +26,14 @@ NAMES = (
 
 @pytest.fixture
 def fonts(monkeypatch):
-    """The fonts of this test alone."""
+    """The fonts of this test alone, without Korean ones."""
 
     def forget():
         plots.korean_font.cache_clear()
         plots.letters.cache_clear()
 
-    monkeypatch.setattr(font_manager.fontManager, "ttflist", list(font_manager.fontManager.ttflist))
+    others = [font for font in font_manager.fontManager.ttflist if font.name not in plots.HANGUL]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", others)
     forget()
     yield font_manager.fontManager
     forget()
@@ -83,3 +84,13 @@ def test_names_are_drawn_in_the_font_of_headings(korean_font):
     assert plots.drawable("고양이 a 가") == "고양이 a \\uac00"
     one, other = (plots.draw_mistakes([(PIXELS, name, "")], 1, 2) for name in ("고양이", "\\uace0\\uc591\\uc774"))
     assert one != other
+
+
+def test_a_font_installed_since_matplotlib_listed_them_is_found(korean_font, monkeypatch, tmp_path):
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    found = [str(tmp_path / "broken.ttf"), str(tmp_path / "korean.ttf")]
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: found)
+    listed = [font for font in font_manager.fontManager.ttflist if font.name not in plots.HANGUL]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", listed)
+    plots.korean_font.cache_clear()
+    assert plots.korean_font() == plots.HANGUL[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import cycle
 from typing import Any
@@ -69,7 +70,13 @@ def add_heading(figure: Figure, english: str, korean: str, language: str = "both
 @cache
 def korean_font() -> str | None:
     """Name of an installed font with Korean letters, or None."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
+    manager = font_manager.fontManager
+    if not any(font.name in HANGUL for font in manager.ttflist):
+        # matplotlib keeps a list of fonts on disk, without those that were installed since.
+        for path in {*font_manager.findSystemFonts()} - {font.fname for font in manager.ttflist}:
+            with suppress(Exception):  # of a font that it cannot read
+                manager.addfont(path)
+    installed = {font.name for font in manager.ttflist}
     return next((name for name in HANGUL if name in installed), None)
 
 
