@@ -129,11 +129,11 @@ def score(losses, accuracies):
         (score((0.010, 0.011, 0.012), (0.990, 0.991, 0.992)), ("right", "clearly the best", "clearly the best")),
         (
             score((0.010, 0.011, 0.012), (0.969, 0.970, 0.972)),
-            ("conditional", "clearly the best", "not told apart from Momentum"),
+            ("conditional", "clearly the best", "indistinguishable from Momentum"),
         ),
         (
             score((0.020, 0.031, 0.040), (0.970, 0.971, 0.972)),
-            ("wrong", "not told apart from Momentum", "not told apart from Momentum"),
+            ("wrong", "indistinguishable from Momentum", "indistinguishable from Momentum"),
         ),
         (
             score((0.040, 0.041, 0.042), (0.900, 0.901, 0.902)),
@@ -141,7 +141,7 @@ def score(losses, accuracies):
         ),
         (
             score((0.0272, 0.0282, 0.0292), (0.900, 0.901, 0.902)),  # by loss 2.2 standard errors ahead
-            ("wrong", "not told apart from Momentum", "clearly behind Momentum, SGD"),
+            ("wrong", "indistinguishable from Momentum", "clearly behind Momentum, SGD"),
         ),
         (score((0.010, np.nan, 0.012), (0.990, np.nan, 0.992)), None),
     ],

@@ -415,7 +415,7 @@ class Standing:
         if ahead:
             return Words(f"clearly behind {ahead}", f"{ahead} 방법보다 뚜렷하게 뒤진다")
         if tied:
-            return Words(f"not told apart from {tied}", f"{tied} 방법과 뚜렷한 차이가 없다")
+            return Words(f"indistinguishable from {tied}", f"{tied} 방법과 뚜렷한 차이가 없다")
         return Words("clearly the best", "뚜렷하게 가장 좋다")
 
 
