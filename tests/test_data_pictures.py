@@ -70,7 +70,7 @@ def test_a_picture_is_bounded_before_it_is_decoded(tmp_path, size):
     rows = bytes(13_000 * 1626) if size == (13_000, 13_000) else b""  # of a file of 21 kB
     path.write_bytes(png(*size, rows))
     for read in (lambda: read_picture(path, (8, 8)), lambda: read_digit(path, 28)):
-        with limited(memory=2**26), pytest.raises(DataError, match="pixels, and 50000000 can be read|exceeds limit of"):
+        with limited(memory=2**26), pytest.raises(DataError, match="pixels, and 50000000 can be read"):
             read()
 
 

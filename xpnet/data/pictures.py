@@ -164,6 +164,8 @@ def _decoded(path: Path | str, convert: Callable[[Any], Any]) -> Any:
                 return convert(opened)
         except Unusable as error:
             raise DataError(f"{path}: {error}") from None
+        except Image.DecompressionBombError:  # Pillow refuses to open it at all
+            raise DataError(f"{path}: it has too many pixels, and {MOST_PIXELS} can be read") from None
         except UnidentifiedImageError:
             raise DataError(f"{path} is no picture in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
         except Exception as error:  # Pillow's readers raise exceptions of any type
