@@ -68,6 +68,19 @@ def test_where_a_digit_is_and_its_colours_do_not_matter(side):
         assert again.dark_ink == (options.get("pen") != (255, 255, 255))
 
 
+def test_loops_of_a_light_digit_are_no_ink():
+    """They are as dark as the paper, and touch the border no more than the digit does, in a small picture of it."""
+    for size in ((240, 320), (600, 400)):
+        for seed in range(8):
+            nine = drawn_digits.Glyph(9, None, seed)
+            dark, light = (
+                prepare_digit(picture_of(nine, size=size, height=120, paper=paper, pen=pen))
+                for paper, pen in (((255, 255, 255), (0, 0, 0)), ((30, 40, 35), (220, 220, 210)))
+            )
+            assert not light.dark_ink
+            assert np.abs(light.levels - dark.levels).mean() < 0.01, (size, seed)
+
+
 @pytest.mark.parametrize("width", [0.01, 0.09, 0.24])
 def test_a_digit_is_as_mnist_has_it(width):
     """Its longer side is 20, its centre of mass in the middle, and it has as much ink."""

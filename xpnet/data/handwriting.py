@@ -5,7 +5,7 @@ Every step is plain arithmetic on small float64 arrays of levels from 0 to 1. `p
 1. Look at the picture at most `WORKING` pixels wide and high, by area averages.
 2. Reduce colour to one number: the position along the axis of colour on which neighbouring pixels differ most.
 3. Subtract the paper: a smooth surface through the border (uneven light), then an opening (shadows with edges).
-4. Split ink from paper by Otsu's threshold (N. Otsu, 1979). Ink is the side that the border has less of.
+4. Split ink from paper by Otsu's threshold (N. Otsu, 1979). Ink is the side that differs more from the border.
 5. Keep the strokes: no specks, no lines, nothing that comes in from the border where there is something else.
 6. Look again at what is around the strokes, where they are a small part of the picture.
 
@@ -228,10 +228,13 @@ def find_ink(picture: HostArray, dark_ink: bool | None) -> Ink:
     """Find the strokes in a small picture, (H, W, 3), from 0 to 1."""
     axis = colour_axis(shrink(picture, COARSE))
     grey = picture @ axis  # the axis points to the light
+    flat = grey - surface(grey)
+    flat -= np.median(border_of(flat))  # the border is paper
     sides = (True, False) if dark_ink is None else (dark_ink,)
-    raised = [above_paper(-grey if dark else grey) for dark in sides]
+    heights = [-flat if dark else flat for dark in sides]
+    raised = [height - opening(height) for height in heights]
     masks = [levels > otsu(levels) for levels in raised]
-    k = int(np.argmin([border_of(mask).mean() for mask in masks]))
+    k = int(np.argmax([np.median(h[mask]) if mask.any() else 0.0 for h, mask in zip(heights, masks, strict=True)]))
     return ink_of(raised[k], masks[k], sides[k])
 
 
@@ -273,12 +276,6 @@ def border_of(values: HostArray) -> HostArray:
     inside = np.zeros((height, width), dtype=bool)
     inside[n : height - n, n : width - n] = True
     return values[~inside]
-
-
-def above_paper(grey: HostArray) -> HostArray:
-    """Height of levels, (H, W), above the paper, where ink is higher than paper."""
-    flat = grey - surface(grey)
-    return flat - opening(flat)
 
 
 def surface(grey: HostArray) -> HostArray:
