@@ -12,6 +12,7 @@ from xpnet.data.pictures import read_digit
 
 pytest.importorskip("matplotlib")  # for its fonts
 image = pytest.importorskip("PIL.Image")
+image_draw = pytest.importorskip("PIL.ImageDraw")
 drawn_digits = pytest.importorskip("drawn_digits")
 
 pytestmark = pytest.mark.usefixtures("no_downloads")
@@ -79,6 +80,19 @@ def test_loops_of_a_light_digit_are_no_ink():
             )
             assert not light.dark_ink
             assert np.abs(light.levels - dark.levels).mean() < 0.01, (size, seed)
+
+
+def test_a_frame_is_no_part_of_a_digit():
+    """A box or a circle around it, on flash cards and forms; a zero with a dot in it stays whole."""
+    expected = prepare_digit(picture_of(SIX)).levels
+    for frame in ("rectangle", "ellipse"):
+        picture = image.fromarray(picture_of(SIX))
+        getattr(image_draw.Draw(picture), frame)((25, 25, 255, 255), outline="black", width=3)
+        assert np.abs(prepare_digit(np.asarray(picture)).levels - expected).mean() < 0.01, frame
+    zero = picture_of(drawn_digits.Glyph(0, "DejaVuSansMono-Oblique", 0), height=180)
+    levels = prepare_digit(zero).levels
+    assert min(levels[13:16, :11].max(), levels[13:16, 12:16].max()) > 0.9
+    assert prepare_digit(zero).remark == ""
 
 
 @pytest.mark.parametrize("width", [0.01, 0.09, 0.24])

@@ -6,7 +6,7 @@ Every step is plain arithmetic on small float64 arrays of levels from 0 to 1. `p
 2. Reduce colour to one number: the position along the axis of colour on which neighbouring pixels differ most.
 3. Subtract the paper: a smooth surface through the border (uneven light), then an opening (shadows with edges).
 4. Split ink from paper by Otsu's threshold (N. Otsu, 1979). Ink is the side that differs more from the border.
-5. Keep the strokes: no specks, no lines, nothing that comes in from the border where there is something else.
+5. Keep the strokes: no specks, lines or frames, nothing that comes in from the border where there is something else.
 6. Look again at what is around the strokes, where they are a small part of the picture.
 
 What follows needs the strokes alone, and a page to draw on does the same (`shape`):
@@ -48,6 +48,7 @@ FAINT = 0.05  # contrast below which there is no ink
 NOISY = 8.0  # contrast, in mean deviations of the paper, below which there is no ink: noise alone has 5.8
 SPECK = 0.05  # of the area of the largest stroke, below which a part is a speck
 INNER = 0.1  # of the area of the largest stroke, above which strokes that touch no edge are enough
+FRAMED = 0.3  # of a frame's height, above which a part within it is a digit
 CLOSE = 0.15  # of the largest stroke's size: the gap between parts of a digit
 FINE = 4  # pixels of the fine grid, on which strokes are measured, in a pixel of the result
 INK = 0.1  # level above which a pixel belongs to the digit
@@ -332,14 +333,15 @@ def otsu(levels: HostArray) -> float:
 def largest_figure(levels: HostArray, mask: HostArray) -> tuple[HostArray, int]:
     """Find the largest figure in the mask of ink, (H, W), by its levels: its mask, and the number of figures.
 
-    A figure is one or more parts of the mask that are close together. Specks are none, and what comes in from the edge
-    is none where there is something else.
+    A figure is one or more parts of the mask that are close together. Specks and frames are none, and what comes in
+    from the edge is none where there is something else.
     """
     names, area, inner = parts_of(mask)
     if inner.max() <= INNER * area.max():  # all comes in from the edge, as lines through a digit do
         darker = parts_of(mask & (levels > otsu(levels[mask])))
         names, area, inner = darker if darker[2].max() > INNER * darker[1].max() else (names, area, area)
     parts = np.flatnonzero(inner >= max(SPECK * inner.max(), 1)).tolist()
+    parts = [n for n in parts if not is_frame(names, n, parts)]
     figures = join([box for n in parts if (box := box_of(names == n))])
     size = [int(sum(area[parts[k]] for k in figure.parts)) for figure in figures]
     best = int(np.argmax(size))
@@ -347,6 +349,18 @@ def largest_figure(levels: HostArray, mask: HostArray) -> tuple[HostArray, int]:
     similar = sum(a > 0.25 * size[best] and h > 0.5 * tall[best] for a, h in zip(size, tall, strict=True))
     kept = np.isin(names, [parts[k] for k in figures[best].parts])
     return kept, similar
+
+
+def is_frame(names: HostArray, n: int, parts: list[int]) -> bool:
+    """Whether the part `n` goes around another, as a box or a circle around a digit; a dot in a zero is too small."""
+    names = names[box_of(names == n) or ...]
+    others = (set(np.unique(names).tolist()) & set(parts)) - {n}
+    if not others:
+        return False
+    part = slide((names == n).astype(float), 3, np.maximum) > 0.0  # without gaps at corners
+    ground, _ = label(np.pad(~part, 1, constant_values=True))
+    inside = ground[1:-1, 1:-1] > 1  # 1 is all around
+    return any(inside[m].any() and np.ptp(np.nonzero(m)[0]) > FRAMED * len(names) for m in (names == k for k in others))
 
 
 def parts_of(mask: HostArray) -> tuple[HostArray, HostArray, HostArray]:
