@@ -219,6 +219,27 @@ def test_by_finger_and_pen(browser, digits_page):
         assert page.evaluate("pad.drawing.strokes.length") == 2
 
 
+def test_a_palm_that_is_lifted_ends_no_stroke(browser, digits_page):
+    with opened(browser, digits_page) as page:
+        area = page.locator("#pad").bounding_box()
+        page.mouse.move(area["x"] + 100, area["y"] + 100)
+        page.mouse.down()
+        page.evaluate("pad.canvas.dispatchEvent(new PointerEvent('pointerup', { pointerId: 99 }))")
+        page.mouse.move(area["x"] + 100, area["y"] + 200)
+        page.mouse.up()
+        page.mouse.move(area["x"] + 200, area["y"] + 200)
+        ((first, last),) = page.evaluate("pad.drawing.strokes")
+        assert (last[0], last[1] - first[1]) == pytest.approx((first[0], 100 / area["height"]))
+
+
+def test_a_tap_is_a_dot(browser, digits_page):
+    with opened(browser, digits_page) as page:
+        page.locator("#pad").click(position={"x": 100, "y": 100})
+        settle(page)
+        assert page.evaluate("Math.max(...pad.ink().levels)") == 1
+        assert page.locator("#hint").is_hidden()
+
+
 def test_undo_and_clear(browser, digits_page):
     with opened(browser, digits_page) as page:
         assert page.locator("#undo").is_disabled()

@@ -64,7 +64,8 @@ function refresh() {
 function announce() {
   const pixels = pixelsSeen();
   const p = pixels && network.predict(pixels);
-  element("spoken").textContent = p === null ? "" : [answerOf(p), ...notesOn(p)].join(", ");
+  const text = p === null ? "" : [answerOf(p), ...notesOn(p)].join(", ");
+  if (element("spoken").textContent !== text) element("spoken").textContent = text; // or it would be read out again
 }
 
 /** Texts beside the answer: the probability of a class, and the correct answer for an example. */

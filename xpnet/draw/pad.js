@@ -60,7 +60,8 @@ function trace(context, strokes, side) {
       const [before, behind] = points[i];
       context.quadraticCurveTo(before, behind, (before + x) / 2, (behind + y) / 2);
     });
-    context.lineTo(...points.at(-1)); // of a single point, a dot
+    const [x, y] = points.at(-1);
+    context.lineTo(x + 0.01, y); // a tap is a dot, and lines without length are not drawn
     context.stroke();
   }
 }
@@ -78,7 +79,7 @@ class Pad {
     this.inkCanvas.width = this.inkCanvas.height = SIDE;
     canvas.addEventListener("pointerdown", (event) => this.press(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
-    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (this.pointer = null));
+    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => this.release(event));
     canvas.addEventListener("keydown", (event) => this.key(event));
     canvas.addEventListener("blur", () => this.hideCursor());
   }
@@ -137,6 +138,10 @@ class Pad {
     const between = event.getCoalescedEvents?.() ?? [];
     const points = (between.length ? between : [event]).map((one) => this.pointOf(one));
     this.edit((drawing) => points.forEach((point) => drawing.extend(point)));
+  }
+
+  release(event) {
+    if (event.pointerId === this.pointer) this.pointer = null;
   }
 
   key(event) {
