@@ -178,6 +178,7 @@ def test_a_page_of_any_network_is_alive(browser, digits_page, tmp_path, rng):
             draw(page, DIGITS["1"])
             settle(page)
             assert page.locator("#answer").text_content() != "", name
+            assert page.locator("#right-part h4").is_visible() == (name != "regression")
             for part in (".bar button", ".example"):
                 page.evaluate("(part) => document.querySelectorAll(part).forEach((button) => button.click())", part)
                 settle(page)

@@ -255,6 +255,7 @@ function makeExamples() {
   element("examples").hidden = examples.length === 0;
   for (const id of ["right", "wrong"]) {
     element(`${id}-part`).hidden = element(id).children.length === 0;
+    element(`${id}-part`).firstChild.hidden = network.task === "regression"; // numbers are neither
     if (element(id).children.length) moveByArrows(element(id));
   }
 }
