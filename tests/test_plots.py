@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -94,3 +96,16 @@ def test_a_font_installed_since_matplotlib_listed_them_is_found(korean_font, mon
     monkeypatch.setattr(font_manager.fontManager, "ttflist", listed)
     plots.korean_font.cache_clear()
     assert plots.korean_font() == plots.HANGUL[0]
+
+
+def test_long_names_of_pictures_do_not_overlap(monkeypatch):
+    monkeypatch.setattr(plots, "png", lambda figure: figure)
+    picture, digit = np.zeros((30, 40, 3), np.uint8), np.zeros((28, 28))
+    names = ["IMG_20261130_" * 20, "\uc0ac\uc9c4 " * 40, "$a_1$.png"]
+    figure = plots.draw_seen([(picture, digit, name, f"{name} (12.3%)") for name in names])
+    figure.draw_without_rendering()
+    labels = [axes.xaxis.label.get_window_extent() for axes in figure.axes[:6]]
+    assert all(one.x1 < other.x0 for one, other in pairwise(labels))
+    assert figure.axes[4].get_xlabel() == names[2]
+    tops = {round(axes.get_window_extent().y1) for axes in figure.axes[:6]}
+    assert len(tops) == 1, "titles are in one line"

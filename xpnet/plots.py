@@ -268,8 +268,11 @@ def draw_seen(pictures: Sequence[tuple[Any, Any, str, str]]) -> bytes:
     drawn = [one for given, seen, name, answer in pictures for one in ((given, name), (seen, answer))]
     for (picture, text), axes in zip(drawn, grid.flat, strict=False):
         axes.imshow(picture, cmap="gray", interpolation="nearest")
-        axes.set_xlabel(drawable(text), fontsize=8, fontfamily=families(), parse_math=False)
-        axes.set(xticks=[], yticks=[])
+        most = 20 if text.isascii() else 14  # letters below a picture: those of Korean are wide
+        text = drawable(text)
+        text = text if len(text) <= most else f"{text[: most // 2]}…{text[1 - most // 2 :]}"
+        axes.set_xlabel(text, fontsize=8, fontfamily=families(), parse_math=False)
+        axes.set(xticks=[], yticks=[], anchor="N")  # under the titles
     for axes in grid.flat[len(drawn) :]:
         axes.set_axis_off()
     return png(figure)
