@@ -167,10 +167,15 @@ def test_a_picture_with_several_digits(run, trained, tmp_path):
 
 
 def test_a_sheet_of_paper_on_a_table():
-    """Its digit is read, and not the sheet; a bold digit with small loops is no sheet."""
-    table = np.tile(np.array([90, 70, 50], np.uint8), (500, 400, 1))
-    table[80:430, 60:350] = picture_of(SIX, size=(290, 350))
-    assert np.abs(prepare_digit(table).levels - prepare_digit(picture_of(SIX)).levels).mean() < 0.02
+    """Its digit is read, on dark wood and on light, and not the sheet; a bold digit with small loops is no sheet."""
+    seven = drawn_digits.Glyph(7, None, 1)
+    for glyph in (SIX, seven):
+        expected = prepare_digit(picture_of(glyph)).levels
+        for wood in ([90, 70, 50], [170, 135, 95]):
+            for height in (140, 200):
+                table = np.tile(np.array(wood, np.uint8), (500, 400, 1))
+                table[80:430, 60:350] = picture_of(glyph, size=(290, 350), height=height)
+                assert np.abs(prepare_digit(table).levels - expected).mean() < 0.02, (glyph, wood, height)
     bold = prepare_digit(picture_of(drawn_digits.Glyph(8, "DejaVuSans", 0), height=180, width=0.24))
     assert bold.dark_ink
 

@@ -236,6 +236,8 @@ def find_ink(picture: HostArray, dark_ink: bool | None) -> Ink:
     raised = [height - opening(height) for height in heights]
     masks = [levels > otsu(levels) for levels in raised]
     k = int(np.argmax([np.median(h[mask]) if mask.any() else 0.0 for h, mask in zip(heights, masks, strict=True)]))
+    if not sides[k] and (sheet := ink_of(flat, flat > otsu(flat), dark=False)).is_sheet():
+        return sheet  # of which the opening takes parts that are wider than its window
     return ink_of(raised[k], masks[k], sides[k])
 
 
