@@ -303,6 +303,18 @@ def test_by_keyboard_alone(browser, digits_page):
         assert page.evaluate(outline) == "solid", "focus is visible"
 
 
+def test_arrow_keys_start_from_the_unit_that_is_shown(browser, digits_page):
+    shown = "Number(document.querySelector('.units').getAttribute('aria-valuenow'))"
+    with opened(browser, digits_page) as page:
+        draw(page, DIGITS["3"])
+        settle(page)
+        strongest = page.evaluate(shown)
+        page.locator(".units").first.focus()
+        page.keyboard.press("ArrowLeft" if strongest > 50 else "ArrowRight")
+        settle(page)
+        assert abs(page.evaluate(shown) - strongest) == 1
+
+
 def test_units_show_their_weights_where_they_are_touched(browser, digits_page):
     with opened(browser, digits_page, locale="en-US", has_touch=True) as page:
         canvas = page.locator(".units").nth(1)

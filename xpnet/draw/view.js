@@ -93,11 +93,7 @@ function moveByArrows(element) {
 /** A canvas of units, of which pointer and arrow keys choose one: `chosen(i)`. To screen readers it is a slider. */
 function unitCanvas(count, columns, chosen) {
   const canvas = make("canvas", "units");
-  let current = 0;
-  const choose = (unit) => {
-    current = Math.min(Math.max(unit, 0), count - 1);
-    chosen(current);
-  };
+  const choose = (unit) => chosen(Math.min(Math.max(unit, 0), count - 1));
   const under = (event) => {
     const area = canvas.getBoundingClientRect();
     const column = Math.floor(((event.clientX - area.left) / area.width) * columns);
@@ -113,7 +109,7 @@ function unitCanvas(count, columns, chosen) {
   canvas.addEventListener("keydown", (event) => {
     const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -count, End: count };
     if (!(event.key in moves)) return;
-    choose(current + moves[event.key]);
+    choose(Number(canvas.getAttribute("aria-valuenow")) - 1 + moves[event.key]); // from the unit that is shown
     event.preventDefault();
   });
   return canvas;
