@@ -135,11 +135,19 @@ def test_a_model_says_how_its_pictures_were_made(trained):
         MLP([64, 10], pictures="photographs")
 
 
+def sheet(paper, wood=(170, 135, 95)):
+    """A sheet of paper, (350, 290, 3), on a table."""
+    table = np.tile(np.array(wood, np.uint8), (500, 400, 1))
+    table[80:430, 60:350] = paper
+    return table
+
+
 def nothing(rng):
     yield "white", np.full((200, 300, 3), 255.0)
     yield "black", np.zeros((200, 300, 3))
     yield "one pixel", np.full((1, 1, 3), 9.0)
     yield "a line of pixels", np.full((2, 300, 3), 255.0)
+    yield "a sheet of paper", sheet(np.full((350, 290, 3), 240))
     yield "noise", rng.normal(200.0, 12.0, (200, 300, 3))
     yield (
         "shade",
@@ -171,10 +179,9 @@ def test_a_sheet_of_paper_on_a_table():
     seven = drawn_digits.Glyph(7, None, 1)
     for glyph in (SIX, seven):
         expected = prepare_digit(picture_of(glyph)).levels
-        for wood in ([90, 70, 50], [170, 135, 95]):
+        for wood in ((90, 70, 50), (170, 135, 95)):
             for height in (140, 200):
-                table = np.tile(np.array(wood, np.uint8), (500, 400, 1))
-                table[80:430, 60:350] = picture_of(glyph, size=(290, 350), height=height)
+                table = sheet(picture_of(glyph, size=(290, 350), height=height), wood)
                 assert np.abs(prepare_digit(table).levels - expected).mean() < 0.02, (glyph, wood, height)
     bold = prepare_digit(picture_of(drawn_digits.Glyph(8, "DejaVuSans", 0), height=180, width=0.24))
     assert bold.dark_ink
