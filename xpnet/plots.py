@@ -187,7 +187,7 @@ def draw_watch(history: Sequence[Mapping[str, Any]]) -> bytes:
     for line, (quantity, layers) in zip(grid, shown.items(), strict=True):
         for axes, layer in zip(line, layers, strict=False):
             _draw_histograms(axes, [(row["epoch"], row["watch"][layer][quantity]) for row in rows])
-            axes.set_title(f"{quantity} of {drawable(layer)}", fontsize=9, parse_math=False)
+            axes.set_title(f"{quantity} of {drawable(layer)}", fontsize=9, fontfamily=families(), parse_math=False)
         for axes in line[len(layers) :]:
             axes.set_axis_off()
     lines = {name: watched_lines(rows, name) for name in ("dead", "update_ratio")}
@@ -206,6 +206,7 @@ def draw_watch(history: Sequence[Mapping[str, Any]]) -> bytes:
             # Beside the lines, which those of many layers would cover.
             legend = axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
             for text in legend.get_texts():
+                text.set_fontfamily(families())
                 text.set_parse_math(False)  # a $ begins no formula
     left.set(title="share of units that are dead", ylim=(0.0, None))
     right.axhline(1e-3, color="grey", linestyle="--")

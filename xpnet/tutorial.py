@@ -267,7 +267,14 @@ class Affine:
             return (dout @ self.W.T).reshape(self._shape)
 
 
-class Relu:
+class _Plain:
+    """A layer without arguments."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Relu(_Plain):
     """The layer y = max(x, 0).
 
     Attributes:
@@ -288,7 +295,7 @@ class Relu:
         return _xp(dout).where(self.mask, 0, dout)
 
 
-class SoftmaxWithLoss:
+class SoftmaxWithLoss(_Plain):
     """Softmax, and the mean cross entropy of its probabilities; unlike in the book, nothing is added to these.
 
     Attributes:
