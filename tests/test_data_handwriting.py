@@ -36,6 +36,7 @@ def reader(mnist_dir, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_pictures_as_people_make_them(reader, tmp_path):
     """360 pictures: of each kind nearly all are read whose clean original is."""
     model = MLP.load(reader / "model.safetensors")
@@ -44,6 +45,7 @@ def test_pictures_as_people_make_them(reader, tmp_path):
     assert {kind: right[clean].mean() for kind, (right, clean) in found.items() if right[clean].mean() < LEAST} == {}
 
 
+@pytest.mark.slow
 def test_pictures_for_the_small_digits(trained, tmp_path):
     """The network of the bundled 8x8 digits reads them too, but for those that are rotated."""
     model = MLP.load(trained / "model.safetensors")

@@ -55,6 +55,7 @@ def test_the_outcome_of_a_part(tmp_path, programs, outcome):
     assert part.outcome == outcome
 
 
+@pytest.mark.slow
 def test_a_part_that_is_late_is_interrupted_then_killed_with_its_children(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_check, "GRACE", 2)
     child = "import time; time.sleep(3); open('late', 'w')"

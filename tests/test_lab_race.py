@@ -43,6 +43,7 @@ def test_the_first_losses_are_pytorchs(mnist_dir):
         np.testing.assert_allclose(losses, expected, rtol=1e-8, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_end_is_pytorchs(mnist_dir):
     """In float32, the mean loss of the last 100 of 2,000 iterations within a quarter; and who is clearly ahead."""
     start = track(load_mnist(mnist_dir), "float32")

@@ -101,6 +101,7 @@ def test_mpi_finds_the_same():
     assert done.stderr.startswith("python -m xpnet.search: error: 'often' is not a finite number\n")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
 @pytest.mark.parametrize("options", [[], ["--halving", "3"]], ids=["full", "halving"])
 def test_a_search_that_is_killed(options, tmp_path):
