@@ -135,7 +135,7 @@ def parse(text: str, variables: Sequence[str]) -> Function:
     """Parse an expression, or one of NAMED; raise ValueError where it is neither.
 
     Args:
-        text: numbers, the variables, + - * / ^ (or **), parentheses, CONSTANTS and FUNCTIONS of one number.
+        text: numbers, the variables, ``+ - * / ^`` (or ``**``), parentheses, CONSTANTS and FUNCTIONS of one number.
         variables: names of the coordinates, as many as points have.
     """
     text = " ".join(NAMED.get(text, text).replace("**", "^").replace("²", "^2").replace("³", "^3").split())
