@@ -72,6 +72,14 @@ class Parser(argparse.ArgumentParser):
             message = f"unknown option {unknown[1]}: {suggestion if '?' in suggestion else 'see --help'}"
         self.exit(2, f"{self.prog}: error: {one_sentence(message)}\n")
 
+    def check_writable(self, path: Path, option: str = "") -> None:
+        """End the command where a file cannot be written, as far as its path and its folder tell."""
+        # os.path.isdir, because Path.is_dir raises without permission.
+        folder = path.parent
+        if os.path.isdir(path) or not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):  # noqa: PTH112
+            named = f"{option} {path}" if option else path
+            self.error(f"{named} cannot be written: it must be a file, in a folder that is there and can be written")
+
 
 def one_sentence(text: object) -> str:
     """`text` on one line, printable."""
@@ -125,13 +133,6 @@ def load_model(path: Path, device: Device = CPU, replica: int | None = None) -> 
         raise UsageError(f"{path}: the model has {model.replicas} replicas: {choose}")
     tell_of_diverged(model)
     return model
-
-
-def can_write(path: Path) -> bool:
-    """Whether a file can be written, as far as its path and its folder tell."""
-    # os.path.isdir, because Path.is_dir raises without permission.
-    folder = path.parent
-    return not os.path.isdir(path) and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)  # noqa: PTH112
 
 
 def tell(message: object) -> None:

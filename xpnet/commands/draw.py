@@ -30,9 +30,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(arguments)
     if options.out.suffix.lower() not in (".html", ".htm"):
         parser.error(f"--out {options.out} must end in .html")
-    if not cli.can_write(options.out):
-        text = "it must be a file, in a folder that is there and can be written"
-        parser.error(f"--out {options.out} cannot be written: {text}")
+    parser.check_writable(options.out, "--out")
     model = cli.load_model(options.model, replica=options.replica)
     try:
         network_content(model, 1.0)  # fails early, before data are read

@@ -106,9 +106,7 @@ def _check_options(parser: cli.Parser, options: argparse.Namespace) -> None:
     except ValueError as error:
         parser.error(str(error))
     if options.out is not None:
-        if not cli.can_write(options.out):
-            text = "it must be a file, in a folder that is there and can be written"
-            parser.error(f"--out {options.out} cannot be written: {text}")
+        parser.check_writable(options.out, "--out")
         check_drawable(options.out)
 
 

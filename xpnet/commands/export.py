@@ -22,10 +22,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(arguments)
     if options.file.suffix != ".onnx":
         parser.error(f"{options.file} must end in .onnx: the model comes first, and then the file to write")
-    if not cli.can_write(options.file):
-        parser.error(
-            f"{options.file} cannot be written: it must be a file, in a folder that is there and can be written"
-        )
+    parser.check_writable(options.file)
     model = cli.load_model(options.model, replica=options.replica)
     try:
         made = onnx_model(model)

@@ -104,9 +104,8 @@ def _check_options(parser: cli.Parser, options: argparse.Namespace) -> None:
         path = getattr(options, name)
         if path is not None and options.labels is None and name != "show":
             parser.error(f"--{name} needs --labels, the true targets")
-        if isinstance(path, Path) and not cli.can_write(path):
-            text = "it must be a file, in a folder that is there and can be written"
-            parser.error(f"--{name} {path} cannot be written: {text}")
+        if isinstance(path, Path):
+            parser.check_writable(path, f"--{name}")
 
 
 def _check_threshold(threshold: float | None, model: MLP) -> None:

@@ -40,9 +40,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.plot is not None:
-        if not cli.can_write(options.plot):
-            text = "it must be a file, in a folder that is there and can be written"
-            parser.error(f"--plot {options.plot} cannot be written: {text}")
+        parser.check_writable(options.plot, "--plot")
         check_drawable(options.plot)
     seen: set[str] = set()
     runs = [run for folder in options.folder for run in _read_all(folder, seen)]
