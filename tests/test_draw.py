@@ -15,8 +15,8 @@ from xpnet import MLP
 from xpnet.commands import draw, train
 from xpnet.data.dataset import Dataset
 from xpnet.draw import choose_examples, drawing_page
-from xpnet.draw.content import white_level
 from xpnet.draw.page import SCRIPTS
+from xpnet.model.pictures import white_level
 from xpnet.nn import Linear, ReLU, Sequential
 
 pytestmark = pytest.mark.usefixtures("no_downloads")

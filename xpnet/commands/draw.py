@@ -12,9 +12,10 @@ from ..core.checks import path_of
 from ..core.files import write_atomically
 from ..data import Dataset
 from ..draw import Examples, choose_examples, drawing_page
-from ..draw.content import network_content, white_level
+from ..draw.content import network_content
 from ..model import MLP
 from ..model.model_file import path_of_model
+from ..model.pictures import white_level
 from ..training.config import Config, read_options
 from . import cli
 from .options import load_data, named_folder

@@ -22,6 +22,7 @@ from ..data.pictures import read_digit, read_picture
 from ..data.preparation import Preparation
 from ..data.targets import guess_task
 from ..model import MLP
+from ..model.pictures import takes_digits, white_level
 from . import cli
 
 LEAST_PIXELS = 5  # per side of a picture; smaller arrays are rows of a table
@@ -34,7 +35,7 @@ def read_rows(model: MLP, source: Path, invert: bool | None = None, prepare: str
         model: the model.
         source: an IDX file, an npz file, a table, or a picture.
         invert: whether to invert a picture, dark on light; None to look at its border.
-        prepare: how to prepare a picture: "digits", "plain", or "auto" (`prepares_digits`).
+        prepare: how to prepare a picture: "digits", "plain", or "auto" (`takes_digits`).
     """
     preparation = model.preparation
     if is_table(source):
@@ -53,23 +54,13 @@ def read_rows(model: MLP, source: Path, invert: bool | None = None, prepare: str
         return _choose(read_npz(source), ("x", "x_test"), source)
     if kind == "idx":
         return read_idx(source)
-    pixels = _read_pixels(source, picture_size(source, model), prepares_digits(model, prepare), invert)
+    as_digit = takes_digits(model) if prepare == "auto" else prepare == "digits"
+    pixels = _read_pixels(source, picture_size(source, model), as_digit, invert)
     # In the units of the training data: a scale of 16 means levels from 0 to 16. Without a scale, or with one per
     # feature, levels are those of bytes.
     if isinstance(model.input_scale, tuple):
         cli.tell(f"{source}: the model's inputs were standardized; its pixels are taken to have been from 0 to 255")
-    levels = model.input_scale if isinstance(model.input_scale, float) and model.input_scale != 1.0 else 255.0
-    return pixels[None] * (levels / 255.0)
-
-
-def prepares_digits(model: MLP, prepare: str) -> bool:
-    """Whether pictures are prepared as digits: as `prepare` says; "auto" where the model's training pictures were.
-
-    A model that does not know how they were made must have the classes 0 to 9, and pictures of 28x28 or 8x8.
-    """
-    if prepare != "auto" or model.pictures is not None:
-        return "digits" in (prepare, model.pictures) and prepare != "plain"
-    return model.class_names == tuple("0123456789") and model.in_features in {side * side for side in SIDES}
+    return pixels[None] * (white_level(model) / 255.0)
 
 
 def _read_pixels(source: Path, size: tuple[int, int], as_digit: bool, invert: bool | None) -> HostArray:

@@ -13,6 +13,7 @@ from ..core.device import HostArray
 from ..core.errors import printable
 from ..data import Dataset
 from ..model import MLP
+from ..model.pictures import takes_digits
 from ..model.scores import decisions
 from ..nn import LAYERS, LOSSES
 from ..nn.losses import loss_name
@@ -56,28 +57,6 @@ def picture_side(model: MLP) -> int:
             f"the model takes pictures of {side}x{side}, and a page to draw on has {SIDES[0]} to {SIDES[1]}"
         )
     return side
-
-
-def white_level(model: MLP, data: Dataset | None = None) -> float:
-    """Value of full ink in the units of the training data: the model's scale, or the largest value of the data.
-
-    Without either, it is that of bytes, 255.
-    """
-    if isinstance(model.input_scale, float) and model.input_scale != 1.0:
-        return model.input_scale
-    highest = 0.0 if data is None else float(data.x_train.max())
-    return highest if highest > 0.0 else 255.0
-
-
-def takes_digits(model: MLP) -> bool:
-    """Whether a model takes digits as MNIST's makers, or the UCI digits', prepared theirs.
-
-    A model that does not know how its pictures were made must have the classes 0 to 9, and pictures of 28x28 or 8x8.
-    """
-    pictures = getattr(model, "pictures", None)
-    if pictures is not None:
-        return bool(pictures == "digits")
-    return model.class_names == tuple("0123456789") and model.in_features in (28 * 28, 8 * 8)
 
 
 def network_content(model: MLP, white: float) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 from ..model import MLP
-from .content import Examples, examples_content, network_content, white_level
+from ..model.pictures import white_level
+from .content import Examples, examples_content, network_content
 
 SCRIPTS = ("words.js", "network.js", "prepare.js", "pad.js", "view.js", "main.js")
 FOLDER = Path(__file__).parent
