@@ -7,17 +7,18 @@ usage: make_page_picture.py INDEX.html PICTURE.png
 from __future__ import annotations
 
 import io
-import shutil
 import sys
 from pathlib import Path
-from typing import Literal
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from browser import chromium, opened  # type: ignore[import-not-found]
 
 HEIGHT = 860
 # Width, colours, language, and what is at the top.
-VIEWS: tuple[tuple[int, Literal["light", "dark"], str, str], ...] = (
+VIEWS = (
     (1000, "light", "en-US", "#post-001"),
     (390, "dark", "ko-KR", "#play-zigzag"),
 )
@@ -26,20 +27,16 @@ VIEWS: tuple[tuple[int, Literal["light", "dark"], str, str], ...] = (
 def main() -> None:
     """Open the page in each view, and put the pictures side by side."""
     page_path, picture_path = map(Path, sys.argv[1:])
-    program = shutil.which("chromium") or shutil.which("google-chrome")
     joined = Image.new("RGB", (sum(view[0] for view in VIEWS), HEIGHT))
     left = 0
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with chromium() as browser:
         for width, colors, locale, anchor in VIEWS:
-            page = browser.new_page(
-                viewport={"width": width, "height": HEIGHT}, color_scheme=colors, locale=locale, offline=True
-            )
-            page.goto(page_path.resolve().as_uri() + anchor)
-            page.wait_for_timeout(500)
-            joined.paste(Image.open(io.BytesIO(page.screenshot())), (left, 0))
+            window = {"width": width, "height": HEIGHT}
+            with opened(browser, page_path, viewport=window, color_scheme=colors, locale=locale) as page:
+                page.evaluate("(anchor) => { location.hash = anchor; }", anchor)
+                page.wait_for_timeout(500)
+                joined.paste(Image.open(io.BytesIO(page.screenshot())), (left, 0))
             left += width
-        browser.close()
     joined.quantize(256).save(picture_path, optimize=True)
 
 
