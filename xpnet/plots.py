@@ -142,13 +142,16 @@ def draw_runs(groups: Sequence[tuple[str, str, str, Sequence[tuple[str, list[dic
             axes.grid(alpha=0.3)
         handles, labels = line[1].get_legend_handles_labels()
         more = f"{len(runs) - MOST_RUNS} more, in grey" if len(runs) > MOST_RUNS else None
-        legend = line[1].legend(
-            handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, title=more
-        )
-        for text in legend.get_texts():
-            text.set_parse_math(False)  # a $ begins no formula
-            text.set_fontfamily(families())
+        _put_legend(line[1], handles[::-1], labels[::-1], fontsize=8, title=more)
     return png(figure)
+
+
+def _put_legend(axes: Axes, handles: Sequence[Any], names: Sequence[str], **options: Any) -> None:
+    """Put a legend with names of users beside the lines, which it would cover if there were many."""
+    legend = axes.legend(handles, names, loc="center left", bbox_to_anchor=(1.0, 0.5), **options)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a $ begins no formula
+        text.set_fontfamily(families())
 
 
 def _draw_run(axes: Axes, place: int, name: str, points: Sequence[Mapping[str, Any]], figure: str) -> None:
@@ -203,11 +206,7 @@ def draw_watch(history: Sequence[Mapping[str, Any]]) -> bytes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:
-            # Beside the lines, which those of many layers would cover.
-            legend = axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-            for text in legend.get_texts():
-                text.set_fontfamily(families())
-                text.set_parse_math(False)  # a $ begins no formula
+            _put_legend(axes, *axes.get_legend_handles_labels(), fontsize=7, frameon=False)
     left.set(title="share of units that are dead", ylim=(0.0, None))
     right.axhline(1e-3, color="grey", linestyle="--")
     right.set_yscale("log")  # now that one value is positive
