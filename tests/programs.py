@@ -27,9 +27,9 @@ def usable_gpu():
 
 
 LLVM = why_not_compiled() is None
-THREADS = (1, 2, 3) if LLVM and blas.find() is not None else (1,)
+THREADS = (1, 2, 3) if LLVM and not blas.numpy_is_faster() else (1,)
 GPU = usable_gpu() if LLVM else None
-WAYS = ("replay", *(f"{threads} threads" for threads in THREADS), "no blas") if LLVM else ("replay",)
+WAYS = ("replay", *(f"{threads} threads" for threads in THREADS), "NumPy's products") if LLVM else ("replay",)
 WAYS += ("cuda",) if GPU is not None else ()
 """How a recorded step can be run here."""
 
@@ -83,9 +83,9 @@ def runner(step, arrays, way, per_step=(), outputs=()):
         return OnGPU(recorded(step, arrays, per_step))
     if way == "replay":
         return Replay(recorded(step, arrays, per_step, outputs))
-    if way == "no blas":
+    if way == "NumPy's products":
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("xpnet.compile.cpu.blas.find", lambda: None)
+            patch.setattr("xpnet.compile.cpu.blas.numpy_is_faster", lambda: True)
             return program(step, arrays, per_step=per_step, outputs=outputs)
     return program(step, arrays, int(way[0]), per_step, outputs)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xpnet.compile.cpu.helpers import SHARE, HelperChoice
+from xpnet.compile.cpu.helpers import SETTLING, SHARE, HelperChoice
 
 ALONE, TOGETHER, STALLED = 4e-4, 2.5e-4, 7e-4  # seconds of a step
 
@@ -62,6 +62,13 @@ def test_many_helpers_are_not_given_up_for_long():
 def test_a_slow_first_call_does_not_count():
     choice = HelperChoice()
     choice.record(1, 1.0)
+    assert run(choice, 0.2, TOGETHER) > 0.9
+
+
+def test_a_begin_beside_a_spinning_blas_does_not_count():
+    """Its threads spin for some 50 ms after the last product: helpers seem to be worth nothing in that time."""
+    choice = HelperChoice()
+    run(choice, SETTLING, ALONE, steps=4)
     assert run(choice, 0.2, TOGETHER) > 0.9
 
 

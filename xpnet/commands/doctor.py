@@ -196,9 +196,7 @@ def _compiler() -> Result:
     reason = why_not_compiled()
     if reason is not None:
         return f"training steps are not compiled: {reason}", "pip install 'xpnet[fast]'"
-    products = (
-        "by the functions of NumPy's BLAS" if blas.find() else "by numpy.matmul, since its BLAS is not a known one"
-    )
+    products = "by numpy.matmul, with Apple's Accelerate" if blas.numpy_is_faster() else "by functions of xpnet's own"
     version = importlib.metadata.version("llvmlite")
     found = f"llvmlite {version} compiles training steps on the CPU; matrices are multiplied {products}"
     unused = compiler().cache.why_unused()

@@ -2,8 +2,8 @@
 
 The step is plain array code against `xp`. `tracer` has an `xp` that records the step into the representation of `ir`.
 The `passes` turn the record into a plan: loops, products and the memory of their results. A target runs the plan: `cpu`
-in loops compiled with LLVM (written by `llvm`), on threads, around the products of NumPy's own BLAS; `numpy` by NumPy's
-calls, where there is no LLVM. `api` chooses among them.
+in loops and products compiled with LLVM (written by `llvm`), on threads; `numpy` by NumPy's calls, where there is no
+LLVM. `api` chooses among them.
 
 >>> import numpy as np
 >>> def step(xp, a):

@@ -104,8 +104,7 @@ def compile_step(
             return CudaProgram(trace, device, precision, all_reduce)
         if why_not_compiled() is not None:
             return Replay(trace, all_reduce)
-        found = blas.find()
-        most = 1 if found is None else threads or found.threads
+        most = 1 if blas.numpy_is_faster() else threads or blas.threads()
         return CpuProgram(threaded_plan(trace, useful_threads(trace, most, steps_per_call)), all_reduce)
     except (MemoryError, DeviceError):
         raise

@@ -1,1 +1,1 @@
-"""The CPU as a target: loops compiled by LLVM, run on threads around the products of NumPy's BLAS."""
+"""The CPU as a target: loops and products of matrices compiled by LLVM, run on threads."""

@@ -1,7 +1,6 @@
-"""The matrix products of the BLAS that NumPy has, by their addresses.
+"""Threads of the BLAS that NumPy has, for products that do not run in a compiled step.
 
-Only what NumPy's own wheels bring is known by name: OpenBLAS with 64-bit integers, under a prefix of its own. Where
-NumPy has another BLAS, products go through `numpy.matmul`.
+Only what NumPy's own wheels bring is known by name: OpenBLAS with 64-bit integers, under a prefix of its own.
 """
 
 from __future__ import annotations
@@ -11,27 +10,21 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...core.device import usable_processors
 from ..once import Once
-
-PRODUCTS = {"float32": "scipy_cblas_sgemm64_", "float64": "scipy_cblas_dgemm64_"}
 
 
 class Blas:
-    """NumPy's BLAS.
-
-    Attributes:
-        products: the address of the product of each type.
-    """
+    """NumPy's BLAS."""
 
     def __init__(self, library: Any) -> None:
-        self._library = library
-        functions = {dtype: getattr(library, name) for dtype, name in PRODUCTS.items()}
-        self.products = {dtype: ctypes.cast(one, ctypes.c_void_p).value or 0 for dtype, one in functions.items()}
+        self._get, self._set = library.scipy_openblas_get_num_threads64_, library.scipy_openblas_set_num_threads64_
         self._lock = threading.Lock()
         self._inside: set[object] = set()  # those that are in `one_thread`
         self._threads = 1  # what it may use outside of it
@@ -43,13 +36,13 @@ class Blas:
         self._lock = threading.Lock()
         if self._inside:
             self._inside.clear()
-            self._library.scipy_openblas_set_num_threads64_(self._threads)
+            self._set(self._threads)
 
     @property
     def threads(self) -> int:
         """How many threads it may use, but for `one_thread`."""
         with self._lock:
-            return self._threads if self._inside else int(self._library.scipy_openblas_get_num_threads64_())
+            return self._threads if self._inside else int(self._get())
 
     @contextmanager
     def one_thread(self) -> Iterator[None]:
@@ -58,16 +51,16 @@ class Blas:
         try:
             with self._lock:
                 if not self._inside:
-                    self._threads = int(self._library.scipy_openblas_get_num_threads64_())
+                    self._threads = int(self._get())
                 self._inside.add(me)
-                self._library.scipy_openblas_set_num_threads64_(1)
+                self._set(1)
             yield
         finally:  # after an interruption above, too
             with self._lock:
                 if me in self._inside:
                     self._inside.discard(me)
                     if not self._inside:
-                        self._library.scipy_openblas_set_num_threads64_(self._threads)
+                        self._set(self._threads)
 
 
 @Once
@@ -81,3 +74,24 @@ def find() -> Blas | None:
             except (OSError, AttributeError):
                 continue
     return None
+
+
+def threads() -> int:
+    """How many threads NumPy's BLAS may use; where it cannot be asked, as many as there are usable processors."""
+    known = find()
+    if known is not None:
+        return known.threads
+    from threadpoolctl import threadpool_info
+
+    found = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    return max(found, default=usable_processors())
+
+
+@cache
+def numpy_is_faster() -> bool:
+    """Whether NumPy's products are faster than those that LLVM can write.
+
+    Apple's Accelerate multiplies by a unit of the processor for which there are no public instructions.
+    """
+    found = np.show_config(mode="dicts") or {}
+    return found.get("Build Dependencies", {}).get("blas", {}).get("name") == "accelerate"

@@ -6,8 +6,10 @@ not depend on the number of helpers, so the clock may decide.
 
 from __future__ import annotations
 
+SETTLING = 0.05  # seconds at the begin that say nothing: memory is new, and threads of a BLAS may still spin
 TRIAL = 0.02  # seconds of a trial at least: some five time slices
 SHARE = 50  # time between two trials over that of a trial
+FIRST_SHARE = 5  # the same behind the first trial that helpers lose; doubled with each that they lose again
 GAIN = 0.9  # time with helpers over time without, below which helpers are worth their processors
 
 
@@ -25,14 +27,18 @@ class HelperChoice:
         self._longest = 0  # steps of a call
         self._total = self._last_trial = 0.0  # seconds
         self._alone = 0.0  # seconds of a step without helpers, when last compared
+        self._share = FIRST_SHARE
         self._clear()
 
     def record(self, steps: int, seconds: float) -> None:
         """Count a call, and decide about the next one; one of few steps says little about long ones."""
         first, self._longest = not self._longest, max(self._longest, steps)
-        if first or 2 * steps < self._longest:  # the first one touched memory for the first time
+        if first:
             return
+        settling = self._total < SETTLING
         self._total += seconds
+        if settling or 2 * steps < self._longest:
+            return
         self._steps[self.wanted] += steps
         self._seconds[self.wanted] += seconds
         spent, trial = self._seconds[self.wanted], min(TRIAL, self._total / SHARE)
@@ -43,12 +49,15 @@ class HelperChoice:
             due = spent >= SHARE * max(self._last_trial, steps * self._alone)
             self.wanted = not (due or (spent >= trial and self._step(True) > self._alone))
         else:
-            self.wanted = spent >= SHARE * self._last_trial
+            self.wanted = spent >= self._share * self._last_trial
 
     def _compare(self) -> None:
         """End a trial."""
         self._last_trial, self._alone = self._seconds[self.wanted], self._step(False)
+        lost = not self._usual
         self.wanted = self._usual = self._step(True) < GAIN * self._alone
+        # What disturbed a trial is often over soon.
+        self._share = min(2 * self._share, SHARE) if lost and not self._usual else FIRST_SHARE
         self._clear()
 
     def _clear(self) -> None:

@@ -1,4 +1,4 @@
-"""The matrix product: C = A B for each replica, by the BLAS or, for zeros in A, by `sparse`.
+"""The matrix product: C = A B for each replica, by `sparse` where A has many zeros, else by `dense`.
 
     void product(i64 *table, ptr *memory, i64 part, i64 parts)
 
@@ -16,20 +16,19 @@ from ..llvm.builder import Builder, scalar_type
 
 # Entries of the table, i64, in this order.
 TABLE = (
-    "gemm",  # the BLAS's function
+    "dense",  # the function of `dense`
     "sparse",  # the function of `sparse`; 0 for none
-    "scratch",  # its memory
+    "scratch",  # their memory
     "bytes of scratch",  # of each part
     "replicas",
     "rows",  # of C
     "columns",
     "inner",  # columns of A
+    "step of a",  # elements from one of its rows to the next; in memory these are columns where it is transposed
     # Of each matrix: the number of its pointer, an offset in bytes, and the elements from one replica, and from one row
-    # in memory, to the next; of a factor, the BLAS's word for whether it is transposed.
+    # in memory, to the next.
     *(f"{name} of {matrix}" for matrix in "abc" for name in ("pointer", "offset", "replica", "leading")),
-    *(f"transposition of {matrix}" for matrix in "ab"),
 )
-ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112  # words of the BLAS
 
 
 class ProductFunction(Builder):
@@ -62,26 +61,20 @@ class ProductFunction(Builder):
     def _rows(self, replica: str, first: str, count: str) -> None:
         """Multiply some rows of a replica."""
         columns, inner = self._entry("columns"), self._entry("inner")
-        turned = [self._entry(f"transposition of {matrix}") for matrix in "ab"]
-        a_turned = self.op("icmp eq", turned[0], TRANSPOSE)
-        row_of_a = self.let(f"select i1 {a_turned}, i64 1, i64 {self._entry('leading of a')}")
-        a = self._matrix("a", replica, self.op("mul", first, row_of_a))
+        a = self._matrix("a", replica, self.op("mul", first, self._entry("step of a")))
         b = self._matrix("b", replica, "0")
         c = self._matrix("c", replica, self.op("mul", first, self._entry("leading of c")))
         lda, ldb, ldc = (self._entry(f"leading of {matrix}") for matrix in "abc")
-        sizes = f"i64 {count}, i64 {columns}, i64 {inner}"
+        own = self.op("mul", "%part", self._entry("bytes of scratch"))
+        scratch = self.at("i8", self._pointer("scratch"), own)
+        matrices = f"ptr {a}, i64 {lda}, ptr {b}, i64 {ldb}, ptr {c}, i64 {ldc}"
+        given = f"i64 {count}, i64 {columns}, i64 {inner}, {matrices}, ptr {scratch}"
         done = self.variable()
         self.set(done, 0)
         with self.when(self.op("icmp ne", self._entry("sparse"), 0)):
-            own = self.op("mul", "%part", self._entry("bytes of scratch"))
-            scratch = self.at("i8", self._pointer("scratch"), own)
-            matrices = f"ptr {a}, i64 {lda}, ptr {b}, i64 {ldb}, ptr {c}, i64 {ldc}"
-            self.set(done, self.let(f"call i64 {self._pointer('sparse')}({sizes}, {matrices}, ptr {scratch})"))
+            self.set(done, self.let(f"call i64 {self._pointer('sparse')}({given})"))
         with self.when(self.op("icmp eq", self.get(done), 0)):
-            words = ", ".join(f"i32 {self.let(f'trunc i64 {word} to i32')}" for word in turned)
-            factors = f"{self.type} 1.0, ptr {a}, i64 {lda}, ptr {b}, i64 {ldb}"
-            result = f"{self.type} 0.0, ptr {c}, i64 {ldc}"
-            self.line(f"call void {self._pointer('gemm')}(i32 {ROW_MAJOR}, {words}, {sizes}, {factors}, {result})")
+            self.line(f"call void {self._pointer('dense')}({given})")
 
     def _matrix(self, matrix: str, replica: str, elements: str) -> str:
         """Address of an element of a matrix, from the first one of its replica on."""

@@ -1,8 +1,8 @@
-"""Running a plan: compiled, on threads, around NumPy's BLAS.
+"""Running a plan: compiled, on threads.
 
 A program is a table of numbers: for each instruction the function to call, and where that function's own table of sizes
 and numbers is. One function, `runtime.driver`, goes through it for many steps, without Python, on threads of its own.
-Where NumPy's BLAS is none whose functions are known, Python goes through it, and products are `numpy.matmul`'s.
+Where NumPy multiplies by instructions that LLVM does not have, Python goes through it instead, for `numpy.matmul`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from ..ir import Input, Operation, Source, View, matrix_layout
 from ..llvm.values import Entry, Pointer
 from ..passes.describe import describe
 from ..passes.instructions import AllReduce, Instruction, Product
-from . import blas, runtime
+from . import blas, dense, runtime, sparse
 from .compiler import compiler
 from .helpers import HelperChoice
 from .mapping import LoopFunction
 from .partition import PIECES, ThreadedPlan, instructions_by_phase
-from .product import NO_TRANSPOSE, TABLE, TRANSPOSE, product_text
-from .sparse import Vectors, scratch_bytes, sparse_product, worthwhile
+from .product import TABLE, product_text
+from .sparse import Vectors, sparse_product, worthwhile
 
 HostArray = np.ndarray[Any, Any]
 
@@ -60,9 +60,9 @@ class Program:
         self.plan, self._all_reduce = plan, all_reduce
         self._callbacks: list[Any] = []  # the driver has their addresses
         self._failure: BaseException | None = None  # of an all-reduce
-        self._blas = blas.find()
-        if self._blas is None and plan.threads > 1:
-            raise ValueError("without a known BLAS a plan must be for one thread")
+        self._by_python = blas.numpy_is_faster()
+        if self._by_python and plan.threads > 1:
+            raise ValueError("where products are NumPy's, a plan must be for one thread")
         sources: list[Input | Operation] = [*plan.trace.inputs, *plan.offsets]
         self._pointer_index: dict[Source, int] = {source: number for number, source in enumerate(sources)}
         self._workspace = CPU.zeros((max(plan.size, 1),), "uint8")
@@ -154,7 +154,7 @@ class Program:
         """The table of a product."""
         a, b, c = product.matrices
         entries = {
-            "gemm": 0 if self._blas is None else self._blas.products[c.dtype.name],
+            "dense": self._dense(product),
             "sparse": self._sparse(product),
             "scratch": self._scratch.ctypes.data,
             "bytes of scratch": self._scratch.shape[1],
@@ -162,34 +162,28 @@ class Program:
             "rows": c.shape[-2],
             "columns": c.shape[-1],
             "inner": a.shape[-1],
+            "step of a": a.strides[-2],
         }
         for name, matrix in zip("abc", (a, b, c), strict=True):
-            transposed, leading = matrix_layout(matrix) or (False, 0)
             entries |= {
                 f"pointer of {name}": self._pointer_index[matrix.source],
                 f"offset of {name}": matrix.offset * matrix.dtype.itemsize,
                 f"replica of {name}": matrix.strides[0] if matrix.ndim == 3 and matrix.shape[0] > 1 else 0,
-                f"leading of {name}": leading,
-                f"transposition of {name}": TRANSPOSE if transposed else NO_TRANSPOSE,
+                f"leading of {name}": _layout(matrix).leading,
             }
         return [entries[name] for name in TABLE]
+
+    def _rows_of_part(self, product: Product) -> int:
+        """Rows of C in the larger parts of a product; of one replica at most."""
+        *_, c = product.matrices
+        return min(c.shape[-2], -(-math.prod(c.shape[:-1]) // self.plan.threads))
 
     def _sparse_blocks(self, product: Product) -> Vectors | None:
         """The blocks in which a product leaves out zeros; None where that cannot pay."""
         a, _, c = product.matrices
-        m, n, k = min(c.shape[-2], math.prod(c.shape[:-1]) // self.plan.threads), c.shape[-1], a.shape[-1]
+        m, n, k = self._rows_of_part(product), c.shape[-1], a.shape[-1]
         vectors = Vectors.of(n, k, c.dtype.itemsize, compiler().registers)
-        worth = self._blas is not None and worthwhile(m, n, k, vectors.lanes, _transposed(a))
-        return vectors if worth else None
-
-    def _scratch_bytes(self) -> int:
-        """Bytes that a thread needs for products that leave out zeros."""
-        needed = 0
-        for product, vectors in self._sparse_vectors.items():
-            if vectors is not None:
-                a, _, c = product.matrices
-                needed = max(needed, scratch_bytes(a.shape[-1], vectors, c.dtype.itemsize))
-        return -(-needed // ALIGNMENT) * ALIGNMENT
+        return vectors if worthwhile(m, n, k, vectors.lanes, _layout(a).transposed) else None
 
     def _sparse(self, product: Product) -> int:
         """Address of the function that leaves out zeros; 0 for none."""
@@ -197,7 +191,29 @@ class Program:
         if vectors is None:
             return 0
         a, b, c = product.matrices
-        return compiler().address(sparse_product(c.dtype, vectors, _transposed(a), _transposed(b)))
+        return compiler().address(sparse_product(c.dtype, vectors, _layout(a).transposed, _layout(b).transposed))
+
+    def _way(self, product: Product) -> dense.Way:
+        """The way to do a product that leaves out nothing."""
+        a, b, c = product.matrices
+        layouts = _layout(a), _layout(b)
+        return dense.Way.of(self._rows_of_part(product), c.shape[-1], c.dtype, *layouts, compiler().registers)
+
+    def _dense(self, product: Product) -> int:
+        """Address of the function that leaves out nothing."""
+        a, b, c = product.matrices
+        transposed = _layout(a).transposed, _layout(b).transposed
+        return compiler().address(dense.dense_product(c.dtype, compiler().registers, *transposed, self._way(product)))
+
+    def _scratch_bytes(self) -> int:
+        """Bytes that a thread needs for its products."""
+        needed = 0
+        for product, vectors in self._sparse_vectors.items():
+            a, _, c = product.matrices
+            needed = max(needed, dense.scratch_bytes(c.dtype, compiler().registers, self._way(product)))
+            if vectors is not None:
+                needed = max(needed, sparse.scratch_bytes(a.shape[-1], vectors, c.dtype.itemsize))
+        return -(-needed // ALIGNMENT) * ALIGNMENT
 
     def run(self, arrays: Mapping[str, HostArray], steps: int = 1) -> None:
         """Run the plan `steps` times; arguments and errors are those of `Executable.run`."""
@@ -215,11 +231,11 @@ class Program:
         """Run on inputs at these addresses; a call that is bound keeps their arrays."""
         with self._lock:
             self._memory[:, : len(addresses)] = addresses
-            if self._blas is None:
+            if self._by_python:
                 self._run_by_python(steps)
             else:
                 # Two programs on several threads would only share the processors.
-                with self._blas.one_thread(), sharing if self.plan.threads > 1 else nullcontext():
+                with sharing if self.plan.threads > 1 else nullcontext():
                     self._run_on_threads(steps)
             failure, self._failure = self._failure, None
             if failure is not None:
@@ -291,6 +307,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_sharing)
 
 
-def _transposed(matrix: View) -> bool:
-    """Whether a factor of a product is transposed."""
-    return (matrix_layout(matrix) or (False, 0))[0]
+def _layout(matrix: View) -> dense.Layout:
+    """How a matrix of a product lies in memory."""
+    transposed, leading = matrix_layout(matrix) or (False, 0)
+    return dense.Layout(transposed, leading)

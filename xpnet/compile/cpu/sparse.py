@@ -1,10 +1,10 @@
 """Products of matrices whose left factor is mostly zeros: pixels, words, categories, units that ReLU has silenced.
 
 A row of C = A B is the sum of the rows of B, each times an element of that row of A. The terms of zeros are left out:
-of MNIST's pixels, four in five. Infinity and NaN times zero are not zero, so a matrix B that has any is left to the
-BLAS, and the result is always that of the BLAS, to rounding.
+of MNIST's pixels, four in five. Infinity and NaN times zero are not zero, so a matrix B that has any is left to
+`dense`, and the result is always that of `dense`, to rounding.
 
-Each step samples rows of A; where too few elements are zero, the BLAS does the product.
+Each step samples rows of A; where too few elements are zero, `dense` does the product.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .target import Registers
 MIN_WORK = 2**20  # multiplications of a part: below, sampling A costs too much
 MIN_ROWS = 16  # of C: below, checking B for infinity and NaN costs too much
 SAMPLED_ROWS = 16  # of A
-MIN_ZEROS = 5 / 8  # of the elements of A: above, this is faster than the BLAS even where zeros are scattered
+MIN_ZEROS = 5 / 8  # of the elements of A: above, this is faster than `dense` even where zeros are scattered
 MIN_VECTORS = 4  # of a row of C: below, finding the zeros costs too much
 BLOCK_BYTES = 3 * 2**18  # of a block of B, which every two rows of C read: it should stay in a core's cache
 WORD = 64  # elements whose nonzero mask is one number

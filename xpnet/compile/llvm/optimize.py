@@ -12,7 +12,9 @@ def optimized(text: str, machine: Any) -> Any:
     module = llvm.parse_assembly(text)
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = False  # the text has the vectors that it is to have
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = (
+        False  # the text has the vectors that it is to have
+    )
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     return module
