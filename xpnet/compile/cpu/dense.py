@@ -118,6 +118,10 @@ class DenseProduct(Builder):
                 self._product("%n", "%m", "%b", "%ldb", "%a", "%lda")
             else:
                 self._product("%m", "%n", "%a", "%lda", "%b", "%ldb")
+        if self.b_transposed:
+            given = "ptr %b, i64 %ldb, ptr %to, i64 %inner, i64 %vectors, i64 %last"
+            with self.define(f"internal void @turned_copy({given}) noinline"):
+                self._turned_copy()
 
     def _product(self, m: str, n: str, a: str, lda: str, b: str, ldb: str) -> None:
         """Go through blocks of K, all of about one size."""
@@ -193,7 +197,9 @@ class DenseProduct(Builder):
         masks = b_masks = [None] * (vectors - 1) + [mask]
         if self.way.b:
             if self.b_transposed:
-                self._turn(b, vectors, column)
+                last = self.op("sub", self.op("sub", self.n, 1), column)
+                given = f"ptr {b}, i64 {self.ldb}, ptr %scratch, i64 {self.inner}, i64 {vectors}, i64 {last}"
+                self.line(f"call void @turned_copy({given})")
             else:
                 self._pack(b, masks)
             b, ldb, b_masks = "%scratch", str(vectors * self.lanes), [None] * vectors
@@ -223,18 +229,17 @@ class DenseProduct(Builder):
     def _put(self, value: str, address: str) -> None:
         self.line(f"store {self.wide} {value}, ptr {address}, align {self.lanes * self.dtype.itemsize}")
 
-    def _turn(self, b: str, vectors: int, column: str) -> None:
+    def _turned_copy(self) -> None:
         """Copy vectors of the transpose of B: as many rows of B at a time as a vector has lanes."""
-        last = self.op("sub", self.op("sub", self.n, 1), column)
-        with self.loop(vectors) as v, self.loop(self.inner, step=self.lanes) as k:
-            left = self.below(Value(self.op("sub", self.inner, k), INT64)).name
+        with self.loop("%vectors") as v, self.loop("%inner", step=self.lanes) as k:
+            mask = self.below(Value(self.op("sub", "%inner", k), INT64)).name
             rows = []
             for lane in range(self.lanes):  # beyond the last row of B it is read again
-                row = self.least(self.op("add", self.op("mul", v, self.lanes), lane), last)
-                rows.append(self._load(self.at(self.type, self._element(b, row, self.ldb, along=False), k), left))
-            to = self.at(self.wide, "%scratch", self.op("add", self.op("mul", k, vectors), v))
+                row = self.least(self.op("add", self.op("mul", v, self.lanes), lane), "%last")
+                rows.append(self._load(self.at(self.type, self._element("%b", row, "%ldb", along=False), k), mask))
+            to = self.at(self.wide, "%to", self.op("add", self.op("mul", k, "%vectors"), v))
             for lane, vector in enumerate(self._transpose(rows)):
-                self._put(vector, self.at(self.wide, to, str(lane * vectors)))
+                self._put(vector, self.at(self.wide, to, self.op("mul", "%vectors", lane)))
 
     def _transpose(self, rows: list[str]) -> list[str]:
         """Exchange rows and lanes: of blocks twice as large each time, those beside the diagonal."""
