@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 
 from ..ir import Input, Iota, Operation, Scalar, View, c_strides
 from .instructions import AllReduce, Barrier, Instruction, Loop, Product
@@ -28,38 +29,62 @@ INFIX = {
 }
 
 
-def describe(plan: Plan, workers: str = "one worker", shares: Mapping[Instruction, str] | None = None) -> str:
+def describe(
+    plan: Plan,
+    workers: str = "one worker",
+    shares: Mapping[Instruction, str] | None = None,
+    *,
+    numbered: bool = False,
+) -> str:
     """Return a plan as text: a paragraph for each instruction, with the formula of each lasting result.
 
     Args:
         plan: the plan.
         workers: what runs it, for the first line.
         shares: of each instruction, how it is divided among the workers, if it is.
+        numbered: whether instructions have their number in front, from 1.
     """
     barriers = sum(isinstance(one, Barrier) for one in plan.instructions)
     across = f" and {barriers} barriers" if barriers else ""
     materialized = sum(math.prod(operation.shape) * operation.dtype.itemsize for operation in plan.offsets)
-    shares = shares or {}
     lines = [
         f"{len(plan.instructions) - barriers} instructions for {workers}{across};"
         f" results of {materialized:,} bytes in a workspace of {plan.size:,}"
     ]
-    words = _Words(plan)
-    for instruction in plan.instructions:
-        share = "" if isinstance(instruction, Barrier) or instruction not in shares else f", {shares[instruction]}"
+    numbers = count(1)
+    for instruction, formulas in formulas_of(plan):
         if isinstance(instruction, Barrier):
             lines += ["", "--- barrier"]
-        elif isinstance(instruction, Product):
-            lines += ["", f"product{share}", f"    {words.product(instruction)}"]
-        elif isinstance(instruction, AllReduce):
-            lines += ["", f"all-reduce{share}", f"    {words.all_reduce(instruction)}"]
-        else:
-            replicas, rows, columns = instruction.domain
-            domain = f"{rows} rows, {columns} columns" + (f", {replicas} replicas" if replicas > 1 else "")
-            stages = f", {instruction.stages} stages" if instruction.stages > 1 else ""
-            lines += ["", f"loop over {domain}{stages}{share}"]
-            lines += [f"    {line}" for line in words.loop(instruction)]
+            continue
+        share = "" if shares is None or instruction not in shares else f", {shares[instruction]}"
+        number = f"[{next(numbers)}] " if numbered else ""
+        lines += ["", f"{number}{heading(instruction)}{share}", *(f"    {line}" for line in formulas)]
     return "\n".join(lines)
+
+
+def formulas_of(plan: Plan) -> Iterator[tuple[Instruction | Barrier, list[str]]]:
+    """Yield each instruction of a plan with its formulas, a line each; a barrier has none."""
+    words = _Words(plan)
+    for instruction in plan.instructions:
+        if isinstance(instruction, Barrier):
+            yield instruction, []
+        elif isinstance(instruction, Product):
+            yield instruction, [words.product(instruction)]
+        elif isinstance(instruction, AllReduce):
+            yield instruction, [words.all_reduce(instruction)]
+        else:
+            yield instruction, words.loop(instruction)
+
+
+def heading(instruction: Instruction) -> str:
+    """The kind of an instruction, and of a loop its domain."""
+    if isinstance(instruction, Product):
+        return "product"
+    if isinstance(instruction, AllReduce):
+        return "all-reduce"
+    replicas, rows, columns = instruction.domain
+    domain = f"{rows} rows, {columns} columns" + (f", {replicas} replicas" if replicas > 1 else "")
+    return f"loop over {domain}" + (f", {instruction.stages} stages" if instruction.stages > 1 else "")
 
 
 class _Words:
