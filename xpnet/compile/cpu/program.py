@@ -84,6 +84,7 @@ class Program:
     def _encode(self) -> None:
         """Make the tables that the driver reads."""
         parts = self.plan.threads
+        self._order: list[Instruction] = []  # of the rows
         rows: list[tuple[int, int, int, int]] = []
         tables: list[int] = []
         phases: list[tuple[int, int, int, int, int]] = []
@@ -95,6 +96,7 @@ class Program:
             for instruction in [*(one for one in phase if one not in pieces), *pieces]:
                 address, table = self._instruction(instruction)
                 share = PIECES if instruction in pieces else int(self.plan.divisions[instruction][0] != "one")
+                self._order.append(instruction)
                 rows.append((address, share, len(tables), line))
                 tables += table
                 line += parts if instruction in pieces else 0
@@ -287,12 +289,17 @@ class Program:
         strides = tuple(stride * view.dtype.itemsize for stride in view.strides)
         return np.ndarray(view.shape, view.dtype, memory, strides=strides)
 
-    def __str__(self) -> str:
+    def describe(self, *, numbered: bool = False) -> str:
+        """Return the plan as text; instructions may have their numbers in front."""
         plan, shares = self.plan, {}
         if plan.threads > 1:
             alone = {"rows": "divided by rows", "columns": "divided by columns", "one": "by the first thread alone"}
             shares = {instruction: alone[kind] for instruction, (kind, _) in plan.divisions.items()}
-        return describe(plan, "one thread" if plan.threads == 1 else f"{plan.threads} threads", shares)
+        workers = "one thread" if plan.threads == 1 else f"{plan.threads} threads"
+        return describe(plan, workers, shares, numbered=numbered)
+
+    def __str__(self) -> str:
+        return self.describe()
 
 
 sharing = threading.Lock()  # held while a program runs on several threads

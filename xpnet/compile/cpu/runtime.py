@@ -47,6 +47,7 @@ CALL = (
     "close",  # Windows alone
     "wait",
     "yield",
+    "clock",
 )
 FUTEX_WAIT, FUTEX_WAKE = 128, 129  # of one process
 
@@ -265,10 +266,12 @@ def system_functions() -> dict[str, int]:
             "join": "WaitForSingleObject",
             "close": "CloseHandle",
             "yield": "SwitchToThread",
+            "clock": "QueryPerformanceCounter",
         }
     else:
         library = ctypes.CDLL(None)
         names = {"create": "pthread_create", "join": "pthread_join", "yield": "sched_yield"}
+        names["clock"] = "clock_gettime"
         names |= {"wait": "syscall"} if has_futex() else {}
     found = {what: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for what, name in names.items()}
-    return {name: found.get(name, 0) for name in ("create", "join", "close", "wait", "yield")}
+    return {name: found.get(name, 0) for name in ("create", "join", "close", "wait", "yield", "clock")}
