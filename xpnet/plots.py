@@ -18,6 +18,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .compile import StepTimes, TimesRow
 from .core.errors import printable
 from .model.metrics import TITLES
 from .training.history import watched_lines
@@ -410,6 +411,56 @@ def draw_trial_curves(trials: Sequence[dict[str, Any]]) -> bytes:
     axes.grid(alpha=0.3)
     axes.legend()
     return png(figure)
+
+
+def draw_roofline(times: StepTimes) -> bytes:
+    """Draw the instructions of a step as points, operations a second against operations a byte, below the ceilings.
+
+    The area of a point is that of its instruction in the step's time; those that take the most have their text beside
+    the axes. Instructions without operations have no point.
+    """
+    figure = Figure(figsize=(12.0, 5.6), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    points = [
+        (row, times.figures(row)) for row in times.rows if times.figures(row)["operations_per_second"] is not None
+    ]
+    ceilings = times.ceilings[times.threads]
+    peak, rates = ceilings.product_rate, (ceilings.bandwidth, ceilings.memory_bandwidth)
+    x = [figures["operations_per_byte"] for _, figures in points] + [peak / rate for rate in rates]
+    left, right = min(x) / 3.0, max(x) * 3.0
+    for rate, style, where in zip(rates, ("-", "--"), ("in as many bytes as a step uses", "in memory"), strict=True):
+        knee = peak / rate
+        axes.plot([left, knee], [left * rate, peak], style, color="black", label=f"{rate / 1e9:,.0f} GB/s {where}")
+    axes.plot([peak / max(rates), right], [peak, peak], color="grey", label=f"{peak / 1e9:,.0f} GFLOP/s in products")
+    for row, figures in points:
+        place = figures["operations_per_byte"], figures["operations_per_second"]
+        color = PALETTE[row.kind == "product"]
+        axes.scatter(*place, s=15.0 + 800.0 * figures["share"], color=color, alpha=0.6, linewidths=0.0, zorder=3)
+    for numbers, place in _joined(points):
+        axes.annotate(numbers, place, (5.0, 2.0), textcoords="offset points", fontsize=7, zorder=4)
+    axes.set(xscale="log", yscale="log", xlim=(left, right))
+    threads = "one thread" if times.threads == 1 else f"{times.threads} threads"
+    axes.set(xlabel="operations per byte", ylabel="operations per second", title=f"a step on {threads}, {times.dtype}")
+    axes.grid(alpha=0.3)
+    axes.add_artist(axes.legend(loc="upper left", fontsize=8))
+    longest = sorted(points, key=lambda point: -point[1]["share"])[:MOST_BARS]
+    dots = [axes.scatter([], [], s=30.0, color=PALETTE[row.kind == "product"], alpha=0.6) for row, _ in longest]
+    names = [f"{figures['share']:.1%}  [{row.number}] {drawable(row.text)}" for row, figures in longest]
+    _put_legend(axes, dots, names, fontsize=7, frameon=False)
+    return png(figure)
+
+
+def _joined(points: Sequence[tuple[TimesRow, Mapping[str, Any]]]) -> list[tuple[str, tuple[float, float]]]:
+    """Numbers of instructions with the place of their point; those of points close to each other in one text."""
+    groups: list[tuple[list[int | None], tuple[float, float]]] = []
+    for row, figures in points:
+        place = figures["operations_per_byte"], figures["operations_per_second"]
+        near = (one for one, at in groups if all(0.85 < a / b < 1.18 for a, b in zip(at, place, strict=True)))
+        numbers = next(near, None)
+        if numbers is None:
+            groups.append((numbers := [], place))
+        numbers.append(row.number)
+    return [(", ".join(map(str, numbers)), place) for numbers, place in groups]
 
 
 def png(figure: Figure) -> bytes:

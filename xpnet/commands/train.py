@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..compile import PRECISIONS
+from ..compile import PRECISIONS, StepTimes
 from ..compile.cuda.target import ARCHITECTURES, architecture_of
 from ..core.device import Device, limit_threads
 from ..core.errors import DataError, DivergedError, printable
@@ -37,12 +37,14 @@ from ..training.runner import TOO_FEW
 from ..training.tensorboard import TensorBoard
 from ..training.training import HistoryRow, Training
 from . import cli, results
+from .inputs import check_drawable
 from .options import add_options, build_trainer, config_of, folder, load_data, prepare_data, sentence, words_of
 from .ranks import device_of_rank, threads_of_rank, witness
 from .ranks import run as run_on_ranks
 from .results import evaluated, result_of, scores_held_out, tell_of_seeds
 
 MAY_CHANGE = ("device", "data_dir", *CHANGING)  # in a run that is gone on with
+ROOFLINE = "roofline.png"
 EVERY = "write the state into DIR (default: each epoch, at most every 30 s)"
 
 
@@ -84,6 +86,8 @@ def _kept_options(parser: cli.Parser, options: argparse.Namespace) -> dict[str, 
             kept = read_options(path)
         except (TypeError, ValueError) as error:
             parser.error(str(error))
+    if options.times and (not options.plan or options.plan_for is not None):
+        parser.error("--times goes with --plan, and times the step on this machine")
     if options.checkpoint_every is not None and options.out is None:
         parser.error("--checkpoint-every needs --out, a folder for the checkpoints")
     return kept
@@ -133,7 +137,8 @@ def _train(
         if options.plan or options.plan_for is not None:
             with limit_threads(run.threads):
                 plan = trainer.plan(arguments["x"], None, architecture=options.plan_for)
-            print(json.dumps({"plan": plan}) if options.json else plan)
+                times = _timed(run) if options.times else None
+            print(_plan_of(plan, times, as_json=options.json))
             return 0
         checkpoint = None if options.out is None else RunFolder(options.out).checkpoint(options.checkpoint_every)
         if kept is None:
@@ -151,6 +156,30 @@ def _train(
             if ranks is None or ranks.index == 0:
                 _report(run, measured, started)
     return 0
+
+
+def _timed(run: Run) -> StepTimes | str:
+    """Time the compiled step, and draw the times into the folder of --out."""
+    out = run.options.out
+    if out is not None:
+        check_drawable(out / ROOFLINE)
+        _make_folder(out)
+    times = run.trainer.times(run.arguments["x"], None)
+    if out is not None and not isinstance(times, str):
+        from ..plots import draw_roofline
+
+        write_atomically(out / ROOFLINE, draw_roofline(times))
+    return times
+
+
+def _plan_of(plan: str, times: StepTimes | str | None, *, as_json: bool) -> str:
+    """What --plan prints: the plan, and with --times the times, or why there are none."""
+    if as_json:
+        numbers = times.numbers() if isinstance(times, StepTimes) else times
+        return json.dumps({"plan": plan} | ({} if times is None else {"times": finite(numbers)}))
+    if isinstance(times, str):
+        return f"{plan}\n\n{times}"
+    return plan if times is None else str(times)
 
 
 def _report(run: Run, measured: dict[str, Any], started: float) -> None:
@@ -408,6 +437,7 @@ def _parser() -> cli.Parser:
     add("--json", action="store_true", default=False, help="print one JSON object on stdout")
     add("--plan", action="store_true", default=False, help="print what the compiled step does, and train nothing")
     add("--plan-for", type=_architecture, default=None, metavar="sm_90", help="print it for a GPU of an architecture")
+    add("--times", action="store_true", default=False, help="with --plan: time each instruction; --out DIR draws them")
     add("--quiet", action="store_true", default=False, help="no progress on stderr")
     add = parser.add_argument_group("watching").add_argument
     add("--watch", action="store_true", default=False, help="add activations, gradients, updates to the history")

@@ -15,7 +15,8 @@ LLVM. `api` chooses among them.
 15.0
 """
 
-from .api import CompileError, Step, compile_step, plan_for, record, why_not_compiled
+from .api import CompileError, Step, compile_step, plan_for, record, step_times, why_not_compiled
+from .cpu.times import StepTimes, TimesRow
 from .cuda.target import PRECISIONS
 from .executable import AllReduceCall, Executable
 from .tracer import TracedArray, traceable_names
@@ -27,11 +28,14 @@ __all__ = [
     "CompileError",
     "Executable",
     "Step",
+    "StepTimes",
+    "TimesRow",
     "TracedArray",
     "UntraceableError",
     "compile_step",
     "plan_for",
     "record",
+    "step_times",
     "traceable_names",
     "why_not_compiled",
 ]

@@ -12,6 +12,8 @@ from .cpu import blas
 from .cpu.compiler import compiler
 from .cpu.partition import threaded_plan, useful_threads
 from .cpu.program import Program as CpuProgram
+from .cpu.times import StepTimes, why_no_times
+from .cpu.times import step_times as times_of_program
 from .cuda.compiler import architecture
 from .cuda.compiler import compiler as ptx_compiler
 from .cuda.describe import describe_launches
@@ -123,6 +125,23 @@ def plan_for(
     """
     plan = launch_plan(record(step, arrays, gathered, per_step), documented)
     return describe_launches(plan, f"sm_{architecture}")
+
+
+def step_times(executable: Executable, arrays: Arrays, steps: int) -> StepTimes | str:
+    """Time each instruction of a step, or return a sentence that says why there are no times.
+
+    Args:
+        executable: the step, which does not run itself.
+        arrays, steps: as for `Executable.run`. They are not changed: steps run on copies of what they write.
+    """
+    if isinstance(executable, CpuProgram):
+        reason = why_no_times(executable)
+        if reason is None:
+            return times_of_program(executable, arrays, steps)
+    else:
+        replayed = isinstance(executable, Replay)
+        reason = "NumPy replays the step" if replayed else "the kernels of a GPU are not timed one by one"
+    return f"there are no times: {reason}"
 
 
 @cache

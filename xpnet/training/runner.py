@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compile import Executable, plan_for
+from ..compile import Executable, StepTimes, plan_for, step_times
 from ..core.device import Array
 from ..core.rng import layer_keys, mask_keys
 from ..core.shard import WHOLE
@@ -189,6 +189,22 @@ class StepRunner:
             executable = self._executable(size, order, table_row(table, 0), sums, steps_per_call)
         self._warn_of_failures()
         return str(executable) if self.compiled is True else f"steps are not compiled: {self.compiled}"
+
+    def times(self, order: Array, batches: Sequence[slice], table: State, sums: EpochSums) -> StepTimes | str:
+        """Time the compiled step on copies of what it writes, or return a sentence that says why there are no times.
+
+        Arguments are those of `run`; batches after the first one of another size are left out.
+        """
+        if self._ranks is not None:
+            return "there are no times: ranks share the step"
+        size, count = batches[0].stop - batches[0].start, _alike_from(batches)[0]
+        executable = self._executable(size, order[batches[0]], table_row(table, 0), sums, count)
+        self._warn_of_failures()
+        if executable is None:
+            return f"there are no times: steps are not compiled: {self.compiled}"
+        indices = order[batches[0].start : batches[0].start + count * size].reshape(count, size)
+        scalars = {name: values[:count] for name, values in table.items()}
+        return step_times(executable, self._arrays(indices, scalars, sums).flatten(), count)
 
     def _count(self, size: int, count: int, total: int) -> bool:
         """Count the steps of a batch size, `count` of `total` in this call; return whether they are to be compiled."""

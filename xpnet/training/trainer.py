@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from ..compile import StepTimes
 from ..core.checks import check_int, flag, one_at_a_time, shown
 from ..core.device import HostArray
 from ..core.errors import DivergedError, RankError
 from ..core.interrupts import DeferredInterrupt
+from ..core.rng import permutation
 from ..data.arrays import check_features, check_pair, check_rows, check_weights, raw_weights
 from ..data.batches import Rows
 from ..data.columns import rows_with_targets_of, values_of
@@ -294,6 +296,22 @@ class Trainer(Training):
             table = step_table(self.model.network, self.optimizer, self.schedule, self.step, 1)
             runner = self.runner(rows)
             return runner.plan(batches[0], table, EpochSums.zeros(self.model), len(batches), architecture)
+
+    def times(self, x: Any, y: Any, *, sample_weight: Any = None, class_weight: Any = None) -> StepTimes | str:
+        """Time each instruction of the compiled step, in some seconds, or say in a sentence why there are no times.
+
+        The steps are those of the next epoch on these rows, on copies of the model: nothing is trained.
+
+        Args:
+            x, y, sample_weight, class_weight: as for `fit`.
+        """
+        with self.model.device.activate(), np.errstate(all="ignore"):
+            rows = checked_rows(self.model, x, y, sample_weight, class_weight)
+            batches = self.batches(len(rows))
+            steps = self.step, len(batches)
+            table = step_table(self.model.network, self.optimizer, self.schedule, *steps, self.rate_scale)
+            order = self.model.device.asarray(permutation(self.seed, self.epoch + 1, len(rows)))
+            return self.runner(rows).times(order, batches, table, EpochSums.zeros(self.model))
 
 
 def evaluate(model: MLP, x: Any, y: Any = None, *, communicator: Any = None) -> tuple[Any, Any]:
