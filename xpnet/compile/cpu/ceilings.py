@@ -7,6 +7,7 @@ barriers, and the best of several runs.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -91,12 +92,12 @@ def _rate(trace: Trace, threads: int) -> tuple[float, float]:
     values = np.random.default_rng(0).standard_normal(SQUARE)  # a processor may be faster where all are equal
     for array in arrays.values():
         array.reshape(-1, SQUARE)[...] = values
-    steps, best = 1, np.inf
+    steps, best = 1, math.inf
     while (run := program.run_timed(arrays, steps)).seconds < SECONDS / RUNS:
         steps = max(2 * steps, int(steps * SECONDS / RUNS / run.seconds))
     for _ in range(RUNS):
         run = program.run_timed(arrays, steps)
-        best = min(best, run.ticks[:, FIRST].mean() * program.clock.tick() / steps)
+        best = min(best, int(run.ticks[:, FIRST].max()) * program.clock.tick() / steps)
     inlining = program.plan.inlining
     return bytes_moved(instruction, inlining) / best, operations_done(instruction, inlining) / best
 

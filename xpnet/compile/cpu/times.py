@@ -22,10 +22,11 @@ from .program import Program
 from .sparse import MIN_ZEROS
 from .timed import DRIVING, FIRST, THREADS, TimedProgram, TimedRun
 
-ROUNDS = 9  # with the counters, and as many without them
-ROUND = 0.06  # seconds of a round, about
+ROUNDS = 21  # with the counters, and as many without them
+ROUND = 0.03  # seconds of a round, about
 CALL = 0.03  # seconds of a call, about: as in training
 SHOWN_THREADS = 4  # with a column each
+BUSY = 1.2  # median round over the fastest one
 LONGEST = 60  # letters of an instruction in a line
 
 
@@ -60,8 +61,9 @@ class TimesRow:
         return sum(self.seconds)
 
     def per_second(self, amount: float) -> float | None:
-        """An amount over the time that the instruction takes on the threads that share it."""
-        return amount * self.workers / self.total_seconds if amount and self.total_seconds > 0.0 else None
+        """An amount over the time of the thread that is at it longest; another may have come late."""
+        longest = max(self.seconds)
+        return amount / longest if amount and longest > 0.0 else None
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ class StepTimes:
                 f" {one.bandwidth / 1e9:,.1f} GB/s in {_bytes(self.working_set)}, which a step uses;"
                 f" {one.memory_bandwidth / 1e9:,.1f} GB/s in memory"
             )
+        if self.median_seconds > BUSY * self.step_seconds:
+            lines.append("other processes keep this machine busy: rounds differ, and figures are worth little")
         return lines
 
     def _table(self) -> list[str]:
