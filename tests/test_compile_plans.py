@@ -10,7 +10,7 @@ from random_programs import build, formulas, sizes
 
 from xpnet import MLP, SGD, Adam, Trainer
 from xpnet.compile import UntraceableError, record
-from xpnet.compile.cpu.partition import threaded_plan, useful_threads
+from xpnet.compile.cpu.partition import PIECES, threaded_plan, useful_threads
 from xpnet.compile.cpu.program import Program
 from xpnet.compile.ir import Iota, View
 from xpnet.compile.passes.instructions import Barrier
@@ -292,3 +292,22 @@ def test_the_checker_sees_a_place_that_is_taken():
     plan.offsets[difference] = plan.offsets[relu]
     with pytest.raises(AssertionError, match="written over"):
         Checker(plan).run()
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_a_thread_updates_what_it_has_computed(threads):
+    """A gradient of 96 rows, 16 a piece, and behind it one of as many: each thread has its third, or half, of both."""
+    n = 2048 * 48 // 96
+
+    def step(xp, a):
+        for k in (0, 1):
+            a["g"][k * 96 * n : (k + 1) * 96 * n].reshape(96, n)[...] = a["x"].swapaxes(-1, -2) @ a["d"]
+        a["p"] -= a["g"]
+
+    arrays = {"x": np.ones((8, 96)), "d": np.ones((8, n)), "g": np.zeros(192 * n), "p": np.zeros(192 * n)}
+    (order,) = threaded_plan(recorded(step, arrays), threads).in_pieces.values()
+    pieces, halves = PIECES * threads, 2 * threads
+    assert sorted(order) == list(range(pieces))
+    for part in range(threads):
+        own = {piece * halves // pieces % threads for piece in order[part * PIECES : (part + 1) * PIECES]}
+        assert own == {part}

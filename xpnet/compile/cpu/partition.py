@@ -10,7 +10,7 @@ No element is ever summed by two threads, so results do not depend on how the th
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -31,6 +31,7 @@ WORTH_A_START = 10_000_000  # multiplications in a call: a thread takes 0.2 ms t
 ROWS_A_THREAD = 32
 SMALL = 4096  # elements below which a loop over no rows is not worth dividing
 PIECES, PIECE = 8, 2048  # pieces in a thread's part of a long loop, and the fewest columns of a piece
+SAMPLES = 8  # columns of a piece that are looked at
 
 # How an instruction's work, or a thread's part of an array, is divided: by rows, by columns, or not; of how many.
 Division: TypeAlias = tuple[Literal["rows", "columns", "one"], int]
@@ -44,12 +45,13 @@ class ThreadedPlan(Plan):
     Attributes:
         threads: the number of threads.
         divisions: of each instruction, how it is divided.
-        in_pieces: long loops of which each part is cut into pieces, for any thread to do.
+        in_pieces: long loops of which each part is cut into pieces, for any thread to do: the numbers of those of the
+            first part, of the second one, and so on.
     """
 
     threads: int = 1
     divisions: dict[Instruction, Division] = field(default_factory=dict)
-    in_pieces: set[Instruction] = field(default_factory=set)
+    in_pieces: dict[Instruction, list[int]] = field(default_factory=dict)
 
 
 def useful_threads(trace: Trace, most: int, steps_per_call: int | None = None) -> int:
@@ -194,17 +196,52 @@ def in_pieces(
     uses: dict[Instruction, list[Access]],
     divisions: dict[Instruction, Division],
     threads: int,
-) -> set[Instruction]:
-    """Long loops of which each part is cut into `PIECES`, for any thread to do.
+) -> dict[Instruction, list[int]]:
+    """Long loops of which each part is cut into `PIECES`, for any thread to do, and the numbers of each part's pieces.
 
     There is no barrier between two instructions of a phase, so such a loop and the others of its phase are independent.
     """
-    found: set[Instruction] = set()
+    found: dict[Instruction, list[int]] = {}
     for phase in instructions_by_phase(order) if threads > 1 else ():
         for loop in phase:
             kind, columns = divisions[loop]
             if kind == "columns" and columns >= PIECES * PIECE * threads:
                 others = [access for other in phase if other is not loop for access in uses[other]]
                 if not any(_touch(access, other) for access in uses[loop] for other in others):
-                    found.add(loop)
+                    found[loop] = _near_pieces(loop, uses, divisions, threads)
     return found
+
+
+def _near_pieces(
+    loop: Instruction, uses: dict[Instruction, list[Access]], divisions: dict[Instruction, Division], threads: int
+) -> list[int]:
+    """Pieces of each part of a loop: where possible those whose elements, as of a gradient, the same thread writes.
+
+    They are in that thread's cache; from another's, an element takes several times as long as its formula.
+    """
+    columns, number = divisions[loop][1], PIECES * threads
+    written = [
+        access.view
+        for other, accesses in uses.items()
+        for access in accesses
+        if other is not loop and access.writes and divisions[other][0] == "rows" and access.view.ndim > 1
+    ]
+    read = [access.view for access in uses[loop] if not access.writes and access.view.strides[-1:] == (1,)]
+    pairs = [(view, other) for view in read for other in written if view.source is other.source]
+
+    def writer(column: int) -> int | None:
+        for view, other in pairs:
+            rows, row = math.prod(other.shape[:-1]), (view.offset + column - other.offset) // other.strides[-2]
+            if 0 <= row < rows:
+                return ((row + 1) * threads - 1) // rows
+        return None
+
+    near = [  # of each piece, how many of its samples each thread writes
+        Counter(writer(columns * (SAMPLES * piece + k) // (SAMPLES * number)) for k in range(SAMPLES))
+        for piece in range(number)
+    ]
+    parts: list[list[int]] = [[] for _ in range(threads)]
+    for piece in sorted(range(number), key=lambda piece: -max(near[piece][part] for part in range(threads))):
+        free = [part for part in range(threads) if len(parts[part]) < PIECES]
+        parts[max(free, key=lambda part: (near[piece][part], -len(parts[part])))].append(piece)
+    return [piece for part in parts for piece in sorted(part)]

@@ -85,7 +85,7 @@ class Program:
         """Make the tables that the driver reads."""
         parts = self.plan.threads
         self._order: list[Instruction] = []  # of the rows
-        rows: list[tuple[int, int, int, int]] = []
+        rows: list[tuple[int, int, int, int, int]] = []
         tables: list[int] = []
         phases: list[tuple[int, int, int, int, int]] = []
         line = 0
@@ -97,8 +97,8 @@ class Program:
                 address, table = self._instruction(instruction)
                 share = PIECES if instruction in pieces else int(self.plan.divisions[instruction][0] != "one")
                 self._order.append(instruction)
-                rows.append((address, share, len(tables), line))
-                tables += table
+                rows.append((address, share, len(tables), line, len(tables) + len(table)))
+                tables += table + self.plan.in_pieces.get(instruction, [])
                 line += parts if instruction in pieces else 0
             phases.append((first, len(rows) - len(pieces), len(rows), parts * (1 + PIECES * len(pieces)), done))
         self._rows, self._tables, self._phases = (np.array(one, np.int64) for one in (rows, tables, phases))
@@ -273,7 +273,7 @@ class Program:
         """A call for each instruction, on the memory as it is now."""
         calls: list[Callable[[], object]] = []
         memory = self._memory.ctypes.data
-        for instruction, (address, _, table, _) in zip(self.plan.instructions, self._rows.tolist(), strict=True):
+        for instruction, (address, _, table, *_) in zip(self.plan.instructions, self._rows.tolist(), strict=True):
             if isinstance(instruction, Product):
                 a, b, c = (self._array(matrix) for matrix in instruction.matrices)
                 calls.append(partial(np.matmul, a, b, out=c))

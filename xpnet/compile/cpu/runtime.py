@@ -28,7 +28,7 @@ PATIENCE = 100  # loads of a counter before a thread does parts that others have
 CALL = (
     "phases",  # rows of 5: first instruction, first one in pieces, end, number of units, line
     "number of phases",
-    "instructions",  # rows of 4: address, share (0: part 0 alone, 1: all parts, n: n pieces a part), table, line
+    "instructions",  # rows of 5: address, share (0: part 0 alone, 1: all parts, n: n pieces a part), table, line, order
     "tables",
     "lines",  # counters, a cache line each: units done of a phase, then claims of each part, or of each part's pieces
     "memory",  # a row of pointers for each thread, advanced after each step
@@ -49,6 +49,7 @@ CALL = (
     "yield",
     "clock",
 )
+INSTRUCTION = 5  # numbers in a row of instructions
 FUTEX_WAIT, FUTEX_WAKE = 128, 129  # of one process
 
 
@@ -154,7 +155,7 @@ class Driver(Builder):
         self.line(f"call void {function}(ptr {table}, ptr %memory, i64 {part}, i64 {parts})")
 
     def _instruction(self, index: str) -> str:
-        return self.at("i64", self.pointer("instructions"), self.op("mul", index, 4))
+        return self.at("i64", self.pointer("instructions"), self.op("mul", index, INSTRUCTION))
 
     def _part(self) -> None:
         """Claim a part of a phase and do it, if no thread has claimed it in this step; its claims count steps."""
@@ -176,6 +177,7 @@ class Driver(Builder):
             pieces = self.field(instruction, 1)
             before = self.op("mul", "%step", pieces)
             all_pieces = self.op("mul", pieces, parts)
+            order = self.at("i64", self.pointer("tables"), self.field(instruction, 4))
             with self.loop(parts) as away:
                 whose = self.op("urem", self.op("add", "%me", away), parts)
                 claims = self.counter(self.op("add", self.field(instruction, 3), whose))
@@ -188,7 +190,7 @@ class Driver(Builder):
                 with self.repeat(left):
                     mine = self.get(piece)
                     with self.when(self.claim(claims, self.op("add", before, mine))):
-                        number = self.op("add", self.op("mul", whose, pieces), mine)
+                        number = self.get(self.at("i64", order, self.op("add", self.op("mul", whose, pieces), mine)))
                         self._call(instruction, number, all_pieces)
                         self.line("call void @finish(ptr %call, ptr %phase, i64 %step)")
 

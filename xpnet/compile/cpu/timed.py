@@ -101,8 +101,8 @@ class TimedDriver(ClockReader, runtime.Driver):
         self._lap_current(row)
         super()._call(instruction, part, parts)
         addresses = [self.let(f"ptrtoint ptr {one} to i64") for one in (instruction, self.pointer("instructions"))]
-        counter = self.op("udiv", self.op("sub", *addresses), 2)  # 32 bytes of a row, and 16 of its counters
-        self._lap(row, self.at("i8", self.at("i64", row, str(FIRST)), counter))
+        number = self.op("udiv", self.op("sub", *addresses), 8 * runtime.INSTRUCTION)
+        self._lap(row, self.at("i64", row, self.op("add", self.op("mul", number, 2), FIRST)))
 
     def _wait(self) -> None:
         """Wait; while this thread does parts of others, their instructions have its time."""
@@ -234,7 +234,7 @@ class TimedProgram(Program):
             super()._run_on_threads(steps)
             return
         memory = self._memory.ctypes.data
-        for instruction, (address, _, table, _) in zip(self.order, self._rows.tolist(), strict=True):
+        for instruction, (address, _, table, *_) in zip(self.order, self._rows.tolist(), strict=True):
             if isinstance(instruction, Product):
                 factor = self._array(instruction.matrices[0])
                 self._zeros[instruction] = 1.0 - float(np.count_nonzero(factor) / factor.size)
