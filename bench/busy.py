@@ -11,7 +11,6 @@ may be kept to some processors, as `taskset` would.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -22,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 from networks import NETWORKS
+from surroundings import in_words, noted, surroundings, write_results
 
-import xpnet
 from xpnet import MLP, Adam, Trainer
-from xpnet.core.device import blas_kernels, limit_threads, processor_name
+from xpnet.core.device import limit_threads
 
 ROWS = 60 * 128  # of an epoch, about
 
@@ -82,22 +81,23 @@ def main() -> None:
     everywhere = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     if options.processors:
         os.sched_setaffinity(0, options.processors)
-    found = []
+    machine, found = surroundings(), []
     for name in options.networks:
         one, several = (Turns(name, threads, options.seconds) for threads in (1, options.threads))
         for processes in options.loads:
             with load(processes, options.load_processors or everywhere):
                 times = [(one.turn(), several.turn()) for _ in range(options.rounds)]
-            ratio = statistics.median(b / a for a, b in times)
+            ratios = [b / a for a, b in times]
+            ratio, low, high = statistics.median(ratios), min(ratios), max(ratios)
             alone, shared = (1e6 * statistics.median(column) for column in zip(*times, strict=True))
-            found.append({"network": name, "load": processes, "one": alone, "several": shared, "ratio": ratio})
+            row = {"network": name, "load": processes, "one": alone, "several": shared, "ratio": ratio}
+            found.append(row | {"ratio_range": (low, high)})
             on_threads = f"{alone:.0f} us on one thread, {shared:.0f} on {options.threads}"
-            print(f"{name} beside {processes}: {on_threads}: {ratio:.2f}", flush=True)
+            print(f"{name} beside {processes}: {on_threads}: {ratio:.2f} ({low:.2f} to {high:.2f})", flush=True)
     if options.json:
         settings = {name: value for name, value in vars(options).items() if name != "json"}
-        machine = {"processor": processor_name(), "blas": blas_kernels(), "xpnet": xpnet.__version__}
-        content = {**machine, **settings, "ratios": found}
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_results(options.json, machine, {**settings, "ratios": found})
+    print(in_words(noted(machine)))
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ No training step of as many bytes and products can be faster. Each time is that 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from surroundings import in_words, noted, surroundings, write_results
 
 ROUNDS = 5
 NODES = 200  # kernels in a graph
@@ -142,10 +142,11 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=20, help="calls between two events")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers")
     options = parser.parse_args()
+    machine = surroundings("cuda")
     found = measure(options.size, options.bytes, options.repeat)
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(table(found))
+        write_results(options.json, machine, found)
+    print(in_words(noted(machine)), table(found), sep="\n\n")
     return int(any(isinstance(value, str) and name.endswith(("_s", "_flops")) for name, value in found.items()))
 
 

@@ -29,8 +29,9 @@ import ceilings
 import race
 import replicas
 import whole
-from host import CLEARED, in_words, markdown, missing, surroundings
+from host import markdown, missing
 from networks import NETWORKS
+from surroundings import CLEARED, in_words, surroundings
 
 import xpnet
 from xpnet.core.device import usable_processors

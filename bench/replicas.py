@@ -9,7 +9,6 @@ counts take turns; a ratio is the median over rounds of the time of a step over 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from dataclasses import replace
@@ -21,6 +20,7 @@ sys.path.append(str(Path(__file__).resolve().parent / "peers"))  # last: tests/ 
 from contest import LeftOut, Worker, made_problem
 from host import markdown, missing
 from networks import NETWORKS
+from surroundings import in_words, noted, surroundings, write_results
 from xpnet_steps import XpnetSteps
 
 NETWORK = next(iter(NETWORKS))
@@ -29,24 +29,28 @@ WAYS = ("compiled", "eager")
 
 
 def table(content: dict[str, Any]) -> str:
-    """Return microseconds a step by way and count, with the ratio to one network; and who is missing."""
+    """Return microseconds a step by way and count, with the ratio to one network and its range; and who is missing."""
+
+    def spread(one: dict[str, Any]) -> str:
+        return "{:.2f} to {:.2f}".format(*one["ratio_range"])
+
     rows = [
-        [way, *[f"{one['step_us']:,.0f} ({one['ratio']:.2f})" for one in found.values()]]
+        [way, *[f"{one['step_us']:,.0f} ({one['ratio']:.2f}, {spread(one)})" for one in found.values()]]
         for way, found in content["results"].items()
     ]
     header = ["µs a step of R replicas (times one network's)", *[f"R = {count}" for count in content["counts"]]]
     return f"{markdown(header, rows)}\n\n{missing(content)}"
 
 
-def compared(rounds: list[list[float]], counts: list[int]) -> dict[str, dict[str, float]]:
+def compared(rounds: list[list[float]], counts: list[int]) -> dict[str, dict[str, Any]]:
     """Return the median time for each count, and the median ratio to the first, from rows of times by count."""
-    return {
-        str(count): {
-            "step_us": statistics.median(times[k] for times in rounds),
-            "ratio": statistics.median(times[k] / times[0] for times in rounds),
-        }
-        for k, count in enumerate(counts)
-    }
+    found = {}
+    for k, count in enumerate(counts):
+        ratios = [times[k] / times[0] for times in rounds]
+        step_us = statistics.median(times[k] for times in rounds)
+        ratio_range = (min(ratios), max(ratios))
+        found[str(count)] = {"step_us": step_us, "ratio": statistics.median(ratios), "ratio_range": ratio_range}
+    return found
 
 
 def main() -> int:
@@ -59,6 +63,7 @@ def main() -> int:
     parser.add_argument("--piece", type=int, default=PIECE, help="steps in a call")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers")
     options = parser.parse_args()
+    found = surroundings(options.device)
     problem = replace(made_problem(*NETWORKS[NETWORK], "adam"), device=options.device)
     content: dict[str, Any] = {
         "network": NETWORK,
@@ -83,8 +88,8 @@ def main() -> int:
         except Exception as error:  # memory, say
             content["failed"][way] = f"{type(error).__name__}: {error}"
         if options.json:
-            options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(table(content))
+            write_results(options.json, found, content)
+    print(in_words(noted(found)), table(content), sep="\n\n")
     return int(bool(content["failed"]) or not content["results"])
 
 

@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from surroundings import in_words, noted, surroundings, write_results
 
 from xpnet import Config, Dataset, load_digits, load_mnist
-from xpnet.core.device import CPU, processor_name
+from xpnet.core.device import CPU
 from xpnet.search import search
 from xpnet.search.search import configs_of
 from xpnet.search.space import Space
 from xpnet.training.build import build, prepare
-from xpnet.training.run_folder import versions
 
 SPACE = Space({"lr": "1e-4..1e-2"})
 EPOCHS = {"mnist": 3, "table": 5}
@@ -257,13 +257,13 @@ def main() -> int:
         return 0
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         os.environ.pop(name, None)
-    rows = []
+    found, rows = surroundings(), []
     for problem in options.problems:
         more = halving() if problem == "halving" else race(problem, options.rounds, options.trials or TRIALS[problem])
         rows += more
     if options.json:
-        found = {"processor": processor_name(), "versions": versions(), "rows": rows}
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_results(options.json, found, {"rows": rows})
+    print(in_words(noted(found)))
     return 0
 
 

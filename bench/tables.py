@@ -32,10 +32,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from surroundings import in_words, noted, surroundings, write_results
 
 from xpnet.commands import train
-from xpnet.core.device import processor_name
-from xpnet.training.run_folder import versions
 
 HIDDEN, PATIENCE, EPOCHS, BATCH, RATE = 100, 10, 200, 128, 1e-3
 
@@ -185,6 +184,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the scores there")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    found = surroundings()
     scores: dict[str, dict[str, list[float]]] = {}
     for name, make in TABLES.items():
         frame = make()
@@ -198,8 +198,8 @@ def main() -> None:
         cells = [f"{one}: {np.mean(of):.4f} +- {np.std(of):.4f}" for one, of in scores[name].items()]
         print(f"{name} ({'accuracy' if classes else 'R2'}): {', '.join(cells)}", flush=True)
     if options.json is not None:
-        found = {"scores": scores, "processor": processor_name(), "versions": versions()}
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_results(options.json, found, {"seeds": options.seeds, "scores": scores})
+    print(in_words(noted(found)))
 
 
 if __name__ == "__main__":

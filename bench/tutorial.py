@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from surroundings import in_words, noted, surroundings, write_results
+
 HERE = Path(__file__).resolve().parent
 PROGRAM = HERE.parent / "tests/tutorials/post_002_optimizers.py"
 CONTENDERS = ("xpnet", "book, one thread", "book")
@@ -71,11 +73,7 @@ def main() -> None:
     if options.child:
         print(json.dumps(run_program(options.child, options.iterations)))
         return
-    sys.path.insert(0, str(HERE / "peers"))
-    from host import in_words, surroundings
-
-    found = surroundings() | {"iterations": options.iterations, "rounds": options.rounds}
-    print(in_words(found))
+    found = surroundings()
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in options.contenders}
     for _ in range(options.rounds):
         for name in options.contenders:
@@ -91,8 +89,9 @@ def main() -> None:
             summary[name][f"{key}_ratio"] = statistics.median(one[key] / base[key] for one, base in pairs)
         print(f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in summary[name].items()))
     if options.json:
-        text = json.dumps(found | {"summary": summary, "runs": runs}, indent=1)
-        options.json.write_text(f"{text}\n", encoding="utf-8")
+        settings = {"iterations": options.iterations, "rounds": options.rounds}
+        write_results(options.json, found, settings | {"summary": summary, "runs": runs})
+    print(in_words(noted(found)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ turns; a time is the median over the rounds, and the ratio the median of the rou
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable
 from itertools import pairwise
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from surroundings import in_words, noted, surroundings, write_results
 from threadpoolctl import threadpool_limits
 
 from xpnet import MLP, Trainer
@@ -81,17 +81,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found: dict[str, dict[str, float]] = {}
+    machine = surroundings()
+    found: dict[str, dict[str, Any]] = {}
     print("| variant | eager, us | compiled, us | ratio |\n|---|---:|---:|---:|")
     for variant in VARIANTS:
         pair = [Contender(variant, compiled=compiled) for compiled in (False, True)]
         times = [[contender.seconds() * 1e6 for contender in pair] for _ in range(options.rounds)]
         eager, compiled = (statistics.median(column) for column in zip(*times, strict=True))
-        ratio = statistics.median(slow / fast for slow, fast in times)
-        found[variant] = {"eager_us": eager, "compiled_us": compiled, "ratio": ratio}
-        print(f"| {variant} | {eager:,.0f} | {compiled:,.0f} | {ratio:.1f} |", flush=True)
+        ratios = [slow / fast for slow, fast in times]
+        ratio, low, high = statistics.median(ratios), min(ratios), max(ratios)
+        found[variant] = {"eager_us": eager, "compiled_us": compiled, "ratio": ratio, "ratio_range": (low, high)}
+        print(f"| {variant} | {eager:,.0f} | {compiled:,.0f} | {ratio:.1f} ({low:.1f} to {high:.1f}) |", flush=True)
     if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_results(options.json, machine, {"rounds": options.rounds, "variants": found})
+    print(f"\n{in_words(noted(machine))}")
 
 
 if __name__ == "__main__":

@@ -10,17 +10,16 @@ bytes, and their steps must be compiled.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
 
 import numpy as np
 from networks import NETWORKS
+from surroundings import in_words, noted, surroundings, write_results
 
-import xpnet
 from xpnet import MLP, Adam, Trainer
-from xpnet.core.device import blas_kernels, limit_threads, processor_name
+from xpnet.core.device import limit_threads
 
 EPOCHS = {"784-100x4-10 batch 128": 10, "30-100-2 batch 200": 100}  # about a second on two idle cores
 
@@ -37,6 +36,12 @@ def train(name: str, x: np.ndarray, y: np.ndarray, epochs: int, *, watch: bool) 
     return seconds, np.asarray(trainer.model.network.values).tobytes(), watched
 
 
+def spread(ratios: list[float]) -> str:
+    """Median of ratios, with the middle half in brackets."""
+    low, median, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    return f"{median:.4f} ({low:.4f} to {high:.4f})"
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -46,7 +51,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found = []
+    machine, found = surroundings(), []
     for name in options.networks:
         rng = np.random.default_rng(0)
         sizes, epochs = NETWORKS[name][0], EPOCHS[name]
@@ -76,13 +81,13 @@ def main() -> None:
         found.append(row)
         print(
             f"{name}: {row['seconds']:.2f} s, {row['epochs watched']:.0f} of {epochs} epochs watched:"
-            f" {row['ratio']:.4f} of the time, {row['processor ratio']:.4f} of the processor time",
+            f" {spread(ratios[0])} of the time, {spread(ratios[1])} of the processor time",
             flush=True,
         )
     if options.json:
         settings = {name: value for name, value in vars(options).items() if name != "json"}
-        machine = {"processor": processor_name(), "blas": blas_kernels(), "xpnet": xpnet.__version__}
-        options.json.write_text(json.dumps({**machine, **settings, "found": found}, indent=1) + "\n", encoding="utf-8")
+        write_results(options.json, machine, {**settings, "found": found})
+    print(in_words(noted(machine)))
 
 
 if __name__ == "__main__":

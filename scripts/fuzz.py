@@ -26,8 +26,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xpnet.core.device import processor_name
-from xpnet.training.run_folder import versions
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
+from surroundings import surroundings
 
 WORDS = [*rb""" -1 0 1e999 0.5 99999999999999999999 null true [] {} "" [[]] '|O8' a.b = """.split(), b"\n"]
 TOKENS = re.compile(rb'"[^"]*"|\'[^\']*\'|-?\d[\d.e+-]*|\w+|[^\w\s]')
@@ -145,7 +145,7 @@ def main() -> int:
             found |= branches(made[one], Path(name), kept) | {"seconds": options.seconds, "seed": options.seed}
             print(json.dumps({"reader": one} | found), flush=True)
             broken = broken or bool(found["faults"])
-    print(json.dumps({"processor": processor_name(), "versions": versions()}))
+    print(json.dumps(surroundings()))
     return int(broken)
 
 

@@ -21,7 +21,10 @@ from typing import Any
 from xpnet import DataError
 from xpnet.core.device import get_device
 from xpnet.training import Checkpoint
-from xpnet.training.run_folder import machine, versions
+from xpnet.training.run_folder import machine
+
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
+from surroundings import surroundings
 
 TRAIN = ["--dataset", "digits", "--hidden", "100", "--dropout", "0.2", "--validation", "0.1", "--early-stop", "500"]
 TRAIN += ["--epochs", "400"]
@@ -66,8 +69,8 @@ def main() -> int:
     found |= {
         "options": [*map(str, train), *every],
         "machine": machine(get_device(options.device)),
-        "versions": versions(),
     }
+    found |= surroundings(options.device)
     print(json.dumps(found))
     return int(bool(faults))
 

@@ -93,7 +93,7 @@ def test_the_report_goes_on_past_what_is_missing_or_broken(tmp_path):
     text = report(tmp_path)
     assert "| race | failed | 2 | 60 | ValueError: a \\| b |" in text
     assert "## Training steps\n\nNot there (JSONDecodeError" in text
-    assert "| eager | 3 (1.00) |" in text
+    assert "| eager | 3 (1.00, 1.00 to 1.00) |" in text
     assert "## The compiled step\n\nNot there (FileNotFoundError" in text
 
 
@@ -121,7 +121,7 @@ def test_a_race_in_which_none_trained_on_the_device_is_none(names, nobody):
 
 def test_ratios_of_replicas_are_to_the_first_count():
     found = replicas.compared([[1.0, 2.0], [2.0, 6.0], [1.0, 8.0]], [1, 8])
-    assert found["8"] == {"step_us": 6.0, "ratio": 3.0}
+    assert found["8"] == {"step_us": 6.0, "ratio": 3.0, "ratio_range": (2.0, 8.0)}
 
 
 def test_seconds_to_a_goal_count_from_the_first_epoch_that_reached_it():

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
-import json
 import statistics
 import sys
 import textwrap
@@ -37,12 +36,11 @@ from host import (
     LeftOutError,
     Remote,
     check_modules,
-    in_words,
     markdown,
     missing,
     scratch,
-    surroundings,
 )
+from surroundings import in_words, noted, surroundings, write_results
 
 NETWORKS = {"784-100-10": (784, 100, 10), "30-100-2": (30, 100, 2)}
 ROWS = (1, 100, 100_000)
@@ -253,13 +251,15 @@ def contest(network: str, rows: int, rounds: int, seconds: float) -> Result:
             if number:  # the first round is to warm up
                 times.append(turn)
     result["microseconds"] = {name: statistics.median(turn[name] for turn in times) for name in names}
-    result["ratio"] = {name: statistics.median(turn[name] / turn[BASE] for turn in times) for name in names}
+    ratios = {name: [turn[name] / turn[BASE] for turn in times] for name in names}
+    result["ratio"] = {name: statistics.median(ratios[name]) for name in names}
+    result["ratio_range"] = {name: (min(ratios[name]), max(ratios[name])) for name in names}
     result["rounds"] = times
     return result
 
 
 def table(results: list[Result]) -> str:
-    """Return the table of microseconds, with the time relative to xpnet's predictor in brackets."""
+    """Return the table of microseconds, in brackets the time relative to xpnet's predictor, and its range."""
     titles = [
         f"{result['network']}, {result['rows']:,} {'row' if result['rows'] == 1 else 'rows'}" for result in results
     ]
@@ -268,7 +268,9 @@ def table(results: list[Result]) -> str:
         cells = [entry.name]
         for result in results:
             if entry.name in result["microseconds"]:
-                ratio = "" if entry.name == BASE else f" ({result['ratio'][entry.name]:.2f})"
+                low, high = result["ratio_range"][entry.name]
+                spread = f" ({result['ratio'][entry.name]:.2f}, {low:.2f} to {high:.2f})"
+                ratio = "" if entry.name == BASE else spread
                 found = result["microseconds"][entry.name]
                 cells.append(f"{found:,.{0 if found >= 100 else 1}f}{ratio}")
             else:
@@ -342,9 +344,9 @@ def main() -> int:
             print(f"{network}, {rows:,} rows ...", file=sys.stderr, flush=True)
             results.append(contest(network, rows, options.rounds, options.seconds))
             if options.json:
-                content = found | {"rounds": options.rounds, "seconds": options.seconds, "results": results}
-                options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    words = in_words(found)
+                content = {"rounds": options.rounds, "seconds": options.seconds, "results": results}
+                write_results(options.json, found, content)
+    words = in_words(noted(found))
     print(words, table(results), missing(*results), sep="\n\n")
     if options.picture:
         options.picture.write_bytes(draw(results, words))

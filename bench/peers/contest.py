@@ -168,6 +168,17 @@ class Worker:
             taken += self.piece
         return {"microseconds": spent / taken * 1e6, "steps": taken}
 
+    def timed_pieces(self, count: int, piece: int) -> dict[str, Any]:
+        """Take `count` pieces of `piece` steps; return the time of a step in each, and its processor time."""
+        clocks = {"wall": time.perf_counter, "processor": time.process_time}
+        found: dict[str, list[float]] = {name: [] for name in clocks}
+        for _ in range(count):
+            start = {name: clock() for name, clock in clocks.items()}
+            self._take_piece(piece)
+            for name, clock in clocks.items():
+                found[name].append((clock() - start[name]) / piece * 1e6)
+        return found
+
     def _choose_piece(self) -> int:
         piece = 4
         while True:

@@ -26,7 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from host import CLEARED, check_modules, in_words, markdown, surroundings
+from host import check_modules, markdown
+from networks import PROBLEMS
+from surroundings import CLEARED, in_words, noted, surroundings, write_results
 
 LIBRARIES = ("scikit-learn", "xpnet")
 ROWS = 50_000
@@ -63,17 +65,6 @@ def iris() -> tuple[Any, Any]:
     return x, y
 
 
-PROBLEMS: dict[str, dict[str, Any]] = {  # the arguments beside the defaults, and the type of the rows
-    "table of 50,000 x 30, float64": {"arguments": {}, "dtype": "float64"},
-    "table of 50,000 x 30, float32": {"arguments": {}, "dtype": "float32"},
-    "MNIST": {"arguments": {}, "dtype": "float64"},
-    "MNIST, standardized": {"arguments": {}, "dtype": "float64"},
-    # After 13 epochs no digit of the loss is the same any more, nor is it from one number of BLAS threads to another.
-    "MNIST, (512, 512), 8 epochs": {"arguments": {"hidden_layer_sizes": (512, 512), "max_iter": 8}, "dtype": "float64"},
-    "iris": {"arguments": {}, "dtype": "float64"},
-}
-
-
 def data_of(problem: str, folder: str | None) -> tuple[Any, Any]:
     """Return the rows and classes of a problem."""
     if problem == "iris":
@@ -90,7 +81,7 @@ def run(library: str, problem: str, epochs: int | None, folder: str | None) -> d
     module = importlib.import_module("xpnet.sklearn" if library == "xpnet" else "sklearn.neural_network")
     x, y = data_of(problem, folder)
     arguments = PROBLEMS[problem]["arguments"] | ({} if epochs is None else {"max_iter": epochs})
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), time.process_time()
     model = module.MLPClassifier(random_state=0, **arguments).fit(x, y)
     fitted = time.perf_counter()
     predicted = model.predict(x)
@@ -99,6 +90,7 @@ def run(library: str, problem: str, epochs: int | None, folder: str | None) -> d
         "seconds": end - start,
         "fit": fitted - start,
         "predict": end - fitted,
+        "processor": time.process_time() - processor,
         "before": start - before,
         "score": float((predicted == y).mean()),
         "epochs": model.n_iter_,
@@ -178,9 +170,9 @@ def main() -> int:
         print(f"{problem} ...", file=sys.stderr, flush=True)
         results.append(compare(problem, options.rounds, options.epochs, options.data_dir))
         if options.json:
-            content = found | {"rounds": options.rounds, "epochs": options.epochs, "results": results}
-            options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(f"{in_words(found)}\n\nSeconds of fit and predict, medians of {options.rounds} rounds:\n")
+            content = {"rounds": options.rounds, "epochs": options.epochs, "results": results}
+            write_results(options.json, found, content)
+    print(f"{in_words(noted(found))}\n\nSeconds of fit and predict, medians of {options.rounds} rounds:\n")
     header = ["problem", *[f"{library}{what}" for library in LIBRARIES for what in ("", ": epochs", ": score")]]
     print(markdown([*header, "ratio", "xpnet's first run"], [row(result) for result in results]))
     return int(not all(result["same"] for result in results))

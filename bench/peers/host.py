@@ -1,12 +1,10 @@
-"""The side of the race that starts the contenders, tells them what to do, and says what they ran on."""
+"""The side of the race that starts the contenders and tells them what to do."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -20,26 +18,10 @@ from threading import Event, Timer
 from typing import Any
 
 import numpy as np
-from contest import Array, Weights, logits, read_weights
-
-from xpnet.commands.doctor import BLAS_VARIABLES, THREAD_VARIABLES
-from xpnet.core.device import processor_name, usable_processors
+from contest import Array, Weights, logits, read_weights  # puts bench/ on the path, for what follows
+from surroundings import CLEARED
 
 PEERS = Path(__file__).resolve().parent
-CLEARED = (*BLAS_VARIABLES, *THREAD_VARIABLES)  # they hold a library below what the processor has
-PACKAGES = (
-    "numpy",
-    "xpnet",
-    "llvmlite",
-    "torch",
-    "jax",
-    "jaxlib",
-    "scikit-learn",
-    "scipy",
-    "threadpoolctl",
-    "onnxruntime",
-)
-CUDA_PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "nvidia-cublas", "nvidia-cublas-cu12", "triton")
 PATIENCE = 600.0  # seconds for an answer: compiling may take minutes
 
 
@@ -100,6 +82,15 @@ FLOORS = (
 )
 
 
+def environment(packages: Path | None = None) -> dict[str, str]:
+    """Return the environment of a contender, with a folder to import from before all others."""
+    found = {name: value for name, value in os.environ.items() if name not in CLEARED}
+    if packages is not None:
+        found["PYTHONPATH"] = str(packages)
+        found.pop("PYTHONDONTWRITEBYTECODE", None)  # every start would compile its modules
+    return found
+
+
 class LeftOutError(Exception):
     """A contender cannot take part; the text says why."""
 
@@ -115,9 +106,10 @@ class Remote:
         entry: the contender.
         folder: for its log and its weights.
         patience: the longest time for an answer, in seconds.
+        packages: a folder to import xpnet from, in place of the installed one.
     """
 
-    def __init__(self, entry: Entry, folder: Path, patience: float = PATIENCE) -> None:
+    def __init__(self, entry: Entry, folder: Path, patience: float = PATIENCE, packages: Path | None = None) -> None:
         if find_spec(entry.module) is None:
             raise LeftOutError(f"{entry.module} is not installed")
         self.patience = patience
@@ -129,7 +121,7 @@ class Remote:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={name: value for name, value in os.environ.items() if name not in CLEARED},
+                env=environment(packages),
             )
 
     def tell(self, command: str, **arguments: Any) -> None:
@@ -215,35 +207,6 @@ def accuracy(weights: Weights, x: Array, t: Array) -> float:
     return float((logits(weights, x).argmax(axis=1) == t).mean())
 
 
-def surroundings(device: str = "cpu") -> dict[str, Any]:
-    """Return the surroundings of a measurement: machine, versions, commit."""
-    on_cuda = device != "cpu"
-    return {
-        "gpu": _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader") if on_cuda else None,
-        "processor": processor_name(),
-        "usable_processors": usable_processors(),
-        "memory_gib": _memory_gib(),
-        "load_before": os.getloadavg() if hasattr(os, "getloadavg") else None,
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES + (CUDA_PACKAGES if on_cuda else ())},
-        "commit": _output("git", "-C", str(PEERS), "rev-parse", "HEAD"),
-        "changed_since": bool(_output("git", "-C", str(PEERS), "status", "--porcelain")),
-        "cleared_variables": {name: os.environ[name] for name in CLEARED if name in os.environ},
-    }
-
-
-def in_words(found: dict[str, Any]) -> str:
-    """Return the gist of `surroundings()`."""
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items() if version)
-    commit = f"{found['commit'] or 'unknown'}{', with changes' if found['changed_since'] else ''}"
-    gpu = f"{'; '.join(found['gpu'].splitlines())}; " if found.get("gpu") else ""
-    return (
-        f"{gpu}{found['processor']}, {found['usable_processors']} processors usable, {found['memory_gib']:.0f} GiB;"
-        f" Python {found['python']}, {versions}; commit {commit}"
-    )
-
-
 def markdown(header: list[str], rows: list[list[str]]) -> str:
     """Return a table."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
@@ -266,25 +229,3 @@ def check_modules(parser: argparse.ArgumentParser, *names: str) -> None:
     missing = [name for name in names if find_spec(name) is None]
     if missing:
         parser.error(f"{' and '.join(missing)} cannot be imported: pip install 'xpnet[bench]'")
-
-
-def _memory_gib() -> float:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (AttributeError, ValueError, OSError):
-        return float("nan")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _output(*command: str) -> str:
-    """Return what a program prints, or nothing where it is missing or fails."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=10).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""

@@ -17,7 +17,6 @@ Peers that are not installed are left out, and named. Variables that hold a BLAS
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -37,16 +36,15 @@ from host import (
     LeftOutError,
     Remote,
     check_modules,
-    in_words,
     markdown,
     mean_loss,
     missing,
     none_trained,
     scratch,
-    surroundings,
 )
 from networks import NETWORKS
 from reference import reference
+from surroundings import in_words, noted, surroundings, write_results
 
 ENTRIES = {"cpu": CONTENDERS + FLOORS, "cuda": CUDA_CONTENDERS}
 FLOOR = "the floor"
@@ -321,15 +319,15 @@ def main() -> int:
     entries = [entry for entry in ENTRIES[options.device] if entry.name in options.contenders]
     found = surroundings(options.device)
     results: list[Result] = []
-    content: Result = found | {"rounds": options.rounds, "seconds": options.seconds, "results": results}
+    content: Result = {"rounds": options.rounds, "seconds": options.seconds, "results": results}
     for optimizer in options.optimizers:
         for network in options.networks:
             print(f"{network}, {optimizer} ...", file=sys.stderr, flush=True)
             heat = Heat(network, optimizer, entries, options.checked, options.piece, options.patience)
             results.append(heat.run(options.rounds, options.seconds))
             if options.json:  # what is there already is kept, whatever comes
-                options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    words = in_words(found)
+                write_results(options.json, found, content)
+    words = in_words(noted(found))
     print(words, tables(content), sep="\n\n", end="\n\n")
     print(other_table(results, f"loss after {options.checked} steps", "loss", ".5f"), end="\n\n")
     print(other_table(results, "peak memory, MiB", "peak_mib", ",.0f"), end="\n\n")

@@ -15,7 +15,6 @@ compilation in it. The test after each epoch counts in neither.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -35,13 +34,12 @@ from host import (
     LeftOutError,
     Remote,
     accuracy,
-    in_words,
     markdown,
     missing,
     none_trained,
     scratch,
-    surroundings,
 )
+from surroundings import in_words, noted, surroundings, write_results
 
 from xpnet.data import load_mnist
 
@@ -94,7 +92,8 @@ def table(results: dict[str, Any], goals: Iterable[float]) -> str:
         header += [f"epochs to {100 * goal:g} %", "s of steps", "s in all"]
     lines = []
     for name, result in results.items():
-        line = [name, f"{result['epoch_seconds']:.2f}"]
+        epochs = [row["seconds"] for row in (result["rows"][1:] or result["rows"])]
+        line = [name, f"{result['epoch_seconds']:.2f} ({min(epochs):.2f} to {max(epochs):.2f})"]
         for goal in goals:
             reached = result["goals"].get(str(goal))
             line += (
@@ -126,7 +125,7 @@ def main() -> int:
     t_train, t_test = (np.asarray(t, np.int64) for t in (data.y_train, data.y_test))
     results: dict[str, Any] = {}
     troubles: dict[str, dict[str, str]] = {"left_out": {}, "failed": {}}
-    content = found | {"goals": options.goals, "results": results} | troubles
+    content = {"goals": options.goals, "results": results} | troubles
     with scratch() as folder:
         problem = folder / "problem.npz"
         Problem(SIZES, BATCH_SIZE, "adam", LEARNING_RATES["adam"], x_train, t_train, he_normal(SIZES)).save(problem)
@@ -143,8 +142,8 @@ def main() -> int:
             except FailedError as reason:
                 troubles["failed"][name] = str(reason)
             if options.json:  # what is there already is kept, whatever comes
-                options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(f"{in_words(found)}\n\n{table(results, options.goals)}\n")
+                write_results(options.json, found, content)
+    print(f"{in_words(noted(found))}\n\n{table(results, options.goals)}\n")
     print(missing(troubles))
     if troubles["failed"]:
         print(f"failed: {'; '.join(troubles['failed'])}", file=sys.stderr)
