@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from surroundings import noted, surroundings
 
 from xpnet.commands.doctor import BLAS_VARIABLES, examine
 from xpnet.core.device import CPU, Device, get_device, limit_threads
 from xpnet.training.config import most_threads
+
+BEFORE = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -18,6 +21,25 @@ def pytest_configure(config: pytest.Config) -> None:
     held = [name for name in BLAS_VARIABLES if name in os.environ]
     if held and not config.getoption("benchmark_disable", default=False):
         pytest.exit(f"unset {' '.join(held)} first: NumPy's products would be slower than this machine's", returncode=2)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note the surroundings before the first benchmark."""
+    session.config.stash[BEFORE] = surroundings()
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Put the surroundings beside the numbers, with the conditions until now."""
+    output_json["surroundings"] = noted(config.stash[BEFORE])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say below the table why the times are not to be relied on, where they are not."""
+    timed = not config.getoption("benchmark_disable", default=False)
+    if timed and BEFORE in config.stash:
+        warning = noted(config.stash[BEFORE])["conditions"]["warning"]
+        if warning:
+            terminalreporter.write_line(warning, yellow=True)
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:

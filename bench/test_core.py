@@ -30,11 +30,11 @@ ROWS = 4096
 class Setting:
     """A model on a device, with a batch of random pictures."""
 
-    def __init__(self, name: str, device: Device) -> None:
-        sizes, self.batch_size = NETWORKS[name]
+    def __init__(self, sizes: list[int], batch_size: int, device: Device, replicas: int | None = None) -> None:
+        self.batch_size = batch_size
         generator = np.random.default_rng(0)
         self.device = device
-        self.model = MLP(sizes, device=device, input_scale=255.0)
+        self.model = MLP(sizes, device=device, input_scale=255.0, replicas=replicas)
         self.trainer = Trainer(self.model, Adam(), batch_size=self.batch_size)
         x = generator.integers(0, 256, (ROWS, sizes[0]), dtype=np.uint8)
         self.rows = self.model.rows(x, generator.integers(0, sizes[-1], ROWS))
@@ -105,7 +105,7 @@ def test_core(benchmark: Any, name: str, work: str, device: Device) -> None:
     benchmark.extra_info.update(network=name, work=work, device=device.name)
 
     with device.activate():
-        call = WORK[work](Setting(name, device))
+        call = WORK[work](Setting(*NETWORKS[name], device))
 
         def timed() -> None:
             call()
