@@ -105,7 +105,8 @@ def parts(out: Path, *, mnist: bool, quick: bool = False, tiny: bool = False) ->
     add("ceilings", 15, 15, ["bench/ceilings.py"], as_json("ceilings"), least("--size 64 --bytes 4096 --repeat 2"))
     which = ["--networks", *list(NETWORKS)[:: 2 if quick else 1], "--optimizers", "adam", *([] if quick else ["sgd"])]
     count = least("--rounds 1 --seconds 0.001 --piece 1 --checked 2", f"--rounds {3 if quick else 4} --seconds 0.08")
-    add("race", 185, 65, ["bench/peers/race.py"], which, cuda, count, patience, as_json("race"))
+    pixels = ["--data", "mnist" if mnist else "random"]
+    add("race", 185, 65, ["bench/peers/race.py"], which, pixels, cuda, count, patience, as_json("race"))
     count = least("--rounds 1 --seconds 0.001 --piece 1 --counts 1 2", "--rounds 4 --seconds 0.1")
     add("replicas", 25, None, ["bench/replicas.py"], cuda, count, as_json("replicas"))
 

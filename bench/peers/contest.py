@@ -4,11 +4,12 @@ A contender is made from a `Problem`, and has two methods:
 
     take(batches)   take a step on each of these batches of rows, (steps, B), and wait until the last one is done:
                     a GPU is waited for once, behind all steps
-    weights()       the weights and biases of each layer, W (I, O) and b (O,), or None where nothing is trained
+    weights()       the arrays of each layer (`Weights`), or None where nothing is trained
 
 Its file calls `main`, and so serves the race (`host.py`) as a worker, or times its steps by itself:
 
-    python bench/peers/torch_steps.py [--networks NAME ...] [--optimizer adam|sgd] [--device cpu|cuda]
+    python bench/peers/torch_steps.py [--networks NAME ...] [--optimizer adam|sgd] [--variant NAME] [--dtype NAME]
+                                      [--device cpu|cuda]
 
 NumPy alone is imported here: what a peer needs, and how much memory it takes, is its own.
 """
@@ -22,7 +23,7 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -34,9 +35,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from networks import NETWORKS
 
 Array = np.ndarray[Any, Any]
-Weights = list[tuple[Array, Array]]
+Weights = list[tuple[Array, ...]]
+"""Of each layer W (I, O) and b (O,); with batch normalization also gamma, running mean and running variance, all (O,),
+and b is its beta."""
 
 LEARNING_RATES = {"adam": 0.001, "sgd": 0.05}
+VARIANTS = ("plain", "standardized", "batch-norm")
+DTYPES = ("float32", "float64")
+NORM_EPSILON, NORM_MOMENTUM = 1e-5, 0.1  # of batch normalization, in PyTorch and xpnet
 SEED = 0
 DATA_BYTES = 2**25  # of rows to train on: beyond the caches of a core, as MNIST is
 PIECE = 0.03  # seconds: so long, or longer, is a call of `take` in a turn
@@ -54,9 +60,11 @@ class Problem:
     Attributes:
         sizes, batch_size: of the network, and of a step.
         optimizer, learning_rate: "adam" or "sgd", plain.
-        x: pictures as bytes, (N, I): a step gathers its rows, and divides them by 255.
+        x: pictures as bytes, or a table's numbers, (N, I).
         t: labels, int64, (N,).
-        weights: W, (I, O), and b, (O,), of each layer, to start from.
+        weights: of each layer, to start from.
+        shift, scale: a step gathers its rows of x, and the network sees (x - shift) / scale.
+        dtype: of the network: "float32" or "float64".
         device: "cpu", or "cuda" for those that can.
     """
 
@@ -67,11 +75,28 @@ class Problem:
     x: Array
     t: Array
     weights: Weights
+    shift: float = 0.0
+    scale: float = 255.0
+    dtype: str = "float32"
     device: str = "cpu"
+
+    @property
+    def batch_norm(self) -> bool:
+        """Whether the hidden layers are normalized."""
+        return len(self.weights[0]) > 2
+
+    def inputs(self, rows: Array | slice) -> Array:
+        """Inputs of the network, in float64."""
+        return (self.x[rows].astype(np.float64) - self.shift) / self.scale
+
+    def typed_inputs(self, rows: Array | slice) -> Array:
+        """Inputs of the network in its own type, for those who scale beforehand."""
+        return self.inputs(rows).astype(self.dtype)
 
     def save(self, file: Path) -> None:
         """Write it for the workers."""
-        settings = {name: getattr(self, name) for name in ("sizes", "batch_size", "optimizer", "learning_rate")}
+        names = ("sizes", "batch_size", "optimizer", "learning_rate", "shift", "scale", "dtype")
+        settings = {name: getattr(self, name) for name in names}
         np.savez(file, x=self.x, t=self.t, settings=json.dumps(settings), **_flat(self.weights))
 
     @classmethod
@@ -93,40 +118,90 @@ class Contender(Protocol):
 Make = Callable[[Problem], Contender]
 
 
-def he_normal(sizes: Sequence[int], seed: int = SEED) -> Weights:
-    """Return weights as He et al. draw them, and biases of zero."""
+def he_normal(sizes: Sequence[int], seed: int = SEED, batch_norm: bool = False) -> Weights:
+    """Return weights as He et al. draw them, biases of zero, and batch normalization that does nothing yet."""
     generator = np.random.default_rng(seed)
-    return [
-        (
-            (generator.standard_normal((inputs, outputs)) * np.sqrt(2.0 / inputs)).astype(np.float32),
-            np.zeros(outputs, np.float32),
-        )
-        for inputs, outputs in pairwise(sizes)
-    ]
+    weights: Weights = []
+    for inputs, outputs in pairwise(sizes):
+        w = (generator.standard_normal((inputs, outputs)) * np.sqrt(2.0 / inputs)).astype(np.float32)
+        norm = [f(outputs, np.float32) for f in (np.ones, np.zeros, np.ones)] if batch_norm else []
+        weights.append((w, np.zeros(outputs, np.float32), *norm))
+    return weights[:-1] + [weights[-1][:2]]
 
 
-def logits(weights: Weights, x: Array) -> Array:
-    """Return the outputs of the network, in float64, for pictures as bytes."""
-    y = x / 255.0
-    for layer, (w, b) in enumerate(weights):
-        y = (y if layer == 0 else np.maximum(y, 0.0)) @ w.astype(np.float64) + b
-    return y
+def activations(weights: Weights, x: Array, train: bool = False) -> list[Array]:
+    """Return x, what is behind each ReLU, and the outputs of the network, in float64.
 
-
-def made_problem(sizes: Sequence[int], batch_size: int, optimizer: str) -> Problem:
-    """Return a problem of random pictures whose labels a random network, the teacher, has given.
-
-    There are 2^n batches of them, so that pieces of 2^k batches go round evenly.
+    Args:
+        weights: of each layer.
+        x: inputs of the network, (N, I).
+        train: normalize by the statistics of these rows, as a step does, and not by running ones.
     """
-    batches = 2 ** int(np.log2(DATA_BYTES / (batch_size * sizes[0])))
+    ys = [x]
+    for layer, (w, b, *norm) in enumerate(weights):
+        y = ys[-1] @ w.astype(np.float64)
+        if norm:
+            gamma, mean, variance = (array.astype(np.float64) for array in norm)
+            mean, variance = (y.mean(axis=0), y.var(axis=0)) if train else (mean, variance)
+            y = (y - mean) / np.sqrt(variance + NORM_EPSILON) * gamma
+        y = y + b
+        ys.append(np.maximum(y, 0.0) if layer < len(weights) - 1 else y)
+    return ys
+
+
+def zero_shares(weights: Weights, x: Array) -> list[float]:
+    """Return the share of zeros in x, and behind each ReLU, in a training step on these rows."""
+    return [float((y == 0.0).mean()) for y in activations(weights, x, train=True)[:-1]]
+
+
+def made_problem(
+    sizes: Sequence[int],
+    batch_size: int,
+    optimizer: str,
+    data: str = "random",
+    variant: str = "plain",
+    dtype: str = "float32",
+    mnist: tuple[Array, Array] | None = None,
+) -> Problem:
+    """Return a problem; all of its variants and types have the same data, and begin with the same W.
+
+    There are 2^n batches of rows, so that pieces of 2^k batches go round evenly.
+
+    Args:
+        sizes, batch_size, optimizer: of the problem.
+        data: "mnist"; "random" for pictures whose pixels are random bytes; "table" for random normal numbers. Labels
+            that are not MNIST's come from a random network, the teacher.
+        variant: "plain", whose pixels are divided by 255; "standardized", whose pixels have mean 0 and deviation 1, all
+            together, so that none is 0; or "batch-norm", plain with batch normalization before each ReLU. The numbers
+            of a table are standardized in all.
+        dtype: of the network, and of the numbers of a table.
+        mnist: MNIST's pictures, (N, 784), and labels.
+    """
+    most = DATA_BYTES / (sizes[0] * (4 if data == "table" else 1))
+    if mnist is not None and data == "mnist":
+        most = min(most, len(mnist[0]))
+    rows = batch_size * 2 ** int(np.log2(most / batch_size))
     generator = np.random.default_rng(SEED)
-    x = generator.integers(0, 256, (batches * batch_size, sizes[0]), dtype=np.uint8)
-    teacher = he_normal((sizes[0], 32, sizes[-1]), SEED + 1)
-    t = np.empty(len(x), np.int64)
-    for piece in range(0, len(x), 4096):
-        y = logits(teacher, x[piece : piece + 4096])
-        t[piece : piece + 4096] = (y - y.mean(axis=0)).argmax(axis=1)  # no class is rare
-    return Problem(tuple(sizes), batch_size, optimizer, LEARNING_RATES[optimizer], x, t, he_normal(sizes))
+    shift, scale = 0.0, 255.0
+    if data == "mnist":
+        assert mnist is not None
+        x, t = mnist[0][:rows], np.asarray(mnist[1][:rows], np.int64)
+    elif data == "table":
+        x, scale = generator.standard_normal((rows, sizes[0]), np.float32).astype(dtype), 1.0
+    else:
+        x = generator.integers(0, 256, (rows, sizes[0]), dtype=np.uint8)
+    if variant == "standardized" and data != "table":
+        shift, scale = float(x.mean()), float(x.std())
+    weights = he_normal(sizes, batch_norm=variant == "batch-norm")
+    weights = [tuple(array.astype(dtype) for array in layer) for layer in weights]
+    if data != "mnist":
+        teacher = he_normal((sizes[0], 32, sizes[-1]), SEED + 1)
+        t = np.empty(rows, np.int64)
+        for piece in range(0, rows, 4096):
+            y = activations(teacher, x[piece : piece + 4096] / (1.0 if data == "table" else 255.0))[-1]
+            t[piece : piece + 4096] = (y - y.mean(axis=0)).argmax(axis=1)  # no class is rare
+    rate = LEARNING_RATES[optimizer]
+    return Problem(tuple(sizes), batch_size, optimizer, rate, x, t, weights, shift, scale, dtype)
 
 
 def epoch_order(rows: int, batch_size: int, epoch: int) -> Array:
@@ -141,7 +216,7 @@ class Worker:
 
     def __init__(self, make: Make) -> None:
         self.make = make
-        self.piece = self.next = 0
+        self.piece = self.next = self.taken = 0
 
     def start(self, problem: str, device: str) -> dict[str, Any]:
         """Read the problem, and make the contender."""
@@ -157,16 +232,20 @@ class Worker:
     def steps(self, count: int) -> dict[str, Any]:
         """Take the first steps of epoch 0."""
         self.contender.take(self.order[:count])
+        self.taken += count
         return {"libraries": libraries()}
 
     def turn(self, seconds: float, piece: int = 0) -> dict[str, Any]:
-        """Take steps for so long, `piece` in a call; the first turn finds out how many where none is given."""
+        """Take steps for so long, `piece` in a call; the first turn finds out how many where none is given.
+
+        The answer has microseconds per step, and the number of steps since the start.
+        """
         self.piece = min(piece, len(self.order)) or self.piece or self._choose_piece()
         taken, start = 0, time.perf_counter()
         while (spent := time.perf_counter() - start) < seconds:
             self._take_piece(self.piece)
             taken += self.piece
-        return {"microseconds": spent / taken * 1e6, "steps": taken}
+        return {"microseconds": spent / taken * 1e6, "steps": self.taken}
 
     def timed_pieces(self, count: int, piece: int) -> dict[str, Any]:
         """Take `count` pieces of `piece` steps; return the time of a step in each, and its processor time."""
@@ -180,7 +259,7 @@ class Worker:
         return found
 
     def _choose_piece(self) -> int:
-        piece = 4
+        piece = 1
         while True:
             self._take_piece(piece)  # a length that is new may have to be compiled
             start = time.perf_counter()
@@ -193,6 +272,7 @@ class Worker:
         self.next = -(-self.next // piece) * piece % len(self.order)
         self.contender.take(self.order[self.next : self.next + piece])
         self.next += piece
+        self.taken += piece
 
     def epoch(self, number: int) -> dict[str, Any]:
         """Take the steps of an epoch."""
@@ -239,6 +319,8 @@ def main(contenders: Mapping[str, Make], devices: Sequence[str] = ("cpu",)) -> N
     parser.add_argument("--serve", metavar="NAME", choices=contenders, help="take commands on standard input")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--optimizer", choices=LEARNING_RATES, default="adam")
+    parser.add_argument("--variant", choices=VARIANTS, default="plain")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--device", choices=devices, default=devices[0])
     options = parser.parse_args()
     if options.serve:
@@ -247,17 +329,19 @@ def main(contenders: Mapping[str, Make], devices: Sequence[str] = ("cpu",)) -> N
     failed = False
     for network in options.networks:
         for name, make in contenders.items():
-            found = _time_alone(make, network, options.optimizer, options.device)
+            problem = made_problem(*NETWORKS[network], options.optimizer, variant=options.variant, dtype=options.dtype)
+            found = _time_alone(make, replace(problem, device=options.device))
             failed = failed or "failed" in found
-            about = {"contender": name, "network": network, "optimizer": options.optimizer, "device": options.device}
+            about = {one: getattr(options, one) for one in ("optimizer", "variant", "dtype", "device")}
+            about = {"contender": name, "network": network} | about
             print(json.dumps(about | found), flush=True)
     sys.exit(failed)
 
 
-def _time_alone(make: Make, network: str, optimizer: str, device: str) -> dict[str, Any]:
+def _time_alone(make: Make, problem: Problem) -> dict[str, Any]:
     worker = Worker(make)
     try:
-        worker.begin(replace(made_problem(*NETWORKS[network], optimizer), device=device))
+        worker.begin(problem)
         turns = [worker.turn(seconds=SECONDS / 8) for _ in range(9)]
     except LeftOut as reason:
         return {"left out": str(reason)}
@@ -290,19 +374,16 @@ def libraries() -> list[str]:
     return [", ".join(f"{name} {one[name]}" for name in names if one.get(name)) for one in threadpool_info()]
 
 
+ARRAYS = ("W", "b", "gamma", "mean", "variance")  # of a layer
+
+
 def _flat(weights: Weights) -> dict[str, Any]:  # of arrays; `savez` has a flag among its keywords
-    return {f"{name}{k}": array for k, pair in enumerate(weights) for name, array in zip("Wb", pair, strict=True)}
+    return {f"{name}{k}": array for k, layer in enumerate(weights) for name, array in zip(ARRAYS, layer, strict=False)}
 
 
 def _layers(arrays: Mapping[str, Array]) -> Weights:
-    return list(_pairs(arrays))
-
-
-def _pairs(arrays: Mapping[str, Array]) -> Iterator[tuple[Array, Array]]:
-    k = 0
-    while f"W{k}" in arrays:
-        yield arrays[f"W{k}"], arrays[f"b{k}"]
-        k += 1
+    layers = sum(name.startswith("W") for name in arrays)
+    return [tuple(arrays[f"{name}{k}"] for name in ARRAYS if f"{name}{k}" in arrays) for k in range(layers)]
 
 
 def read_weights(file: Path) -> Weights:

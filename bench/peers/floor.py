@@ -5,7 +5,7 @@
 - numpy: `numpy.matmul` into arrays that are there already, one product after the other, with all of the BLAS's threads.
 
 The products are y = x W and dW = x^T dy for every layer, and dx = dy W^T for all but the first, on a chain: y is the
-next layer's x, and the last y is the first dy.
+next layer's x, and the last y is the first dy. Zeros are multiplied.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from contest import Array, LeftOut, Problem, main
 from threadpoolctl import threadpool_limits
+from xpnet_steps import keep_zeros
 
 from xpnet.compile import compile_step, why_not_compiled
 from xpnet.compile.cpu.program import Program
@@ -27,9 +28,10 @@ class Divided:
 
     def __init__(self, problem: Problem) -> None:
         threadpool_limits(usable_processors(), user_api="blas")
+        keep_zeros()
         self.layers = len(problem.weights)
-        self.arrays = {"x": _inputs(problem)}
-        for k, (w, _) in enumerate(problem.weights):
+        self.arrays = {"x": problem.typed_inputs(slice(problem.batch_size))}
+        for k, (w, *_) in enumerate(problem.weights):
             self.arrays |= {f"W{k}": w.copy(), f"dW{k}": np.zeros_like(w)}
         self.program = compile_step(self._products, self.arrays)
         if not isinstance(self.program, Program):
@@ -62,17 +64,17 @@ class WithNumPy:
     def __init__(self, problem: Problem) -> None:
         threadpool_limits(usable_processors(), user_api="blas")
         self.calls: list[tuple[Array, Array, Array]] = []
-        xs = [_inputs(problem)]
-        for w, _ in problem.weights:
+        xs = [problem.typed_inputs(slice(problem.batch_size))]
+        for w, *_ in problem.weights:
             xs.append(self._call(xs[-1], w))
         dy = xs.pop()
-        for x, (w, _) in zip(xs[::-1], problem.weights[::-1], strict=True):
+        for x, (w, *_) in zip(xs[::-1], problem.weights[::-1], strict=True):
             self._call(x.T, dy)
             if x is not xs[0]:
                 dy = self._call(dy, w.T)
 
     def _call(self, a: Array, b: Array) -> Array:
-        out = np.zeros((a.shape[0], b.shape[1]), np.float32)
+        out = np.zeros((a.shape[0], b.shape[1]), a.dtype)
         self.calls.append((a, b, out))
         return out
 
@@ -83,10 +85,6 @@ class WithNumPy:
 
     def weights(self) -> None:
         return None
-
-
-def _inputs(problem: Problem) -> Array:
-    return problem.x[: problem.batch_size].astype(np.float32) / np.float32(255.0)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,26 @@
 """Whole training steps, xpnet against its peers, interleaved in one run.
 
     python bench/peers/race.py [--device cpu|cuda] [--networks NAME ...] [--optimizers adam sgd]
-                               [--contenders NAME ...] [--rounds 7] [--seconds 0.7] [--json FILE] [--picture FILE]
+                               [--data mnist random] [--variants plain standardized batch-norm]
+                               [--dtype float32|float64] [--contenders NAME ...] [--rounds 7] [--seconds 0.7]
+                               [--data-dir FOLDER] [--json FILE] [--picture FILE]
 
 Each contender is a process of its own, with its own defaults, and only one of them is timed at a time. In each round
 all have a turn; a comparison is the median over rounds of two times of the same round, which what else the machine does
-disturbs least. All start from the same weights, and train in float32, unless their names say otherwise, on the same
-batches in the same order; the loss after the first steps is held against that of `reference.py`. Where it is another,
-a contender fails, or none trains on the device, the exit code is 1.
+disturbs least. All start from the same weights, and train in `--dtype`, unless their names say otherwise, on the same
+batches in the same order. The loss after the first steps is held against that of `reference.py`, and after the last
+steps must be lower than before the first. Where it is not, a contender fails, or none trains on the device, the exit
+code is 1.
+
+`--data mnist` is MNIST, and rows of normal numbers for a network that has other inputs: a table. FOLDER is
+XPNET_DATA_DIR by default, else MNIST comes from the cache or is downloaded, as for `xpnet train`. `--data random` is
+pixels of random bytes. The network sees pixels divided by 255 ("plain"), or standardized with one mean and deviation of
+all, as PyTorch's examples do, so that none is 0; or plain with batch normalization in all hidden layers. Pixels are
+bytes, which a step gathers and scales; scikit-learn scales them beforehand, and has no batch normalization. In a table,
+all numbers are standardized.
+
+The share of zeros in the input and behind each ReLU is that of weights which the contender returns, after the first
+steps and after the last. What leaving out zeros gains xpnet is the ratio of a contender that multiplies them as well.
 
 On a GPU, a turn is calls of `--piece` steps each, and the device is waited for at the end of each call.
 
@@ -17,20 +30,24 @@ Peers that are not installed are left out, and named. Variables that hold a BLAS
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-from contest import LEARNING_RATES, Problem, epoch_order, made_problem
+from contest import DTYPES, LEARNING_RATES, VARIANTS, Problem, Weights, epoch_order, made_problem, zero_shares
 from host import (
+    BASE,
     CONTENDERS,
     CUDA_CONTENDERS,
     FLOORS,
     PATIENCE,
+    WITH_ZEROS,
     Entry,
     FailedError,
     LeftOutError,
@@ -46,11 +63,18 @@ from networks import NETWORKS
 from reference import reference
 from surroundings import in_words, noted, surroundings, write_results
 
+from xpnet.data import load_mnist
+
 ENTRIES = {"cpu": CONTENDERS + FLOORS, "cuda": CUDA_CONTENDERS}
 FLOOR = "the floor"
 ORDER = list(dict.fromkeys([*(entry.name for entries in ENTRIES.values() for entry in entries), FLOOR]))
 CHECKED_STEPS = 20  # after which all must have the reference's loss
+CHECKED_WORK = 2**37  # multiplications in these steps: more would be minutes of a wide network's heat
+LEAST_CHECKED = 4
+FLOAT64_TOLERANCE = 1e-6  # of losses, relative
 EVALUATION_ROWS = 1024
+PIXELS = 784  # of MNIST's pictures
+GAIN = 1.03  # in all rounds, from which on leaving out zeros is said to pay
 PAUSE = 0.2  # seconds behind a turn on the CPU: threads spin a while before they sleep
 CUDA_PIECE = 256  # steps in a call on a GPU, as many as fit into the data
 
@@ -58,28 +82,31 @@ Result = dict[str, Any]
 
 
 class Heat:
-    """One network, one optimizer, all contenders.
+    """One problem, all contenders.
 
     Args:
-        network, optimizer: their names.
+        problem: what they train.
         entries: the contenders.
         checked: the number of steps after which losses are compared.
         piece: steps in a call on a GPU.
         patience: seconds for an answer.
     """
 
-    def __init__(
-        self, network: str, optimizer: str, entries: list[Entry], checked: int, piece: int, patience: float
-    ) -> None:
-        self.network, self.optimizer = network, optimizer
+    def __init__(self, problem: Problem, entries: list[Entry], checked: int, piece: int, patience: float) -> None:
+        self.problem = problem
         self.entries = {entry.name: entry for entry in entries}
         self.checked, self.piece, self.patience = checked, piece, patience
         self.troubles: dict[str, dict[str, str]] = {"left_out": {}, "failed": {}, "wrong": {}}
         self.libraries: dict[str, list[str]] = {}
         self.losses: dict[str, float] = {}
         self.right: dict[bool, float] = {}  # the reference's loss, by where Adam's epsilon is
+        self.zeros: dict[str, dict[str, list[float]]] = {"start": {}, "end": {}}  # shares, by contender
+        self.steps: dict[str, int] = {}
         self.memory: dict[str, float] = {}
         self.rounds: list[dict[str, float]] = []  # microseconds per step by contender
+        rows = slice(EVALUATION_ROWS)
+        self.x, self.t = problem.inputs(rows), problem.t[rows]
+        self.loss_before = mean_loss(problem.weights, self.x, self.t)
 
     def run(self, rounds: int, seconds: float) -> Result:
         """Start the contenders, compare their losses, and go round."""
@@ -93,7 +120,7 @@ class Heat:
                     on_cpu = self.entries[name].device == "cpu"
                     with self._noted(name):
                         turn = workers[name].ask("turn", seconds=seconds, piece=0 if on_cpu else self.piece)
-                        times[name] = turn["microseconds"]
+                        times[name], self.steps[name] = turn["microseconds"], turn["steps"]
                     if name not in times:
                         del workers[name]
                     if on_cpu:
@@ -103,6 +130,10 @@ class Heat:
             for name, worker in workers.items():
                 with self._noted(name):
                     self.memory[name] = worker.ask("memory")["peak_mib"]
+                    worker.tell_weights()
+                    weights = worker.hear_weights()
+                    if weights is not None:
+                        self._check_end(name, weights)
         return self._result()
 
     @contextmanager
@@ -117,11 +148,8 @@ class Heat:
 
     def _start(self, folder: Path, stack: ExitStack) -> dict[str, Remote]:
         """Start the contenders, and let all take the first steps at once: many compile in them."""
-        problem = made_problem(*NETWORKS[self.network], self.optimizer)
         file = folder / "problem.npz"
-        problem.save(file)
-        x, t = problem.x[:EVALUATION_ROWS], problem.t[:EVALUATION_ROWS]
-        self.loss_before = mean_loss(problem.weights, x, t)
+        self.problem.save(file)
         started: dict[str, Remote] = {}
         for name, entry in self.entries.items():
             with self._noted(name):
@@ -141,21 +169,29 @@ class Heat:
                 if self.entries[name].device != "cpu":
                     remote.hear()
                 if weights is not None:
-                    self.losses[name] = mean_loss(weights, x, t)
-                    self._compare(self.entries[name], problem)
+                    self._compare(self.entries[name], weights)
                 workers[name] = remote
         return workers
 
-    def _compare(self, entry: Entry, problem: Problem) -> None:
-        """Hold a loss against the reference's."""
-        first = entry.epsilon_first and self.optimizer == "adam"
+    def _compare(self, entry: Entry, weights: Weights) -> None:
+        """Hold the loss after the first steps against the reference's."""
+        problem = self.problem
+        first = entry.epsilon_first and problem.optimizer == "adam"
         if first not in self.right:
             batches = epoch_order(len(problem.x), problem.batch_size, 0)[: self.checked]
-            x, t = problem.x[:EVALUATION_ROWS], problem.t[:EVALUATION_ROWS]
-            self.right[first] = mean_loss(reference(problem, batches, first), x, t)
-        loss, right = self.losses[entry.name], self.right[first]
-        if not abs(loss - right) <= entry.tolerance * right:  # NaN is wrong
-            self.troubles["wrong"][entry.name] = f"loss {loss:.5f} after {self.checked} steps, and not {right:.5f}"
+            self.right[first] = mean_loss(reference(problem, batches, first), self.x, self.t)
+        tolerance = entry.tolerance if problem.dtype == "float32" else FLOAT64_TOLERANCE
+        loss, right = mean_loss(weights, self.x, self.t), self.right[first]
+        self.losses[entry.name], self.zeros["start"][entry.name] = loss, zero_shares(weights, self.x)
+        if not abs(loss - right) <= tolerance * right:  # NaN is wrong
+            self.troubles["wrong"][entry.name] = f"loss {loss:.7g} after {self.checked} steps, and not {right:.7g}"
+
+    def _check_end(self, name: str, weights: Weights) -> None:
+        """Put down the zeros at the end, and whether it has learned."""
+        self.zeros["end"][name] = zero_shares(weights, self.x)
+        loss = mean_loss(weights, self.x, self.t)
+        if not loss < self.loss_before:
+            self.troubles["wrong"].setdefault(name, f"loss {loss:.5f} at the end, and {self.loss_before:.5f} at first")
 
     def _result(self) -> Result:
         floors = [entry.name for entry in FLOORS]
@@ -163,10 +199,10 @@ class Heat:
             if any(name in times for name in floors):
                 times[FLOOR] = min(times[name] for name in floors if name in times)
         return {
-            "network": self.network,
-            "optimizer": self.optimizer,
             **compared(self.rounds),
             "peak_mib": self.memory,
+            "zeros": self.zeros,
+            "steps": self.steps,
             "checked_steps": self.checked,
             "loss_before": self.loss_before,
             "loss": self.losses,
@@ -174,6 +210,12 @@ class Heat:
             "loss_of_reference_epsilon_first": self.right.get(True),
             "libraries": self.libraries,
         } | self.troubles
+
+
+def checked_steps(problem: Problem) -> int:
+    """Return the number of steps after which losses are compared: fewer where a step takes long."""
+    work = 3 * problem.batch_size * sum(inputs * outputs for inputs, outputs in pairwise(problem.sizes))
+    return min(CHECKED_STEPS, max(LEAST_CHECKED, CHECKED_WORK // work))
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -201,9 +243,42 @@ def compared(rounds: list[dict[str, float]]) -> Result:
     }
 
 
-def table(results: list[Result], optimizer: str) -> str:
-    """Return microseconds per step, and in brackets the ratio to the base."""
-    heats = [result for result in results if result["optimizer"] == optimizer]
+def column_title(result: Result) -> str:
+    """Return the network of a heat, and its data where they are not those of the table's title."""
+    return f"{result['network']}{', a table' if result['data'] == 'table' else ''}"
+
+
+def group(result: Result) -> str:
+    """Return what the heats of one table have in common; a network on a table is beside those on MNIST."""
+    pixels = {"plain": "pixels / 255", "standardized": "standardized pixels", "batch-norm": "batch normalization"}
+    data = "random pixels" if result["data"] == "random" else "MNIST"
+    return f"{result['optimizer']}, {result['dtype']}, {data}, {pixels[result['variant']]}"
+
+
+def grouped(results: list[Result]) -> dict[str, list[Result]]:
+    """Return the heats of each table."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(group(result), []).append(result)
+    return groups
+
+
+def gain(result: Result) -> str:
+    """Return how many times as fast xpnet is because it leaves out zeros, or "none", with the range over rounds."""
+    if result["base"] != BASE or WITH_ZEROS not in result["ratio"]:
+        return "-"
+    low, high = result["ratio_range"][WITH_ZEROS]
+    words = f"{result['ratio'][WITH_ZEROS]:.2f}" if low >= GAIN else "none"
+    return f"{words} ({low:.2f} to {high:.2f})"
+
+
+def percents(shares: list[float] | None) -> str:
+    """Return shares as percentages."""
+    return " ".join(f"{100 * share:.0f}" for share in shares) if shares else "-"
+
+
+def table(title: str, heats: list[Result]) -> str:
+    """Return microseconds per step, in brackets the ratio to the base; and the base's zeros, and what they gain."""
 
     def cell(result: Result, name: str) -> str:
         if name not in result["step_us"]:
@@ -212,17 +287,38 @@ def table(results: list[Result], optimizer: str) -> str:
         wrong = " **wrong**" if name in result["wrong"] else ""
         return f"{result['step_us'][name]:,.0f}{ratio}{wrong}"
 
+    def zeros(result: Result, when: str) -> list[float] | None:
+        found: list[float] | None = result["zeros"][when].get(result["base"])
+        return found
+
     rows = [
         [name, *[cell(result, name) for result in heats]] for name in in_order(n for r in heats for n in r["step_us"])
     ]
-    return markdown([f"{optimizer}: µs per step", *[result["network"] for result in heats]], rows)
+    rows += [
+        ["gain by leaving out zeros", *map(gain, heats)],
+        ["zeros in the input, %", *[percents((zeros(result, "end") or [])[:1]) for result in heats]],
+        ["behind each ReLU, at the start", *[percents((zeros(result, "start") or [])[1:]) for result in heats]],
+        ["behind each ReLU, at the end", *[percents((zeros(result, "end") or [])[1:]) for result in heats]],
+    ]
+    return markdown([f"{title}: µs per step", *map(column_title, heats)], rows)
 
 
-def other_table(results: list[Result], title: str, key: str, form: str) -> str:
-    """Return another number of each contender, a column a network and optimizer."""
-    names = in_order(name for result in results for name in result[key])
-    rows = [[name, *[format(r[key][name], form) if name in r[key] else "-" for r in results]] for name in names]
-    return markdown([title, *[f"{result['network']}, {result['optimizer']}" for result in results]], rows)
+def other_table(title: str, results: list[Result], found: list[dict[str, str]]) -> str:
+    """Return something else of each contender, from its words by name in each heat."""
+    names = in_order(name for one in found for name in one)
+    rows = [[name, *[one.get(name, "-") for one in found]] for name in names]
+    return markdown([title, *[f"{column_title(result)}, {group(result)}" for result in results]], rows)
+
+
+def formatted(numbers: dict[str, float], form: str) -> dict[str, str]:
+    """Return numbers as text."""
+    return {name: format(number, form) for name, number in numbers.items()}
+
+
+def zeros_in_words(result: Result) -> dict[str, str]:
+    """Return each contender's share of zeros in the input and behind each ReLU, at the start and at the end."""
+    start, end = result["zeros"]["start"], result["zeros"]["end"]
+    return {name: f"{percents(shares)}, then {percents(end.get(name))}" for name, shares in start.items()}
 
 
 def tables(content: Result) -> str:
@@ -230,15 +326,13 @@ def tables(content: Result) -> str:
     results = content["results"]
     words = (
         f"Microseconds a step, median of {content['rounds']} rounds; in brackets, the ratio to the first row of the"
-        " column, median of the rounds' ratios."
+        " column, median of the rounds' ratios. Zeros are of 1,024 rows, with the first row's weights."
     )
-    return "\n\n".join(
-        [words, *[table(results, o) for o in dict.fromkeys(r["optimizer"] for r in results)], missing(*results)]
-    )
+    return "\n\n".join([words, *[table(title, heats) for title, heats in grouped(results).items()], missing(*results)])
 
 
 def draw(results: list[Result], words: str) -> bytes:
-    """Return a picture: a panel for each network and optimizer, a bar a contender."""
+    """Return a picture: a panel for each heat, a bar a contender."""
     import io
     import textwrap
 
@@ -247,12 +341,11 @@ def draw(results: list[Result], words: str) -> bytes:
 
     from xpnet.plots import PALETTE, new_figure
 
-    optimizers = list(dict.fromkeys(result["optimizer"] for result in results))
-    networks = list(dict.fromkeys(result["network"] for result in results))
-    figure, axes = new_figure(len(optimizers), len(networks), width=5.0, height=3.0)
+    groups, networks = list(grouped(results)), list(dict.fromkeys(result["network"] for result in results))
+    figure, axes = new_figure(len(groups), len(networks), width=5.0, height=3.0)
     colors = {"xpnet": PALETTE[0], "PyTorch": PALETTE[1], "JAX": PALETTE[2], "scikit-learn": PALETTE[3]}
     for result in results:
-        one = axes[optimizers.index(result["optimizer"]), networks.index(result["network"])]
+        one = axes[groups.index(group(result)), networks.index(result["network"])]
         step = result["step_us"]
         floors = [FLOOR, *(entry.name for entry in FLOORS)]
         names = [name for name in in_order(step) if name not in floors][::-1]
@@ -287,7 +380,7 @@ def draw(results: list[Result], words: str) -> bytes:
         one.set_xlim(low, high * (high / low) ** 0.7)  # room for the last bar's text
         one.set_ylim(-0.6, len(names) + 0.2)
         one.grid(visible=False, axis="y")
-        one.set_title(f"{result['network']}, {result['optimizer']}", fontsize=10)
+        one.set_title(f"{column_title(result)}\n{group(result)}", fontsize=9)
         one.set_xlabel("µs per training step (log)", fontsize=8)
     figure.supxlabel(textwrap.fill(words, 60 * len(networks)), fontsize=7)
     buffer = io.BytesIO()
@@ -302,17 +395,21 @@ def main() -> int:
     parser.add_argument("--device", choices=ENTRIES, default="cpu")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--optimizers", nargs="+", choices=LEARNING_RATES, default=list(LEARNING_RATES))
+    parser.add_argument("--data", nargs="+", choices=("mnist", "random"), default=["mnist"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["standardized"])
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--contenders", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.7, help="of a turn")
-    parser.add_argument("--checked", type=int, default=CHECKED_STEPS, help="steps after which losses are compared")
+    parser.add_argument("--checked", type=int, metavar="STEPS", help="after which losses are compared")
     parser.add_argument("--piece", type=int, default=CUDA_PIECE, help="steps in a call on a GPU")
     parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds for an answer")
+    parser.add_argument("--data-dir", type=Path, metavar="FOLDER", default=os.environ.get("XPNET_DATA_DIR"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="write a picture (needs matplotlib)")
     options = parser.parse_args()
     for name in ("rounds", "checked", "piece"):
-        if getattr(options, name) < 1:
+        if (getattr(options, name) or 1) < 1:
             parser.error(f"--{name} must be at least 1")
     if options.picture:
         check_modules(parser, "matplotlib")
@@ -320,17 +417,33 @@ def main() -> int:
     found = surroundings(options.device)
     results: list[Result] = []
     content: Result = {"rounds": options.rounds, "seconds": options.seconds, "results": results}
-    for optimizer in options.optimizers:
-        for network in options.networks:
-            print(f"{network}, {optimizer} ...", file=sys.stderr, flush=True)
-            heat = Heat(network, optimizer, entries, options.checked, options.piece, options.patience)
-            results.append(heat.run(options.rounds, options.seconds))
-            if options.json:  # what is there already is kept, whatever comes
-                write_results(options.json, found, content)
+    mnist = None
+    if "mnist" in options.data and any(NETWORKS[network][0][0] == PIXELS for network in options.networks):
+        try:
+            read = load_mnist(options.data_dir)
+        except (ImportError, OSError, ValueError) as error:
+            parser.error(f"{error} (or take --data random)")
+        mnist = read.x_train.reshape(len(read.x_train), PIXELS), read.y_train
+    heats = product(options.data, options.variants, options.optimizers, options.networks)
+    for data, variant, optimizer, network in heats:
+        sizes, batch_size = NETWORKS[network]
+        data = "table" if data == "mnist" and sizes[0] != PIXELS else data
+        about = {"network": network, "optimizer": optimizer, "data": data, "variant": variant, "dtype": options.dtype}
+        print(f"{', '.join(about.values())} ...", file=sys.stderr, flush=True)
+        problem = made_problem(sizes, batch_size, optimizer, data, variant, options.dtype, mnist)
+        checked = options.checked or checked_steps(problem)
+        heat = Heat(problem, entries, checked, options.piece, options.patience)
+        results.append(about | heat.run(options.rounds, options.seconds))
+        if options.json:  # what is there already is kept, whatever comes
+            write_results(options.json, found, content)
     words = in_words(noted(found))
     print(words, tables(content), sep="\n\n", end="\n\n")
-    print(other_table(results, f"loss after {options.checked} steps", "loss", ".5f"), end="\n\n")
-    print(other_table(results, "peak memory, MiB", "peak_mib", ",.0f"), end="\n\n")
+    for title, found_in in (
+        ("loss after the first steps", [formatted(result["loss"], ".5f") for result in results]),
+        ("peak memory, MiB", [formatted(result["peak_mib"], ",.0f") for result in results]),
+        ("zeros in the input and behind each ReLU, %", [zeros_in_words(result) for result in results]),
+    ):
+        print(other_table(title, results, found_in), end="\n\n")
     for name, value in found["cleared_variables"].items():
         print(f"cleared: {name}={value}")
     if options.picture:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from contest import Array, Problem, Weights, main
+from contest import Array, LeftOut, Problem, Weights, main
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import LabelBinarizer
 
@@ -18,9 +18,11 @@ class SklearnSteps:
     """A classifier, with the weights of the problem put into it."""
 
     def __init__(self, problem: Problem) -> None:
-        self.sizes, self.batch_size = problem.sizes, problem.batch_size
-        self.x = problem.x.astype(np.float32) / np.float32(255.0)
-        self.t = np.eye(problem.sizes[-1], dtype=np.float32)[problem.t]
+        if problem.batch_norm:
+            raise LeftOut("scikit-learn has no batch normalization")
+        self.sizes, self.dtype = problem.sizes, problem.dtype
+        self.x = problem.typed_inputs(slice(None))
+        self.t = np.eye(problem.sizes[-1], dtype=self.dtype)[problem.t]
         # Without momentum, SGD is plain; nothing is shuffled, since batches come in their order; it never stops early.
         self.classifier = classifier = MLPClassifier(
             problem.sizes[1:-1],
@@ -36,7 +38,7 @@ class SklearnSteps:
         )
         classifier._random_state = np.random.RandomState(0)
         classifier._label_binarizer = LabelBinarizer().fit(np.arange(problem.sizes[-1]))
-        classifier._initialize(self.t, problem.sizes, np.float32)
+        classifier._initialize(self.t, problem.sizes, np.dtype(self.dtype))
         classifier.out_activation_ = "softmax"
         for k, (w, b) in enumerate(problem.weights):
             classifier.coefs_[k][...], classifier.intercepts_[k][...] = w, b
@@ -46,8 +48,8 @@ class SklearnSteps:
         rows = batches.ravel()
         x, t = self.x[rows], self.t[rows]
         layers = len(self.sizes) - 1
-        weight_gradients = [np.empty(shape, np.float32) for shape in pairwise(self.sizes)]
-        bias_gradients = [np.empty(outputs, np.float32) for outputs in self.sizes[1:]]
+        weight_gradients = [np.empty(shape, self.dtype) for shape in pairwise(self.sizes)]
+        bias_gradients = [np.empty(outputs, self.dtype) for outputs in self.sizes[1:]]
         activations, deltas = [x] + [None] * layers, [None] * layers
         self.classifier._fit_stochastic(
             x, t, None, activations, deltas, weight_gradients, bias_gradients, self.sizes, incremental=True

@@ -121,7 +121,7 @@ def main() -> int:
         parser.error("--epochs must be at least 1")
     found = surroundings(options.device)
     data = load_mnist(options.data_dir)
-    x_train, x_test = (x.reshape(len(x), -1) for x in (data.x_train, data.x_test))
+    x_train, x_test = data.x_train.reshape(len(data.x_train), -1), data.x_test.reshape(len(data.x_test), -1) / 255.0
     t_train, t_test = (np.asarray(t, np.int64) for t in (data.y_train, data.y_test))
     results: dict[str, Any] = {}
     troubles: dict[str, dict[str, str]] = {"left_out": {}, "failed": {}}

@@ -17,17 +17,38 @@ from threadpoolctl import threadpool_limits
 
 from xpnet import MLP, Trainer, get_device
 from xpnet.core.errors import DeviceError
+from xpnet.nn import BatchNorm, Linear
 from xpnet.optim import OPTIMIZERS
 from xpnet.training.config import default_threads
 from xpnet.training.runner import StepRunner, step_table
 from xpnet.training.step import EpochSums
 
 
+def keep_zeros() -> None:
+    """Have all products that are compiled from now on multiply zeros as well."""
+    from xpnet.compile.cpu import program
+
+    names = vars(program)
+    assert "worthwhile" in names  # under another name, nothing would be switched off
+    names["worthwhile"] = lambda *_: False  # no product is worth a search for zeros
+
+
 class XpnetSteps:
     """A model, and the steps of its trainer."""
 
-    def __init__(self, problem: Problem, way: str, precision: str | None = None, replicas: int | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        way: str,
+        precision: str | None = None,
+        replicas: int | None = None,
+        zeros_left_out: bool = True,
+    ) -> None:
         self.way = way
+        if precision in ("tf32", "bf16") and problem.dtype == "float64":
+            raise LeftOut(f"float64 has no {precision}")
+        if not zeros_left_out:
+            keep_zeros()
         try:
             self.device = get_device(problem.device)
         except DeviceError as reason:
@@ -51,11 +72,12 @@ class XpnetSteps:
                 raise LeftOut(f"not available: {reason}") from None
 
         with self.device.activate():
-            settings = {"input_scale": 255.0, "init": "zeros", "replicas": replicas}
+            settings = {"input_shift": problem.shift, "input_scale": problem.scale, "dtype": problem.dtype}
+            settings |= {"batch_norm": problem.batch_norm, "init": "zeros", "replicas": replicas}
             self.model = make(MLP, problem.sizes, device=self.device, **settings)
-            self.layers = self.model.network.layers[::2]  # activations lie between them
-            for layer, (w, b) in zip(self.layers, problem.weights, strict=True):
-                layer.W[...], layer.b[...] = self.device.asarray(w), self.device.asarray(b)
+            for own, arrays in zip(self._arrays(), problem.weights, strict=True):
+                for one, array in zip(own, arrays, strict=True):
+                    one[...] = self.device.asarray(array)
             optimizer = OPTIMIZERS[problem.optimizer](problem.learning_rate)
             self.trainer = make(Trainer, self.model, optimizer, batch_size=problem.batch_size)
             rows = self.model.rows(problem.x, problem.t)
@@ -74,13 +96,28 @@ class XpnetSteps:
         if self.way == "compiled" and self.runner.compiled is not True:
             raise LeftOut(f"the step is not compiled: {self.runner.compiled}")
 
+    def _arrays(self) -> list[list[Any]]:
+        """Return the arrays of each layer, as `Weights` has them, with replicas in front; all but W are (..., 1, O)."""
+        found: list[list[Any]] = []
+        for layer in self.model.network.layers:
+            if isinstance(layer, Linear):
+                found.append([layer.W, *([layer.b] if layer.bias else [])])
+            elif isinstance(layer, BatchNorm):
+                found[-1] += [layer.beta, layer.gamma, layer.running_mean, layer.running_variance]
+        return found
+
     def weights(self) -> Weights:
-        host = self.device.to_host
-        return [(host(layer.W).copy(), host(layer.b)[0].copy()) for layer in self.layers]
+        """Return copies of the arrays of a single model."""
+        shapes = [(w.shape, *[(w.shape[1],)] * 4) for w, *_ in self._arrays()]
+        return [
+            tuple(self.device.to_host(one).reshape(shape).copy() for one, shape in zip(arrays, layer, strict=False))
+            for arrays, layer in zip(self._arrays(), shapes, strict=True)
+        ]
 
 
 if __name__ == "__main__":
     ways = {way: partial(XpnetSteps, way=way) for way in ("compiled", "replayed", "eager")}
+    ways["compiled, zeros not left out"] = partial(XpnetSteps, way="compiled", zeros_left_out=False)
     precisions = {
         f"compiled, {one}": partial(XpnetSteps, way="compiled", precision=one) for one in ("tf32", "bf16", "fp64")
     }
