@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "bench" / "peers"))
-from host import BASE, WITH_ZEROS
+from host import BASE, WITH_ZEROS, in_words
 from race import GAIN, gain, percents
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -119,13 +119,11 @@ def machine(content: Result) -> str:
 
 
 def measured(content: Result) -> str:
-    """A sentence on how and where a race was measured."""
+    """A sentence on how a race was measured, where, and of what."""
     rounds, seconds = content["rounds"], content["seconds"]
-    load = f", load {content['load_before'][0]:.1f} before" if content["load_before"] else ""
-    commit = (content["commit"] or "unknown")[:7] + (", with changes" if content["changed_since"] else "")
     turns = f"{rounds} round{'' if rounds == 1 else 's'} of turns of {seconds:g} s"
-    word = "Measured" if content["rounds"] >= LEAST_ROUNDS else "A trial and no measurement,"
-    return f"{word} in {turns} on {machine(content)}{load}; commit {commit}."
+    word = "Measured" if rounds >= LEAST_ROUNDS else "A trial and no measurement,"
+    return f"{word} in {turns}: {in_words(content)}."
 
 
 def shares(result: Result, when: str, which: slice) -> str:
@@ -178,13 +176,14 @@ def summary(content: Result) -> str:
     if scans:
         (low, where), (high, _) = scans[0], scans[-1]
         said.append(f"JAX's scan takes {low:.2f} times (for {where}) to {high:.2f} times as long as xpnet.")
-    return textwrap.fill(" ".join(said), 118, break_long_words=False, break_on_hyphens=False)
+    return " ".join(said)
 
 
 def section(content: Result) -> str:
     """Tables of a race, a sentence on how it was measured, and what it shows."""
     tables = [table(content, optimizer) for optimizer in TITLES if heats(content, optimizer)]
-    return "\n".join([*tables, f"{measured(content)}\n", f"{summary(content)}\n"])
+    texts = [textwrap.fill(words(content), 118, break_on_hyphens=False) for words in (measured, summary)]
+    return "\n".join([*tables, f"{texts[0]}\n", f"{texts[1]}\n"])
 
 
 def picture(content: Result) -> str:
@@ -228,7 +227,7 @@ def made_files() -> dict[Path, str]:
         if race == FIRST:
             text = readme.read_text(encoding="utf-8")
             files[readme] = replaced(readme, "<picture>.*?</picture>", picture(content), text)
-            for optimizer in TITLES:
+            for optimizer in (one for one in TITLES if heats(content, one)):
                 for theme in THEMES:
                     files[ROOT / "docs" / f"speed-{optimizer}-{theme}.svg"] = chart(content, optimizer, theme)
     return files | {benchmarks: page}

@@ -272,8 +272,9 @@ def test_the_loss_is_that_of_the_running_statistics():
 
 
 def content_of(*results):
-    machine = {"processor": "A CPU", "usable_processors": 2, "load_before": [0.25, 0, 0], "commit": "0123456789"}
-    return machine | {"changed_since": False, "rounds": 7, "seconds": 0.2, "results": list(results)}
+    machine = {"processor": "A CPU", "usable_processors": 2, "memory_gib": 4.0, "python": "3"}
+    machine |= {"versions": {"numpy": "2"}, "commit": "0123456789", "changed_since": False}
+    return machine | {"rounds": 7, "seconds": 0.2, "results": list(results)}
 
 
 def test_the_page_says_which_columns_profit_from_zeros():
@@ -284,7 +285,7 @@ def test_the_page_says_which_columns_profit_from_zeros():
     words = " ".join(make_speed_chart.section(content_of(first, second)).split())
     assert f"Leaving out zeros makes xpnet 1.50 times as fast for {title}; the other columns do not profit." in words
     assert f"JAX's scan takes 1.25 times (for {title}) to 2.50 times as long as xpnet." in words
-    assert "Measured in 7 rounds of turns of 0.2 s on A CPU, 2 processors, load 0.2 before; commit 0123456." in words
+    assert "Measured in 7 rounds of turns of 0.2 s: A CPU, 2 processors usable, 4 GiB; Python 3, numpy 2;" in words
     assert "| zeros behind each ReLU at the end, % | 50 62 | 50 62 |" in words
     assert "No column profits from zeros." in make_speed_chart.section(content_of(second))
     trial = make_speed_chart.section(content_of(second) | {"rounds": 1})
