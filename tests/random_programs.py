@@ -44,7 +44,7 @@ def sizes(draw):
 KINDS = (
     *("exp", "tanh", "log1p", "sqrt", "add", "relu", "where", "row sum", "row max", "row mean", "column sum"),
     *("column mean", "column min", "center", "back", "forward", "weights", "bias", "flat", "softmax", "normalize"),
-    *("column", "row", "one-hot", "mask", "reshape", "write", "read", "clip"),
+    *("column", "row", "one-hot", "mask", "reshape", "write", "read", "clip", "take"),
 )
 formulas = st.lists(st.tuples(st.sampled_from(KINDS), numbers, numbers, numbers), min_size=3, max_size=14)
 
@@ -139,6 +139,10 @@ def build(formula, dtype, size):
                 column.append(b - db)
             elif kind == "clip":
                 big.append(xp.clip(z, -0.5, 2.0))
+            elif kind == "take":
+                first = j % G
+                index = xp.minimum((h >> 8) & 31, G - first - 1).astype(("int32", "int64", "uint32")[k % 3])
+                big.append(xp.take_along_axis(z[..., first:], index, axis=-1))
         a["big"][...], a["wide"][...], a["row"][...] = big[-1], wide[-1], row[-1]
         a["column"][...], a["flat"][...] = column[-1], flat[-1]
         a["total"][...] = a["total"] + (flat[-1] * w).sum(axis=-1) + truths[0].all(axis=-1).sum(axis=-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -162,6 +164,8 @@ class Checker:
 
     def elements(self, view):
         """The place of each element of a view, in its source."""
+        if view.gather is not None and view.gather.index is None:  # any of its row
+            view = replace(view, shape=(*view.shape[:-1], view.gather.rows), gather=None)
         index = np.full(view.shape, view.offset)
         for axis, stride in enumerate(view.strides):
             index += stride * np.arange(view.shape[axis]).reshape((-1,) + (1,) * (view.ndim - axis - 1))
@@ -172,7 +176,9 @@ class Checker:
     def addresses(self, view, domain, division, thread):
         """The addresses of what a thread touches of a view."""
         index = self.elements(view)
-        if domain is not None and view.gather is None:
+        of_row = view.gather is not None and view.gather.index is None and division[0] != "columns"
+        if domain is not None and (view.gather is None or of_row):
+            domain = (*domain[:2], index.shape[-1]) if of_row else domain
             index = self.part(np.broadcast_to(index.reshape(three(index.shape)), domain), division, thread)
         itemsize = view.dtype.itemsize
         first = self.start[view.source] + np.unique(index) * itemsize
@@ -196,7 +202,7 @@ class Checker:
         if not isinstance(argument, View) or isinstance(argument.source, Iota):
             return
         source = argument.source
-        if argument.gather is not None:
+        if argument.gather is not None and argument.gather.index is not None:
             yield argument.gather.index, None
         if source in loop.stage:
             earlier = loop.stage[source] < stage

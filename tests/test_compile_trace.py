@@ -268,6 +268,8 @@ REFUSED = {
     "half precision": (lambda xp, x: x.astype("float16"), "float16"),
     "take by a list": (lambda xp, x: x.take([0, 1], axis=0), "take"),
     "take of a result": (lambda xp, x: (x + 1.0).take(x[0, 0], axis=0), "take"),
+    "take along rows": (lambda xp, x: xp.take_along_axis(x, xp.arange(24).reshape(2, 3, 4), axis=1), "another axis"),
+    "take by floats": (lambda xp, x: xp.take_along_axis(x, x, axis=-1), "whole numbers"),
     "nothing": (lambda xp, x: x + None, "NoneType"),
     "another trace": (lambda xp, x: x + traced("float64")[0], "another trace"),
     "arange of a float": (lambda xp, x: xp.arange(2.5), "whole numbers"),
@@ -373,6 +375,44 @@ def test_a_copy_stays_what_it_was(copy):
         a["y"][...] = before + 1.0
 
     as_numpy_or_refused(step, {"x": numbers(4, 4), "i": np.array([2, 1, 3, 3]), "y": numbers(4, 4)})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bool"])
+@pytest.mark.parametrize("lead", [(5,), (40,), (3, 18)])
+@pytest.mark.parametrize(("columns", "taken"), [(7, 40), (20, 3), (1, 17), (9, 1)])
+def test_elements_are_taken_at_an_index_that_is_computed(lead, columns, taken, dtype, rng):
+    """Of an input, of a result and of a view that counts backwards, into loops that add up along columns too."""
+    arrays = {
+        "x": rng.integers(0, 200, (*lead, columns)).astype(dtype),
+        "q": rng.random((*lead, taken)),
+        "table": rng.normal(size=(1,) * (len(lead) - 1) + (1, columns)),
+        "y": np.zeros((*lead, taken), dtype),
+        "z": np.zeros((*lead, taken)),
+        "s": np.zeros((*lead, 1)),
+    }
+
+    def step(xp, a):
+        index = xp.floor(a["q"] * columns)
+        result = a["x"].astype("float64") * 2.0 + a["s"]
+        a["y"][...] = xp.take_along_axis(a["x"], index.astype("int64"), axis=-1)
+        found = xp.take_along_axis(result, index.astype("int32"), axis=-1)
+        found = found + a["q"] * xp.take_along_axis(result[..., ::-1], index.astype("uint8"), axis=-1)
+        a["z"][...] = found + xp.take_along_axis(a["table"], index.astype("uint32"), axis=-1)
+        a["s"][...] = 0.1 * found.sum(axis=-1, keepdims=True)
+
+    check(step, arrays, steps=2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "replay"])
+def test_an_index_that_is_out_of_bounds_reads_within_them(way):
+    arrays = {"x": np.arange(40.0).reshape(20, 2), "i": np.full((20, 3), 2**31 - 1), "y": np.zeros((20, 3))}
+    arrays["i"][:, 1] = -5
+
+    def step(xp, a):
+        a["y"][...] = xp.take_along_axis(a["x"] * 1.0, a["i"] * 4, axis=-1)
+
+    found = results(step, arrays, way)["y"]
+    assert (found == arrays["x"][:, 1:]).all()
 
 
 def test_rows_are_taken_by_the_index_as_it_is_then():

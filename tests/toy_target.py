@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+from dataclasses import replace
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class ToyExecutable:
     asynchronous = False
 
     def __init__(self, trace):
-        self.plan = make_plan(trace, COSTS, dict.fromkeys(MAPS, "biuf"))
+        self.plan = make_plan(trace, COSTS, dict.fromkeys([*MAPS, "take_along_axis"], "biuf"))
 
     def run(self, arrays, steps=1):
         inputs = run_inputs(self.plan.trace)
@@ -104,6 +105,10 @@ class ToyExecutable:
 
     def value(self, operation, index):
         """The value of an elementwise operation, or of a store, at an index."""
+        if operation.name == "take_along_axis":
+            view, at = operation.views
+            rows = replace(view, shape=(*view.shape[:-1], view.gather.rows), gather=None)
+            return self.element(rows, (*index[:-1], int(self.element(at, index))))
         operands = [
             dtype.type(self.element(one, index) if isinstance(one, View) else one)
             for one, dtype in zip(operation.arguments, operation.types, strict=True)

@@ -109,11 +109,20 @@ Source: TypeAlias = Input | Iota | Operation
 
 @dataclass(eq=False, slots=True)
 class GatherIndex:
-    """Gather along `axis`: element i is read at index[i]; `rows` is the length of the axis that is gathered from."""
+    """Gather along `axis`: element i is read at index[i]; `rows` is the length of the axis that is gathered from.
+
+    An index of None is the second argument of the operation, "take_along_axis", which has an element for each of its
+    result's.
+    """
 
     axis: int
-    index: View
+    index: View | None
     rows: int
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Key under which two gathers are equal, but for an index that is an argument."""
+        return self.axis, None if self.index is None else self.index.key
 
 
 @dataclass(eq=False, slots=True)
@@ -151,7 +160,7 @@ class View:
     @property
     def key(self) -> tuple[Any, ...]:
         """Key under which two views of the same elements are equal."""
-        gather = None if self.gather is None else (self.gather.axis, self.gather.index.key)
+        gather = None if self.gather is None else self.gather.key
         return self.source, self.shape, self.strides, self.offset, gather
 
     @property
@@ -190,8 +199,10 @@ class Trace:
         number |= {operation: operation.index for operation in self.operations}
 
         def named(view: View) -> tuple[Any, ...]:
-            index = None if view.gather is None else (view.gather.axis, named(view.gather.index))
-            return number.get(view.source, str(view.dtype)), view.shape, view.strides, view.offset, index
+            index = None if view.gather is None else view.gather.index
+            axis = None if view.gather is None else view.gather.axis
+            gather = axis, None if index is None else named(index)
+            return number.get(view.source, str(view.dtype)), view.shape, view.strides, view.offset, gather
 
         operations = [
             (

@@ -194,6 +194,25 @@ class TracedArray:
         gather = GatherIndex(axis, indices.view, rows)
         return TracedArray(self.recorder, View(source, shape, self.view.strides, self.view.offset, gather))
 
+    def take_along(self, indices: TracedArray) -> TracedArray:
+        """Return, for each element of `indices`, (..., P), whole numbers, that element of its row, (..., I)."""
+        if indices.dtype.kind not in "iu" or not self.ndim == indices.ndim > 1:
+            raise UntraceableError("take_along_axis of anything but rows, by as many rows of whole numbers")
+        x, index = (self.recorder.current(one.view) for one in (self, indices))
+        assert isinstance(x, View)
+        assert isinstance(index, View)
+        if x.gather is not None or isinstance(x.source, Iota):
+            x = self.recorder.map("cast", x, dtype=x.dtype)
+        shape = (*np.broadcast_shapes(x.shape[:-1], index.shape[:-1]), index.shape[-1])
+        if 0 in (*shape, x.shape[-1]):
+            raise UntraceableError("arrays without elements")
+        strides = tuple(0 if n == 1 else stride for n, stride in zip(x.shape[:-1], x.strides, strict=False))
+        gather = GatherIndex(x.ndim - 1, None, x.shape[-1])
+        rows = View(x.source, shape, (*strides, x.strides[-1]), x.offset, gather)
+        types = x.dtype, index.dtype
+        operation = Operation("map", "take_along_axis", (rows, index), types, shape, x.dtype)
+        return TracedArray(self.recorder, self.recorder.append(operation))
+
     # Operations
 
     __add__, __radd__, __iadd__ = _operators("add")
@@ -410,6 +429,12 @@ class TracingModule:
         if isinstance(condition, TracedArray):
             condition = condition.astype(bool)
         return elementwise(self._recorder, "where", condition, x, y)
+
+    def take_along_axis(self, x: TracedArray, indices: Any, axis: int = -1) -> TracedArray:
+        """Return the elements at `indices` along the last axis; an index out of bounds reads another of the row."""
+        if normalize_axis_index(axis, x.ndim) != x.ndim - 1:
+            raise UntraceableError("take_along_axis along another axis than the last")
+        return x.take_along(self.asarray(indices))
 
     def clip(self, x: Any, least: Any, most: Any) -> TracedArray:
         """Return x, cut off at two bounds."""

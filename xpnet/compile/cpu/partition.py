@@ -17,7 +17,7 @@ from heapq import heappop, heappush
 from itertools import groupby
 from typing import Literal, TypeAlias
 
-from ..ir import Overlaps, Shape, Source, Trace, View, overlap, three_axes
+from ..ir import Operation, Overlaps, Shape, Source, Trace, View, overlap, three_axes
 from ..llvm.functions import KINDS
 from ..passes.instructions import AllReduce, Barrier, Instruction, Product
 from ..passes.memory import Access, accessed, plan_memory
@@ -109,6 +109,10 @@ def _access(instruction: Instruction, view: View, writes: bool, division: Divisi
 
 
 def _own(view: View, domain: Shape, division: Division) -> Division | None:
+    rows = _rows_taken_from(view)
+    if rows is not view:
+        own = division[0] == "rows" and three_axes(rows.shape)[:2] == domain[:2]
+        return division if own or division[0] == "one" else None
     shape = three_axes(view.shape)
     if view.gather is not None or view.repeats:
         return None
@@ -119,12 +123,23 @@ def _own(view: View, domain: Shape, division: Division) -> Division | None:
     return division
 
 
+def _rows_taken_from(view: View) -> View:
+    """The rows, of a whole result, from which a view has elements at a computed index; of another view, the view."""
+    if view.gather is None or view.gather.index is not None or not isinstance(view.source, Operation):
+        return view
+    rows = view.source.result
+    last = view.offset + (view.gather.rows - 1) * view.strides[-1]
+    own = (view.shape[:-1], view.strides[:-1]) == (rows.shape[:-1], rows.strides[:-1]) and last < rows.shape[-1]
+    return rows if own else view
+
+
 def _conflict(one: Access, other: Access) -> Conflict:
     """What must be between two instructions that use the same elements: nothing, their order, or a barrier."""
     if not (one.writes or other.writes):
         return "none"
-    if one.owner is not None and one.owner == other.owner and (one.owner[0] == "one" or one.view.key == other.view.key):
-        return "order"
+    if one.owner is not None and one.owner == other.owner:
+        a, b = _rows_taken_from(one.view), _rows_taken_from(other.view)
+        return "order" if one.owner[0] == "one" or a.key == b.key else "barrier"
     return "barrier"
 
 

@@ -175,6 +175,7 @@ Primitive = Callable[..., Value]  # of a builder and the operands, in the types 
 
 PRIMITIVES: dict[str, tuple[str, Primitive]] = {
     "where": (ALL, lambda w, a, x, y: w.select(a, x, y)),
+    "take_along_axis": (INTEGERS, lambda w, x, index: x),  # which was loaded by the index
     "add": (ALL, lambda w, a, b: w.add(a, b)),
     "subtract": (ALL, lambda w, a, b: w.subtract(a, b)),
     "multiply": (ALL, lambda w, a, b: w.multiply(a, b)),

@@ -52,14 +52,14 @@ class Operand:
     Attributes:
         base: the address of its first element; of an iota, the first number.
         strides: in elements, along each axis: a name, or "0" or "1".
-        gather: an axis along which rows are gathered, and their index; or None.
+        gather: an axis along which rows are gathered, and their index (None where it is an argument); or None.
         iota: whether it is numbers, without memory.
         rows: the number of rows that there are to gather.
     """
 
     base: str
     strides: tuple[str, str, str]
-    gather: tuple[int, View] | None
+    gather: tuple[int, View | None] | None
     iota: bool
     rows: Entry = 0
 
@@ -193,8 +193,30 @@ class LoopValues:
             (argument,) = operation.arguments
             dtype = argument.dtype if isinstance(argument, View) else np.dtype(type(argument))
             return self.w.cast(self.value(argument, dtype), operation.dtype)
+        if operation.name == "take_along_axis":
+            return self._taken(operation)
         pairs = zip(operation.arguments, operation.types, strict=True)
         return apply(self.w, operation.name, [self.value(argument, dtype) for argument, dtype in pairs])
+
+    def _taken(self, operation: Operation) -> Value:
+        """The elements of a view along its last axis at an index that is computed, within bounds."""
+        w, (view, index) = self.w, operation.views
+        assert view.gather is not None
+        scope, operand = self._scope_of(operation.result), self._operand(view)
+        number = self.value(index, operation.types[1])
+        unsigned = w.cast(number, np.dtype(f"u{max(number.dtype.itemsize, 4)}"))
+        last = w.cast(Value(self.entry_of(view.gather.rows - 1), INT64), unsigned.dtype)
+        number = combine(w, "min", unsigned, last)  # a negative one is a large one here
+        number = w.cast(number, np.dtype(f"i{number.dtype.itemsize}"))
+        if operand.strides[COLUMNS] != "1":
+            number = w.multiply(w.cast(number, INT64), Value(operand.strides[COLUMNS], INT64))
+        address, dtype = self.address_of(view, scope), UINT8 if view.dtype == BOOL else view.dtype
+        if self.lane_axis == ROWS and operand.varies(ROWS):
+            rows = w.multiply(w.lane_numbers(INT64), Value(operand.strides[ROWS], INT64))
+            number = w.add(rows, w.cast(number, INT64))
+        address = w.offset(address, number, dtype)
+        loaded = w.gather(address, dtype, self.mask) if number.wide else w.load(address, dtype)
+        return w.cast(loaded, view.dtype)
 
     # Memory
 
@@ -208,14 +230,15 @@ class LoopValues:
                 base = self._base(view)
                 if view.gather is not None:
                     axis, index = view.gather.axis, view.gather.index
-                    if view.shape[axis] == 1:
+                    if view.shape[axis] == 1 and index is not None:
                         base = self._only_row(view, base)
                     else:
                         gather = axis + padding, index
             strides = ["0"] * padding
             for axis, (n, stride) in enumerate(zip(view.shape, view.strides, strict=True), start=padding):
                 if gather is not None and gather[0] == axis:
-                    strides.append(self.entry_of(stride))
+                    along = gather[1] is None and stride == 1
+                    strides.append("1" if along else self.entry_of(stride))
                 elif n == 1 or stride == 0:
                     strides.append("0")
                 else:
@@ -245,6 +268,7 @@ class LoopValues:
         """Address of the one row that is gathered, found once."""
         assert view.gather is not None
         axis, index = view.gather.axis, view.gather.index
+        assert index is not None
         first = self._base(index)
         stride = self.entry_of(view.strides[axis] * view.dtype.itemsize)
         with self._at_entry() as w:
@@ -255,6 +279,7 @@ class LoopValues:
         """Operand of the index that gathers an operand's rows: (B,), along whichever axis it gathers."""
         assert operand.gather is not None
         index = operand.gather[1]
+        assert index is not None
         key = "index", index.key
         if key not in self._operands:
             stride = self.entry_of(index.strides[0])
@@ -291,7 +316,9 @@ class LoopValues:
             return self.w.at(memory_type(view.dtype), start, offset)
 
         # A lane that gathers its own element has an address of its own, too: `_lane_addresses`.
+        # So has an element that is taken at a computed index: `_taken`.
         own = self.lane_axis if operand.gathers(self.lane_axis) else None
+        own = COLUMNS if operand.gather is not None and operand.gather[1] is None else own
         axes = [axis for axis in range(3) if operand.varies(axis) and axis != own]
         outside = [axis for axis in axes if axis != self.inner]
         start = operand.base

@@ -130,6 +130,9 @@ class Replay:
     def _make(self, operation: Operation) -> Iterator[Call]:
         """Yield the calls of an operation."""
         operands: list[HostArray | Scalar] = []
+        if operation.name == "take_along_axis":
+            yield self._taking(operation)
+            return
         for argument in operation.arguments:
             if isinstance(argument, View) and argument.gather is not None:
                 array, call = self._gathered(argument)
@@ -178,9 +181,22 @@ class Replay:
         strides = tuple(stride * itemsize for stride in view.strides)
         return np.ndarray(view.shape, view.dtype, memory, start * itemsize, strides)
 
+    def _taking(self, operation: Operation) -> Call:
+        """Return the call that takes elements along the last axis at an index that is computed."""
+        view, index = operation.views
+        assert view.gather is not None
+        rows = View(view.source, (*view.shape[:-1], view.gather.rows), view.strides, view.offset)
+        x, indices, out = self._array(rows), self._array(index), self._array(operation.result)
+
+        def take() -> None:
+            out[...] = np.take_along_axis(x, indices, -1)
+
+        return take
+
     def _gathered(self, view: View) -> tuple[HostArray, Call]:
         """Return the array that the gathered rows of a view go to, and the call that gathers them."""
         assert view.gather is not None
+        assert view.gather.index is not None
         axis, shape = view.gather.axis, list(view.shape)
         shape[axis] = view.gather.rows
         if isinstance(view.source, Input) and view.source.gathered:

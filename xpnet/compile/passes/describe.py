@@ -160,7 +160,7 @@ class _Words:
         if isinstance(source, Iota):
             return f"arange({view.offset}, {view.last + 1})"
         name = source.name if isinstance(source, Input) else self.name(source)
-        if view.gather is not None:
+        if view.gather is not None and view.gather.index is not None:
             return f"{name}[{self.view(view.gather.index)}]"
         size = math.prod(source.shape)
         if view.size < size:

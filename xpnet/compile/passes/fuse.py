@@ -34,11 +34,16 @@ class Fusion:
             instruction.index = index
 
     def _place(self, operation: Operation) -> None:
-        """Put an operation where it can run; one that needs only inputs waits for its first reader."""
+        """Put an operation where it can run; one that needs only inputs waits for its first reader.
+
+        One that elements are taken from does not wait: it would join a loop that its reader then could not.
+        """
         for other in self.dependence.before[operation]:
             if other in self.waiting:
                 self._place_now(other)
-        if operation.kind == "map" and all(view.source in self.waiting for view in self._results(operation)):
+        taken = any(view.gather is not None for _, view in self.dependence.consumers[operation])
+        ready = all(view.source in self.waiting for view in self._results(operation))
+        if operation.kind == "map" and ready and not taken:
             self.waiting.add(operation)
         else:
             self._place_now(operation)

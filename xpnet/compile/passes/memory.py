@@ -53,7 +53,7 @@ def accessed(instruction: Instruction, inlining: Inlining) -> Iterator[tuple[Vie
         for view in inlining.reads(operation):
             if view.source not in instruction.stage and not isinstance(view.source, Iota):
                 yield view, False
-            if view.gather is not None:
+            if view.gather is not None and view.gather.index is not None:
                 yield view.gather.index, False
         if operation.target is not None:
             yield operation.target, True
