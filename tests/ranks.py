@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xpnet import MLP, SGD, Adam, Callback, Momentum, Trainer, evaluate, load_digits
+from xpnet import MLP, SGD, Adam, Augmentation, Callback, Momentum, Trainer, evaluate, load_digits
 from xpnet.core.errors import RankError
 
 DIGITS = load_digits()
@@ -40,6 +40,8 @@ CASES = {
         "compile": False,
         "epochs": 2,
     },
+    "distorted pictures": {"augment": Augmentation.digits(8), "epochs": 40},
+    "distorted pictures, eager": {"augment": Augmentation.digits(8), "compile": False, "epochs": 2},
     "bytes on one rank": {"bytes": True, "compile": False, "epochs": 2},
 }
 
@@ -58,9 +60,11 @@ def train(case, communicator=None):
     outputs = y.shape[1] if y.ndim == 2 else 10
     task, options = case.pop("task", "classification"), dict(case.pop("layers", {}))
     options |= {"replicas": case.pop("replicas", None), "dtype": case.pop("dtype", "float64")}
+    augment = case.pop("augment", None)
+    options |= {} if augment is None else {"input_shape": (8, 8)}
     model = MLP([X.shape[1], 40, 30, outputs], task=task, seed=1, **options)
     rule = case.pop("rule", Adam)()
-    how = {"compile": case.pop("compile", True), "batch_size": case.pop("batch_size", 96)}
+    how = {"compile": case.pop("compile", True), "batch_size": case.pop("batch_size", 96), "augment": augment}
     trainer = Trainer(model, rule, seed=5, communicator=communicator, **how)
     weights = case.pop("weights", None)
     x = part(X[:rows])

@@ -11,7 +11,7 @@ import pytest
 from stand_in import Array, StandIn
 from trainers import digits_model, fit, nan_at, without_seconds
 
-from xpnet import MLP, Adam, Trainer, evaluate
+from xpnet import MLP, Adam, Augmentation, Trainer, evaluate
 
 
 @pytest.mark.parametrize("replicas", [None, 3])
@@ -24,12 +24,12 @@ def test_the_stand_in_trains_bit_for_bit_as_numpy_does(replicas, stand_in, digit
     assert (here.predict(digits.x_test) == there.predict(digits.x_test)).all()
 
 
-@pytest.mark.parametrize("replicas", [None, 3])
-def test_no_step_crosses_the_border_or_waits(replicas, stand_in, digits):
+@pytest.mark.parametrize(("replicas", "augment"), [(None, None), (3, None), (None, Augmentation.digits(8))])
+def test_no_step_crosses_the_border_or_waits(replicas, augment, stand_in, digits):
     """After an epoch's first step, nothing is copied between host and device until its last step is done."""
     model = digits_model(replicas=replicas, device=stand_in)
     counts = []
-    trainer = Trainer(model, Adam(0.003), batch_size=100)
+    trainer = Trainer(model, Adam(0.003), batch_size=100, augment=augment)
     steps_per_epoch = -(-len(digits.x_train) // 100)
     trainer.fit(
         digits.x_train,

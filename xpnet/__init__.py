@@ -25,6 +25,7 @@ from .core.errors import (
 )
 from .core.version import __version__ as __version__
 from .data import (
+    Augmentation,
     Dataset,
     StoredRows,
     load_digits,
@@ -71,6 +72,7 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "AdamW",
+    "Augmentation",
     "BatchNorm",
     "Buffer",
     "Callback",

@@ -14,6 +14,7 @@ from typing import Any
 from ..core.checks import path_of
 from ..core.device import Device
 from ..data import DATASETS, TASKS, Dataset, load_named
+from ..data.augmentation import DIGITS
 from ..model.tasks import OUTPUTS
 from ..nn import ACTIVATIONS, INITIALIZERS, LOSSES
 from ..nn.network import DTYPES
@@ -23,6 +24,9 @@ from ..training.build import build, prepare
 from ..training.config import SEVERAL, read_options
 from ..training.ranks import Ranks
 from . import cli
+
+STRENGTHS = " ".join(f"{name}={value:g}" for name, value in DIGITS.items())
+AUGMENT = f"distort training pictures at random; alone as digits, of 28x28 {STRENGTHS}"
 
 
 def add_options(parser: cli.Parser, without: Collection[str] = ()) -> None:
@@ -103,6 +107,7 @@ def add_options(parser: cli.Parser, without: Collection[str] = ()) -> None:
     add("--clip-norm", type=cli.number, metavar="NORM", help="bound of the gradient's norm (default: none)")
     add("--clip-value", type=cli.number, metavar="VALUE", help="bound of the gradient's elements (default: none)")
     add("--batch-size", type=cli.whole_number, metavar="ROWS", help="(default: 128)")
+    add("--augment", nargs="*", action=_Augment, metavar="NAME=NUMBER", help=AUGMENT)
     add("--epochs", type=cli.whole_number, metavar="N", help="(default: 5, or as many as make 2,000 steps)")
     add("--steps", type=cli.whole_number, metavar="N", help="train for N steps instead")
     add("--validation", type=cli.number, metavar="SHARE", help="hold out a share of the training rows (default: none)")
@@ -269,6 +274,11 @@ class _Seeds(argparse.Action):
             setattr(namespace, self.dest, seeds_of(values))
         except ValueError as error:
             raise argparse.ArgumentError(self, str(error)) from None
+
+
+class _Augment(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, values or ["digits"])
 
 
 class _Hidden(argparse.Action):

@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     BATCHES = 6  # drawn with replacement; index: 0
     FOLDS = 7  # index: 0
     IMPORTANCE = 8  # index: the column
+    AUGMENTATION = 9  # index: the step
 
 
 def check_seed(seed: Any, name: str = "seed") -> int:
@@ -50,13 +51,13 @@ def stream(seed: int, purpose: Purpose, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
-def mask_keys(seed: int, first_step: int, count: int) -> NDArray[np.uint32]:
-    """Keys of (seed, step) for the masks of steps first_step, first_step + 1, ...: shape (count,).
+def mask_keys(seed: int, first_step: int, count: int, purpose: Purpose = Purpose.MASK) -> NDArray[np.uint32]:
+    """Keys of (seed, step) for the masks of steps first_step, first_step + 1, ..., or of another purpose: (count,).
 
     The hash of a step's number is that of SplitMix64 (Steele et al., "Fast splittable pseudorandom number generators",
     2014), started from the stream of the seed, of which the upper half is taken.
     """
-    start = stream(seed, Purpose.MASK, 0).integers(2**64, dtype=np.uint64)
+    start = stream(seed, purpose, 0).integers(2**64, dtype=np.uint64)
     z = start + np.arange(first_step, first_step + count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

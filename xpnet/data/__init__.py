@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core.checks import path_of
 from ..core.errors import DataError
+from .augmentation import Augmentation
 from .dataset import Dataset
 from .digits import load_digits
 from .frames import is_table
@@ -25,6 +26,7 @@ DATASETS = (*SOURCES, "digits")
 __all__ = [
     "DATASETS",
     "TASKS",
+    "Augmentation",
     "DataError",
     "Dataset",
     "NotFound",

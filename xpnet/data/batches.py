@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 from ..core.device import Array
+from .augmentation import Augmenter
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Rows:
         w: weights, (N,) or (R, N), or None.
         shift, scale: subtracted from inputs, and what they are then divided by.
         dtype: of a batch.
+        augmenter: distorts the pictures of a batch; None for rows as they are.
     """
 
     x: Array
@@ -26,6 +29,7 @@ class Rows:
     shift: float
     scale: float
     dtype: str
+    augmenter: Augmenter | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -40,10 +44,19 @@ class Rows:
         turned = {name: array.copy(order="C") for name, array in dense.items() if not array.flags.c_contiguous}
         return replace(self, **turned) if turned else self
 
-    def batch(self, index: Array) -> tuple[Array, Array, Array | None]:
-        """Gather the rows `index`, (B,): inputs (B, I), targets (B,) or (B, O), and weights (B,) or (R, B)."""
+    def batch(self, index: Array, key: Array | None = None, first: int = 0) -> tuple[Array, Array, Array | None]:
+        """Gather the rows `index`, (B,): inputs (B, I), targets (B,) or (B, O), and weights (B,) or (R, B).
+
+        With an augmenter, `key` is that of the step's random numbers, and `first` the position of the first row in the
+        whole batch.
+        """
         taken = self.take(index)
-        return self.inputs(taken.x), taken.t, taken.w
+        x = taken.x if self.augmenter is None else self.augmenter(taken.x, key, first)
+        return self.inputs(x), taken.t, taken.w
+
+    def over(self, xp: Any) -> Rows:
+        """Return the same rows with an augmenter over another array module."""
+        return self if self.augmenter is None else replace(self, augmenter=self.augmenter.over(xp))
 
     def take(self, index: Array) -> Rows:
         """Return the rows `index`, (B,), as they came."""

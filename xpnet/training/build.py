@@ -13,6 +13,7 @@ from ..compile import why_not_compiled
 from ..core.device import CPU, Device, HostArray
 from ..data import Dataset, standard_scaling
 from ..data.arrays import check_features
+from ..data.augmentation import Augmentation, picture_shape
 from ..data.batches import Rows
 from ..data.handwriting import pictures_in
 from ..data.scaling import Scaling
@@ -103,6 +104,7 @@ def build(
         compile=config.compile,
         precision=config.precision if rounded else "fp32",
         communicator=ranks,
+        augment=_augmentation(config, model),
     )
     total = config.total_steps(trainer.steps_in_epoch(len(data.x_train)))
     if config.warmup >= total:
@@ -156,6 +158,11 @@ def _fit_arguments(config: Config, data: Dataset, model: MLP, steps: int, ranks:
             "early_stop": config.early_stop,
             "on_divergence": config.on_divergence,
         }
+
+
+def _augmentation(config: Config, model: MLP) -> Augmentation | None:
+    """Return the distortions of pictures that the options ask for; those of digits grow with the pictures."""
+    return Augmentation.of(config.augment, min(picture_shape(model.input_shape)[:2])) if config.augment else None
 
 
 def threads_for(config: Config, data: Dataset, device: Device) -> int:

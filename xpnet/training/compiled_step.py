@@ -98,7 +98,7 @@ def traceable_training_step(model: MLP, optimizer: Optimizer, arrays: StepArrays
         owners = owners_of_settings(copied, rule)
         before = [dict(vars(owner)) for owner in owners]
         known = set(vars(rule))
-        training_step(copied, rule, a.rows, a.index, a.scalars, a.sums)
+        training_step(copied, rule, a.rows.over(xp), a.index, a.scalars, a.sums)
         for owner, attributes in zip(owners, before, strict=True):
             for name, value in attributes.items():
                 if vars(owner).get(name) is not value:

@@ -26,6 +26,7 @@ from ..core.device import check_request, usable_processors
 from ..core.errors import did_you_mean, quoted
 from ..core.rng import check_seed
 from ..data import DATASETS, TASKS
+from ..data.augmentation import Augmentation
 from ..data.files import decode_text
 from ..data.frames import is_table
 from ..model.tasks import OUTPUTS
@@ -94,6 +95,7 @@ class Config:
         weight_decay, l1: how fast weights shrink; None for the optimizer's own.
         clip_norm, clip_value: bounds of the gradient's norm, and of its elements.
         batch_size: rows in a step.
+        augment: random distortions of training pictures, NAME=NUMBER each, as `Augmentation.of` has them.
         epochs, steps: how long to train; one of them, or None for 5 epochs, or as many as make 2,000 steps.
         validation: the share of the training rows to hold out, stratified, and to report on after each epoch.
         calibrate: divide the last outputs by the temperature of the lowest log loss on the rows held out, as
@@ -144,6 +146,7 @@ class Config:
     clip_norm: float | None = None
     clip_value: float | None = None
     batch_size: int = 128
+    augment: tuple[str, ...] = ()
     epochs: int | None = None
     steps: int | None = None
     validation: float | None = None
@@ -183,6 +186,7 @@ class Config:
             )
         if self.init is not None:
             check_init(self.init)
+        Augmentation.of(self.augment)
         for name in ("batch_size", "epochs", "steps", "early_stop", "threads", "ensemble", "replicas"):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), most=MOST_THREADS if name == "threads" else None)
@@ -325,6 +329,7 @@ _LISTS: dict[str, tuple[type, str]] = {
     "drop": (str, "the name of a column, or a list of names"),
     "categorical": (str, "the name of a column, or a list of names"),
     "seeds": (int, "a list of whole numbers"),
+    "augment": (str, "NAME=NUMBER, or a list of such"),
 }
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a string"}
 

@@ -189,8 +189,8 @@ class Fit:
         first = trainer.step - self._within
         if not self._within:
             sums.clear()
-        scale = trainer.rate_scale
-        table = step_table(model.network, trainer.optimizer, trainer.schedule, first, length, scale)
+        scale, seed = trainer.rate_scale, trainer.augmentation_seed
+        table = step_table(model.network, trainer.optimizer, trainer.schedule, first, length, scale, seed)
         pause = self._pause()
         for taken in self._steps(order, batches, table, pause):
             trainer.step += taken

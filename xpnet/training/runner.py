@@ -15,8 +15,9 @@ import numpy as np
 
 from ..compile import Executable, StepTimes, plan_for, step_times
 from ..core.device import Array
-from ..core.rng import layer_keys, mask_keys
+from ..core.rng import Purpose, layer_keys, mask_keys
 from ..core.shard import WHOLE
+from ..data.augmentation import Augmenter
 from ..data.batches import Rows, spans
 from ..model.compiled import warn_of_failure
 from ..model.mlp import MLP
@@ -68,6 +69,7 @@ class StepRunner:
         counts: those of an earlier runner, to go on as it would have.
         precision: of products in compiled steps on a GPU.
         ranks: those that share each batch; None where this process trains alone.
+        augmenter: distorts the pictures of batches; None for rows as they are.
     """
 
     def __init__(
@@ -81,8 +83,10 @@ class StepRunner:
         counts: dict[Any, float] | None = None,
         precision: str = "fp32",
         ranks: Ranks | None = None,
+        augmenter: Augmenter | None = None,
     ) -> None:
         self.model, self.optimizer, self._precision, self._ranks = model, optimizer, precision, ranks
+        self._augmenter = augmenter
         self._why_eager = why_eager(model, compiled)  # None where steps may be compiled
         self.compiled: bool | str = self._why_eager or True
         self.use(rows)
@@ -98,6 +102,7 @@ class StepRunner:
         if rows is vars(self).get("_given"):
             return
         self._given, self.rows = rows, rows.in_order() if self._why_eager is None else rows
+        self.rows = replace(self.rows, augmenter=self._augmenter)
         gathered, arrays = gathered_names(self.rows), self.rows.arrays().items()
         self._row_types = tuple((name, array.shape[name in gathered :], array.dtype) for name, array in arrays)
 
@@ -337,13 +342,19 @@ def break_even_steps(model: MLP, rows: int) -> int:
 
 
 def step_table(
-    network: Sequential, optimizer: Optimizer, schedule: Schedule, taken: int, length: int, scale: Any = 1.0
+    network: Sequential,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    taken: int,
+    length: int,
+    scale: Any = 1.0,
+    augmentation_seed: int | None = None,
 ) -> State:
     """Return the scalars of the `length` steps after `taken` steps: arrays (length,) or (length, R, 1), by name.
 
     They are computed in float64 on the host, cast once, and sent in one upload. `scale` multiplies the learning rate:
     a number, or R numbers. A network that draws random numbers also gets `mask_keys`, uint32, (length, 1, L) or
-    (length, R, 1, L).
+    (length, R, 1, L). With a seed of augmentation there is an `augmentation_key`, uint32, (length,).
     """
     one = network.replicas is None
     numbers = range(taken, taken + length)
@@ -364,6 +375,9 @@ def step_table(
         host = np.stack([mask_keys(seed, taken, length) for seed in network.seeds], axis=1)  # (steps, R)
         keys = layer_keys(host if one else host[..., None], len(network.layers))  # (steps, 1, L) or (steps, R, 1, L)
         result["mask_keys"] = network.device.asarray(keys)
+    if augmentation_seed is not None:
+        keys = mask_keys(augmentation_seed, taken, length, Purpose.AUGMENTATION)
+        result["augmentation_key"] = network.device.asarray(keys)
     return result
 
 

@@ -29,7 +29,7 @@ def training_step(model: MLP, optimizer: Optimizer, rows: Rows, index: Array, sc
         sums: the epoch's sums.
     """
     network = model.network
-    x, t, w = rows.batch(index)
+    x, t, w = rows.batch(index, scalars.get("augmentation_key"), network.shard.first)
     z = network.forward(x, train=True, keys=scalars.get("mask_keys"))
     loss, weight, dz = network.shard.of_batch(*model.loss(network.xp, z, t, w))
     network.backward(dz)

@@ -67,6 +67,9 @@ class Trainer(Training):
             writes checkpoints. Start them by `mpiexec -n 4 python -m mpi4py FILE.py`: an error on one then ends all.
         precision: of matrix products in compiled steps on a GPU: "fp32", or with factors rounded to "tf32" or "bf16"
             and sums in float32. Weights and the optimizer's state stay as they are; eager steps are always "fp32".
+        augment: random distortions of training pictures, `Augmentation`, drawn anew in each step by `seed`; None for
+            rows as they are. The model's `input_shape` must be that of a picture, (H, W) or (H, W, C). `train_*` in the
+            history are of distorted pictures; nothing else is: not validation, test rows, or predictions.
 
     Attributes:
         epoch, step: how many were taken.
@@ -293,7 +296,8 @@ class Trainer(Training):
         with self.model.device.activate(), np.errstate(all="ignore"):
             rows = checked_rows(self.model, x, y, sample_weight, class_weight)
             batches = self.batches(len(rows) if self.ranks is None else sum(self.ranks.gather(len(rows))))
-            table = step_table(self.model.network, self.optimizer, self.schedule, self.step, 1)
+            seed = self.augmentation_seed
+            table = step_table(self.model.network, self.optimizer, self.schedule, self.step, 1, augmentation_seed=seed)
             runner = self.runner(rows)
             return runner.plan(batches[0], table, EpochSums.zeros(self.model), len(batches), architecture)
 

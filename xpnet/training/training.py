@@ -14,6 +14,7 @@ from ..core.checks import check_int, flag, path_of, shown
 from ..core.device import Array, Device, HostArray
 from ..core.errors import DataError, did_you_mean
 from ..core.rng import check_seed, draw_seed
+from ..data.augmentation import Augmentation, Augmenter
 from ..data.batches import Rows, batch_spans
 from ..model.mlp import MLP, model_of_vectors
 from ..model.model_file import building, description
@@ -81,6 +82,7 @@ class Training:
         compile: bool = True,
         precision: str = "fp32",
         communicator: Any = None,
+        augment: Augmentation | None = None,
     ) -> None:
         self.model = checked_model(model)
         self.optimizer = Adam() if optimizer is None else optimizer
@@ -98,6 +100,7 @@ class Training:
         self.compile = flag("compile", compile)
         self.precision = check_precision(precision, model.network.dtype, model.device)
         self.ranks = ranks_of(communicator)
+        self.augment = check_augmentation(augment, model)
         self.compiled: bool | str = "nothing was trained"
         self.epoch = self.step = 0
         self.history = History()
@@ -115,7 +118,15 @@ class Training:
     def runner(self, rows: Rows, expected: int | None = None) -> StepRunner:
         """Return a runner of steps on rows."""
         options: dict[str, Any] = {"compiled": self.compile, "precision": self.precision, "expected": expected}
+        if self.augment is not None:
+            network = self.model.network
+            options["augmenter"] = Augmenter(network.xp, self.augment, self.model.input_shape, network.dtype)
         return StepRunner(self.model, self.optimizer, rows, ranks=self.ranks, **options)
+
+    @property
+    def augmentation_seed(self) -> int | None:
+        """The seed of distortions: that of the order of rows, which replicas share; None where there are none."""
+        return None if self.augment is None else self.seed
 
     def steps_in_epoch(self, rows: int) -> int:
         """Return the number of steps in an epoch of `rows` rows, of all ranks."""
@@ -212,6 +223,7 @@ class Training:
             elif schedule is None:
                 raise ValueError("its schedule is a function of your own: give it, load(path, schedule=...)")
             options = {name: kept[name] for name in ("batch_size", "seed", "compile")}
+            options["augment"] = Augmentation(**kept["augment"]) if kept.get("augment") else None
             options["precision"] = "fp32" if model.device.index is None else kept["precision"]
             trainer = cls(model, rule, schedule=schedule, **options)
         trainer.take(path, state)
@@ -225,6 +237,7 @@ class Training:
             "network seeds": network.seeds if network.random else None,  # of masks
             "optimizer": self.optimizer.description(),
             "schedule": schedule_settings(self.schedule),
+            "augment": None if self.augment is None else vars(self.augment),
         } | {name: getattr(self, name) for name in ("batch_size", "seed", "precision", "compile")}
 
     def state(self) -> TrainingState:
@@ -293,6 +306,15 @@ def check_optimizer(optimizer: Any) -> None:
     rule = getattr(optimizer, "library_rule", None)
     instead = f" of xpnet.tutorial, which updates dictionaries of arrays: use {rule}" if isinstance(rule, str) else ""
     raise TypeError(f"optimizer must be an Optimizer, not {shown(optimizer)}{instead}")
+
+
+def check_augmentation(augment: Any, model: MLP) -> Augmentation | None:
+    """Return `augment`; raise TypeError where it is none, or ValueError where the model's rows are no pictures."""
+    if augment is not None and not isinstance(augment, Augmentation):
+        raise TypeError(f"augment must be an Augmentation, such as Augmentation.digits(), not {shown(augment)}")
+    if augment is not None:
+        Augmenter(np, augment, model.input_shape, model.network.dtype)
+    return augment
 
 
 def check_precision(precision: str, dtype: str, device: Device) -> str:
