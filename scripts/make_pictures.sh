@@ -17,3 +17,4 @@ cp "$made/race-seeds.png" docs/
 "$python" scripts/make_draw_picture.py "$made/mnist" docs/draw.png
 "$python" -m xpnet.train --hidden 100 100 100 --lr 0.02 --epochs 20 --watch --quiet --out "$made/run"
 cp "$made/run/watch.png" docs/
+"$python" -m xpnet.train --dataset mnist --augment --preview docs/augmented.png

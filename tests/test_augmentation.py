@@ -15,6 +15,7 @@ from xpnet.commands import train
 from xpnet.core.rng import Purpose, mask_keys
 from xpnet.data.augmentation import ANGLES, Augmenter
 from xpnet.data.augmentation import DIGITS as STRENGTHS
+from xpnet.training.runner import step_table
 
 SHAPES = [(28, 28), (9, 7), (8, 6, 3)]
 KEY = np.uint32(123456789)
@@ -181,6 +182,18 @@ def test_a_training_on_a_device_is_that_on_the_host(stand_in, digits):
     assert without_seconds(one.history) == without_seconds(other.history)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("compile", [True, False])
+def test_a_gpu_sees_the_pictures_that_the_cpu_does(compile, cuda, digits):
+    one, other = (
+        trained(digits, epochs=1, model=model_of_digits(dtype="float64", device=device), compile=compile)
+        for device in ("cpu", cuda)
+    )
+    assert other.compiled == one.compiled
+    for key in ("train_loss", "validation_loss"):
+        assert other.history[-1][key] == pytest.approx(one.history[-1][key], rel=1e-9)
+
+
 def test_training_rows_alone_are_distorted(digits):
     trainer, plain = trained(digits), trained(digits, augment=None)
     x, y = digits.x_test, digits.y_test
@@ -264,6 +277,19 @@ def test_anything_but_an_augmentation_is_refused():
         Trainer(model_of_digits(), augment=True)
 
 
+def test_pictures_are_distorted_as_in_a_step_of_training(digits):
+    augment = Augmentation.digits(8)
+    trainer = trained(digits, epochs=1, model=model_of_digits(dtype="float64"), seed=7)
+    rows = trainer.runner(trainer.model.rows(digits.x_train.reshape(-1, 64), digits.y_train)).rows
+    key = step_table(trainer.model.network, trainer.optimizer, trainer.schedule, 5, 2, 1.0, 7)["augmentation_key"][1]
+    found, _, _ = rows.batch(np.arange(9), key)
+    expected = augment.distort(digits.x_train[:9], seed=7, step=6)
+    np.testing.assert_allclose(found, expected.reshape(9, 64) / 16.0)
+    colours = augment.distort(np.full((2, 8, 8, 3), 9.0))
+    assert colours.shape == (2, 8, 8, 3)
+    assert (colours[..., 0] == colours[..., 2]).all()
+
+
 # The command
 
 
@@ -301,6 +327,22 @@ def test_wrong_words_end_the_command(word, words, run):
     code, out, err = run(train, *DIGITS, "--augment", word)
     assert (code, out) == (2, "")
     assert words in err
+
+
+def test_the_command_draws_what_it_does(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    picture, out = tmp_path / "distorted.png", tmp_path / "run"
+    code, text, err = run(train, *DIGITS, "--augment", "--preview", picture, "--out", out)
+    assert (code, text) == (0, "")
+    assert "8 training pictures, each as in the batches of 8 steps" in err
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert not out.exists(), "it has trained"
+    code, _, err = run(train, *DIGITS, "--preview", picture)
+    assert code == 2
+    assert "--preview draws what --augment does" in err
+    code, _, err = run(train, *DIGITS, "--augment", "--preview", tmp_path / "none" / "x.png")
+    assert code == 2
+    assert "cannot be written" in err
 
 
 def test_tables_are_no_pictures(run, tmp_path):

@@ -279,6 +279,21 @@ def draw_seen(pictures: Sequence[tuple[Any, Any, str, str]]) -> bytes:
     return png(figure)
 
 
+def draw_distorted(pictures: Any, distorted: Any) -> bytes:
+    """Draw pictures, (N, H, W) or (N, H, W, C), in a column, next to K of each as distorted, (K, N, ...)."""
+    count, rows, height, width = distorted.shape[:4]
+    figure = Figure(figsize=(0.75 * (count + 1) + 0.2, 0.75 * rows + 0.4), dpi=120, layout="constrained")
+    both = figure.subplots(1, 2, width_ratios=(1, count))
+    for axes, columns, title in zip(both, (pictures[None], distorted), ("given", "distorted"), strict=True):
+        lines = columns.reshape(len(columns), rows, height, width, -1).transpose(1, 2, 0, 3, 4)
+        sheet = lines.reshape(rows * height, len(columns) * width, -1) / max(pictures.max(), 1e-9)
+        sheet = sheet[..., :3] if sheet.shape[-1] >= 3 else sheet[..., 0]  # in colours, or grey
+        axes.imshow(sheet.clip(0.0, 1.0), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+        axes.set_title(title, fontsize=9)
+        axes.set_axis_off()
+    return png(figure)
+
+
 def draw_reliability(confidence: Any, right: Any, counts: Any, error: float) -> bytes:
     """Draw the share of rows that are right against their confidence, and the number of rows in each bin, (K,)."""
     figure = Figure(figsize=(5.0, 5.6), dpi=120, layout="constrained")

@@ -14,8 +14,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..compile import PRECISIONS, StepTimes
 from ..compile.cuda.target import ARCHITECTURES, architecture_of
+from ..core.checks import path_of
 from ..core.device import Device, limit_threads
 from ..core.errors import DataError, DivergedError, printable
 from ..core.files import try_writing, write_atomically
@@ -45,6 +48,7 @@ from .results import evaluated, result_of, scores_held_out, tell_of_seeds
 
 MAY_CHANGE = ("device", "data_dir", *CHANGING)  # in a run that is gone on with
 ROOFLINE = "roofline.png"
+PREVIEWED = 8  # pictures, and distortions of each
 EVERY = "write the state into DIR (default: each epoch, at most every 30 s)"
 
 
@@ -66,6 +70,11 @@ def _main(arguments: Sequence[str] | None, ranks: Ranks | None) -> int:
         config = config_of(parser, options, kept)
         if kept is not None:
             _check_unchanged(parser, config, kept)
+        if options.preview is not None:
+            if not config.augment:
+                parser.error("--preview draws what --augment does, which is not given")
+            parser.check_writable(options.preview, "--preview")
+            check_drawable(options.preview)
         return config, options, kept
 
     return _train(*agreed(ranks, read), started, ranks)
@@ -140,6 +149,9 @@ def _train(
                 times = _timed(run) if options.times else None
             print(_plan_of(plan, times, as_json=options.json))
             return 0
+        if options.preview is not None:
+            _preview(options.preview, run)
+            return 0
         checkpoint = None if options.out is None else RunFolder(options.out).checkpoint(options.checkpoint_every)
         if kept is None:
             agreed(ranks, lambda: _start(run))
@@ -180,6 +192,19 @@ def _plan_of(plan: str, times: StepTimes | str | None, *, as_json: bool) -> str:
     if isinstance(times, str):
         return f"{plan}\n\n{times}"
     return plan if times is None else str(times)
+
+
+def _preview(path: Path, run: Run) -> None:
+    """Draw some training pictures, with distorted ones beside them, into a PNG file."""
+    from ..plots import draw_distorted
+
+    augment, trainer = run.trainer.augment, run.trainer
+    assert augment is not None
+    pictures = np.asarray(run.data.x_train[:PREVIEWED]).reshape(-1, *trainer.model.input_shape)
+    distorted = [augment.distort(pictures, trainer.seed, step) for step in range(PREVIEWED)]
+    if run.ranks is None or run.ranks.index == 0:
+        write_atomically(path, draw_distorted(pictures, np.stack(distorted)))
+        cli.tell(f"{path} has {len(pictures)} training pictures, each as in the batches of {PREVIEWED} steps")
 
 
 def _report(run: Run, measured: dict[str, Any], started: float) -> None:
@@ -224,7 +249,7 @@ def _ready(
     device = device_of_rank(device, config.device, ranks)
     if config.precision in PRECISIONS[1:] and device.index is None:
         cli.tell(f"precision {config.precision} is a GPU's: products on the CPU are in float32")
-    plans = options.plan or options.plan_for is not None
+    plans = options.plan or options.plan_for is not None or options.preview is not None
     writes = not plans and (ranks is None or ranks.index == 0)
     folder = stack.enter_context(_folder(options)) if writes and options.out is not None else None
     if writes and options.tensorboard is not None:
@@ -438,6 +463,7 @@ def _parser() -> cli.Parser:
     add("--plan", action="store_true", default=False, help="print what the compiled step does, and train nothing")
     add("--plan-for", type=_architecture, default=None, metavar="sm_90", help="print it for a GPU of an architecture")
     add("--times", action="store_true", default=False, help="with --plan: time each instruction; --out DIR draws them")
+    add("--preview", type=path_of, default=None, metavar="FILE.png", help="draw what --augment does, and train nothing")
     add("--quiet", action="store_true", default=False, help="no progress on stderr")
     add = parser.add_argument_group("watching").add_argument
     add("--watch", action="store_true", default=False, help="add activations, gradients, updates to the history")

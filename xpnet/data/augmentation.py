@@ -17,7 +17,7 @@ import numpy as np
 from ..core.checks import check_float
 from ..core.device import Array, HostArray
 from ..core.errors import did_you_mean
-from ..core.rng import mix
+from ..core.rng import Purpose, mask_keys, mix
 
 MOST_CHANNELS = 4
 LARGEST = 2**24  # numbers in a picture: up to there, float32 counts them
@@ -102,6 +102,14 @@ class Augmentation:
                 example = f"{name}={DIGITS[name]:g}"
                 raise ValueError(f"augment takes {name}=NUMBER, such as {example}, not {word!r}") from None
         return cls.digits(side, **found) if "digits" in words else cls(**found)
+
+    def distort(self, pictures: Any, seed: int = 0, step: int = 0) -> HostArray:
+        """Return pictures, (N, H, W) or (N, H, W, C), as a training of this seed has them as a batch of this step."""
+        x = np.asarray(pictures)
+        augmenter = Augmenter(np, self, x.shape[1:], "float64")
+        key = mask_keys(seed, step, 1, Purpose.AUGMENTATION)[0]
+        distorted: HostArray = augmenter(x.reshape(len(x), -1), key).reshape(x.shape)
+        return distorted
 
 
 def picture_shape(shape: Sequence[int]) -> tuple[int, int, int]:

@@ -160,8 +160,10 @@ class _Words:
         if isinstance(source, Iota):
             return f"arange({view.offset}, {view.last + 1})"
         name = source.name if isinstance(source, Input) else self.name(source)
-        if view.gather is not None and view.gather.index is not None:
-            return f"{name}[{self.view(view.gather.index)}]"
+        if view.gather is not None:
+            index = view.gather.index
+            along = f"[..., {view.offset}:]" if view.offset else ""
+            return f"{name}[{self.view(index)}]" if index is not None else f"{name}{along}"
         size = math.prod(source.shape)
         if view.size < size:
             name += f"[{view.offset}:{view.last + 1}]"
