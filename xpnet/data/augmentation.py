@@ -23,7 +23,7 @@ MOST_CHANNELS = 4
 LARGEST = 2**24  # numbers in a picture: up to there, float32 counts them
 ANGLES = 4096  # angles of a rotation, at equal distances
 KEPT = 0.99  # share of the variance of an elastic field that its waves have
-MOST_WAVES = 1024
+MOST_IN_WAVES = 2**24  # numbers in the waves of an elastic field
 AFFINE = 6  # random numbers of an affine map
 
 BOUNDS: dict[str, dict[str, float]] = {
@@ -215,7 +215,7 @@ def _waves(height: int, width: int, augmentation: Augmentation) -> HostArray:
     multiplies the wave cos(pi j (y + 1/2) / H) by exp(-(pi j sigma / H)^2 / 2), and likewise along a row. So their
     field is a sum of such waves with random factors, of which a few, the long ones, have nearly all of its variance.
 
-    Raises ValueError where these are more than `MOST_WAVES`.
+    Raises ValueError where they would have more than `MOST_IN_WAVES` numbers.
     """
 
     def along(length: int) -> tuple[HostArray, HostArray]:
@@ -228,10 +228,10 @@ def _waves(height: int, width: int, augmentation: Augmentation) -> HostArray:
     factors = np.outer(of_rows, of_columns).ravel()
     order = np.argsort(-factors, kind="stable")
     count = int(np.searchsorted(np.cumsum(factors[order] ** 2), KEPT * (factors**2).sum())) + 1
-    if count > MOST_WAVES:
+    if count * height * width > MOST_IN_WAVES:
         raise ValueError(
             f"smooth must be larger for pictures of {height}x{width}, not {augmentation.smooth:g}: their elastic field"
-            f" would be a sum of {count} waves, and {MOST_WAVES} are the most"
+            f" would be a sum of {count} waves"
         )
     kept = order[:count]
     waves: HostArray = rows[kept // width, :, None] * columns[kept % width, None, :]  # (K, H, W)

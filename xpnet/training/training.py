@@ -273,7 +273,7 @@ class Training:
         self._resumed = None if numbers["fit"] is None else state
 
     def __repr__(self) -> str:
-        names = ("schedule", "batch_size", "seed", "compile", "precision")
+        names = ["schedule", "batch_size", "seed", "compile", "precision", *["augment"] * (self.augment is not None)]
         options = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return f"{type(self).__name__}({self.model!r}, {self.optimizer!r}, {options})"
 
