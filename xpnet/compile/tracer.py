@@ -196,7 +196,7 @@ class TracedArray:
 
     def take_along(self, indices: TracedArray) -> TracedArray:
         """Return, for each element of `indices`, (..., P), whole numbers, that element of its row, (..., I)."""
-        if indices.dtype.kind not in "iu" or not self.ndim == indices.ndim > 1:
+        if indices.dtype.kind not in "iu" or self.ndim != indices.ndim or self.ndim not in (2, 3):
             raise UntraceableError("take_along_axis of anything but rows, by as many rows of whole numbers")
         x, index = (self.recorder.current(one.view) for one in (self, indices))
         assert isinstance(x, View)
@@ -430,11 +430,12 @@ class TracingModule:
             condition = condition.astype(bool)
         return elementwise(self._recorder, "where", condition, x, y)
 
-    def take_along_axis(self, x: TracedArray, indices: Any, axis: int = -1) -> TracedArray:
+    def take_along_axis(self, x: Any, indices: Any, axis: int = -1) -> TracedArray:
         """Return the elements at `indices` along the last axis; an index out of bounds reads another of the row."""
-        if normalize_axis_index(axis, x.ndim) != x.ndim - 1:
+        rows = self.asarray(x)
+        if normalize_axis_index(axis, rows.ndim) != rows.ndim - 1:
             raise UntraceableError("take_along_axis along another axis than the last")
-        return x.take_along(self.asarray(indices))
+        return rows.take_along(self.asarray(indices))
 
     def clip(self, x: Any, least: Any, most: Any) -> TracedArray:
         """Return x, cut off at two bounds."""
