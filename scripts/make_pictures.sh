@@ -18,3 +18,5 @@ cp "$made/race-seeds.png" docs/
 "$python" -m xpnet.train --hidden 100 100 100 --lr 0.02 --epochs 20 --watch --quiet --out "$made/run"
 cp "$made/run/watch.png" docs/
 "$python" -m xpnet.train --dataset mnist --augment --preview docs/augmented.png
+"$python" -m xpnet.train --threads 1 --plan --times --out "$made/times" >/dev/null
+cp "$made/times/roofline.png" docs/

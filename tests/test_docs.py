@@ -80,11 +80,13 @@ def test_a_notebook_was_executed_without_errors(path):
 
 
 def test_the_page_on_the_compiler_quotes_the_plan():
-    text, plan = (text_of(ROOT / "docs" / name) for name in ("how-the-compiler-works.md", "plan.txt"))
-    quoted = [block for block in re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if "loop" in block]
+    page = ROOT / "docs" / "how-the-compiler-works.md"
+    text, plan = text_of(page), text_of(page.with_name("plan.txt"))
+    quoted = [block for block in blocks(page, "text") if block.startswith("loop")]
     assert quoted
     assert all(block in plan for block in quoted)
     assert re.search(r"has (\d+) instructions", text)[1] == plan.split()[0]
+    assert re.findall(r"^ *\[(\d+)\] ", text, re.MULTILINE)[-1] == plan.split()[0], "the table of times is another's"
     assert re.search(r"`(min\(where.*\))`", text)[1].removesuffix(")") in plan
 
 

@@ -442,7 +442,7 @@ def draw_roofline(times: StepTimes) -> bytes:
     ceilings = times.ceilings[times.threads]
     peak, rates = ceilings.product_rate, (ceilings.bandwidth, ceilings.memory_bandwidth)
     x = [figures["operations_per_byte"] for _, figures in points] + [peak / rate for rate in rates]
-    left, right = min(x) / 3.0, max(x) * 3.0
+    left, right = min(x) / 3.0, max(x) * 6.0  # to the right with room for numbers
     for rate, style, where in zip(rates, ("-", "--"), ("in as many bytes as a step uses", "in memory"), strict=True):
         knee = peak / rate
         axes.plot([left, knee], [left * rate, peak], style, color="black", label=f"{rate / 1e9:,.0f} GB/s {where}")
@@ -451,8 +451,8 @@ def draw_roofline(times: StepTimes) -> bytes:
         place = figures["operations_per_byte"], figures["operations_per_second"]
         color = PALETTE[row.kind == "product"]
         axes.scatter(*place, s=15.0 + 800.0 * figures["share"], color=color, alpha=0.6, linewidths=0.0, zorder=3)
-    for numbers, place in _joined(points):
-        axes.annotate(numbers, place, (5.0, 2.0), textcoords="offset points", fontsize=7, zorder=4)
+    for k, (numbers, place) in enumerate(_joined(points)):  # above and below in turn, so that few lie on each other
+        axes.annotate(numbers, place, (5.0, -9.0 if k % 2 else 3.0), textcoords="offset points", fontsize=7, zorder=4)
     axes.set(xscale="log", yscale="log", xlim=(left, right))
     threads = "one thread" if times.threads == 1 else f"{times.threads} threads"
     axes.set(xlabel="operations per byte", ylabel="operations per second", title=f"a step on {threads}, {times.dtype}")
@@ -468,9 +468,9 @@ def draw_roofline(times: StepTimes) -> bytes:
 def _joined(points: Sequence[tuple[TimesRow, Mapping[str, Any]]]) -> list[tuple[str, tuple[float, float]]]:
     """Numbers of instructions with the place of their point; those of points close to each other in one text."""
     groups: list[tuple[list[int | None], tuple[float, float]]] = []
-    for row, figures in points:
+    for row, figures in sorted(points, key=lambda point: point[1]["operations_per_byte"]):
         place = figures["operations_per_byte"], figures["operations_per_second"]
-        near = (one for one, at in groups if all(0.85 < a / b < 1.18 for a, b in zip(at, place, strict=True)))
+        near = (one for one, at in groups if all(0.75 < a / b < 1.33 for a, b in zip(at, place, strict=True)))
         numbers = next(near, None)
         if numbers is None:
             groups.append((numbers := [], place))
