@@ -99,7 +99,7 @@ class StepTimes:
         return len(self.rows[0].seconds)
 
     def figures(self, row: TimesRow) -> dict[str, Any]:
-        """Return the rates of a row, a second, and their shares of the ceilings; None where there are none."""
+        """Return rates per second of a row, and their shares of the ceilings; None where there are none."""
         ceilings = self.ceilings[row.workers]
         moved, done = row.per_second(row.bytes), row.per_second(row.operations)
         return {
@@ -199,7 +199,7 @@ def why_no_times(program: Program) -> str | None:
 
 
 def step_times(program: Program, arrays: Arrays, steps: int) -> StepTimes:
-    """Time a program, in some two seconds.
+    """Time a program, in some three seconds on a quiet machine.
 
     Args:
         program: the program, for which `why_no_times` has no reason. Another one is made of its plan, and runs.
