@@ -87,7 +87,7 @@ def in_words(found: dict[str, Any]) -> str:
     commit = f"{found['commit'] or 'unknown'}{', with changes' if found['changed_since'] else ''}"
     gpu = f"{'; '.join(found['gpu'].splitlines())}; " if found.get("gpu") else ""
     kernels = "".join(f", {name} ({kernel})" for name, kernel in found.get("blas", {}).items())
-    warning = found.get("conditions", {}).get("warning")
+    warning = (found.get("conditions") or {}).get("warning")  # files from before conditions were measured have none
     return (
         f"{f'{warning} ' if warning else ''}"
         f"{gpu}{found['processor']}, {found['usable_processors']} processors usable, {found['memory_gib']:.0f} GiB;"

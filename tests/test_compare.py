@@ -167,6 +167,18 @@ def test_noise_tells_the_first_position_apart():
     assert found["correlation"] < -0.99
 
 
+@pytest.mark.parametrize("slowdown", [0.0, 0.05, -0.05])
+def test_on_recorded_noise_nineteen_of_twenty_runs_say_what_is_true(slowdown):
+    """The record is of runs on two equal commits, beside other processes."""
+    truth = {0.0: NO_CHANGE, 0.05: SLOWER, -0.05: FASTER}[slowdown]
+    options = options_of(runs=60, block=4, pairs=12, most_pairs=60)
+    for result in json.loads(RECORD.read_text(encoding="utf-8"))["results"]:
+        for pairs in result["pairs"].values():
+            shares = compare_noise.simulated([other / base for base, other in pairs], slowdown, options)
+            assert shares[truth] >= 0.95
+            assert sum(shares[one] for one in (FASTER, SLOWER, NO_CHANGE) if one != truth) == 0.0
+
+
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="there are no commits")
 def test_a_commit_and_the_working_tree_are_copied(tmp_path):
     commit, tree = checked_out("HEAD", tmp_path / "a"), checked_out(".", tmp_path / "b")

@@ -162,6 +162,8 @@ def test_words_begin_with_the_warning():
     assert in_words(found).startswith("Do not rely on these times: a reason. ")
     kernel = next(iter(found["blas"].values()))
     assert f"({kernel})" in in_words(found)
+    found["conditions"] = None
+    assert in_words(found).startswith(found["processor"])
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "bench" / "results").glob("*.json")), ids=lambda file: file.name)
