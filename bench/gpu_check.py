@@ -9,6 +9,7 @@ starts it. A part that fails or is out of time takes nothing from the others; `p
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -194,6 +195,7 @@ def report(out: Path) -> str:
         "The compiled step": _plan_section,
     }
     texts = [f"# xpnet on a GPU\n\n{in_words(_json(out / 'versions.json'))}"]
+    texts += [f"{file.stem}: {warning}" for file in sorted(out.glob("*.json")) if (warning := _warning(file))]
     for title, section in sections.items():
         try:
             text = section(out)
@@ -205,6 +207,14 @@ def report(out: Path) -> str:
 
 def _json(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _warning(file: Path) -> str | None:
+    """Return why the times in a file are not to be relied on; None where nothing says so."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # half a file, or one of another kind
+        warning: str | None = _json(file)["conditions"]["warning"]
+        return warning
+    return None
 
 
 def _last_line(file: Path) -> str:

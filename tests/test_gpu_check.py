@@ -88,11 +88,15 @@ def test_the_report_goes_on_past_what_is_missing_or_broken(tmp_path):
     (tmp_path / "race.log").write_text("Traceback\nValueError: a | b\n")
     (tmp_path / "race.json").write_text('{"results": [')
     (tmp_path / "replicas.json").write_text(
-        json.dumps({"counts": [1], "results": {"eager": replicas.compared([[3.0]], [1])}, "left_out": {}, "failed": {}})
+        json.dumps(
+            {"counts": [1], "results": {"eager": replicas.compared([[3.0]], [1])}, "left_out": {}, "failed": {}}
+            | {"conditions": {"warning": "Do not rely on these times: a reason."}}
+        )
     )
     text = report(tmp_path)
     assert "| race | failed | 2 | 60 | ValueError: a \\| b |" in text
     assert "## Training steps\n\nNot there (JSONDecodeError" in text
+    assert "\n\nreplicas: Do not rely on these times: a reason.\n\n## Parts" in text
     assert "| eager | 3 (1.00, 1.00 to 1.00) |" in text
     assert "## The compiled step\n\nNot there (FileNotFoundError" in text
 
