@@ -7,9 +7,9 @@ Steps of 30-100-2 at batch 200 with Adam, on one thread: compiled, and eager. Tw
 and their difference is divided by that of their steps, so that start and calls fall out. Kernels are fixed, since
 valgrind knows no AVX-512: OpenBLAS's for Haswell, and LLVM's level x86-64-v3; NumPy takes AVX2 by itself there.
 
-Compared are all instructions, and those outside of the BLAS, a third of a compiled step's. They depend on the versions
-of Python, NumPy, llvmlite and valgrind: where one is not that of the stored count, nothing is compared, and the program
-says so, as where there is no valgrind.
+Compared are all instructions, and where the BLAS takes as many as before, those outside of it, a third of a compiled
+step's. They depend on the versions of Python, NumPy, llvmlite and valgrind: where one is not that of the stored count,
+nothing is compared, and the program says so, as where there is no valgrind.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ GROUPS = {  # of libraries, by a part of their names; what LLVM made lies in non
     "NumPy": r"_multiarray_umath",
     "BLAS": r"openblas|libblas|libmkl",
 }
+SAME_BLAS = 0.01  # relative difference up to which the BLAS was asked for the same products
 PATIENCE = 300.0  # seconds; 20 on an idle processor
 
 # valgrind's client request, which any other processor takes for nothing: rol rdi by 3, 13, 61 and 51, xchg rbx, rbx.
@@ -173,13 +174,17 @@ def why_not() -> str | None:
 
 
 def changes(stored: dict[str, dict[str, float]], found: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Return the relative change of a step's instructions by way: of all, and of those outside of the BLAS."""
+    """Return the relative change of a step's instructions by way.
+
+    It is of all, and where the BLAS has as many as before, of the others; else, products went from one to the other.
+    """
     compared = {}
-    for way in found:
-        before, now = (sum(one[way].values()) for one in (stored, found))
-        compared[way] = now / before - 1.0
-        before, now = before - stored[way]["BLAS"], now - found[way]["BLAS"]
-        compared[f"{way}, without the BLAS"] = now / before - 1.0
+    for way, now in found.items():
+        before = stored[way]
+        compared[way] = sum(now.values()) / sum(before.values()) - 1.0
+        if abs(now["BLAS"] - before["BLAS"]) <= SAME_BLAS * before["BLAS"]:
+            outside, outside_now = (sum(one.values()) - one["BLAS"] for one in (before, now))
+            compared[f"{way}, without the BLAS"] = outside_now / outside - 1.0
     return compared
 
 

@@ -78,6 +78,11 @@ def test_changes_are_of_all_instructions_and_of_those_outside_of_the_blas():
     )
 
 
+def test_products_that_leave_the_blas_are_compared_with_all_others():
+    stored = {"compiled": {"xpnet's own code": 100.0, "BLAS": 300.0}}
+    assert changes(stored, {"compiled": {"xpnet's own code": 300.0, "BLAS": 0.0}}) == {"compiled": -0.25}
+
+
 @pytest.fixture
 def counts(tmp_path, monkeypatch):
     """Run the program with a stored count of 1,000 and this one; return exit code and output file."""
