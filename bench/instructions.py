@@ -1,6 +1,6 @@
 """Instructions of a training step, counted by valgrind's callgrind: a change of speed that noise does not reach.
 
-    python bench/instructions.py [--bound 3]      compare with the stored count; exit code 1 where there are more
+    python bench/instructions.py [--bound 1]      compare with the stored count; exit code 1 where there are more
     python bench/instructions.py --renew          count anew, and store
 
 Steps of 30-100-2 at batch 200 with Adam, on one thread: compiled, and eager. Two runs of different lengths are counted,
@@ -211,7 +211,7 @@ def table(stored: dict[str, dict[str, float]] | None, found: dict[str, dict[str,
 def main() -> int:
     """Count, compare or store, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bound", type=float, default=3.0, help="per cent more than stored that pass")
+    parser.add_argument("--bound", type=float, default=1.0, help="per cent more than stored that pass")
     parser.add_argument("--renew", action="store_true", help="store the count")
     parser.add_argument("--json", type=Path, default=STORED, metavar="FILE", help="the stored count")
     parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
