@@ -180,10 +180,11 @@ def summary(content: Result) -> str:
 
 
 def section(content: Result) -> str:
-    """Tables of a race, a sentence on how it was measured, and what it shows."""
+    """Tables of a race, a sentence on how it was measured, and what it shows, where it is no trial."""
     tables = [table(content, optimizer) for optimizer in TITLES if heats(content, optimizer)]
-    texts = [textwrap.fill(words(content), 118, break_on_hyphens=False) for words in (measured, summary)]
-    return "\n".join([*tables, f"{texts[0]}\n", f"{texts[1]}\n"])
+    told = (measured, summary) if content["rounds"] >= LEAST_ROUNDS else (measured,)
+    texts = [textwrap.fill(words(content), 118, break_on_hyphens=False) for words in told]
+    return "\n".join([*tables, *(f"{text}\n" for text in texts)])
 
 
 def picture(content: Result) -> str:
@@ -195,6 +196,7 @@ def picture(content: Result) -> str:
         if ratios:
             ranges.append(f"{peer} {min(ratios):.1f} to {max(ratios):.1f}")
     words = f"Time of a training step with Adam on {len(results)} networks, relative to xpnet: {', '.join(ranges)}"
+    words += "" if content["rounds"] >= LEAST_ROUNDS else " (a trial, no measurement)"
     image = textwrap.fill(
         f'<img alt="{escape(words)}" src="docs/speed-adam-light.svg">',
         118,

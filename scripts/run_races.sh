@@ -15,14 +15,15 @@ done
 shift || true
 ((${#races[@]})) || races=(standardized batch-norm plain random float64)
 narrow=("784-100x4-10 batch 128" "784-512x2-10 batch 128")
+pictures=("${narrow[@]}" "784-2048x3-10 batch 1024")
 few=("xpnet, compiled" "xpnet, zeros not left out" "PyTorch, eager" "JAX, scan" "scikit-learn" "products, divided")
 
 for race in "${races[@]}"; do
     case $race in
     standardized) what=(--variants standardized) ;;
-    batch-norm) what=(--variants batch-norm --contenders "${few[@]}" "PyTorch, compiled") ;;
-    plain) what=(--variants plain --contenders "${few[@]}" --networks "${narrow[@]}" "784-2048x3-10 batch 1024") ;;
-    random) what=(--variants plain --contenders "${few[@]}" --data random) ;;
+    batch-norm) what=(--variants batch-norm --contenders "${few[@]}") ;;
+    plain) what=(--variants plain --contenders "${few[@]}" --networks "${pictures[@]}") ;;
+    random) what=(--variants plain --contenders "${few[@]}" --networks "${pictures[@]}" --data random) ;;
     float64) what=(--variants standardized --contenders "${few[@]}" --networks "${narrow[@]}" "30-100-2 batch 200"
         --dtype float64) ;;
     *) echo "no such race: $race" && exit 2 ;;

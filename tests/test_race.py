@@ -290,6 +290,7 @@ def test_the_page_says_which_columns_profit_from_zeros():
     assert "No column profits from zeros." in make_speed_chart.section(content_of(second))
     trial = make_speed_chart.section(content_of(second) | {"rounds": 1})
     assert "A trial and no measurement, in 1 round of turns" in trial
+    assert "profit" not in trial
 
 
 def test_a_page_without_its_mark_is_an_error():
