@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "bench" / "peers"))
-from host import BASE, WITH_ZEROS, in_words
+from host import BASE, WITH_ZEROS
 from race import GAIN, gain, percents
+from surroundings import in_words
 
 ROOT = Path(__file__).resolve().parents[1]
 RACES = ("standardized", "batch-norm", "plain", "random", "float64")  # of results, and of marks in docs/benchmarks.md

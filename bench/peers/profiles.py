@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from contest import LEARNING_RATES, Array, Contender, Problem, epoch_order, made_problem
-from host import CLEARED, in_words, markdown, scratch, surroundings
+from host import markdown, scratch
 from networks import NETWORKS
+from surroundings import CLEARED, in_words, surroundings
 
 SECONDS = 2.0  # of steps before and without the profiler
 PIECE = 64  # steps in a call, and under the profiler
