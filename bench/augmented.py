@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from surroundings import surroundings, write_results
+
 RECIPE = (
     "--dataset mnist --augment --hidden 1000 500 --batch-norm --batch-size 256 --schedule one-cycle --lr 0.01"
     " --epochs 100"
@@ -60,7 +62,7 @@ def main() -> None:
     options = given.options or shlex.split(RECIPE)
     if given.plain:
         options = [word for word in options if word != "--augment"]
-    results = []
+    around, results = surroundings(), []
     for seed in given.seeds:
         result = trained(given.runs / f"seed-{seed}", [*options, "--seed", str(seed)])
         results.append({name: value for name, value in result.items() if name != "model"})
@@ -72,7 +74,7 @@ def main() -> None:
         )
         if given.json:
             content = {"options": shlex.join(options), "summary": found, "seeds": results}
-            given.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            write_results(given.json, around, content)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from typing import Any
 from contest import LEARNING_RATES, Array, Contender, Problem, epoch_order, made_problem
 from host import markdown, scratch
 from networks import NETWORKS
-from surroundings import CLEARED, in_words, surroundings
+from surroundings import CLEARED, in_words, surroundings, write_results
 
 SECONDS = 2.0  # of steps before and without the profiler
 PIECE = 64  # steps in a call, and under the profiler
@@ -197,8 +197,9 @@ def main() -> int:
         batches = epoch_order(len(problem.x), problem.batch_size, 0)[:PIECE]
         print(json.dumps(PROFILES[options.contender](problem, batches)))
         return 0
-    found: dict[str, Any] = {"surroundings": surroundings(), "optimizer": options.optimizer, "networks": {}}
-    print(in_words(found["surroundings"]))
+    around = surroundings()
+    found: dict[str, Any] = {"optimizer": options.optimizer, "networks": {}}
+    print(in_words(around))
     with scratch() as folder:
         for network in options.networks:
             made_problem(*NETWORKS[network], options.optimizer).save(folder / "problem.npz")
@@ -206,7 +207,7 @@ def main() -> int:
             found["networks"][network] = profiles
             print(f"\n{network}, {options.optimizer}\n\n{table(profiles, options.top)}", flush=True)
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_results(options.json, around, found)
     return int(any("failed" in one for profiles in found["networks"].values() for one in profiles.values()))
 
 
