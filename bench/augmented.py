@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from surroundings import surroundings, write_results
+from surroundings import in_words, noted, surroundings, write_results
 
 RECIPE = (
     "--dataset mnist --augment --hidden 1000 500 --batch-norm --batch-size 256 --schedule one-cycle --lr 0.01"
@@ -75,6 +75,7 @@ def main() -> None:
         if given.json:
             content = {"options": shlex.join(options), "summary": found, "seeds": results}
             write_results(given.json, around, content)
+    print(in_words(noted(around)))
 
 
 if __name__ == "__main__":
