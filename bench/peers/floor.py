@@ -1,7 +1,7 @@
 """The floor: the matrix products of a step, and nothing else, done in two ways of which the faster counts.
 
-- divided: as a compiled step of xpnet does them. Each product's rows are divided among as many threads as there are
-  processors, each with a BLAS of one thread, and no interpreter between the products.
+- divided: as a compiled step of xpnet does them, by functions of its own. Each product's rows are divided among as many
+  threads as there are processors, with no interpreter between the products.
 - numpy: `numpy.matmul` into arrays that are there already, one product after the other, with all of the BLAS's threads.
 
 The products are y = x W and dW = x^T dy for every layer, and dx = dy W^T for all but the first, on a chain: y is the
