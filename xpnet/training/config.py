@@ -329,7 +329,7 @@ _LISTS: dict[str, tuple[type, str]] = {
     "drop": (str, "the name of a column, or a list of names"),
     "categorical": (str, "the name of a column, or a list of names"),
     "seeds": (int, "a list of whole numbers"),
-    "augment": (str, "NAME=NUMBER, or a list of such"),
+    "augment": (str, "'digits', NAME=NUMBER, or a list of such"),
 }
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a string"}
 
