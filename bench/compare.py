@@ -25,7 +25,7 @@ of these verdicts, with D the smallest change of interest (--interest, in per ce
 
     no change           the interval lies within 1 / (1 + D) and 1 + D
     slower, faster      the interval is on one side of 1, and the median ratio beyond 1 + D, or 1 / (1 + D)
-    too noisy to tell   anything else
+    too noisy to tell   anything else, and too few pairs for an interval of that confidence: fewer than 8 for 99 %
 
 A benchmark gets --pairs pairs, and then more until its interval is no wider than D or it has --most-pairs, or until
 --minutes have passed. When it ends depends on the interval's width alone, and not on where the interval lies.
@@ -75,13 +75,13 @@ class Side:
 
     Attributes:
         name: as it was given.
-        commit: its full name; None for a folder without git.
-        changed: whether files differ from the commit.
+        commit: its full name; of the working tree, that of HEAD.
+        changed: whether files of xpnet differ from the commit.
         folder: xpnet is imported from there.
     """
 
     name: str
-    commit: str | None
+    commit: str
     changed: bool
     folder: Path
 
@@ -129,7 +129,13 @@ def judged(ratios: Values, confidence: float, interest: float, resamples: int = 
     """Return median, interval and verdict of ratios."""
     ratio = float(np.median(ratios))
     low, high = bootstrap_interval(ratios, confidence, resamples)
-    return {"ratio": ratio, "interval": (low, high), "verdict": verdict(ratio, low, high, interest)}
+    said = verdict(ratio, low, high, interest) if len(ratios) >= fewest(confidence) else NOISY
+    return {"ratio": ratio, "interval": (low, high), "verdict": said}
+
+
+def fewest(confidence: float) -> int:
+    """Return how many values must be there for an interval of their median: all lie on one side of it by 2^(1 - n)."""
+    return 1 + math.ceil(math.log2(1.0 / (1.0 - confidence)))
 
 
 def is_narrow(interval: Pair, interest: float) -> bool:
@@ -160,7 +166,7 @@ def checked_out(name: str, folder: Path) -> Side:
         archive.unlink()
     look = [sys.executable, "-P", "-c", "from importlib.util import find_spec; print(find_spec('xpnet').origin)"]
     seen = subprocess.run(look, env=environment(folder), capture_output=True, text=True, check=False)
-    if Path(seen.stdout.strip()) != folder / "xpnet" / "__init__.py":
+    if Path(seen.stdout.strip()).resolve() != (folder / "xpnet" / "__init__.py").resolve():
         raise FailedError(f"{name}: xpnet would be imported from {seen.stdout.strip() or seen.stderr.strip()}")
     changed = name == "." and bool(_git("status", "--porcelain", "--", "xpnet"))
     return Side(name, commit, changed, folder)
@@ -240,7 +246,9 @@ def core(select: str, clock: str, folder: Path) -> Measure:
             for one in json.loads(file.read_text(encoding="utf-8"))["benchmarks"]:
                 found[side][f"{one['group']}: {one['name']}"] = float(one["stats"]["median"])
         base, other = found
-        return {name: {clock: (base[name], other[name])} for name in base if name in other}
+        if base.keys() != other.keys():
+            raise FailedError(f"of one side alone: {', '.join(sorted(base.keys() ^ other.keys()))}")
+        return {name: {clock: (base[name], other[name])} for name in base}
 
     return measure
 
@@ -363,10 +371,14 @@ def main() -> int:
     parser.add_argument("--interest", type=float, default=2.0, help="the smallest change of interest, in per cent")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers")
     options = parser.parse_args()
-    if not 5 <= options.pairs <= options.most_pairs:
-        parser.error(f"--pairs must be from 5 to --most-pairs, got {options.pairs} and {options.most_pairs}")
     if not 0.5 <= options.confidence < 1.0:
         parser.error(f"--confidence must be from 0.5 to below 1, got {options.confidence:g}")
+    least = fewest(options.confidence)
+    if not least <= options.pairs <= options.most_pairs:
+        parser.error(
+            f"--pairs must be from {least} (for that confidence) to --most-pairs, got {options.pairs} and"
+            f" {options.most_pairs}"
+        )
     if not options.interest > 0.0:
         parser.error(f"--interest must be above 0, got {options.interest:g}")
     with scratch() as folder:

@@ -22,6 +22,7 @@ from compare import (
     bootstrap_interval,
     checked_out,
     exit_code,
+    fewest,
     is_narrow,
     judged,
     turns,
@@ -85,6 +86,14 @@ def test_verdicts(ratio, low, high, said):
     assert verdict(1 / ratio, 1 / high, 1 / low, 0.02) == mirrored
 
 
+def test_too_few_pairs_have_no_verdict():
+    """All eight values are above the median, or below it, in one of 128 samples: their range is a 99 % interval."""
+    assert fewest(0.99) == 8
+    assert fewest(0.5) == 2
+    assert judged([1.1] * 7, 0.99, 0.02)["verdict"] == NOISY
+    assert judged([1.1] * 8, 0.99, 0.02)["verdict"] == SLOWER
+
+
 def test_turns_cancel_what_changes_steadily_and_being_first():
     assert turns(0) == (0, 1, 1, 0)
     assert turns(1) == (1, 0, 0, 1)
@@ -143,14 +152,14 @@ def test_no_pair_is_begun_after_the_time():
 
 
 def test_the_table_has_a_line_for_each_clock():
-    found = Found({"wall": [(1.0, 1.1), (1.0, 1.3)], "processor": [(2e-6, 2e-6), (2e-6, 2e-6)]}, [0, 1])
+    found = Found({"wall": [(1.0, 1.1), (1.0, 1.3)] * 4, "processor": [(2e-6, 2e-6)] * 8}, [0, 1] * 4)
     results = [
         {"benchmark": "one", "pairs": found.pairs}
         | {clock: judged(found.ratios(clock), 0.99, 0.02) for clock in found.pairs}
     ]
     text = compare.table(results, 0.99)
-    assert "| one | wall | 1 s | 1.2 s | 1.200 | 1.100 to 1.300 | 2 | slower |" in text
-    assert "| one | processor | 2 µs | 2 µs | 1.000 | 1.000 to 1.000 | 2 | no change |" in text
+    assert "| one | wall | 1 s | 1.2 s | 1.200 | 1.100 to 1.300 | 8 | slower |" in text
+    assert "| one | processor | 2 µs | 2 µs | 1.000 | 1.000 to 1.000 | 8 | no change |" in text
 
 
 def test_blocks_of_a_record_stay_together_and_go_round():
@@ -201,7 +210,8 @@ def test_one_pair_from_end_to_end(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = json.loads(file.read_text(encoding="utf-8"))
     (result,) = found["results"]
-    assert done.returncode == exit_code([result["wall"]["verdict"]], {}), done.stderr
+    assert done.returncode == 3, done.stderr  # of one pair
+    assert result["wall"]["verdict"] == NOISY
     assert result["benchmark"] == "30-100-2 batch 200, sgd"
     assert f"| {result['benchmark']} | processor |" in done.stdout
     for clock in ("wall", "processor"):
@@ -213,7 +223,7 @@ def test_one_pair_from_end_to_end(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [["--pairs", "4"], ["--pairs", "70"], ["--confidence", "1"], ["--interest", "0"], ["no-such-commit"]]
+    "words", [["--pairs", "7"], ["--pairs", "70"], ["--confidence", "1"], ["--interest", "0"], ["no-such-commit"]]
 )
 def test_arguments_that_are_wrong_are_refused(words, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["compare.py", *words])
