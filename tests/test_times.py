@@ -13,7 +13,7 @@ from programs import GPU, LLVM, THREADS, OnGPU, code_folder, copied, needs_llvm,
 from test_compile_plans import arrays as small_arrays
 from test_compile_plans import two_layers
 
-from xpnet import MLP, Adam, Trainer
+from xpnet import MLP, Adam, Augmentation, Trainer
 from xpnet.commands import train
 from xpnet.compile import StepTimes, record, step_times
 from xpnet.compile.cpu import blas, ceilings, runtime, times
@@ -376,3 +376,11 @@ def test_a_picture_without_matplotlib(run, tmp_path, monkeypatch):
     code, out, err = run(train, *PLAN, "--out", tmp_path)
     assert (code, out) == (2, "")
     assert "roofline.png cannot be drawn: matplotlib is missing" in err
+
+
+@needs_llvm
+def test_a_step_that_distorts_pictures_has_times(rng):
+    model = MLP([16, 8, 3], input_shape=(4, 4))
+    trainer = Trainer(model, batch_size=16, augment=Augmentation(shift=1))
+    x = rng.integers(0, 256, (64, 4, 4), dtype=np.uint8)
+    assert isinstance(trainer.times(x, np.arange(64) % 3), StepTimes)

@@ -313,7 +313,8 @@ class Trainer(Training):
             rows = checked_rows(self.model, x, y, sample_weight, class_weight)
             batches = self.batches(len(rows))
             steps = self.step, len(batches)
-            table = step_table(self.model.network, self.optimizer, self.schedule, *steps, self.rate_scale)
+            seed = self.augmentation_seed
+            table = step_table(self.model.network, self.optimizer, self.schedule, *steps, self.rate_scale, seed)
             order = self.model.device.asarray(permutation(self.seed, self.epoch + 1, len(rows)))
             return self.runner(rows).times(order, batches, table, EpochSums.zeros(self.model))
 
