@@ -72,6 +72,16 @@ def test_a_begin_beside_a_spinning_blas_does_not_count():
     assert run(choice, 0.2, TOGETHER) > 0.9
 
 
+@pytest.mark.parametrize("disturbed", range(2, 7))
+def test_one_disturbed_call_decides_nothing(disturbed):
+    """Steps of a wide network take 0.3 s: a wrong choice would be kept for seconds."""
+    choice = HelperChoice()
+    for call in range(12):
+        together = choice.wanted
+        choice.record(1, 0.3 if together and call != disturbed else 0.65)
+        assert together or choice.wanted, "a call alone is a trial"
+
+
 def test_a_small_gain_is_not_worth_the_processors():
     choice = HelperChoice()
     run(choice, 1.0, 0.95 * ALONE)

@@ -28,6 +28,7 @@ class HelperChoice:
         self._total = self._last_trial = 0.0  # seconds
         self._alone = 0.0  # seconds of a step without helpers, when last compared
         self._share = FIRST_SHARE
+        self._doubted = False  # whether the last trial went against helpers, and the next one is to confirm it
         self._clear()
 
     def record(self, steps: int, seconds: float) -> None:
@@ -46,7 +47,7 @@ class HelperChoice:
             if spent >= trial:
                 self._compare()
         elif self._usual:
-            due = spent >= SHARE * max(self._last_trial, steps * self._alone)
+            due = spent >= (trial if self._doubted else SHARE * max(self._last_trial, steps * self._alone))
             self.wanted = not (due or (spent >= trial and self._step(True) > self._alone))
         else:
             self.wanted = spent >= self._share * self._last_trial
@@ -54,10 +55,12 @@ class HelperChoice:
     def _compare(self) -> None:
         """End a trial."""
         self._last_trial, self._alone = self._seconds[self.wanted], self._step(False)
-        lost = not self._usual
-        self.wanted = self._usual = self._step(True) < GAIN * self._alone
-        # What disturbed a trial is often over soon.
-        self._share = min(2 * self._share, SHARE) if lost and not self._usual else FIRST_SHARE
+        before, wins = self._usual, self._step(True) < GAIN * self._alone
+        # What disturbed a trial is often over soon: helpers are given up when they have lost two trials, one after the
+        # other, and are tried again early.
+        self.wanted = self._usual = wins or (before and not self._doubted)
+        self._doubted = before and not wins and not self._doubted
+        self._share = min(2 * self._share, SHARE) if not (wins or before) else FIRST_SHARE
         self._clear()
 
     def _clear(self) -> None:
