@@ -125,20 +125,3 @@ def test_a_step_multiplies_without_the_blas(rng, monkeypatch):
         np.testing.assert_array_equal(results(step, arrays, f"{threads} threads")["y"], one)
         np.testing.assert_array_equal(one, before[0])
     check(step, arrays, rtol=1e-12)
-
-
-def test_threads_of_a_blas_that_is_not_known(monkeypatch):
-    """threadpoolctl is asked, and where it knows none, the processors count."""
-    monkeypatch.setattr(blas, "find", lambda: None)
-    known = [{"user_api": "blas", "num_threads": 3}, {"user_api": "openmp", "num_threads": 7}]
-    monkeypatch.setattr("threadpoolctl.threadpool_info", lambda: known)
-    assert blas.threads() == 3
-    monkeypatch.setattr("threadpoolctl.threadpool_info", lambda: known[1:])
-    monkeypatch.setattr(blas, "usable_processors", lambda: 5)
-    assert blas.threads() == 5
-
-
-@pytest.mark.parametrize(("library", "faster"), [("accelerate", True), ("scipy-openblas", False), ("mkl-sdl", False)])
-def test_numpys_own_products_are_used_with_accelerate(monkeypatch, library, faster):
-    monkeypatch.setattr(np, "show_config", lambda mode: {"Build Dependencies": {"blas": {"name": library}}})
-    assert blas.numpy_is_faster.__wrapped__() is faster

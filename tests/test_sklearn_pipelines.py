@@ -26,7 +26,7 @@ pytestmark = [
 
 
 def threads_of_a_worker(_):
-    return 1 if blas.find() is None else blas.find().threads
+    return blas.threads()
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])

@@ -370,8 +370,7 @@ class _Compiled:
 
 def _threads(multiplications: int) -> AbstractContextManager[None]:
     """Context of products of a size: one thread of BLAS where several would be slower."""
-    found = blas.find() if multiplications < SEVERAL_THREADS else None
-    return nullcontext() if found is None else found.one_thread()
+    return blas.one_thread() if multiplications < SEVERAL_THREADS else nullcontext()
 
 
 # ---- update rules

@@ -24,6 +24,7 @@ from ..compile.cuda import blas as cublaslt
 from ..core.checks import path_of
 from ..core.device import (
     LEAST_CAPABILITY,
+    built_blas,
     cupy_distributions,
     get_device,
     gpu_properties,
@@ -37,7 +38,13 @@ from . import cli
 
 # Environment variables that limit BLAS, its threads, or CUDA.
 BLAS_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+THREAD_VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 CUDA_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_PATH", "CUPY_TF32", "NVIDIA_TF32_OVERRIDE")
 
 
@@ -92,7 +99,7 @@ def _python() -> Result:
 
 
 def _numpy() -> Result:
-    return f"{np.__version__}, {_blas() or 'with a BLAS that cannot be asked'}", None
+    return f"{np.__version__}, {_blas() or f'built with {built_blas()}, whose kernel and threads are not known'}", None
 
 
 def _blas() -> str:
@@ -100,8 +107,9 @@ def _blas() -> str:
     from threadpoolctl import threadpool_info
 
     return "; ".join(
-        f"{library['internal_api']} {library['version']}, {library.get('architecture', 'unknown')} kernel,"
-        f" {library['num_threads']} threads"
+        f"{library['internal_api']} {library['version']}"
+        + (f", {library['architecture']} kernel" if library.get("architecture") else "")
+        + f", {library['num_threads']} threads"
         for library in threadpool_info()
         if library["user_api"] == "blas"
     )

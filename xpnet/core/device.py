@@ -19,6 +19,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -347,9 +348,12 @@ def _quota(folder: Path) -> float:
     return math.inf
 
 
+_thread_limit: ContextVar[int | None] = ContextVar("thread_limit", default=None)
+
+
 @contextmanager
 def limit_threads(threads: int) -> Iterator[None]:
-    """Let the BLAS behind NumPy use `threads` threads inside this context: the thread count is part of a run.
+    """Let steps, and the BLAS behind NumPy, use `threads` threads inside this context: the count is part of a run.
 
     There are fewer where no more can be started.
     """
@@ -358,8 +362,21 @@ def limit_threads(threads: int) -> Iterator[None]:
     blas = ThreadpoolController().select(user_api="blas")
     if any(library.num_threads < threads for library in blas.lib_controllers):
         threads = startable_threads(threads)
-    with blas.limit(limits=threads):
-        yield
+    before = _thread_limit.get()
+    _thread_limit.set(threads)
+    try:
+        with blas.limit(limits=threads):
+            yield
+    finally:
+        _thread_limit.set(before)
+
+
+def thread_limit() -> int | None:
+    """Return the number of threads that `limit_threads` set, in this thread; None outside of it.
+
+    It is kept here since some BLAS cannot be told, nor asked.
+    """
+    return _thread_limit.get()
 
 
 def startable_threads(threads: int) -> int:
@@ -380,14 +397,23 @@ def startable_threads(threads: int) -> int:
 
 
 def blas_kernels() -> dict[str, str]:
-    """Return each BLAS behind NumPy, with its version, and the kernel that it chose for this processor."""
+    """Return each BLAS behind NumPy, with its version, and its kernel for this processor, which may be "unknown"."""
     from threadpoolctl import threadpool_info
 
     return {
         f"{library['internal_api']} {library['version']}": library.get("architecture", "unknown")
         for library in threadpool_info()
         if library["user_api"] == "blas"
-    }
+    } or {built_blas(): "unknown"}
+
+
+def built_blas() -> str:
+    """Name and version of the BLAS that NumPy was built with, such as "accelerate 1.0".
+
+    What it runs with may be another one behind the same functions, as in conda and in Debian.
+    """
+    found = (np.show_config(mode="dicts") or {}).get("Build Dependencies", {}).get("blas", {})
+    return " ".join(str(found[key]) for key in ("name", "version") if found.get(key)) or "unknown"
 
 
 def gpu_properties(device: Device) -> dict[str, Any]:

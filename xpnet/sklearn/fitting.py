@@ -30,10 +30,10 @@ DENSE_BYTES = 2**26  # bytes of a sparse matrix's rows that are made dense at a 
 
 def few_threads(model: MLP, rows: int) -> AbstractContextManager[None]:
     """Context in which NumPy's BLAS uses one thread, where products with this many rows are too small for more."""
-    known = blas.find() if model.device.index is None else None
     matrices = (layer.W for layer in model.network.layers if isinstance(layer, Linear))
     largest = rows * max(w.shape[-2] * w.shape[-1] for w in matrices)
-    return nullcontext() if known is None or largest >= WORTH_THREADS else known.one_thread()
+    small = model.device.index is None and largest < WORTH_THREADS
+    return blas.one_thread() if small else nullcontext()
 
 
 def dense_rows(x: Any, most: int) -> int:

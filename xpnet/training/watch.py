@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +85,7 @@ class Watch(Callback):
         ends = fit.stopped or trainer.step >= fit.last_step
         if ends or number == round_number(number) or (row["epoch"] % self._distance == 0 and there_is_time):
             start = time.perf_counter()
-            with nullcontext() if (library := blas.find()) is None else library.one_thread():  # for matrices so small
+            with blas.one_thread():  # for matrices so small
                 row["watch"] = self._sample.take()
             self._last = time.perf_counter() - start
             self.seconds += self._last
