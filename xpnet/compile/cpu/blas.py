@@ -46,6 +46,7 @@ class Blas:
         set_threads: set that number.
         per_thread: whether it is set for the products of one thread, and not of all.
         unset: what to set after `one_thread`; None for the number before.
+        forks: whether it can use several threads in a fork.
     """
 
     def __init__(
@@ -55,17 +56,20 @@ class Blas:
         *,
         per_thread: bool = False,
         unset: int | None = None,
+        forks: bool = True,
     ) -> None:
-        self._get, self._set, self._per_thread, self._unset = get_threads, set_threads, per_thread, unset
+        self._get, self._set, self._unset = get_threads, set_threads, unset
+        self._per_thread, self._forks = per_thread, forks
         self._lock = threading.Lock()
         self._inside: _Inside = _InsideByThread() if per_thread else _Inside()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._leave)
 
-    def _leave(self) -> None:
-        """After a fork, only this thread can be in `one_thread`; where all threads share a number, none is."""
+    def after_fork(self) -> None:
+        """In the child, only this thread can be in `one_thread`; where all threads share a number, none is."""
         self._lock = threading.Lock()
-        if self._inside.objects and not self._per_thread:
+        if not self._forks:
+            self._inside.threads = self._unset = 1
+            self._set(1)
+        elif self._inside.objects and not self._per_thread:
             self._inside.objects.clear()
             self._set(self._inside.threads)
 
@@ -104,11 +108,15 @@ def blas_of(library: Any) -> Blas | None:
         if get_threads is None or set_threads is None:
             continue
         if kind is not None and kind() == OPENMP:
-            # OpenBLAS asks OpenMP before each product, and that counts for each thread.
-            return Blas(library.omp_get_max_threads, library.omp_set_num_threads, per_thread=True)
+            # OpenBLAS asks OpenMP before each product, and that counts for each thread. In a fork, GNU's OpenMP waits
+            # for ever for the threads of before; LLVM's and Intel's, which have this name, start others.
+            forks = hasattr(library, "__kmpc_fork_call")
+            return Blas(library.omp_get_max_threads, library.omp_set_num_threads, per_thread=True, forks=forks)
         return Blas(get_threads, set_threads)
     if hasattr(library, "MKL_Set_Num_Threads_Local"):
-        return Blas(library.MKL_Get_Max_Threads, library.MKL_Set_Num_Threads_Local, per_thread=True, unset=0)
+        # In a fork, it waits for ever where scikit-learn has brought GNU's OpenMP.
+        get_threads, set_threads = library.MKL_Get_Max_Threads, library.MKL_Set_Num_Threads_Local
+        return Blas(get_threads, set_threads, per_thread=True, unset=0, forks=False)
     return None
 
 
@@ -125,6 +133,16 @@ def find() -> Blas | None:
         if found is not None:
             return found
     return None
+
+
+def _after_fork() -> None:
+    known = find()  # also where the parent has multiplied by NumPy alone
+    if known is not None:
+        known.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def one_thread() -> AbstractContextManager[None]:
