@@ -82,7 +82,7 @@ check() { # NAME FOLDERS
         status=1
         grep -E '^(FAILED|ERROR|E  )' "$log" || tail -20 "$log"
     }
-    [ "$used" = "one several" ] || [ "$(nproc)" = 1 ] || status=1
+    [ "${used%% *}" = one ] || status=1  # of two, a step uses one where the other processor is busy
     count() { tail -1 "$log" | grep -oE "[0-9]+ $1" | cut -d ' ' -f 1 || echo 0; }
     failed=$(($(count failed) + $(count error)))
     table+=$'\n'$(printf '%-16s %-34s %7s %7s %8s   %s' "$1" "$found" "$(count passed)" "$failed" $((SECONDS - started)) "$used")
