@@ -65,7 +65,7 @@ def test_a_slow_first_call_does_not_count():
     assert run(choice, 0.2, TOGETHER) > 0.9
 
 
-def test_a_begin_beside_a_spinning_blas_does_not_count():
+def test_a_start_beside_a_spinning_blas_does_not_count():
     """Its threads spin for some 50 ms after the last product: helpers seem to be worth nothing in that time."""
     choice = HelperChoice()
     run(choice, SETTLING, ALONE, steps=4)

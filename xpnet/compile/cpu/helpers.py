@@ -6,7 +6,7 @@ not depend on the number of helpers, so the clock may decide.
 
 from __future__ import annotations
 
-SETTLING = 0.05  # seconds at the begin that say nothing: memory is new, and threads of a BLAS may still spin
+SETTLING = 0.05  # seconds at the start that say nothing: memory is new, and threads of a BLAS may still spin
 TRIAL = 0.02  # seconds of a trial at least: some five time slices
 SHARE = 50  # time between two trials over that of a trial
 FIRST_SHARE = 5  # the same behind the first trial that helpers lose; doubled with each that they lose again
