@@ -30,7 +30,7 @@ def multiply(a, b, way, registers, transposed=False, b_transposed=False):
     a = among_nan(a.T if transposed else a)
     b = among_nan(b.T if b_transposed else b)
     (k, m) = a.shape if transposed else a.shape[::-1]
-    room = scratch_bytes(a.dtype, registers, way)
+    room = scratch_bytes(registers, way)
     scratch = CPU.zeros((room + 64,), "uint8")
     scratch[...] = 255
     function = FUNCTION(compiler().address(dense_product(a.dtype, registers, transposed, b_transposed, way)))
@@ -50,7 +50,7 @@ def factors(rng, shape, dtype):
 
 def own_way(a, b, registers):
     layouts = (Layout(False, one.shape[1]) for one in (a, b))
-    return Way.of(len(a), b.shape[1], a.dtype, *layouts, registers)
+    return Way.of(len(a), b.shape[1], a.shape[1], a.dtype, *layouts, registers)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -99,17 +99,25 @@ def test_infinity_and_nan_spread_as_in_a_sum(rng):
 
 
 def test_ways():
-    """Weights are read where they are; what is transposed, read often or 4 kB apart is copied; narrow results turn."""
+    """What few rows read stays where it is; the transposed, the scattered and what is read often is copied."""
     wide, machine = np.dtype("float32"), MACHINES["AVX-512"]
     plain, turned = Layout(False, 784), Layout(True, 784)
-    assert Way.of(64, 512, wide, plain, Layout(False, 512), machine) == (False, False, False)
-    assert Way.of(64, 512, wide, plain, Layout(True, 512), machine) == (False, False, True)
-    assert Way.of(392, 512, wide, turned, Layout(False, 512), machine) == (False, False, True)
-    assert Way.of(64, 2048, wide, Layout(False, 2048), Layout(False, 2048), machine) == (False, True, True)
-    assert Way.of(100, 2, wide, turned, Layout(False, 2), machine) == (True, False, False)
-    assert Way.of(200, 2, wide, Layout(False, 100), Layout(False, 2), machine) == (True, False, True)
-    assert not Way.of(100, 5, wide, turned, Layout(False, 5), machine).turned
-    assert not Way.of(2, 2, wide, turned, Layout(False, 2), machine).turned
+
+    def way(shape, a, b, machine=machine):
+        return Way.of(*shape, wide, a, b, machine)
+
+    assert way((64, 512, 784), plain, Layout(False, 512)) == (False, False, False)
+    assert way((64, 512, 784), plain, Layout(False, 512), MACHINES["AVX2"]) == (False, False, True)
+    assert way((64, 512, 512), plain, Layout(True, 512)) == (False, False, True)
+    assert way((392, 512, 128), turned, Layout(False, 512)) == (False, False, True)
+    assert way((392, 512, 256), turned, Layout(False, 512)) == (False, True, True)
+    assert way((392, 100, 256), turned, Layout(False, 100)) == (False, False, True)
+    assert way((64, 2048, 2048), Layout(False, 2048), Layout(False, 2048)) == (False, True, True)
+    assert way((64, 10, 2048), Layout(False, 2048), Layout(False, 10)) == (False, False, False)
+    assert way((100, 2, 128), turned, Layout(False, 2)) == (True, False, False)
+    assert way((200, 2, 100), Layout(False, 100), Layout(False, 2)) == (True, False, True)
+    assert not way((100, 5, 128), turned, Layout(False, 5)).turned
+    assert not way((2, 2, 128), turned, Layout(False, 2)).turned
 
 
 def test_a_step_multiplies_without_the_blas(rng, monkeypatch):

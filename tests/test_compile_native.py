@@ -119,7 +119,7 @@ def test_one_text_for_networks_of_all_sizes(code_folder):  # noqa: F811
 
     train(30, 40)
     before = compiler.compiled
-    train(61, 50)
+    train(29, 46)
     assert compiler.compiled == before
 
 

@@ -5,10 +5,10 @@ k of B is read as vectors, each element of column k of A is spread over a vector
 element of C is summed in one order, whatever the tile, the threads and the vectors are, so that all processors that
 multiply and add in one operation get the same bytes.
 
-A block of B is copied (packed) where it is transposed, or read by so many rows of C that this pays; one of A where its
-rows or columns in memory would compete for the same lines of a cache. After Goto and van de Geijn, "Anatomy of
-high-performance matrix multiplication", ACM TOMS 34 (2008), with the difference that batches are so small that most
-blocks are better read where they are.
+A block of B is copied (packed) where it is transposed, or read by so many rows of C that this pays; one of A where it
+is read for many columns of C, and what a tile needs of it is scattered over a cache. After Goto and van de Geijn,
+"Anatomy of high-performance matrix multiplication", ACM TOMS 34 (2008), with the difference that batches are so small
+that many blocks are better read where they are.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from ..llvm.builder import INT64, Builder, Value, scalar_type
 from .target import Registers
 
 VECTORS = 3  # of a tile's row: with them, fewer elements are read than multiplied
-INNER = 256  # elements of K whose products are summed before they are added to C
-COPIED_ROWS = 128  # of C, from which on copying B pays
+INNER = 256  # elements of K whose products a sum takes before it goes back to C
+PANELS = 2  # of B, each a tile's columns, that are copied at once: longer pieces of its rows arrive sooner
+COPIED_ROWS = {16: 32, 32: 128}  # of C, from which on copying B pays, by the number of registers
+COPIED_COLUMNS = 256  # of C, from which on copying A pays
+LONG = 64  # elements of K, from which on C is fetched ahead
 NARROW = 4  # times a row of C in a vector
-BLOCK_BYTES = 2**19  # of a copied block of A: it should stay in a core's second cache, with B
+BLOCK_BYTES = 2**19  # of a copied block of A: it should stay in a core's second cache
 LINE = 64  # bytes of a cache line
 CLASH = 4096  # bytes: rows a multiple of this apart share the same few lines of the first cache
 
@@ -36,6 +39,20 @@ def tile_rows(registers: Registers) -> int:
 
 
 Masks: TypeAlias = list[str | None]
+
+
+class Panel(NamedTuple):
+    """Some vectors of each row of a matrix.
+
+    Attributes:
+        address: of the first element.
+        leading: elements from one row in memory to the next.
+        masks: a vector each; the last one may have fewer elements.
+    """
+
+    address: str
+    leading: str
+    masks: Masks
 
 
 class Layout(NamedTuple):
@@ -64,20 +81,26 @@ class Way(NamedTuple):
     b: bool
 
     @classmethod
-    def of(cls, m: int, n: int, dtype: np.dtype[Any], a: Layout, b: Layout, registers: Registers) -> Way:
+    def of(cls, m: int, n: int, k: int, dtype: np.dtype[Any], a: Layout, b: Layout, registers: Registers) -> Way:
         """The way for a product of (M, K) and (K, N)."""
         turned = n < m and NARROW * n * dtype.itemsize <= registers.size
         if turned:
-            m, a, b = n, Layout(not b.transposed, b.leading), Layout(not a.transposed, a.leading)
+            m, n, a, b = n, m, Layout(not b.transposed, b.leading), Layout(not a.transposed, a.leading)
         clashes_a, clashes_b = (one.leading * dtype.itemsize % CLASH == 0 for one in (a, b))
-        return cls(turned, clashes_a, b.transposed or m >= COPIED_ROWS or clashes_b)
+        # A line for each of so many elements of a column, and a panel of B, are more than the first cache.
+        scattered = clashes_a or (a.transposed and k > INNER // 2)
+        read_often = m >= COPIED_ROWS[registers.number]
+        return cls(turned, scattered and n >= COPIED_COLUMNS, b.transposed or clashes_b or read_often)
 
 
-def scratch_bytes(dtype: np.dtype[Any], registers: Registers, way: Way) -> int:
+def scratch_bytes(registers: Registers, way: Way) -> int:
     """Bytes that a thread needs for blocks of B, and of A where that is copied."""
-    panel = INNER * VECTORS * registers.size
-    longest = max(INNER, _block_rows(dtype))
-    return panel + (BLOCK_BYTES + longest * 2 * LINE if way.a else 0)
+    return _panel_bytes(registers) + (BLOCK_BYTES if way.a else 0)
+
+
+def _panel_bytes(registers: Registers) -> int:
+    """Bytes of the panels of B that are copied at once."""
+    return PANELS * INNER * VECTORS * registers.size
 
 
 def _block_rows(dtype: np.dtype[Any]) -> int:
@@ -105,7 +128,7 @@ class DenseProduct(Builder):
     ) -> None:
         super().__init__(registers.size // dtype.itemsize)
         self.dtype, self.type = dtype, scalar_type(dtype)
-        self.rows = tile_rows(registers)
+        self.rows, self.panel_bytes = tile_rows(registers), _panel_bytes(registers)
         self.turned, self.way = way.turned, way
         self.transposed, self.b_transposed = (
             (not b_transposed, not transposed) if self.turned else (transposed, b_transposed)
@@ -144,44 +167,41 @@ class DenseProduct(Builder):
         return self.at(self.type, matrix, number if along else self.op("mul", number, leading))
 
     def _blocks_of_rows(self, a: str, lda: str, m: str) -> None:
-        """Go through blocks of rows of C, each with a copy of its rows of A."""
-        copy = self.let(f"getelementptr i8, ptr %scratch, i64 {INNER * VECTORS * self.lanes * self.dtype.itemsize}")
+        """Go through blocks of rows of C, each with a copy of its rows of A: what a tile reads next is side by side."""
+        copy = self.let(f"getelementptr i8, ptr %scratch, i64 {self.panel_bytes}")
         most = _block_rows(self.dtype)
-        with self.loop(m, step=most) as row:
-            rows = self.least(self.op("sub", m, row), most)
-            height, width = (self.inner, rows) if self.transposed else (rows, self.inner)
-            # An odd number of cache lines from row to row: then no two compete for one place in the cache.
-            line = LINE // self.dtype.itemsize
-            lines = self.op("or", self.op("udiv", self.op("add", width, line - 1), line), 1)
-            leading = self.op("mul", lines, line)
-            start = self._element(a, row, lda, along=self.transposed)
-            with self.loop(height) as index:
-                source = self._element(start, index, lda, along=False)
-                self._copy(source, self._element(copy, index, leading, along=False), width)
-            self._columns(copy, leading, self._element("%c", row, "%ldc", along=self.turned), rows)
-
-    def _copy(self, source: str, to: str, count: str) -> None:
-        """Copy elements that are side by side."""
-        with self.loop(self.op("sub", count, self.lanes - 1), step=self.lanes) as index:
-            vector = self.load_vector(self.at(self.type, source, index), self.dtype, None)
-            self.store_vector(self.at(self.type, to, index), vector, None)
-        with self.loop(count, begin=self.op("and", count, -self.lanes)) as index:
-            self.set(self.at(self.type, to, index), self.get(self.at(self.type, source, index), self.type), self.type)
+        with self.loop(m, step=most) as block:
+            rows = self.least(self.op("sub", m, block), most)
+            last = self.op("sub", rows, 1)
+            start = self._element(a, block, lda, along=self.transposed)
+            with self.loop(rows, step=self.rows) as first:
+                sources = [  # beyond the last row of A it is read again
+                    self._element(start, self.least(self.op("add", first, i), last), lda, along=self.transposed)
+                    for i in range(self.rows)
+                ]
+                to = self.at(self.type, copy, self.op("mul", first, self.inner))
+                with self.loop(self.inner) as k:
+                    place = self.at(self.type, to, self.op("mul", k, self.rows))
+                    for i, source in enumerate(sources):
+                        element = self.get(self._element(source, k, lda, along=not self.transposed), self.type)
+                        self.set(self.at(self.type, place, str(i)), element, self.type)
+            self._columns(copy, lda, self._element("%c", block, "%ldc", along=self.turned), rows)
 
     def _load(self, address: str, mask: str | None = None) -> str:
         return self.load_vector(address, self.dtype, mask).name
 
     def _columns(self, a: str, lda: str, c: str, rows: str) -> None:
-        """Go through C by three vectors of columns; the last one to four vectors are one block or two."""
+        """Go through C by panels of three vectors of columns; the last one to four vectors are one panel or two."""
         width = VECTORS * self.lanes
         vectors = self.op("udiv", self.op("add", self.n, self.lanes - 1), self.lanes)
         threes = self.op("mul", self.op("sdiv", self.op("sub", vectors, 2), VECTORS), width)
-        with self.loop(threes, step=width) as column:
-            self._rows(a, lda, c, rows, column, VECTORS, None)
+        with self.loop(threes, step=PANELS * width) as column:
+            columns = self.least(self.op("sub", threes, column), PANELS * width)
+            self._panels(a, lda, c, rows, column, columns, [None] * VECTORS)
         start = self.variable()
         self.set(start, threes)
         with self.when(self.op("icmp sgt", self.op("sub", self.n, threes), width)):
-            self._rows(a, lda, c, rows, threes, 2, None)
+            self._panels(a, lda, c, rows, threes, 2 * self.lanes, [None] * 2)
             self.set(start, self.op("add", threes, 2 * self.lanes))
         begin = self.get(start)
         left = self.op("sub", self.n, begin)
@@ -189,24 +209,35 @@ class DenseProduct(Builder):
             before = self.op("sub", left, (number - 1) * self.lanes)
             some = self.op("icmp sgt", before, 0)
             with self.when(self.op("and", some, self.op("icmp sle", before, self.lanes), "i1")):
-                self._rows(a, lda, c, rows, begin, number, self.below(Value(before, INT64)).name)
+                masks = [*[None] * (number - 1), self.below(Value(before, INT64)).name]
+                self._panels(a, lda, c, rows, begin, number * self.lanes, masks)
 
-    def _rows(self, a: str, lda: str, c: str, rows: str, column: str, vectors: int, mask: str | None) -> None:
-        """Go through some vectors of columns of C by `self.rows` rows, and those that are left over."""
-        b, ldb = self._element(self.b, column, self.ldb, along=not self.b_transposed), self.ldb
-        masks = b_masks = [None] * (vectors - 1) + [mask]
-        if self.way.b:
-            if self.b_transposed:
-                last = self.op("sub", self.op("sub", self.n, 1), column)
-                given = f"ptr {b}, i64 {self.ldb}, ptr %scratch, i64 {self.inner}, i64 {vectors}, i64 {last}"
-                self.line(f"call void @turned_copy({given})")
-            else:
-                self._pack(b, masks)
-            b, ldb, b_masks = "%scratch", str(vectors * self.lanes), [None] * vectors
-        c = self._element(c, column, "%ldc", along=not self.turned)
+    def _panels(self, a: str, lda: str, c: str, rows: str, begin: str, columns: str | int, masks: Masks) -> None:
+        """Go through a few panels, of a vector for each mask, which are copied first if B is."""
+        width = len(masks) * self.lanes
+        b = self._element(self.b, begin, self.ldb, along=not self.b_transposed)
+        c = self._element(c, begin, "%ldc", along=not self.turned)
+        if self.way.b and not self.b_transposed:
+            self._copy_panels(b, columns, masks)
+        with self.loop(columns, step=width) as column:
+            panel = Panel(self._element(b, column, self.ldb, along=not self.b_transposed), self.ldb, masks)
+            if self.way.b:
+                copy = "%scratch"
+                if self.b_transposed:
+                    last = self.op("sub", self.op("sub", self.n, 1), self.op("add", begin, column))
+                    given = f"ptr {panel.address}, i64 {self.ldb}, ptr {copy}, i64 {self.inner}, i64 {len(masks)}"
+                    self.line(f"call void @turned_copy({given}, i64 {last})")
+                else:
+                    copy = self.at(self.type, copy, self.op("mul", column, self.inner))
+                panel = Panel(copy, str(width), [None] * len(masks))
+            of_c = self._element(c, column, "%ldc", along=not self.turned)
+            self._rows(a, lda, panel, Panel(of_c, "%ldc", masks), rows)
+
+    def _rows(self, a: str, lda: str, b: Panel, c: Panel, rows: str) -> None:
+        """Go through a panel of C by `self.rows` rows, and those that are left over."""
 
         def tile(row: str, height: int) -> None:
-            self._tile(a, lda, b, ldb, b_masks, c, masks, row, height)
+            self._tile(*self._rows_of_a(a, lda, row), b, c, row, height)
 
         with self.loop(self.op("sub", rows, self.rows - 1), step=self.rows) as row:
             tile(row, self.rows)
@@ -216,15 +247,18 @@ class DenseProduct(Builder):
             with self.when(self.op("icmp ne", self.op("and", rows, height), 0)):
                 tile(self.op("and", rows, -2 * height), height)
 
-    def _pack(self, b: str, masks: Masks) -> None:
-        """Copy vectors of B side by side."""
+    def _copy_panels(self, b: str, columns: str | int, masks: Masks) -> None:
+        """Copy panels of B, one after the other, each with the vectors of its rows side by side."""
+        width = len(masks) * self.lanes
         with self.loop(self.inner) as k:
             row = self._element(b, k, self.ldb, along=False)
-            to = self.at(self.wide, "%scratch", self.op("mul", k, len(masks)))
-            for v, mask in enumerate(masks):
-                self._put(
-                    self._load(self.at(self.type, row, str(v * self.lanes)), mask), self.at(self.wide, to, str(v))
-                )
+            to = self.at(self.type, "%scratch", self.op("mul", k, width))
+            with self.loop(columns, step=width) as column:
+                source = self.at(self.type, row, column)
+                place = self.at(self.type, to, self.op("mul", column, self.inner))
+                for v, mask in enumerate(masks):
+                    vector = self._load(self.at(self.type, source, str(v * self.lanes)), mask)
+                    self._put(vector, self.at(self.wide, place, str(v)))
 
     def _put(self, value: str, address: str) -> None:
         self.line(f"store {self.wide} {value}, ptr {address}, align {self.lanes * self.dtype.itemsize}")
@@ -260,44 +294,51 @@ class DenseProduct(Builder):
         order = ", ".join(f"i32 {lane}" for lane in lanes)
         return self.let(f"shufflevector {self.wide} {a}, {self.wide} {b}, <{self.lanes} x i32> <{order}>")
 
-    def _tile(
-        self,
-        a: str,
-        lda: str,
-        b: str,
-        ldb: str,
-        b_masks: Masks,
-        c: str,
-        masks: Masks,
-        row: str,
-        height: int,
-    ) -> None:
+    def _tile(self, a: str, lda: str, along: bool, b: Panel, c: Panel, row: str, height: int) -> None:
         """Write a tile of C."""
-        sums = [of_row[: len(masks)] for of_row in self.sums[:height]]
+        sums = [of_row[: len(c.masks)] for of_row in self.sums[:height]]
         tile: list[tuple[str, str, str | None]] = []
         for i, of_row in enumerate(sums):
-            start = self._element(c, self.op("add", row, i), "%ldc", along=self.turned)
-            for v, (one, mask) in enumerate(zip(of_row, masks, strict=True)):
+            start = self._element(c.address, self.op("add", row, i), c.leading, along=self.turned)
+            for v, (one, mask) in enumerate(zip(of_row, c.masks, strict=True)):
                 tile.append((one, self._place(start, v), mask))
                 self.set(one, "zeroinitializer", self.wide)
         load, store = (self.gather, self.scatter) if self.turned else (self.load_vector, self.store_vector)
         with self.when(self.again):
             for one, place, mask in tile:
                 self.set(one, load(place, self.dtype, mask).name, self.wide)
-        rows = [self._element(a, self.op("add", row, i), lda, along=self.transposed) for i in range(height)]
+        if not self.turned:
+            self._prefetch_below(c, row, height)
+        rows = [self._element(a, str(i), lda, along=not along) for i in range(height)]
         with self.loop(self.inner) as k:
-            of_b = self._element(b, k, ldb, along=False)
+            of_b = self._element(b.address, k, b.leading, along=False)
             vectors = [
-                self._load(self.at(self.type, of_b, str(v * self.lanes)), mask) for v, mask in enumerate(b_masks)
+                self._load(self.at(self.type, of_b, str(v * self.lanes)), mask) for v, mask in enumerate(b.masks)
             ]
             for i in range(height):
-                element = self.get(self._element(rows[i], k, lda, along=not self.transposed), self.type)
+                element = self.get(self._element(rows[i], k, lda, along=along), self.type)
                 factor = self.splat(element, self.type, self.lanes)
                 for one, vector in zip(sums[i], vectors, strict=True):
                     product = self.op("fmul contract", factor, vector, self.wide)
                     self.set(one, self.op("fadd contract", self.get(one, self.wide), product, self.wide), self.wide)
         for one, place, mask in tile:
             store(place, Value(self.get(one, self.wide), self.dtype, self.lanes), mask)
+
+    def _prefetch_below(self, c: Panel, row: str, height: int) -> None:
+        """What the next tile writes to is on its way while a long one is summed."""
+        with self.when(self.op("icmp sge", self.inner, LONG)):
+            for i in range(height, 2 * height):
+                below = self._element(c.address, self.op("add", row, i), c.leading, along=False)
+                for line in range(0, len(c.masks) * self.lanes, LINE // self.dtype.itemsize):
+                    self.prefetch(self.at(self.type, below, str(line)))
+
+    def _rows_of_a(self, a: str, lda: str, row: str) -> tuple[str, str, bool]:
+        """A from a row on: its address, its leading number, and whether k goes along a row in memory."""
+        if not self.way.a:
+            return self._element(a, row, lda, along=self.transposed), lda, not self.transposed
+        full = self.op("and", row, -self.rows)  # fewer are left over in the last of the copies
+        copy = self.at(self.type, a, self.op("mul", full, self.inner))
+        return self.at(self.type, copy, self.op("sub", row, full)), str(self.rows), False
 
     def _place(self, start: str, v: int) -> str:
         """Address of a vector of C, or turned, the addresses of its elements."""

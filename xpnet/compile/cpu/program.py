@@ -198,8 +198,8 @@ class Program:
     def _way(self, product: Product) -> dense.Way:
         """The way to do a product that leaves out nothing."""
         a, b, c = product.matrices
-        layouts = _layout(a), _layout(b)
-        return dense.Way.of(self._rows_of_part(product), c.shape[-1], c.dtype, *layouts, compiler().registers)
+        shape = self._rows_of_part(product), c.shape[-1], a.shape[-1]
+        return dense.Way.of(*shape, c.dtype, _layout(a), _layout(b), compiler().registers)
 
     def _dense(self, product: Product) -> int:
         """Address of the function that leaves out nothing."""
@@ -212,7 +212,7 @@ class Program:
         needed = 0
         for product, vectors in self._sparse_vectors.items():
             a, _, c = product.matrices
-            needed = max(needed, dense.scratch_bytes(c.dtype, compiler().registers, self._way(product)))
+            needed = max(needed, dense.scratch_bytes(compiler().registers, self._way(product)))
             if vectors is not None:
                 needed = max(needed, sparse.scratch_bytes(a.shape[-1], vectors, c.dtype.itemsize))
         return -(-needed // ALIGNMENT) * ALIGNMENT
