@@ -7,7 +7,8 @@ BASE is HEAD by default, and OTHER is `.`, the working tree as it is. Both are c
 is imported from there: nothing is installed. What is measured, and the programs that measure it, are those beside this
 file for both.
 
-    race         training steps of "xpnet, compiled" (--networks, --optimizers)
+    race         training steps of "xpnet, compiled" (--networks, --optimizers, --data, --variants, --dtypes), and with
+                 --zeros also of those whose products leave out no zeros
     estimators   `fit` and `predict` of bench/peers/estimators.py (--problems, --epochs)
     core         pytest-benchmark's medians of bench/test_core.py (--select EXPRESSION, as pytest's -k)
 
@@ -47,6 +48,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -54,8 +56,20 @@ from typing import Any
 import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parent / "peers"))  # last: tests/ has an `estimators` too
-from contest import LEARNING_RATES, made_problem
-from host import CONTENDERS, PATIENCE, FailedError, LeftOutError, Remote, environment, markdown, scratch
+from contest import DTYPES, LEARNING_RATES, VARIANTS, Problem, made_problem
+from host import (
+    BASE,
+    CONTENDERS,
+    PATIENCE,
+    WITH_ZEROS,
+    FailedError,
+    LeftOutError,
+    Remote,
+    environment,
+    markdown,
+    mnist_rows,
+    scratch,
+)
 from networks import NETWORKS, PROBLEMS
 from surroundings import in_words, noted, surroundings, write_results
 
@@ -66,6 +80,7 @@ RESAMPLES = 10_000
 PIECE = 0.012  # seconds that a call of steps takes, or longer
 WARM, TIMED = 2, 6  # calls of a turn: the first is up to 4 % slower, the third is not
 PAUSE = 0.01  # seconds before a turn: threads spin a while before they sleep
+SETTINGS = ("clock", "pairs", "most_pairs", "confidence", "interest", "data")  # that go with the numbers
 VERDICTS = NO_CHANGE, FASTER, SLOWER, NOISY = "no change", "faster", "slower", "too noisy to tell"
 
 
@@ -179,11 +194,11 @@ def _git(*words: str) -> bytes:
     return done.stdout
 
 
-def race(network: str, optimizer: str, folder: Path) -> Measure:
+def race(name: str, problem: Problem, contender: str, folder: Path) -> Measure:
     """Return the measure of a training step, a mean of two turns on each side."""
-    problem = folder / f"{network}, {optimizer}.npz"
-    made_problem(*NETWORKS[network], optimizer).save(problem)
-    entry = CONTENDERS[0]
+    file = folder / f"{name}.npz"
+    problem.save(file)
+    entry = next(entry for entry in CONTENDERS if entry.name == contender)
     piece = 0  # steps; the same for all pairs
 
     def measure(sides: Sequence[Side], first: int) -> dict[str, dict[str, Pair]]:
@@ -193,7 +208,7 @@ def race(network: str, optimizer: str, folder: Path) -> Measure:
             for side in (first, 1 - first):
                 workers[side] = Remote(entry, folder, PATIENCE, sides[side].folder)
                 stack.callback(workers[side].close)
-                workers[side].tell("start", problem=str(problem), device="cpu")
+                workers[side].tell("start", problem=str(file), device="cpu")
             for worker in workers.values():
                 worker.hear()
             for side in (first, 1 - first):
@@ -206,7 +221,7 @@ def race(network: str, optimizer: str, folder: Path) -> Measure:
                 for clock in CLOCKS:
                     times[clock][side].append(statistics.median(spent[clock][WARM:]) / 1e6)
         found = {clock: (geometric_mean(base), geometric_mean(other)) for clock, (base, other) in times.items()}
-        return {f"{network}, {optimizer}": found}
+        return {name: found}
 
     return measure
 
@@ -340,9 +355,16 @@ def chosen_measures(options: argparse.Namespace, folder: Path) -> dict[str, Meas
     """Return the measures of the suites."""
     measures: dict[str, Measure] = {}
     if "race" in options.suites:
-        for optimizer in options.optimizers:
-            for network in options.networks:
-                measures[f"{network}, {optimizer}"] = race(network, optimizer, folder)
+        mnist = mnist_rows(options.data_dir) if options.data == "mnist" else None
+        contenders = {BASE: "", WITH_ZEROS: ", zeros not left out"} if options.zeros else {BASE: ""}
+        heats = product(options.variants, options.dtypes, options.optimizers, options.networks)
+        for variant, dtype, optimizer, network in heats:
+            sizes, batch_size = NETWORKS[network]
+            data = "table" if mnist is not None and sizes[0] != mnist[0].shape[1] else options.data
+            problem = made_problem(sizes, batch_size, optimizer, data, variant, dtype, mnist)
+            for contender, words in contenders.items():
+                name = f"{network}, {optimizer}, {variant}, {dtype}{words}"
+                measures[name] = race(name, problem, contender, folder)
     if "estimators" in options.suites:
         for problem in options.problems:
             measures[problem] = estimator(problem, options.epochs, options.data_dir)
@@ -359,6 +381,10 @@ def main() -> int:
     parser.add_argument("--suites", nargs="+", choices=SUITES, default=["race"])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--optimizers", nargs="+", choices=LEARNING_RATES, default=list(LEARNING_RATES))
+    parser.add_argument("--data", choices=("random", "mnist"), default="random", help="of the race; mnist: and tables")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["plain"], help="as in bench/peers/race.py")
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["float32"])
+    parser.add_argument("--zeros", action="store_true", help="also with no zeros left out")
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
     parser.add_argument("--epochs", type=int, help="of the estimators, at most")
     parser.add_argument("--data-dir", default=os.environ.get("XPNET_DATA_DIR"), help="with MNIST in it")
@@ -402,7 +428,7 @@ def main() -> int:
     for name, why in failed.items():
         print(f"failed: {name}: {why}")
     if options.json:
-        settings = {name: getattr(options, name) for name in ("clock", "pairs", "most_pairs", "confidence", "interest")}
+        settings = {name: getattr(options, name) for name in SETTINGS}
         compared = [{"name": s.name, "commit": s.commit, "changed": s.changed} for s in sides]
         write_results(options.json, about, settings | {"sides": compared, "results": results, "failed": failed})
     return exit_code([one[options.clock]["verdict"] for one in results], failed)

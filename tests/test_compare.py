@@ -206,18 +206,20 @@ def test_a_commit_and_the_working_tree_are_copied(tmp_path):
 def test_one_pair_from_end_to_end(tmp_path):
     file = tmp_path / "found.json"
     words = ["HEAD", ".", "--networks", "30-100-2 batch 200", "--optimizers", "sgd", "--minutes", "0"]
+    words += ["--dtypes", "float64", "--zeros"]
     command = [sys.executable, str(ROOT / "bench" / "compare.py"), *words, "--json", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = json.loads(file.read_text(encoding="utf-8"))
-    (result,) = found["results"]
     assert done.returncode == 3, done.stderr  # of one pair
-    assert result["wall"]["verdict"] == NOISY
-    assert result["benchmark"] == "30-100-2 batch 200, sgd"
-    assert f"| {result['benchmark']} | processor |" in done.stdout
-    for clock in ("wall", "processor"):
-        ((base, other),) = result["pairs"][clock]
-        assert 1e-6 < base < 1e-2
-        assert result[clock]["ratio"] == pytest.approx(other / base)
+    name = "30-100-2 batch 200, sgd, plain, float64"
+    assert [result["benchmark"] for result in found["results"]] == [name, f"{name}, zeros not left out"]
+    for result in found["results"]:
+        assert result["wall"]["verdict"] == NOISY
+        assert f"| {result['benchmark']} | processor |" in done.stdout
+        for clock in ("wall", "processor"):
+            ((base, other),) = result["pairs"][clock]
+            assert 1e-6 < base < 1e-2
+            assert result[clock]["ratio"] == pytest.approx(other / base)
     assert [side["name"] for side in found["sides"]] == ["HEAD", "."]
     assert found["conditions"]["during"]["seconds"] > 0.1
 

@@ -21,6 +21,8 @@ import numpy as np
 from contest import Array, Weights, activations, read_weights  # puts bench/ on the path, for what follows
 from surroundings import CLEARED
 
+from xpnet.data import load_mnist
+
 PEERS = Path(__file__).resolve().parent
 PATIENCE = 600.0  # seconds for an answer: compiling may take minutes
 
@@ -195,6 +197,12 @@ def scratch() -> Iterator[Path]:
     """Give a folder for problems, weights and what workers say, for a while."""
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
         yield Path(folder)
+
+
+def mnist_rows(data_dir: Path | str | None) -> tuple[Array, Array]:
+    """Return MNIST's training pictures as rows, (N, 784), and their labels, for `made_problem`."""
+    read = load_mnist(data_dir)
+    return read.x_train.reshape(len(read.x_train), -1), read.y_train
 
 
 def mean_loss(weights: Weights, x: Array, t: Array) -> float:

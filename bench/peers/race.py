@@ -61,14 +61,13 @@ from host import (
     markdown,
     mean_loss,
     missing,
+    mnist_rows,
     none_trained,
     scratch,
 )
 from networks import NETWORKS
 from reference import reference
 from surroundings import in_words, noted, surroundings, write_results
-
-from xpnet.data import load_mnist
 
 ENTRIES = {"cpu": CONTENDERS + FLOORS, "cuda": CUDA_CONTENDERS}
 FLOOR = "the floor"
@@ -426,10 +425,9 @@ def main() -> int:
     mnist = None
     if "mnist" in options.data and any(NETWORKS[network][0][0] == PIXELS for network in options.networks):
         try:
-            read = load_mnist(options.data_dir)
+            mnist = mnist_rows(options.data_dir)
         except (ImportError, OSError, ValueError) as error:
             parser.error(f"{error} (or take --data random)")
-        mnist = read.x_train.reshape(len(read.x_train), PIXELS), read.y_train
     heats = product(options.data, options.variants, options.optimizers, options.networks)
     for data, variant, optimizer, network in heats:
         sizes, batch_size = NETWORKS[network]
