@@ -40,6 +40,7 @@ from host import (
     scratch,
 )
 from surroundings import in_words, noted, surroundings, write_results
+from threadpoolctl import threadpool_limits
 
 from xpnet.data import load_mnist
 
@@ -120,6 +121,7 @@ def main() -> int:
     if options.epochs < 1:
         parser.error("--epochs must be at least 1")
     found = surroundings(options.device)
+    threadpool_limits(1, user_api="blas")  # those of a test would spin into the next epoch of a contender
     data = load_mnist(options.data_dir)
     x_train, x_test = data.x_train.reshape(len(data.x_train), -1), data.x_test.reshape(len(data.x_test), -1) / 255.0
     t_train, t_test = (np.asarray(t, np.int64) for t in (data.y_train, data.y_test))
