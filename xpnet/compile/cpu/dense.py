@@ -257,11 +257,8 @@ class DenseProduct(Builder):
                 source = self.at(self.type, row, column)
                 place = self.at(self.type, to, self.op("mul", column, self.inner))
                 for v, mask in enumerate(masks):
-                    vector = self._load(self.at(self.type, source, str(v * self.lanes)), mask)
-                    self._put(vector, self.at(self.wide, place, str(v)))
-
-    def _put(self, value: str, address: str) -> None:
-        self.line(f"store {self.wide} {value}, ptr {address}, align {self.lanes * self.dtype.itemsize}")
+                    vector = self.load_vector(self.at(self.type, source, str(v * self.lanes)), self.dtype, mask)
+                    self.store_vector(self.at(self.wide, place, str(v)), vector, None)
 
     def _turned_copy(self) -> None:
         """Copy vectors of the transpose of B: as many rows of B at a time as a vector has lanes."""
@@ -273,7 +270,8 @@ class DenseProduct(Builder):
                 rows.append(self._load(self.at(self.type, self._element("%b", row, "%ldb", along=False), k), mask))
             to = self.at(self.wide, "%to", self.op("add", self.op("mul", k, "%vectors"), v))
             for lane, vector in enumerate(self._transpose(rows)):
-                self._put(vector, self.at(self.wide, to, self.op("mul", "%vectors", lane)))
+                place = self.at(self.wide, to, self.op("mul", "%vectors", lane))
+                self.store_vector(place, Value(vector, self.dtype, self.lanes), None)
 
     def _transpose(self, rows: list[str]) -> list[str]:
         """Exchange rows and lanes: of blocks twice as large each time, those beside the diagonal."""
