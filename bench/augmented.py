@@ -1,10 +1,10 @@
 """How right a perceptron can be on MNIST, with distorted training pictures: a recipe over several seeds.
 
-    python bench/augmented.py [--seeds 0 1 2 3 4] [--runs DIR] [--json FILE] [--plain] [-- OPTIONS OF TRAIN]
+    python bench/augmented.py [--seeds 0 1 2 3 4] [--runs DIR] [--json FILE] [--plain | -- OPTIONS OF TRAIN]
 
-Each seed is a run of `python -m xpnet.train` on all 60,000 training rows, in a folder of its own in --runs. Started
-again, it goes on where it was stopped, within a seed too. Nothing is chosen by the test rows: a run's accuracy is that
-of its last epoch. --plain trains without distortions; options after -- are in place of the recipe's.
+Each seed of each recipe is a run of `python -m xpnet.train` on all 60,000 training rows, in a folder of its own in
+--runs. Started again, it goes on where it was stopped, within a seed too. Nothing is chosen by the test rows: a run's
+accuracy is that of its last epoch. --plain trains without distortions; options after -- are in place of the recipe's.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ import shlex
 import statistics
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
 from surroundings import in_words, noted, surroundings, write_results
 
-RECIPE = (
-    "--dataset mnist --augment --hidden 1000 500 --batch-norm --batch-size 256 --schedule one-cycle --lr 0.01"
-    " --epochs 100"
-)
+RECIPE = "--dataset mnist --hidden 1000 500 --batch-norm --batch-size 256 --schedule one-cycle --lr 0.01 --epochs 100"
 
 
 def trained(folder: Path, options: list[str]) -> dict[str, Any]:
@@ -59,12 +57,13 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="without distortions")
     parser.add_argument("options", nargs="*", help="of train, in place of the recipe's")
     given = parser.parse_args()
-    options = given.options or shlex.split(RECIPE)
-    if given.plain:
-        options = [word for word in options if word != "--augment"]
+    if given.plain and given.options:
+        parser.error("--plain is the recipe without distortions: no other options can be given")
+    options = given.options or [*shlex.split(RECIPE), *([] if given.plain else ["--augment"])]
+    name = f"{zlib.crc32(shlex.join(options).encode()):08x}"  # other options are another recipe
     around, results = surroundings(), []
     for seed in given.seeds:
-        result = trained(given.runs / f"seed-{seed}", [*options, "--seed", str(seed)])
+        result = trained(given.runs / f"{name}-seed-{seed}", [*options, "--seed", str(seed)])
         results.append({name: value for name, value in result.items() if name != "model"})
         found = summary(results)
         print(

@@ -65,6 +65,7 @@ from host import (
     FailedError,
     LeftOutError,
     Remote,
+    check_folder,
     environment,
     markdown,
     mnist_rows,
@@ -167,7 +168,10 @@ def turns(first: int) -> tuple[int, ...]:
 def checked_out(name: str, folder: Path) -> Side:
     """Copy xpnet of a commit, or of the working tree (`.`), into a folder."""
     folder.mkdir()
-    commit = _git("rev-parse", "--verify", "HEAD" if name == "." else f"{name}^{{commit}}").decode().strip()
+    try:
+        commit = _git("rev-parse", "--verify", "HEAD" if name == "." else f"{name}^{{commit}}").decode().strip()
+    except FailedError as reason:
+        raise FailedError(f"there is no commit {name!r}") from reason
     if name == ".":
         listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "xpnet").decode().split("\0")
         for file in filter(None, listed):
@@ -297,6 +301,10 @@ def compare(
         for name in list(waiting):
             try:
                 pairs = measures[name](sides, number % 2)
+            except KeyboardInterrupt:  # the pairs until now are told
+                failed[name] = "interrupted"
+                waiting.clear()
+                break
             except (FailedError, LeftOutError) as reason:
                 failed[name] = str(reason)
                 waiting.remove(name)
@@ -405,15 +413,18 @@ def main() -> int:
             f"--pairs must be from {least} (for that confidence) to --most-pairs, got {options.pairs} and"
             f" {options.most_pairs}"
         )
+    if options.minutes < 0.0:
+        parser.error(f"--minutes must be at least 0, got {options.minutes:g}")
+    check_folder(parser, options.json)
     if not options.interest > 0.0:
         parser.error(f"--interest must be above 0, got {options.interest:g}")
     with scratch() as folder:
         try:
             # Paths of one length: the size of the environment moves the stack.
             sides = [checked_out(name, folder / letter) for name, letter in ((options.base, "a"), (options.other, "b"))]
-        except FailedError as reason:
+            measures = chosen_measures(options, folder)
+        except (FailedError, ImportError, OSError, ValueError) as reason:
             parser.error(str(reason))
-        measures = chosen_measures(options, folder)
         about = surroundings()
         found, failed = compare(measures, sides, options)
     results: list[dict[str, Any]] = [

@@ -42,6 +42,7 @@ NAMED = ("processor", "blas", "versions", "commit", "conditions")  # in each fil
 # Shares of the processors' time from which on times are not to be relied on. One process that computes takes 50 % of
 # two processors; an idle machine's services took 0.1 to 0.4 %.
 MOST_OTHERS, MOST_STOLEN = 0.05, 0.01
+MEASURED = ("../xpnet", "*.py", "peers")  # what a figure depends on; results written before it are none of it
 LEAST_FREQUENCY = 0.9  # relative to that before
 MOST_LOAD = 0.25  # per processor, where the system does not tell how much time others took
 
@@ -62,7 +63,7 @@ def surroundings(device: str = "cpu") -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES + (CUDA_PACKAGES if on_cuda else ())},
         "commit": _output("git", "-C", str(BENCH), "rev-parse", "HEAD"),
-        "changed_since": bool(_output("git", "-C", str(BENCH), "status", "--porcelain")),
+        "changed_since": bool(_output("git", "-C", str(BENCH), "status", "--porcelain", "--", *MEASURED)),
         "cleared_variables": {name: os.environ[name] for name in CLEARED if name in os.environ},
         "conditions": {"before": sample(), "quota": _finite(processor_quota())},
     }

@@ -171,8 +171,12 @@ def summary(content: Result) -> str:
         for result in results
         if result["ratio_range"].get(WITH_ZEROS, (0.0,))[0] >= GAIN
     ]
-    others = "; the other columns do not profit" if len(gains) < len(results) else ""
-    said = [f"Leaving out zeros makes xpnet {', '.join(gains)}{others}." if gains else "No column profits from zeros."]
+    others = "; of the other columns no gain is shown" if len(gains) < len(results) else ""
+    said = [
+        f"Leaving out zeros makes xpnet {', '.join(gains)}{others}."
+        if gains
+        else "No gain by leaving out zeros is shown."
+    ]
     scans = sorted((r["ratio"]["JAX, scan"], in_column(r)) for r in results if "JAX, scan" in r["ratio"])
     if scans:
         (low, where), (high, _) = scans[0], scans[-1]

@@ -1,4 +1,4 @@
-"""A step run in every way there is: eagerly, compiled on some threads, without a known BLAS, and replayed by NumPy."""
+"""A step run in every way there is: eagerly, compiled on some threads, by NumPy's products, and replayed by NumPy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WAYS += ("cuda",) if GPU is not None else ()
 """How a recorded step can be run here."""
 
 needs_llvm = pytest.mark.skipif(not LLVM, reason="needs llvmlite")
-needs_threads = pytest.mark.skipif(len(THREADS) == 1, reason="needs llvmlite, and a BLAS that is known")
+needs_threads = pytest.mark.skipif(len(THREADS) == 1, reason="needs llvmlite, and products of our own")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -289,6 +289,15 @@ def test_pictures_are_distorted_as_in_a_step_of_training(digits):
     colours = augment.distort(np.full((2, 8, 8, 3), 9.0))
     assert colours.shape == (2, 8, 8, 3)
     assert (colours[..., 0] == colours[..., 2]).all()
+    assert augment.distort(np.zeros((0, 8, 8))).shape == (0, 8, 8)
+
+
+def test_strengths_are_of_words_and_of_a_side():
+    assert Augmentation.of("digits") == Augmentation.digits()
+    with pytest.raises(ValueError, match="augment has shift twice"):
+        Augmentation.of(["shift=1", "shift=2"])
+    with pytest.raises(ValueError, match="side must be at least 1, got 0"):
+        Augmentation.digits(0)
 
 
 # The command
@@ -341,6 +350,9 @@ def test_the_command_draws_what_it_does(run, tmp_path):
     code, _, err = run(train, *DIGITS, "--preview", picture)
     assert code == 2
     assert "--preview draws what --augment does" in err
+    code, _, err = run(train, *DIGITS, "--augment", "--preview", picture, "--plan")
+    assert code == 2
+    assert "one of them at a time" in err
     code, _, err = run(train, *DIGITS, "--augment", "--preview", tmp_path / "none" / "x.png")
     assert code == 2
     assert "cannot be written" in err

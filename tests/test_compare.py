@@ -224,8 +224,28 @@ def test_one_pair_from_end_to_end(tmp_path):
     assert found["conditions"]["during"]["seconds"] > 0.1
 
 
+def test_ctrl_c_ends_with_the_pairs_until_then():
+    def interrupted(sides, first):
+        raise KeyboardInterrupt
+
+    pair = {"quick": {"wall": (1.0, 1.0), "processor": (1.0, 1.0)}}
+    options = argparse.Namespace(minutes=1.0, pairs=8, most_pairs=8, clock="wall", confidence=0.99, interest=2.0)
+    measures = {"quick": lambda sides, first: pair, "slow": interrupted, "never": interrupted}
+    found, failed = compare.compare(measures, [], options)
+    assert failed == {"slow": "interrupted"}
+    assert found["quick"].pairs["wall"] == [(1.0, 1.0)]
+
+
 @pytest.mark.parametrize(
-    "words", [["--pairs", "7"], ["--pairs", "70"], ["--confidence", "1"], ["--interest", "0"], ["no-such-commit"]]
+    "words",
+    [
+        ["--pairs", "7"],
+        ["--pairs", "70"],
+        ["--confidence", "1"],
+        ["--interest", "0"],
+        ["no-such-commit"],
+        ["--minutes", "-1"],
+    ],
 )
 def test_arguments_that_are_wrong_are_refused(words, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["compare.py", *words])

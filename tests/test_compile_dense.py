@@ -19,9 +19,24 @@ pytestmark = needs_llvm
 
 FUNCTION = ctypes.CFUNCTYPE(None, *FUNCTION._argtypes_)
 BITS = {"float32": 2.0**-24, "float64": 2.0**-53}
-SHAPES = [(1, 1, 1), (3, 2, 5), (8, 48, 256), (13, 97, 300), (64, 10, 100), (130, 33, 17), (7, 113, 600), (40, 1, 70)]
+SHAPES = [
+    (1, 1, 1),
+    (5, 7, 0),
+    (3, 2, 5),
+    (8, 48, 256),
+    (13, 97, 300),
+    (64, 10, 100),
+    (130, 33, 17),
+    (7, 113, 600),
+    (40, 1, 70),
+]
 MACHINES = {"AVX-512": Registers(64, 32), "AVX2": Registers(32, 16), "NEON": Registers(16, 32)}
-WAYS = [Way(turned=False, a=False, b=False), Way(turned=False, a=True, b=True), Way(turned=True, a=False, b=True)]
+WAYS = [
+    Way(turned=False, a=False, b=False),
+    Way(turned=False, a=True, b=True),
+    Way(turned=True, a=False, b=True),
+    Way(turned=True, a=True, b=True),
+]
 
 
 def multiply(a, b, way, registers, transposed=False, b_transposed=False):

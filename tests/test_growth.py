@@ -218,6 +218,11 @@ def test_few_steps_run_eagerly_and_many_compiled(blobs):
         assert many.compiled is True
 
 
+def test_distorted_pictures_repay_compiling_after_fewer_steps():
+    model = MLP([784, 20, 10])
+    assert runner.break_even_steps(model, 128, augmented=True) < 40 < 100 < runner.break_even_steps(model, 128)
+
+
 def test_short_fits_do_not_compile_each_time(monkeypatch):
     """Steps that were taken do not come again: each fit would compile for itself."""
     made = []

@@ -144,9 +144,12 @@ class Remote:
             self.process.kill()
 
         timer = Timer(self.patience, give_up)
+        timer.daemon = True
         timer.start()
-        line = self.process.stdout.readline()
-        timer.cancel()
+        try:
+            line = self.process.stdout.readline()
+        finally:  # Ctrl-C would wait for it
+            timer.cancel()
         if not line:
             raise FailedError(f"no answer in {self.patience:g} s" if late.is_set() else self._last_words())
         answer: dict[str, Any] = json.loads(line)
@@ -232,6 +235,13 @@ def missing(*found: dict[str, Any]) -> str:
         for name, text in one.get(trouble, {}).items()
     }
     return "\n".join(lines)
+
+
+def check_folder(parser: argparse.ArgumentParser, *files: Path | None) -> None:
+    """End the program where a file is to be written at its end, and there is no folder for it."""
+    for file in filter(None, files):
+        if not file.parent.is_dir():
+            parser.error(f"there is no folder {file.parent} for {file.name}")
 
 
 def check_modules(parser: argparse.ArgumentParser, *names: str) -> None:

@@ -57,6 +57,7 @@ from host import (
     FailedError,
     LeftOutError,
     Remote,
+    check_folder,
     check_modules,
     markdown,
     mean_loss,
@@ -269,11 +270,11 @@ def grouped(results: list[Result]) -> dict[str, list[Result]]:
 
 
 def gain(result: Result) -> str:
-    """Return how many times as fast xpnet is because it leaves out zeros, or "none", with the range over rounds."""
+    """Return how many times as fast xpnet is because it leaves out zeros, or "not shown", with the range of rounds."""
     if result["base"] != BASE or WITH_ZEROS not in result["ratio"]:
         return "-"
     low, high = result["ratio_range"][WITH_ZEROS]
-    words = f"{result['ratio'][WITH_ZEROS]:.2f}" if low >= GAIN else "none"
+    words = f"{result['ratio'][WITH_ZEROS]:.2f}" if low >= GAIN else "not shown"
     return f"{words} ({low:.2f} to {high:.2f})"
 
 
@@ -414,8 +415,12 @@ def main() -> int:
     parser.add_argument("--picture", type=Path, metavar="FILE", help="write a picture (needs matplotlib)")
     options = parser.parse_args()
     for name in ("rounds", "checked", "piece"):
-        if (getattr(options, name) or 1) < 1:
-            parser.error(f"--{name} must be at least 1")
+        given = getattr(options, name)
+        if given is not None and given < 1:
+            parser.error(f"--{name} must be at least 1, got {given}")
+    if options.seconds <= 0.0:
+        parser.error(f"--seconds must be above 0, got {options.seconds:g}")
+    check_folder(parser, options.json, options.picture)
     if options.picture:
         check_modules(parser, "matplotlib")
     entries = [entry for entry in ENTRIES[options.device] if entry.name in options.contenders]

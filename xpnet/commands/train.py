@@ -73,6 +73,8 @@ def _main(arguments: Sequence[str] | None, ranks: Ranks | None) -> int:
         if options.preview is not None:
             if not config.augment:
                 parser.error("--preview draws what --augment does, which is not given")
+            if options.plan or options.plan_for is not None:
+                parser.error("--preview draws, and --plan prints: one of them at a time")
             parser.check_writable(options.preview, "--preview")
             check_drawable(options.preview)
         return config, options, kept

@@ -77,6 +77,8 @@ class Augmentation:
         >>> Augmentation.digits(rotate=5).rotate
         5.0
         """
+        if side < 1:
+            raise ValueError(f"side must be at least 1, got {side}")
         lengths = {name: DIGITS[name] * side / SIDE for name in LENGTHS}
         return cls(**DIGITS | lengths | others)
 
@@ -89,13 +91,15 @@ class Augmentation:
         """
         names = [field.name for field in fields(cls)]
         found: dict[str, Any] = {}
-        words = list(words)
+        words = [words] if isinstance(words, str) else list(words)
         for word in words:
             name, _, number = word.partition("=")
             if word == "digits":
                 continue
             if name not in names:
                 raise ValueError(f"augment has no {name!r}: {did_you_mean(name, ['digits', *names])}")
+            if name in found:
+                raise ValueError(f"augment has {name} twice")
             try:
                 found[name] = float(number)
             except ValueError:
@@ -108,7 +112,7 @@ class Augmentation:
         x = np.asarray(pictures)
         augmenter = Augmenter(np, self, x.shape[1:], "float64")
         key = mask_keys(seed, step, 1, Purpose.AUGMENTATION)[0]
-        distorted: HostArray = augmenter(x.reshape(len(x), -1), key).reshape(x.shape)
+        distorted: HostArray = augmenter(x.reshape(len(x), math.prod(x.shape[1:])), key).reshape(x.shape)
         return distorted
 
 

@@ -150,7 +150,7 @@ class StepRunner:
             compiled = {size: found and size >= self._ranks.count for size, found in compiled.items()}
         if self.compiled is True and not any(compiled.values()) and not self._executables:
             size = batches[0].stop - batches[0].start
-            self.compiled = f"{TOO_FEW}: it pays from {break_even_steps(self.model, size)} steps of {size} rows"
+            self.compiled = f"{TOO_FEW}: it pays from {self._break_even(size)} steps of {size} rows"
         while done < len(batches):
             (span, shard), size = parts[done], batches[done].stop - batches[done].start
             index, scalars = order[span], table_row(table, done)
@@ -218,7 +218,7 @@ class StepRunner:
         kind = self._kind(size)
         steps = self.counts.pop(kind, 0) + count
         expected = math.inf if self._expected is None else self._expected * count // total
-        if steps < math.inf and max(steps, expected) >= break_even_steps(self.model, size):
+        if steps < math.inf and max(steps, expected) >= self._break_even(size):
             steps = math.inf
         self.counts[kind] = steps
         if len(self.counts) > MAX_EXECUTABLES:
@@ -227,6 +227,10 @@ class StepRunner:
                 self.counts.pop(old, None)  # counted from 0 once more
                 self._executables.pop(old, None)
         return steps == math.inf
+
+    def _break_even(self, size: int) -> int:
+        """Return the number of steps on `size` rows from which compiling them pays."""
+        return break_even_steps(self.model, size, self._augmenter is not None)
 
     def _kind(self, size: int) -> tuple[Any, ...]:
         """Return the batch size, and the shapes and types of the rows, without their number."""
@@ -332,12 +336,16 @@ class Evaluator:
         return compiled_evaluation_step(self._model, StepArrays.of(self._model, None, rows, sums), len(pieces))[0]
 
 
-def break_even_steps(model: MLP, rows: int) -> int:
-    """Number of steps on `rows` rows from which compiling them takes less time than it saves."""
+def break_even_steps(model: MLP, rows: int, augmented: bool = False) -> int:
+    """Number of steps on `rows` rows from which compiling them takes less time than it saves.
+
+    To distort a pixel eagerly takes about as long as what an element needs.
+    """
     network = model.network
     if model.device.index is not None:
         return BREAK_EVEN_STEPS
     elements = rows * network.units * (network.replicas or 1) + network.values.size
+    elements += rows * math.prod(model.input_shape) if augmented else 0
     return int(BREAK_EVEN_ELEMENTS * (1.0 + len(network.layers) / BREAK_EVEN_LAYERS) / max(elements, 1)) + 1
 
 

@@ -1,4 +1,4 @@
-"""The ceilings of this machine, which no loop and no dense product of a step can exceed, measured by programs.
+"""The ceilings of this machine, which loops and dense products of a step come near, measured by programs.
 
 Bandwidth is that of x += s y on vectors: two are read, one is written, and no line of a cache is fetched to be
 overwritten. Product rate is that of a large square product. Only the time inside of the instruction counts, not that at
@@ -41,6 +41,15 @@ class Ceilings:
     bandwidth: float
     memory_bandwidth: float
     product_rate: float
+
+    def or_better(self, other: Ceilings) -> Ceilings:
+        """The higher of each of two measurements: what else the machine does lowers them."""
+        return Ceilings(
+            self.threads,
+            max(self.bandwidth, other.bandwidth),
+            max(self.memory_bandwidth, other.memory_bandwidth),
+            max(self.product_rate, other.product_rate),
+        )
 
 
 def measured_ceilings(dtype: np.dtype[Any], working_set: int, threads: int) -> Ceilings:
