@@ -94,6 +94,17 @@ def test_clocks_without_resolution_are_survived():
         choice.record(1, 0.0)
 
 
+def test_a_trial_ends_where_calls_have_as_many_steps_as_fit_into_a_time():
+    """A trainer's calls take some 30 ms: two or three steps with helpers, and one without."""
+    choice, passed = HelperChoice(), {True: 0.0, False: 0.0}
+    for call in range(3000):
+        wanted = choice.wanted
+        steps, seconds = (2 + call % 2, 0.013) if wanted else (1, 0.027)
+        choice.record(steps, steps * seconds)
+        passed[wanted] += steps * seconds
+    assert passed[True] > 0.95 * sum(passed.values())
+
+
 def test_short_calls_between_long_ones_do_not_count():
     """Starting a thread takes most of their time: a short call after the first long one would decide for it."""
     choice, passed = HelperChoice(), {True: 0.0, False: 0.0}

@@ -10,6 +10,7 @@ SETTLING = 0.05  # seconds at the start that say nothing: memory is new, and thr
 TRIAL = 0.02  # seconds of a trial at least: some five time slices
 SHARE = 50  # time between two trials over that of a trial
 FIRST_SHARE = 5  # the same behind the first trial that helpers lose; doubled with each that they lose again
+KEPT = 0.75  # of the longest call's steps, with each call after it
 GAIN = 0.9  # time with helpers over time without, below which helpers are worth their processors
 
 
@@ -24,7 +25,7 @@ class HelperChoice:
 
     def __init__(self) -> None:
         self.wanted = self._usual = True
-        self._longest = 0  # steps of a call
+        self._longest = 0.0  # steps of a call; longer ones than come now are forgotten
         self._total = self._last_trial = 0.0  # seconds
         self._alone = 0.0  # seconds of a step without helpers, when last compared
         self._share = FIRST_SHARE
@@ -33,7 +34,7 @@ class HelperChoice:
 
     def record(self, steps: int, seconds: float) -> None:
         """Count a call, and decide about the next one; one of few steps says little about long ones."""
-        first, self._longest = not self._longest, max(self._longest, steps)
+        first, self._longest = not self._longest, max(KEPT * self._longest, steps)
         if first:
             return
         settling = self._total < SETTLING
