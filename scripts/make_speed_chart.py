@@ -24,7 +24,8 @@ from race import GAIN, gain, percents
 from surroundings import in_words
 
 ROOT = Path(__file__).resolve().parents[1]
-RACES = ("standardized", "batch-norm", "plain", "random", "float64")  # of results, and of marks in docs/benchmarks.md
+# Of results, and of marks in docs/benchmarks.md; "zen-3" is the first one on another processor.
+RACES = ("standardized", "batch-norm", "plain", "random", "float64", "zen-3")
 FIRST = RACES[0]  # which the charts show
 ROWS = {  # the contender in the results: its name in the tables
     BASE: "xpnet, compiled",

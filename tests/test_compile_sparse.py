@@ -13,7 +13,7 @@ from programs import THREADS, check, code_folder, needs_llvm, needs_threads, res
 
 from xpnet.compile.cpu import sparse
 from xpnet.compile.cpu.compiler import compiler
-from xpnet.compile.cpu.sparse import MIN_WORK, MIN_ZEROS, Vectors, scratch_bytes, sparse_product, worthwhile
+from xpnet.compile.cpu.sparse import MIN_WORK, Vectors, scratch_bytes, sparse_product, worthwhile
 from xpnet.compile.cpu.target import Registers, registers
 from xpnet.core.device import CPU
 
@@ -26,7 +26,7 @@ SHAPES = [(64, 784, 100), (100, 784, 100), (7, 3000, 64), (1, 65535, 16), (33, 6
 ENGINES = []  # while one lives, so does its code
 
 
-def zeros_and_others(rng, shape, dtype, share=0.2):
+def zeros_and_others(rng, shape, dtype, share=0.1):
     values = rng.normal(size=shape).astype(dtype)
     values[rng.random(shape) >= share] = 0.0
     return values
@@ -126,7 +126,7 @@ def test_right_that_is_not_finite_is_left_to_others(rng, place, strange, transpo
 @pytest.mark.parametrize("transposed", [False, True])
 def test_dense_left_is_left_to_others(rng, transposed):
     b = rng.normal(size=(200, 40))
-    others = 1.0 - MIN_ZEROS
+    others = 1.0 - Vectors.of(40, 200, 8, compiler().registers).least_zeros
     assert multiply(zeros_and_others(rng, (160, 200), "float64", others + 0.05), b, transposed)[0] == 0
     assert multiply(zeros_and_others(rng, (160, 200), "float64", others - 0.05), b, transposed)[0] == 1
     assert multiply(np.full((160, 200), np.nan), b, transposed)[0] == 0
@@ -200,6 +200,13 @@ def test_blocks_cover_all_columns_and_stay_in_registers(columns, k, registers):
     assert vectors.number <= sparse.MIN_VECTORS or k * width * 4 <= sparse.BLOCK_BYTES, (
         "a block of B stays in the cache"
     )
+
+
+def test_few_registers_ask_for_more_zeros():
+    """Blocks are narrower, and A is searched again for each; a large one is read from afar for every two rows."""
+    many, few = Registers(64, 32), Registers(32, 16)
+    assert [Vectors.of(512, k, 4, many).least_zeros for k in (784, 2048)] == [5 / 8, 5 / 8]
+    assert [Vectors.of(512, k, 4, few).least_zeros for k in (784, 2048)] == [3 / 4, 7 / 8]
 
 
 def test_registers_are_those_of_the_processor(monkeypatch):

@@ -35,7 +35,7 @@ CLASH = 4096  # bytes: rows a multiple of this apart share the same few lines of
 
 def tile_rows(registers: Registers) -> int:
     """Rows of a tile: a power of two, whose sums and the operands of a step have registers."""
-    return 8 if registers.number >= 32 else 4
+    return 4 if registers.few else 8
 
 
 Masks: TypeAlias = list[str | None]

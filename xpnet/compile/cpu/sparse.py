@@ -21,7 +21,9 @@ from .target import Registers
 MIN_WORK = 2**20  # multiplications of a part: below, sampling A costs too much
 MIN_ROWS = 16  # of C: below, checking B for infinity and NaN costs too much
 SAMPLED_ROWS = 16  # of A
-MIN_ZEROS = 5 / 8  # of the elements of A: above, this is faster than `dense` even where zeros are scattered
+LEAST_ZEROS = {16: 3 / 4, 32: 5 / 8}  # of A, by registers: from there on faster than `dense`, wherever the zeros are
+LEAST_OF_LARGE_BLOCK = 7 / 8  # the same where registers are few, and a block of B is larger than
+LARGE_BLOCK = 2**18
 MIN_VECTORS = 4  # of a row of C: below, finding the zeros costs too much
 BLOCK_BYTES = 3 * 2**18  # of a block of B, which every two rows of C read: it should stay in a core's cache
 WORD = 64  # elements whose nonzero mask is one number
@@ -36,10 +38,12 @@ class Vectors(NamedTuple):
     Attributes:
         lanes: elements of a vector.
         number: vectors of a block.
+        least_zeros: the share of zeros in A from which on this is faster than `dense`.
     """
 
     lanes: int
     number: int
+    least_zeros: float
 
     @classmethod
     def of(cls, n: int, k: int, itemsize: int, registers: Registers) -> Vectors:
@@ -48,7 +52,9 @@ class Vectors(NamedTuple):
         needed = -(-n // lanes)
         most = (registers.number - 4) // 2
         blocks = -(-needed // max(min(most, BLOCK_BYTES // (k * registers.size)), MIN_VECTORS))
-        return cls(lanes, -(-needed // blocks))
+        number = -(-needed // blocks)
+        large = registers.few and k * number * registers.size > LARGE_BLOCK
+        return cls(lanes, number, LEAST_OF_LARGE_BLOCK if large else LEAST_ZEROS[registers.number])
 
 
 def max_elements(transposed: bool) -> int:
@@ -86,6 +92,7 @@ class SparseProduct(Builder):
     def __init__(self, dtype: np.dtype[np.generic], vectors: Vectors, transposed: bool, b_transposed: bool) -> None:
         super().__init__(vectors.lanes)
         self.type, self.size, self.in_block = scalar_type(dtype), dtype.itemsize, vectors.number
+        self.least_zeros = vectors.least_zeros
         given = "i64 %m, i64 %n, i64 %k, ptr %a, i64 %lda, ptr %b, i64 %ldb, ptr %c, i64 %ldc, ptr %scratch"
         with self.define(f"i64 @sparse({given})", "ret i64 0"):
             self._product(transposed, b_transposed)
@@ -209,7 +216,7 @@ class SparseProduct(Builder):
             bits = self._nonzero(self.at(self.type, self._row("%a", row, "%lda"), first), WORD)
             self.set(there, self.op("add", self.get(there), self.function("ctpop", bits)))
             self.set(seen, self.op("add", self.get(seen), WORD))
-        least, of = MIN_ZEROS.as_integer_ratio()
+        least, of = self.least_zeros.as_integer_ratio()
         zeros = self.op("sub", self.get(seen), self.get(there))
         self.leave_if(self.op("icmp slt", self.op("mul", zeros, of), self.op("mul", self.get(seen), least)))
 

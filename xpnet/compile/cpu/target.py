@@ -32,6 +32,11 @@ class Registers(NamedTuple):
     size: int
     number: int
 
+    @property
+    def few(self) -> bool:
+        """Whether there are only 16."""
+        return self.number < 32
+
 
 def is_x86() -> bool:
     """Whether this is a 64-bit processor of the x86 family."""

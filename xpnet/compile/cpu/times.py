@@ -17,9 +17,10 @@ from ..passes.memory import accessed
 from ..passes.work import bytes_moved, operations_done, view_bytes
 from . import blas
 from .ceilings import Ceilings, measured_ceilings
+from .compiler import compiler
 from .partition import ThreadedPlan, instructions_by_phase
 from .program import Program
-from .sparse import MIN_ZEROS
+from .sparse import LEAST_ZEROS
 from .timed import DRIVING, FIRST, THREADS, TimedProgram, TimedRun
 
 ROUNDS = 21  # with the counters, and as many without them
@@ -185,7 +186,7 @@ class StepTimes:
             "kFLOP     of a product 2 M N K; of a loop one for each operation on an element, be it +, exp, / or <",
             "of peak   of the bandwidth in as many bytes as a step uses, and of the product rate. A loop is above",
             "          where its arrays lie in a nearer cache, and a product where it leaves out zeros on its left, as",
-            f"          it does from {MIN_ZEROS:.1%} of them on",
+            f"          it does from {LEAST_ZEROS[compiler().registers.number]:.1%} of them on",
         ]
 
 
