@@ -60,10 +60,10 @@ def main() -> None:
     if given.plain and given.options:
         parser.error("--plain is the recipe without distortions: no other options can be given")
     options = given.options or [*shlex.split(RECIPE), *([] if given.plain else ["--augment"])]
-    name = f"{zlib.crc32(shlex.join(options).encode()):08x}"  # other options are another recipe
+    recipe = f"{zlib.crc32(shlex.join(options).encode()):08x}"  # other options are another recipe
     around, results = surroundings(), []
     for seed in given.seeds:
-        result = trained(given.runs / f"{name}-seed-{seed}", [*options, "--seed", str(seed)])
+        result = trained(given.runs / f"{recipe}-seed-{seed}", [*options, "--seed", str(seed)])
         results.append({name: value for name, value in result.items() if name != "model"})
         found = summary(results)
         print(

@@ -56,7 +56,7 @@ from typing import Any
 import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parent / "peers"))  # last: tests/ has an `estimators` too
-from contest import DTYPES, LEARNING_RATES, VARIANTS, Problem, made_problem
+from contest import DTYPES, LEARNING_RATES, VARIANTS, Problem, data_for, made_problem
 from host import (
     BASE,
     CONTENDERS,
@@ -368,7 +368,7 @@ def chosen_measures(options: argparse.Namespace, folder: Path) -> dict[str, Meas
         heats = product(options.variants, options.dtypes, options.optimizers, options.networks)
         for variant, dtype, optimizer, network in heats:
             sizes, batch_size = NETWORKS[network]
-            data = "table" if mnist is not None and sizes[0] != mnist[0].shape[1] else options.data
+            data = data_for(sizes, options.data)
             problem = made_problem(sizes, batch_size, optimizer, data, variant, dtype, mnist)
             for contender, words in contenders.items():
                 name = f"{network}, {optimizer}, {variant}, {dtype}{words}"

@@ -45,6 +45,7 @@ VARIANTS = ("plain", "standardized", "batch-norm")
 DTYPES = ("float32", "float64")
 NORM_EPSILON, NORM_MOMENTUM = 1e-5, 0.1  # of batch normalization, in PyTorch and xpnet
 SEED = 0
+PIXELS = 784  # of MNIST's pictures
 DATA_BYTES = 2**25  # of rows to train on: beyond the caches of a core, as MNIST is
 PIECE = 0.03  # seconds: so long, or longer, is a call of `take` in a turn
 SECONDS = 3.0  # for each network, where a contender's file is run by itself
@@ -153,6 +154,11 @@ def activations(weights: Weights, x: Array, train: bool = False) -> list[Array]:
 def zero_shares(weights: Weights, x: Array) -> list[float]:
     """Return the share of zeros in x, and behind each ReLU, in a training step on these rows."""
     return [float((y == 0.0).mean()) for y in activations(weights, x, train=True)[:-1]]
+
+
+def data_for(sizes: Sequence[int], data: str) -> str:
+    """Return the data of a network's problem: in place of MNIST, a table where it has other inputs."""
+    return "table" if data == "mnist" and sizes[0] != PIXELS else data
 
 
 def made_problem(

@@ -45,7 +45,18 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-from contest import DTYPES, LEARNING_RATES, VARIANTS, Problem, Weights, epoch_order, made_problem, zero_shares
+from contest import (
+    DTYPES,
+    LEARNING_RATES,
+    PIXELS,
+    VARIANTS,
+    Problem,
+    Weights,
+    data_for,
+    epoch_order,
+    made_problem,
+    zero_shares,
+)
 from host import (
     BASE,
     CONTENDERS,
@@ -78,7 +89,6 @@ CHECKED_WORK = 2**37  # multiplications in these steps: more would be minutes of
 LEAST_CHECKED = 4
 FLOAT64_TOLERANCE = 1e-9  # of losses, relative
 EVALUATION_ROWS = 1024
-PIXELS = 784  # of MNIST's pictures
 GAIN = 1.03  # in all rounds, from which on leaving out zeros is said to pay
 PAUSE = 0.2  # seconds behind a turn on the CPU: threads spin a while before they sleep
 CUDA_PIECE = 256  # steps in a call on a GPU, as many as fit into the data
@@ -436,7 +446,7 @@ def main() -> int:
     heats = product(options.data, options.variants, options.optimizers, options.networks)
     for data, variant, optimizer, network in heats:
         sizes, batch_size = NETWORKS[network]
-        data = "table" if data == "mnist" and sizes[0] != PIXELS else data
+        data = data_for(sizes, data)
         about = {"network": network, "optimizer": optimizer, "data": data, "variant": variant, "dtype": options.dtype}
         print(f"{', '.join(about.values())} ...", file=sys.stderr, flush=True)
         problem = made_problem(sizes, batch_size, optimizer, data, variant, options.dtype, mnist)

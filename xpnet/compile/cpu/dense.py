@@ -66,6 +66,10 @@ class Layout(NamedTuple):
     transposed: bool
     leading: int
 
+    def clashes(self, dtype: np.dtype[Any]) -> bool:
+        """Whether elements of one column in memory push each other out of the first cache."""
+        return self.leading * dtype.itemsize % CLASH == 0
+
 
 class Way(NamedTuple):
     """A way to do a product.
@@ -86,11 +90,10 @@ class Way(NamedTuple):
         turned = n < m and NARROW * n * dtype.itemsize <= registers.size
         if turned:
             m, n, a, b = n, m, Layout(not b.transposed, b.leading), Layout(not a.transposed, a.leading)
-        clashes_a, clashes_b = (one.leading * dtype.itemsize % CLASH == 0 for one in (a, b))
         # A line for each of so many elements of a column, and a panel of B, are more than the first cache.
-        scattered = clashes_a or (a.transposed and k > INNER // 2)
+        scattered = a.clashes(dtype) or (a.transposed and k > INNER // 2)
         read_often = m >= COPIED_ROWS[registers.number]
-        return cls(turned, scattered and n >= COPIED_COLUMNS, b.transposed or clashes_b or read_often)
+        return cls(turned, scattered and n >= COPIED_COLUMNS, b.transposed or b.clashes(dtype) or read_often)
 
 
 def scratch_bytes(registers: Registers, way: Way) -> int:

@@ -185,11 +185,10 @@ class Program:
         a, _, c = product.matrices
         m, n, k = self._rows_of_part(product), c.shape[-1], a.shape[-1]
         vectors = Vectors.of(n, k, c.dtype.itemsize, compiler().registers)
-        transposed, leading = _layout(a)
-        # Elements of its columns push each other out of the caches, and where registers are few, all columns are read
-        # again for each narrow block of B.
-        scattered = compiler().registers.few and transposed and leading * c.dtype.itemsize % dense.CLASH == 0
-        return vectors if not scattered and worthwhile(m, n, k, vectors.lanes, transposed) else None
+        layout = _layout(a)
+        # Where registers are few, all columns of A are read again for each narrow block of B.
+        scattered = compiler().registers.few and layout.transposed and layout.clashes(c.dtype)
+        return vectors if not scattered and worthwhile(m, n, k, vectors.lanes, layout.transposed) else None
 
     def _sparse(self, product: Product) -> int:
         """Address of the function that leaves out zeros; 0 for none."""
