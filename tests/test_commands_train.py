@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -65,6 +66,13 @@ def test_json_is_one_line_with_the_promised_keys(run):
     assert result["compiled"]
     assert result["samples_per_second"] == pytest.approx((2 * 1437 + 6 * 128) / result["seconds"])
     assert 0 < result["seconds"] < result["total_seconds"]
+    parts = result["seconds_by_part"]
+    assert set(parts) - {"compiling"} == {"data", "training", "evaluation"}  # imports are those of the test's process
+    assert sum(parts.values()) < result["total_seconds"]
+    told = [line for line in err.splitlines() if ", training " in line]
+    assert [line.partition(": ")[2] for line in told] == [
+        ", ".join(f"{part} {seconds:.1f}" for part, seconds in parts.items())
+    ]
     assert [line.split(":")[0] for line in err.splitlines() if line.startswith("epoch")] == [
         f"epoch {i}/3" for i in (1, 2, 3)
     ]
@@ -251,3 +259,13 @@ def test_an_interruption_of_a_command_waits_for_the_end_of_a_step(number, error)
     assert cli.run(command) == 7
     assert reached == [signal.SIG_DFL], "a second one does not end the process"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_process_of_its_own_tells_its_imports():
+    done = subprocess.run(
+        [sys.executable, "-m", "xpnet", "train", *SHORT, "--json"], capture_output=True, text=True, check=True
+    )
+    parts = json.loads(done.stdout)["seconds_by_part"]
+    assert next(iter(parts)) == "imports"
+    assert 0.01 < parts["imports"] < 60.0
+    assert f" s: imports {parts['imports']:.1f}, data " in done.stderr

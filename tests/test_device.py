@@ -92,6 +92,7 @@ def test_cupy_does_not_import(monkeypatch):
 
 def test_two_wheels_are_an_error(monkeypatch):
     found = [types.SimpleNamespace(name=n, version="14.2.0") for n in ("cupy-cuda12x", "cupy_cuda13x", "cupy-xarray")]
+    monkeypatch.setitem(sys.modules, "cupy", types.ModuleType("cupy"))
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
     for request in ("cuda", "auto"):
         with pytest.raises(DeviceError, match="cupy-cuda12x 14.2.0 and cupy_cuda13x 14.2.0 .* side by side") as caught:

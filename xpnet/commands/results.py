@@ -121,6 +121,7 @@ def result_of(
         "steps": trainer.step,
         "seconds": seconds,
         "samples_per_second": samples / seconds,
+        "seconds_by_part": dict(trainer.stopwatch.seconds),
         "best_epoch": trainer.best_epoch,
         **_figures(trainer, measured),
         "model": None if model_path is None else str(model_path),
@@ -171,6 +172,13 @@ def tell_of_seeds(result: Mapping[str, Any]) -> None:
     lost = [one["seed"] for r, one in enumerate(every) if r not in there]
     if lost:
         cli.tell(f"{len(lost)} of {len(every)} networks diverged, and are left out: {seeds_in_words(lost)}")
+
+
+def where_time_went(result: Mapping[str, Any]) -> str:
+    """What a run's seconds went to, in one line, for people."""
+    parts = result["seconds_by_part"]
+    total = result["total_seconds"] + parts.get("imports", 0.0)
+    return f"{total:.1f} s: {', '.join(f'{part} {seconds:.1f}' for part, seconds in parts.items())}"
 
 
 def sentence(result: Mapping[str, Any]) -> str:

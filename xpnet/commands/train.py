@@ -22,7 +22,9 @@ from ..core.checks import path_of
 from ..core.device import Device, limit_threads
 from ..core.errors import DataError, DivergedError, printable
 from ..core.files import try_writing, write_atomically
+from ..core.imports import IS_COMMAND
 from ..core.interrupts import DeferredInterrupt
+from ..core.stopwatch import Stopwatch
 from ..data import Dataset
 from ..model.compiled import CANNOT_TRACE
 from ..training import Config, Trainer
@@ -62,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None, ranks: Ranks | None) -> int:
     started = time.perf_counter()
+    stopwatch = Stopwatch()
+    if IS_COMMAND:
+        stopwatch.seconds["imports"] = time.thread_time()  # since Python started
     parser = _parser()
 
     def read() -> tuple[Config, argparse.Namespace, dict[str, Any] | None]:
@@ -79,7 +84,7 @@ def _main(arguments: Sequence[str] | None, ranks: Ranks | None) -> int:
             check_drawable(options.preview)
         return config, options, kept
 
-    return _train(*agreed(ranks, read), started, ranks)
+    return _train(*agreed(ranks, read), started, stopwatch, ranks)
 
 
 def _kept_options(parser: cli.Parser, options: argparse.Namespace) -> dict[str, Any] | None:
@@ -138,10 +143,11 @@ def _train(
     options: argparse.Namespace,
     kept: dict[str, Any] | None,
     started: float,
+    stopwatch: Stopwatch,
     ranks: Ranks | None,
 ) -> int:
     with contextlib.ExitStack() as stack, witness(ranks, options.out):
-        run = agreed(ranks, lambda: _ready(config, options, kept, ranks, stack))
+        run = agreed(ranks, lambda: _ready(config, options, kept, ranks, stack, stopwatch))
         trainer, arguments = run.trainer, run.arguments
         if ranks is not None:
             _check_data_alike(run, ranks)
@@ -220,6 +226,8 @@ def _report(run: Run, measured: dict[str, Any], started: float) -> None:
     path = None if folder is None else folder.model_path
     result = result_of(run.config, run.data, run.trainer, run.threads, measured, path)
     result["total_seconds"] = time.perf_counter() - started
+    if not options.quiet:
+        cli.tell(results.where_time_went(result))
     if "replicas" in result:
         tell_of_seeds(result)
     if folder is not None:
@@ -245,6 +253,7 @@ def _ready(
     kept: dict[str, Any] | None,
     ranks: Ranks | None,
     stack: contextlib.ExitStack,
+    stopwatch: Stopwatch,
 ) -> Run:
     """Take the folder, load the data and build the trainer: all that can be wrong is found before an old run goes."""
     device = cli.choose_device(config.device, require=options.require_device)
@@ -258,16 +267,19 @@ def _ready(
         _make_folder(options.tensorboard.folder)
     if folder is not None and not folder.locked:
         cli.tell(f"{folder.path} cannot be locked on its file system: a second run there would not be refused")
-    loaded = load_data(config, offline=options.offline, quiet=options.quiet)
+    with stopwatch.part("data"):
+        loaded = load_data(config, offline=options.offline, quiet=options.quiet)
     if folder is not None and kept is not None:
         folder.check_data(loaded)
     count = 1 if ranks is None else ranks.count
     if kept is not None and "threads" not in options and _folder(options).place_before() != (device.name, count):
         config = replace(config, threads=None)  # those were a share of another machine
-    data = prepare_data(config, loaded)
+    with stopwatch.part("data"):
+        data = prepare_data(config, loaded)
     if config.device == "auto" and device.index is not None and ranks is None:
         device = _faster(config, data, device, quiet=options.quiet)
     trainer, arguments = build_trainer([config], data, device, ranks)
+    trainer.stopwatch = stopwatch
     threads = threads_for(config, data, device)
     threads = threads if config.threads is not None else threads_of_rank(threads, ranks)
     return Run(config, options, device, folder, loaded, data, trainer, arguments, threads, ranks)

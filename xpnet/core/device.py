@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
+import importlib.util
 import math
 import os
 import platform
@@ -169,8 +169,12 @@ def check_request(request: object) -> None:
 
 def cupy_distributions() -> dict[str, str]:
     """Return the installed CuPy wheels as {name: version}; more than one is a broken installation."""
+    if "cupy" not in sys.modules and importlib.util.find_spec("cupy") is None:
+        return {}  # sooner than by reading about all that is installed
+    from importlib.metadata import distributions  # which takes a while to import
+
     found = {}
-    for distribution in importlib.metadata.distributions():
+    for distribution in distributions():
         name = distribution.name or ""
         # "cupy", "cupy-cuda13x", "cupy-rocm-7-0"; not packages that use it, such as "cupy-xarray".
         if re.fullmatch(r"cupy([-_](cuda\w+|rocm[\w-]+))?", name, re.IGNORECASE):

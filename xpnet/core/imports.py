@@ -31,5 +31,7 @@ def _is_command() -> bool:
     return os.path.splitext(os.path.basename(program))[0] == "xpnet"  # noqa: PTH119, PTH122
 
 
-if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+IS_COMMAND = _is_command()  # later, sys.argv has a path in place of -m
+
+if IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, exit_interrupted)

@@ -123,12 +123,12 @@ def _read(path: Path, file: Any, there: int, *, exact: bool) -> np.ndarray[Any, 
     if exact:
         elements = np.fromfile(file, dtype=dtype, count=math.prod(shape))
     else:  # piece by piece: a gzipped file may still hold less than it claims, or more
-        content = bytearray()
-        while len(content) < size and (piece := file.read(min(size - len(content), CHUNK))):
-            content += piece
-        if len(content) < size:
-            raise DataError(f"{path} is cut off: its sizes {shape} need {size} bytes, and {len(content)} are there")
+        elements = np.empty(math.prod(shape), dtype)
+        content, filled = elements.data.cast("B"), 0
+        while count := file.readinto(content[filled : filled + CHUNK]):
+            filled += count
+        if filled < size:
+            raise DataError(f"{path} is cut off: its sizes {shape} need {size} bytes, and {filled} are there")
         if file.read(1):
             raise DataError(f"{path} goes on after its {size} bytes of elements")
-        elements = np.frombuffer(content, dtype=dtype)
     return elements.astype(dtype.newbyteorder("="), copy=False).reshape(shape)

@@ -67,6 +67,7 @@ class Fit:
         self._per_epoch = trainer.steps_in_epoch(self._count)
         evaluations = -(-total // self._per_epoch)
         options: dict[str, Any] = {"compiled": trainer.compile, "evaluations": evaluations, "ranks": ranks}
+        options["stopwatch"] = trainer.stopwatch
         self.evaluators: Mapping[str, Evaluator] = {
             name: Evaluator(model, some, **options) for name, some in held_out.items()
         }
@@ -163,10 +164,12 @@ class Fit:
     def _epoch(self) -> None:
         """Train for an epoch, or go back where it diverges."""
         trainer = self._trainer
-        row = self._train_epoch(min(self._per_epoch, self._total - (trainer.step - self._begin - self._within)))
+        with trainer.stopwatch.part("training"):
+            row = self._train_epoch(min(self._per_epoch, self._total - (trainer.step - self._begin - self._within)))
         self._between_steps = False
         for name, evaluator in self.evaluators.items():
-            row[f"{name}_loss"], row[f"{name}_{trainer.model.task.metric}"] = evaluator.means()
+            with trainer.stopwatch.part("evaluation"):
+                row[f"{name}_loss"], row[f"{name}_{trainer.model.task.metric}"] = evaluator.means()
         finite = np.isfinite(row["train_loss"]) & trainer.finite_weights()
         if self._has_diverged(finite):
             self._go_back()

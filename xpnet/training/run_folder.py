@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
+import importlib
 import json
 import math
 import platform
@@ -211,7 +211,7 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
     }
     if why_not_compiled() is None:
-        found["llvmlite"] = importlib.metadata.version("llvmlite")
+        found["llvmlite"] = importlib.import_module("llvmlite").__version__
     return found | cupy_distributions()
 
 

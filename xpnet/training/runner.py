@@ -17,6 +17,7 @@ from ..compile import Executable, StepTimes, plan_for, step_times
 from ..core.device import Array
 from ..core.rng import Purpose, layer_keys, mask_keys
 from ..core.shard import WHOLE
+from ..core.stopwatch import Stopwatch
 from ..data.augmentation import Augmenter
 from ..data.batches import Rows, spans
 from ..model.compiled import warn_of_failure
@@ -49,6 +50,7 @@ BREAK_EVEN_STEPS = 200
 MAX_EXECUTABLES = 8  # batch sizes whose compiled steps are kept
 MAX_COUNTS = 1000  # batch sizes whose steps are counted
 TOO_FEW = "too few steps to repay compiling"
+COMPILING = "compiling"  # a part of the time
 
 
 class StepRunner:
@@ -70,6 +72,7 @@ class StepRunner:
         precision: of products in compiled steps on a GPU.
         ranks: those that share each batch; None where this process trains alone.
         augmenter: distorts the pictures of batches; None for rows as they are.
+        stopwatch: which counts the seconds of compiling.
     """
 
     def __init__(
@@ -84,9 +87,10 @@ class StepRunner:
         precision: str = "fp32",
         ranks: Ranks | None = None,
         augmenter: Augmenter | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self.model, self.optimizer, self._precision, self._ranks = model, optimizer, precision, ranks
-        self._augmenter = augmenter
+        self._augmenter, self._stopwatch = augmenter, stopwatch or Stopwatch()
         self._why_eager = why_eager(model, compiled)  # None where steps may be compiled
         self.compiled: bool | str = self._why_eager or True
         self.use(rows)
@@ -248,15 +252,16 @@ class StepRunner:
         kind = self._kind(size)
         if kind not in self._executables:
             arrays = self._arrays(index, scalars, sums)
-            executable, self.compiled = compiled_training_step(
-                self.model,
-                self.optimizer,
-                arrays,
-                steps_per_call,
-                self._failures.append,
-                self._precision,
-                None if self._ranks is None else self._ranks.sum_into,
-            )
+            with self._stopwatch.part(COMPILING):
+                executable, self.compiled = compiled_training_step(
+                    self.model,
+                    self.optimizer,
+                    arrays,
+                    steps_per_call,
+                    self._failures.append,
+                    self._precision,
+                    None if self._ranks is None else self._ranks.sum_into,
+                )
             if executable is None:
                 self._why_eager = str(self.compiled)  # once eager, eager to the end
                 return None
@@ -282,6 +287,7 @@ class Evaluator:
         evaluations: how often `means` will be called, roughly.
         joint: whether to evaluate an ensemble, eagerly, and not each of its members.
         ranks: those that each hold a part of the rows; None where all are here.
+        stopwatch: which counts the seconds of compiling.
     """
 
     def __init__(
@@ -293,9 +299,11 @@ class Evaluator:
         evaluations: int = 1,
         joint: bool = False,
         ranks: Ranks | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self._why_eager = why_eager(model, compiled and not joint)
         self._evaluations, self._joint, self._ranks = evaluations, joint, ranks
+        self._stopwatch = stopwatch or Stopwatch()
         self._sums = EpochSums.zeros(model, joint=joint)
         self._model, self._rows = model, rows.in_order() if self._why_eager is None else rows
         self._executables: dict[int, Executable | None] = {}  # by number of rows
@@ -333,7 +341,8 @@ class Evaluator:
         # The pieces of weights of replicas, (R, N), are not contiguous.
         if self._why_eager is not None or few or (rows.w is not None and rows.w.ndim == 2):
             return None
-        return compiled_evaluation_step(self._model, StepArrays.of(self._model, None, rows, sums), len(pieces))[0]
+        with self._stopwatch.part(COMPILING):
+            return compiled_evaluation_step(self._model, StepArrays.of(self._model, None, rows, sums), len(pieces))[0]
 
 
 def break_even_steps(model: MLP, rows: int, augmented: bool = False) -> int:

@@ -79,6 +79,7 @@ class Trainer(Training):
             loss); None if it did not.
         rate_scale: factor of the learning rate (of each replica): 1, until `fit(on_divergence="lower")` has halved it.
         current: the fit in progress, or None.
+        stopwatch: the seconds of training, of compiling and of evaluation, of all calls of `fit`.
     """
 
     def fit(

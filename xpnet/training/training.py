@@ -14,6 +14,7 @@ from ..core.checks import check_int, flag, path_of, shown
 from ..core.device import Array, Device, HostArray
 from ..core.errors import DataError, did_you_mean
 from ..core.rng import check_seed, draw_seed
+from ..core.stopwatch import Stopwatch
 from ..data.augmentation import Augmentation, Augmenter
 from ..data.batches import Rows, batch_spans
 from ..model.mlp import MLP, model_of_vectors
@@ -104,6 +105,7 @@ class Training:
         self.compiled: bool | str = "nothing was trained"
         self.epoch = self.step = 0
         self.history = History()
+        self.stopwatch = Stopwatch()
 
     @property
     def position(self) -> str:
@@ -118,6 +120,7 @@ class Training:
     def runner(self, rows: Rows, expected: int | None = None) -> StepRunner:
         """Return a runner of steps on rows."""
         options: dict[str, Any] = {"compiled": self.compile, "precision": self.precision, "expected": expected}
+        options["stopwatch"] = self.stopwatch
         if self.augment is not None:
             network = self.model.network
             options["augmenter"] = Augmenter(network.xp, self.augment, self.model.input_shape, network.dtype)
