@@ -87,11 +87,12 @@ def in_words(found: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items() if version)
     commit = f"{found['commit'] or 'unknown'}{', with changes' if found['changed_since'] else ''}"
     gpu = f"{'; '.join(found['gpu'].splitlines())}; " if found.get("gpu") else ""
+    processors = f"{found['usable_processors']} processor{'s' * (found['usable_processors'] != 1)} usable"
     kernels = "".join(f", {name} ({kernel})" for name, kernel in found.get("blas", {}).items())
     warning = (found.get("conditions") or {}).get("warning")  # files from before conditions were measured have none
     return (
         f"{f'{warning} ' if warning else ''}"
-        f"{gpu}{found['processor']}, {found['usable_processors']} processors usable, {found['memory_gib']:.0f} GiB;"
+        f"{gpu}{found['processor']}, {processors}, {found['memory_gib']:.0f} GiB;"
         f" Python {found['python']}, {versions}{kernels}; commit {commit}"
     )
 

@@ -353,6 +353,9 @@ def test_the_command_draws_what_it_does(run, tmp_path):
     code, _, err = run(train, *DIGITS, "--augment", "--preview", picture, "--plan")
     assert code == 2
     assert "one of them at a time" in err
+    code, _, err = run(train, *DIGITS, "--augment", "--preview", tmp_path / "preview.jpg")
+    assert code == 2
+    assert err.endswith("preview.jpg would hold a PNG: name it preview.png\n")
     code, _, err = run(train, *DIGITS, "--augment", "--preview", tmp_path / "none" / "x.png")
     assert code == 2
     assert "cannot be written" in err

@@ -119,7 +119,9 @@ def _choose(arrays: dict[str, HostArray], names: tuple[str, ...], source: Path) 
 
 
 def check_drawable(path: Path) -> None:
-    """Raise DataError, naming a picture that is asked for, where there is nothing to draw it with."""
+    """Raise DataError, naming a picture that is asked for, where it would be no PNG, or nothing can draw it."""
+    if path.suffix.lower() not in ("", ".png"):
+        raise DataError(f"{path} would hold a PNG: name it {path.with_suffix('.png').name}")
     if importlib.util.find_spec("matplotlib") is None:
         raise DataError(f"{path} cannot be drawn: matplotlib is missing; pip install 'xpnet[plot]'")
 
