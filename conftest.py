@@ -29,10 +29,13 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_sessionfinish(session, exitstatus):
-    """Let a run on the GPU in which every test was skipped end as one without tests: nothing was tested."""
+    """Let a run on the GPU in which every test was skipped end as one without tests: nothing was tested.
+
+    Of several processes with -n, the one that reports counts.
+    """
     if exitstatus == pytest.ExitCode.OK and session.config.option.markexpr == "cuda" and session.testscollected:
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-        if len(reporter.stats.get("skipped", [])) == session.testscollected:
+        if reporter is not None and len(reporter.stats.get("skipped", [])) == session.testscollected:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 

@@ -29,6 +29,7 @@ def pytest_configure():
     # A shell starts a command in the background with SIGINT ignored, and Python then leaves it so.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["XPNET_STRICT"] = "1"
+    os.environ.pop("PYTEST_ADDOPTS", None)  # a pytest that a test starts has options of its own
 
 
 def pytest_collection_modifyitems(config, items):

@@ -241,7 +241,8 @@ def test_a_run_that_had_ended_is_resumed(run, ended):
 
     def files():
         found = {path.name: content for path, content in everything(ended).items() if "checkpoint" not in path.name}
-        result = json.loads(found["result.json"]) | {"total_seconds": 0, "ended": "", "compiled": True}
+        timeless = {"total_seconds": 0, "seconds_by_part": {}, "ended": "", "compiled": True}
+        result = json.loads(found["result.json"]) | timeless
         history = [json.loads(row) for row in found["history.jsonl"].splitlines()]
         return found | {"history.jsonl": history, "result.json": result}
 

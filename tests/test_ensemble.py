@@ -391,6 +391,7 @@ def test_the_same_run_again(run, ensemble_run, tmp_path):
     timeless = {
         "seconds": 0,
         "total_seconds": 0,
+        "seconds_by_part": {},
         "samples_per_second": 0,
         "model": "",
         "requested_device": "",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,11 @@ def python_path(*first):
     """Where Python looks for modules: where this process found xpnet, in any folder that a test runs in."""
     given = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
     return os.pathsep.join((*map(str, first), str(Path(xpnet.__file__).parents[1]), *given))
+
+
+def above(tmp_path):
+    """The folders around a test's own that pytest has made: one more with several processes."""
+    return list(takewhile(lambda path: path.name.startswith(("pytest-", "popen-")), tmp_path.parents))
 
 
 def process(code, *arguments, **options):
@@ -152,7 +158,7 @@ def test_a_folder_that_may_only_be_read(tmp_path):
     before = {path.name: path.read_bytes() for path in old.iterdir()}
     for path in (tmp_path, old, new, *old.iterdir()):
         path.chmod(0o555)
-    for path in tmp_path.parents[:2]:
+    for path in above(tmp_path):
         path.chmod(0o755)
     try:
         for options in (("--out", new / "run"), ("--out", old, "--overwrite"), ("--resume", old)):
@@ -161,7 +167,7 @@ def test_a_folder_that_may_only_be_read(tmp_path):
             said = f"error: {options[1]} cannot be written: Permission denied\n"
             assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
     finally:
-        for path in (*tmp_path.parents[:2], tmp_path, old, new):
+        for path in (*above(tmp_path), tmp_path, old, new):
             path.chmod(0o700)
     assert {path.name: path.read_bytes() for path in old.iterdir()} == before
     assert not list(new.iterdir())
@@ -180,7 +186,7 @@ def test_files_that_may_not_be_read(tmp_path):
     secret = [*(tmp_path / name for name in ("a.npz", "a.toml", "m")), *(tmp_path / "run").iterdir(), closed]
     for path in secret:
         path.chmod(0)
-    for path in (tmp_path, *tmp_path.parents[:2]):
+    for path in (tmp_path, *above(tmp_path)):
         path.chmod(0o755)
     code = f"""
 {DROP}
@@ -204,7 +210,7 @@ for command, *words in json.loads(sys.argv[1]):
     try:
         done = process(code, json.dumps(commands))
     finally:
-        for path in (*secret, *tmp_path.parents[:2]):
+        for path in (*secret, *above(tmp_path)):
             path.chmod(0o700)
     lines = done.stderr.splitlines()
     assert (done.returncode, done.stdout, len(lines)) == (0, "", 2 * len(commands)), done.stderr

@@ -178,7 +178,7 @@ def where_time_went(result: Mapping[str, Any]) -> str:
     """What a run's seconds went to, in one line, for people."""
     parts = result["seconds_by_part"]
     total = result["total_seconds"] + parts.get("imports", 0.0)
-    return f"{total:.1f} s: {', '.join(f'{part} {seconds:.1f}' for part, seconds in parts.items())}"
+    return f"took {total:.1f} s: {', '.join(f'{part} {seconds:.1f}' for part, seconds in parts.items())}"
 
 
 def sentence(result: Mapping[str, Any]) -> str:
