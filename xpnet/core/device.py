@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import math
 import os
 import platform
@@ -22,6 +21,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -169,7 +169,7 @@ def check_request(request: object) -> None:
 
 def cupy_distributions() -> dict[str, str]:
     """Return the installed CuPy wheels as {name: version}; more than one is a broken installation."""
-    if "cupy" not in sys.modules and importlib.util.find_spec("cupy") is None:
+    if "cupy" not in sys.modules and PathFinder.find_spec("cupy") is None:
         return {}  # sooner than by reading about all that is installed
     from importlib.metadata import distributions  # which takes a while to import
 
