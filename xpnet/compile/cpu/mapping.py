@@ -119,7 +119,11 @@ class LoopFunction(LoopValues):
     def prefetch(self, view: View, operand: Operand) -> None:
         """Prefetch what is read here in a later row: a processor cannot guess which row that is."""
         start = self.once(OUTER, ("ahead", view.key), lambda: self._row_ahead(view, operand))
-        self.w.prefetch(self.w.at(memory_type(view.dtype), start, self.indices[COLUMNS]))
+        columns = [self.indices[COLUMNS]]
+        if self.mask is not None:  # the end of a row that is no multiple of a cache line is mostly in one line more
+            columns.append(self.w.op("sub", self.domain[COLUMNS], 1))
+        for column in columns:
+            self.w.prefetch(self.w.at(memory_type(view.dtype), start, column))
 
     def _row_ahead(self, view: View, operand: Operand) -> str:
         """Address of the row that is gathered AHEAD rows later; of this row, near the end."""
