@@ -30,9 +30,9 @@ import ceilings
 import race
 import replicas
 import whole
-from host import markdown, missing
+from host import environment, markdown, missing
 from networks import NETWORKS
-from surroundings import CLEARED, in_words, surroundings
+from surroundings import in_words, surroundings
 
 import xpnet
 from xpnet.core.device import usable_processors
@@ -139,9 +139,8 @@ def run_part(part: Part, out: Path) -> None:
         part.outcome = "left out"
         return
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    environment |= {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
-    start_process = partial(subprocess.Popen, cwd=ROOT, env=environment, start_new_session=True)
+    variables = environment() | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    start_process = partial(subprocess.Popen, cwd=ROOT, env=variables, start_new_session=True)
     start = time.monotonic()
     processes: list[subprocess.Popen[Any]] = []
     try:

@@ -24,8 +24,8 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent / "peers"))  # last: tests/ has an `estimators` too
 
-from host import markdown
-from surroundings import CLEARED, in_words, noted, surroundings, write_results
+from host import environment, markdown
+from surroundings import in_words, noted, surroundings, write_results
 
 RECIPE = "--dataset mnist --hidden 512 512 --lr 0.004 --schedule one-cycle --epochs 2"
 PARTS = ("imports", "data", "compiling", "training", "evaluation")
@@ -36,7 +36,7 @@ def run(options: list[str]) -> dict[str, Any]:
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "xpnet.train", *options, "--quiet", "--json"],
-        env={name: value for name, value in os.environ.items() if name not in CLEARED},
+        env=environment(),
         stdout=subprocess.PIPE,
         check=True,
     )

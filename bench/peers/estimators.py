@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from host import check_modules, markdown
+from host import check_modules, environment, markdown
 from networks import PROBLEMS
-from surroundings import CLEARED, in_words, noted, surroundings, write_results
+from surroundings import in_words, noted, surroundings, write_results
 
 LIBRARIES = ("scikit-learn", "xpnet")
 ROWS = 50_000
@@ -101,7 +101,7 @@ def run_apart(library: str, problem: str, epochs: int | None, folder: str | None
     """Run in a process of its own."""
     done = subprocess.run(
         [sys.executable, __file__, "--run", library, json.dumps([problem, epochs, folder])],
-        env={name: value for name, value in os.environ.items() if name not in CLEARED},
+        env=environment(),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
